@@ -6,9 +6,10 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::Error;
 
-/// Pauses after errors: they grow up to a maximum and have seeded jitter.
+/// Pauses after errors. They grow up to a maximum, with jitter from a seed.
 ///
-/// The default begins at 200 ms, doubles, and stays below 20 s, the maximum of the AWS SDK's standard retry.
+/// By default, the first pause is 200 ms, and each further pause is twice as long, up to 20 s before jitter.
+/// The AWS SDK's standard retry has the same maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     first: Duration,
@@ -18,7 +19,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Creates pauses that begin at `first` and double up to 20 seconds.
+    /// Creates pauses that begin at `first` and double each time, up to 20 seconds.
     pub fn new(first: Duration) -> Self {
         Self { first, factor: 2.0, max: Duration::from_secs(20), seed: 0 }
     }
@@ -44,8 +45,8 @@ impl Backoff {
         self
     }
 
-    /// Returns the pauses for a series of errors; the series never ends. `salt` gives statements with the
-    /// same seed different pauses.
+    /// Returns an unlimited number of pauses for a series of errors. Statements with the same seed but
+    /// different values of `salt` have different pauses.
     pub(crate) fn pauses(&self, salt: u64) -> Pauses {
         let builder = ExponentialBuilder::new()
             .with_min_delay(self.first)
@@ -72,8 +73,8 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// Returns the pause after `error`: the next one of the series, or the one requested by the service if it
-    /// is longer.
+    /// Returns the pause after `error`: the next pause of the series, or the pause that the service requested
+    /// if that is longer.
     pub(crate) fn after(&mut self, error: &Error) -> Duration {
         let ours = self.inner.next().unwrap_or(self.max);
         error.retry_after().map_or(ours, |theirs| theirs.max(ours))

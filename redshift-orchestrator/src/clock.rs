@@ -5,13 +5,14 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// Source of wall-clock time. The service's time limits (8 hours for a token, 24 hours for a record) outlive
-/// a process, so the journal records wall-clock time instead of a process's monotonic time. Everything
-/// shorter (pauses, deadlines) uses tokio's clock.
+/// Source of wall-clock time, for the journal and for time limits that outlast a process.
+///
+/// The service remembers a token for 8 hours and a statement for 24 hours. These limits can outlast the
+/// process, so the journal records wall-clock time. Pauses and deadlines use tokio's clock.
 ///
 /// # For implementors
 ///
-/// A clock that is set back makes an old intent look recent. Keep the machine's clock synchronised; the time
+/// If the clock is set back, an old intent looks recent. Keep the machine's clock synchronised. The time
 /// limits have a safety margin of 15 minutes.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the current time.
@@ -38,8 +39,8 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// Creates a clock whose current time is `origin`. If the runtime's time is paused, call this inside the
-    /// runtime; otherwise no runtime is needed.
+    /// Creates a clock whose current time is `origin`. With paused time, call this function inside the
+    /// runtime.
     pub fn starting_at(origin: Timestamp) -> Self {
         Self { origin, start: Instant::now() }
     }
@@ -51,8 +52,7 @@ impl Clock for TokioClock {
     }
 }
 
-/// Returns the instant after this time. A time of more than 30 years is shortened, because an instant cannot
-/// represent every duration.
+/// Returns `start + time`. A `time` of more than 30 years is shortened, because the sum could overflow.
 pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     const LONGEST: Duration = Duration::from_hours(30 * 365 * 24);
     start + time.min(LONGEST)

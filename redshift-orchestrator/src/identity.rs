@@ -1,8 +1,8 @@
 //! The identity of a statement: [`StepKey`], client token and statement name.
 //!
-//! Two submits refer to the same statement if pipeline, scope, compute, database, run, step, attempt, SQL and
-//! parameters are equal. The client token is a digest of all of them, and the statement name ends with a part
-//! of this digest.
+//! Two submits refer to the same statement if their pipeline, scope, compute, database, run, step, attempt,
+//! SQL and parameters are equal. The client token is a digest of these values. The statement name ends with a
+//! part of the digest.
 
 use std::{fmt, time::Duration};
 
@@ -14,15 +14,15 @@ use crate::{ClientToken, Compute, Error, ErrorKind, ExecutionMode, Result, State
 
 /// Allowed difference between the clock of this machine and the clock of the service.
 ///
-/// The service refuses a request whose signature differs from its own clock by more than 5 minutes, so a
-/// process with a larger difference cannot submit at all.
+/// The service rejects a request if the time in its signature differs from the service's clock by more than 5
+/// minutes, so a process with a larger difference cannot submit at all.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Prefix of every client token. It identifies this crate and the version of the token's format. Tokens of
 /// version 1 had no prefix and did not depend on the pipeline or the target.
 const TOKEN_FORM: &str = "ro2-";
 
-/// The context that distinguishes a statement from an equal statement of another pipeline or database.
+/// Values that distinguish a statement from an equal statement of another pipeline or database.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Namespace {
     /// Name set by the caller.
@@ -46,18 +46,18 @@ impl Namespace {
     fn target<'a>(&'a self, statement: &'a Statement) -> Option<&'a Target> {
         match (statement.target(), statement.session()) {
             (Some(target), _) => Some(target),
-            // A session keeps the target with which it was opened, which may differ.
+            // The statement runs on the target of its session, which may differ from the default target.
             (None, Some(_)) => None,
             (None, None) => self.target.as_ref(),
         }
     }
 
     /// Returns the client token of an attempt: SHA-256 of the namespace, the key, the SQL texts, the
-    /// execution mode, the parameters and the target without its authentication. The token is therefore the
+    /// execution mode, the parameters and the target. The authentication is left out, so the token is the
     /// same for every user.
     ///
-    /// The service does not document what happens if a token is reused with different SQL. The SQL is
-    /// therefore part of the token.
+    /// The SQL is part of the token, because AWS does not document the effect of a token that is used again
+    /// with different SQL.
     pub(crate) fn client_token(&self, key: &StepKey, statement: &Statement) -> Result<ClientToken> {
         let mut digest = Digester::new("redshift-orchestrator token 2");
         digest.option(self.scope.as_deref()).option(self.pipeline.as_deref());
@@ -83,13 +83,13 @@ impl Namespace {
         });
         digest.list(statement.sqls().iter().map(String::as_str));
         digest.list(statement.parameters().iter().flat_map(|p| [p.name.as_str(), p.value.as_str()]));
-        // The service allows 64 characters: 4 for the prefix, and 240 bits of the digest.
+        // The service allows 64 characters: 4 for the prefix, and 60 for 240 bits of the digest.
         let digits = digest.finish();
         ClientToken::new(format!("{TOKEN_FORM}{}", digits.get(..60).unwrap_or(&digits)))
     }
 
     /// Returns the statement name of an attempt: `pipeline/run/step/attempt digest`. The digest is the
-    /// token's, so a listing by name finds only this statement.
+    /// beginning of the token's digest, so a listing by name finds only this statement.
     pub(crate) fn statement_name(&self, key: &StepKey, token: &ClientToken) -> String {
         format!("{}{key} {}", self.name_prefix(), short_digest(token))
     }
@@ -99,14 +99,15 @@ impl Namespace {
         [&self.scope, &self.pipeline].into_iter().flatten().map(|name| format!("{name}/")).collect()
     }
 
-    /// Returns the target as recorded in a journal, without its authentication; `None` if it is not known.
+    /// Returns the text of the target for the journal, without the authentication. Returns `None` if the
+    /// target is not known.
     pub(crate) fn recorded_target(&self, statement: &Statement) -> Option<String> {
         self.target(statement).or(self.target.as_ref()).map(Target::to_string)
     }
 
-    /// Rejects a journal's record of an attempt at a statement of another scope, pipeline or target, or at
-    /// other work than a statement. `name` and `target` are the recorded ones; a record of an earlier version
-    /// has no target.
+    /// Rejects a journal entry for this attempt if it belongs to another scope, pipeline or target, or to
+    /// other work than a statement. `name` and `target` are the recorded values; an entry of an earlier
+    /// version has no target.
     ///
     /// # Errors
     /// Returns [`ErrorKind::StepKeyConflict`].
@@ -135,8 +136,8 @@ impl Namespace {
         }
     }
 
-    /// Rejects a statement returned by the service that cannot be this one, because it was created before the
-    /// intent or runs in another database.
+    /// Rejects a statement that the service returned for this attempt, but that was created before the intent
+    /// or runs in another database. It belongs to another caller.
     ///
     /// # Errors
     /// Returns [`ErrorKind::IdentityConflict`].
@@ -152,7 +153,7 @@ impl Namespace {
             Err(Error::new(
                 ErrorKind::IdentityConflict,
                 format!(
-                    "the service returned another statement, {text}; run this one under another run name, \
+                    "the service returned another statement, {text}; use another name for the run, \
                      or give the orchestrator a scope (`Orchestrator::with_scope`)"
                 ),
             )
@@ -161,7 +162,9 @@ impl Namespace {
         if let Some(at) = created_at
             && is_before(at, intended_at)
         {
-            return conflict(format!("created at {at}, before this one was intended at {intended_at}"));
+            return conflict(format!(
+                "created at {at}, before the intent of this one was written at {intended_at}"
+            ));
         }
         match (self.target(statement), target) {
             (Some(expected), Some(found)) if !expected.is_same_database(found) => {
@@ -172,17 +175,17 @@ impl Namespace {
     }
 }
 
-/// Returns the error for an attempt that the journal contains for something else.
+/// Returns the error for an attempt whose journal entry belongs to other work.
 pub(crate) fn key_conflict(key: &StepKey, was: &str, is: &str) -> Error {
     let text = format!(
-        "the journal contains this attempt for {was}, not for {is}; use another name for the run, or a journal \
-         of its own"
+        "the journal has an entry for this attempt that belongs to {was}, not to {is}; use another name for the run, \
+         or a separate journal"
     );
     Error::new(ErrorKind::StepKeyConflict, text).with_context("step", key)
 }
 
-/// Returns `true` if a statement with this creation time was submitted before the intent was written,
-/// allowing for clock skew.
+/// Returns `true` if a statement with this creation time was created before the intent was written, even with
+/// the maximum clock skew.
 pub(crate) fn is_before(created_at: Timestamp, intended_at: Timestamp) -> bool {
     created_at.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX) < intended_at
 }
@@ -194,11 +197,11 @@ pub(crate) fn short_digest(token: &ClientToken) -> &str {
     digits.get(..16).unwrap_or(digits)
 }
 
-/// Key under which a statement runs at most once: an attempt at a step of a run.
+/// Key of an attempt at a step of a run. A statement runs at most once for each key.
 ///
 /// Equal keys, SQL and parameters produce the same client token, even in another process and without a
-/// journal. The name of a run must therefore identify its work (`sales-2026-11-23T06:30`) and must not be
-/// generated anew by each process.
+/// journal. The name of a run must therefore identify its work, such as `sales-2026-11-23T06:30`, and must
+/// not be generated by each process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepKey {
@@ -213,7 +216,7 @@ pub struct StepKey {
     pub part: Option<BatchPart>,
 }
 
-/// One of the batches into which a longer one is [divided](crate::Statement::parts).
+/// Number of a part of a batch that was [divided](crate::Statement::parts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BatchPart {
@@ -224,7 +227,7 @@ pub struct BatchPart {
 }
 
 impl BatchPart {
-    /// Creates the part with this number, starting at 1, of a total number of parts.
+    /// Creates the part with number `number`, starting at 1, of `of` parts in total.
     pub fn new(number: u32, of: u32) -> Self {
         Self { number, of }
     }
@@ -249,8 +252,8 @@ impl StepKey {
         self
     }
 
-    /// Returns the client token of this statement on an executor with this target, as set by an
-    /// [`Orchestrator`](crate::Orchestrator) without a scope and outside pipelines.
+    /// Returns the client token that an [`Orchestrator`](crate::Orchestrator) without a scope sets for this
+    /// statement outside of a pipeline. `target` is the default target of its executor.
     ///
     /// The token depends on run, step, attempt, compute, database, SQL and parameters.
     ///
@@ -274,7 +277,7 @@ impl StepKey {
         }
     }
 
-    /// Rejects names that do not fit in a statement's name or a line of the journal.
+    /// Rejects names that are too long for a statement name, or that contain control characters.
     pub(crate) fn check(&self) -> Result<()> {
         check_name("run", &self.run)?;
         check_name("step", &self.step)
@@ -292,8 +295,8 @@ fn check_name(what: &'static str, text: &str) -> Result<()> {
     .with_context(what, text.escape_debug()))
 }
 
-/// Maximum length of each name. With it, scope, pipeline, run, step, attempt and digest fit in the 2048
-/// characters of a statement name.
+/// Maximum length of each name, in characters. It ensures that scope, pipeline, run, step, attempt and digest
+/// fit in the 2048 characters of a statement name.
 pub(crate) const MAX_NAME: usize = 200;
 
 impl fmt::Display for StepKey {
@@ -347,7 +350,7 @@ mod tests {
 
     #[test]
     fn the_token_never_changes_between_versions() {
-        // A change of the token format would run every statement in flight a second time after an upgrade.
+        // After a change of the format, an upgrade would run every statement in flight a second time.
         let key = StepKey::new("cycle-007", "load-sales");
         let statement = Statement::sql("CALL load_sales(:cycle)").with_parameter("cycle", "7");
         let namespace = Namespace {

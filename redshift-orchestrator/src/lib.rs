@@ -1,10 +1,11 @@
-//! Runs SQL and stored procedures on Amazon Redshift through the Redshift Data API. Each statement is
-//! submitted once and waited for; pipelines of statements resume after a crash. The crate is meant for
-//! services and jobs that load a warehouse and must neither lose a statement nor run one twice.
+//! Runs SQL and stored procedures on Amazon Redshift through the Redshift Data API. Each statement runs at
+//! most once, even after a crash, and pipelines of statements resume where they stopped. The crate is meant
+//! for services and jobs that load a warehouse, and that must neither lose a statement nor run one twice.
 //!
 //! A pipeline runs on any [`StatementExecutor`]: the service itself
 //! ([`DataApiExecutor`](struct.DataApiExecutor.html)), or `LocalExecutor` of the package
-//! `redshift-data-local`, on a PostgreSQL server or, as in this example, with a script in memory:
+//! `redshift-data-local`. `LocalExecutor` runs statements on a PostgreSQL server or, as in this example,
+//! simulates them with a script:
 //!
 //! ```
 //! use std::time::Duration;
@@ -29,7 +30,7 @@
 //!     retry = { attempts = 3, on = ["serialization-conflict"] }
 //! "#)?;
 //!
-//! // The first load of sales conflicts with another transaction. The network loses half of the replies.
+//! // The first load of sales conflicts with another transaction. The network loses half of the responses.
 //! let script = Script::new().on_each("load_sales", [
 //!     ScriptedExecution::failed(Duration::from_secs(3), "ERROR: 1023 Serializable isolation violation on table"),
 //!     ScriptedExecution::finished(Duration::from_secs(40)),
@@ -53,14 +54,14 @@
 //! |---|---|
 //! | statements and where they run | [`Statement`], [`Target`] |
 //! | executors | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`MockStatementExecutor`](struct.MockStatementExecutor.html); `LocalExecutor` of `redshift-data-local` |
-//! | running one statement at most once | [`Orchestrator`], [`Outcome`]; [`journal`] has a table of the effects of a crash |
+//! | running one statement at most once | [`Orchestrator`], [`Outcome`]; a table in [`journal`] lists the effects of a crash |
 //! | running graphs of statements | [`pipeline`], [`Report`] |
-//! | running a job of AWS Glue at most once | [`glue`](glue/index.html) |
+//! | running an AWS Glue job at most once | [`glue`](glue/index.html) |
 //! | poll intervals | [`wait`] |
 //! | results as your own types | [`StatementExecutorExt::rows`] |
 //! | results as Arrow record batches | [`arrow`](arrow/index.html) |
 //! | account limits, retries, traces | [`layer`] |
-//! | progress and messages | [`Observer`]; [`MessageSource`] delivers what procedures `RAISE` |
+//! | progress and messages | [`Observer`]; [`MessageSource`] for messages that procedures `RAISE` |
 //! | errors and how to handle them | [`ErrorKind`] for requests, [`FailureKind`] for statements |
 //! | databases, schemas, tables, columns, sessions | [`Catalog`] |
 //! | a local Data API for other programs | the package `redshift-data-emulator` |
@@ -68,12 +69,12 @@
 //!
 //! # Testing your code
 //!
-//! The page `testing` of `redshift-data-emulator` has an example for each row:
+//! The page `testing` in the documentation of `redshift-data-emulator` has an example for each row:
 //!
 //! | your code | test it with |
 //! |---|---|
-//! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): expectations, no behaviour |
-//! | waits, retries, runs pipelines | `LocalExecutor` of `redshift-data-local` with a `Script`: the service's behaviour on paused time, including faults |
+//! | calls one or two methods of an executor | [`MockStatementExecutor`](struct.MockStatementExecutor.html): it returns the responses that the test sets |
+//! | waits, retries, runs pipelines | `LocalExecutor` of `redshift-data-local` with a `Script`: it simulates the service, including faults, in paused time |
 //! | sends SQL that must be correct | `LocalExecutor` on a PostgreSQL server (feature `postgres` of `redshift-data-local`), which understands Redshift's dialect |
 //! | is not in Rust, or calls the AWS SDK directly | the package `redshift-data-emulator` in front of either executor |
 //!
@@ -82,7 +83,7 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `data-api` | [`DataApiExecutor`](struct.DataApiExecutor.html) and the AWS SDK | yes |
-//! | `glue` | [`glue`](glue/index.html): jobs of AWS Glue, and the AWS SDK for it | no |
+//! | `glue` | [`glue`](glue/index.html): AWS Glue jobs, and the AWS SDK for them | no |
 //! | `object-store` | a [`journal`] on object storage, such as S3 | no |
 //! | `arrow` | [`arrow`](arrow/index.html): CSV results as a stream of Arrow record batches | no |
 //! | `schema` | the JSON Schema of pipeline files | no |
@@ -94,10 +95,10 @@
 //!
 //! # Versions
 //!
-//! This crate follows semantic versioning, with the following exceptions. The public signatures contain types
-//! of crates that are not yet at version 1.0 or that release major versions often. An update of one of them
-//! to an incompatible version is not a breaking change of this crate. The crates are re-exported; use the
-//! re-export, and your version always matches:
+//! This crate follows semantic versioning, with two exceptions. First, public signatures contain types of
+//! other crates. An update of one of these crates to an incompatible version is not a breaking change of this
+//! crate, because some of them are not yet at version 1.0, and others often release major versions. Use the
+//! re-exports, so that your version always matches:
 //!
 //! | crate | version | re-export | in |
 //! |---|---|---|---|
@@ -107,13 +108,18 @@
 //! | `aws-sdk-glue` | 1 | [`glue::aws_sdk_glue`](glue/index.html) | feature `glue` |
 //! | `aws-sdk-redshiftdata`, `aws-types` | 1 | [`data_api::aws_sdk_redshiftdata`](data_api/index.html), [`data_api::aws_types`](data_api/index.html) | feature `data-api` |
 //!
+//! Second, the output of `Display` and `Debug`, and items hidden from this documentation, may change in any
+//! version.
+//!
+//! Second, the output of `Display` and `Debug`, and items hidden from this documentation, may change in any
+//! version.
+//!
 //! Structs that the crate creates or writes to disk are `#[non_exhaustive]`: fields may be added in any
 //! version. The enums [`Compute`], [`Auth`], [`Field`], [`PageData`], [`ResultFormat`] and [`ExecutionMode`]
-//! are exhaustive, because every executor must handle all of their variants; so are
-//! [`Piece`](pipeline::Piece) and [`SampleSql`](conformance/enum.SampleSql.html), for generators and fixtures. A new
-//! variant is a breaking change. The output of `Display` and `Debug`, and items hidden from this
-//! documentation, may change in any version. An increase of the minimum supported Rust version is a minor
-//! change.
+//! are exhaustive, because every executor must handle all of their variants. [`Piece`](pipeline::Piece) and
+//! [`SampleSql`](conformance/enum.SampleSql.html) are also exhaustive, because generators and fixtures must
+//! handle all variants. A new variant of these enums is a breaking change. An increase of the minimum
+//! supported Rust version is a minor change.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -20,11 +20,11 @@ use crate::{
 /// observer as [`ProgressEvent::Message`](crate::ProgressEvent::Message).
 #[async_trait]
 pub trait MessageSource: fmt::Debug + Send + Sync {
-    /// Returns all messages of a statement so far, in order. `last` is `true` for the last call, after the
-    /// statement has ended.
+    /// Returns all messages that a statement has raised so far, in order. `last` is `true` for the final
+    /// call, after the statement has ended.
     ///
     /// # Errors
-    /// Errors are logged and ignored, because no result depends on messages.
+    /// An error is logged and has no other effect, because no outcome depends on messages.
     async fn messages(&self, id: &StatementId, last: bool) -> Result<Vec<Message>>;
 
     /// Returns the interval between two reads for one statement.
@@ -42,21 +42,22 @@ pub struct Message {
 }
 
 impl Message {
-    /// Creates a message with this level.
+    /// Creates a message.
     pub fn new(level: impl Into<String>, text: impl Into<String>) -> Self {
         Self { level: level.into(), text: text.into() }
     }
 }
 
-/// Maximum time by which the last messages delay the ending of a statement.
+/// Maximum time for which the outcome of a statement is delayed to report its last messages first.
 const ENDING_DELAY: Duration = Duration::from_secs(1);
-/// Maximum time for reading the last messages. After [`ENDING_DELAY`], they are reported after the ending.
+/// Maximum time for reading the last messages. If reading takes longer than [`ENDING_DELAY`], the messages
+/// are reported after the outcome.
 const LAST_READ: Duration = Duration::from_secs(30);
 
-/// Waits for `ending`, and reports the statement's messages in the meantime.
+/// Waits for `ending`, and reports the statement's messages until then.
 ///
-/// The last messages are read in a separate task. They delay the ending by at most a second, and are reported
-/// when they arrive, as long as the process runs.
+/// A separate task reads the last messages. This function waits for the task for at most a second. The task
+/// continues after that, as long as the process runs.
 pub(crate) async fn reporting<T>(
     source: Arc<dyn MessageSource>,
     id: StatementId,
@@ -88,7 +89,7 @@ fn unreached<T>(never: Infallible) -> T {
     match never {}
 }
 
-/// Reader of the messages of one statement, which reports each message once.
+/// Reads the messages of one statement, and reports each message once.
 struct Reader<F> {
     source: Arc<dyn MessageSource>,
     id: StatementId,
@@ -108,12 +109,11 @@ impl<F: Fn(&Message)> Reader<F> {
     }
 }
 
-/// Messages of stored procedures on Amazon Redshift, read from `SYS_PROCEDURE_MESSAGES` with additional
-/// statements.
+/// Reads the messages of stored procedures on Amazon Redshift from the system view `SYS_PROCEDURE_MESSAGES`.
 ///
-/// Each read costs a short query. Messages are therefore read only for procedure calls, at most every 15
-/// seconds per statement and every 5 seconds in total, and once more at the end. The queries prevent a
-/// serverless workgroup from pausing.
+/// Each read submits a short query. Messages are therefore read only for procedure calls, at most every 15
+/// seconds for each statement and every 5 seconds in total, and once more at the end. Note that these queries
+/// keep a serverless workgroup from pausing.
 #[derive(Clone, Debug)]
 pub struct ProcedureMessages {
     executor: Arc<dyn StatementExecutor>,
@@ -121,7 +121,7 @@ pub struct ProcedureMessages {
     gate: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Minimum time between two queries, for any statements.
+/// Minimum time between two queries, even for different statements.
 const SPACING: Duration = Duration::from_secs(5);
 
 impl ProcedureMessages {
@@ -171,7 +171,7 @@ impl MessageSource for ProcedureMessages {
             true => self.gate.lock().await,
             false => match self.gate.try_lock() {
                 Ok(gate) if gate.is_none_or(|read| read.elapsed() >= SPACING) => gate,
-                // This read is skipped; the next one may be admitted.
+                // Skip this read. The messages are part of a later read.
                 _ => return Ok(Vec::new()),
             },
         };
@@ -189,7 +189,8 @@ impl MessageSource for ProcedureMessages {
     }
 }
 
-/// Returns `true` if, according to its description, the statement calls a procedure.
+/// Returns `true` if the statement, or one statement of a batch, calls a procedure. Also returns `true` if
+/// the description contains no SQL.
 fn calls(about: &Description) -> bool {
     let texts = about.sql.iter().chain(about.sub_statements.iter().filter_map(|sub| sub.sql.as_ref()));
     let mut texts = texts.map(SqlText::as_str).peekable();

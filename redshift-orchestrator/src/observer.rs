@@ -1,17 +1,17 @@
-//! [`Observer`]: notifications of progress.
+//! [`Observer`]: receives progress events.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{Error, FailureKind, Outcome, StatementId, Status, StepKey};
 
-/// Receives notifications of progress, for progress bars, metrics and logs.
+/// Receives progress events, for progress bars, metrics and logs.
 ///
 /// # For implementors
 ///
-/// The method is called between requests, on the task that runs the step. It must return quickly and must not
-/// block.
+/// [`observe`](Self::observe) is called between requests, in the task that runs the step. It must return
+/// quickly and must not block.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// Called for each event of an attempt at a step.
+    /// Receives an event of an attempt at a step.
     fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>);
 }
 
@@ -27,65 +27,66 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 pub enum ProgressEvent<'a> {
     /// The service accepted the statement.
     Submitted {
-        /// The id.
+        /// Id of the statement.
         id: &'a StatementId,
-        /// `true` if the statement was found in the service, instead of being accepted by this submit.
+        /// `true` if an earlier submit had created the statement, and it was found in the service.
         reattached: bool,
     },
     /// The service returned the status of the statement.
     Polled {
-        /// The status.
+        /// Status of the statement.
         status: &'a Status,
     },
-    /// The statement raised a message, if the orchestrator [reads them](crate::Orchestrator::with_messages).
+    /// The statement raised a message. Requires
+    /// [`Orchestrator::with_messages`](crate::Orchestrator::with_messages).
     Message {
         /// Level: `NOTICE`, `WARNING`, `INFO`, and others.
         level: &'a str,
-        /// The text.
+        /// Text of the message.
         text: &'a str,
     },
-    /// An error occurred, and the request is retried.
+    /// A request failed and will be retried.
     RequestRetried {
-        /// The error.
+        /// Error of the request.
         error: &'a Error,
     },
     /// The statement ended.
     Ended {
-        /// The outcome.
+        /// Outcome of the attempt.
         outcome: &'a Outcome,
     },
-    /// The call ended with an error, and the statement may be running.
+    /// The orchestrator returned an error although the statement may be running.
     Unproved {
-        /// The error.
+        /// Error that the orchestrator returned.
         error: &'a Error,
     },
     /// The statement did not run.
     NotSubmitted {
-        /// The reason.
+        /// Reason why the statement was not submitted.
         error: &'a Error,
     },
     /// The step is retried after a pause.
     StepRetried {
-        /// The reason why this attempt failed.
+        /// Reason why this attempt failed.
         failure: FailureKind,
-        /// The pause.
+        /// Pause before the next attempt.
         pause: Duration,
     },
     /// The step is skipped because of another step.
     Skipped {
-        /// The step that did not finish.
+        /// Step that did not finish.
         because_of: &'a str,
     },
 }
 
-/// Prints a human-readable line without the step.
+/// Prints a human-readable line, without the name of the step.
 impl fmt::Display for ProgressEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Submitted { id, reattached: true } => write!(f, "found again: {id}"),
+            Self::Submitted { id, reattached: true } => write!(f, "already submitted: {id}"),
             Self::Submitted { id, .. } => write!(f, "submitted: {id}"),
             Self::Polled { status } => write!(f, "{status}"),
-            Self::Message { level, text } => write!(f, "says {level}: {text}"),
+            Self::Message { level, text } => write!(f, "{level}: {text}"),
             Self::RequestRetried { error } => write!(f, "request retried after: {error}"),
             Self::Ended { outcome } => write!(f, "{}", outcome.kind),
             Self::Unproved { error } => write!(f, "the statement may be running: {error}"),

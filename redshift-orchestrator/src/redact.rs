@@ -10,20 +10,20 @@ use crate::{
 /// Replacement for removed text.
 const GAP: &str = "…";
 
-/// Number of consecutive words that must occur in the SQL in the same order to count as a quotation. A
+/// Number of consecutive words that count as a quotation if the SQL contains them in the same order. A
 /// qualified name is one word.
 const QUOTATION: usize = 3;
 
-/// Minimum length of values that are also found inside words and by their first characters, because messages
+/// Length above which a value is also recognised inside a word and by its first characters, because messages
 /// truncate the text that they quote.
 const LONG: usize = 8;
 
-/// Removes quotations of a statement from a text: SQL texts, literals, parameter values.
+/// Removes quotations of a statement from a text: parts of its SQL, literals and parameter values.
 ///
-/// Names are kept (`column "discount" does not exist`), because they are needed to correct the statement.
-/// Values of one character are kept, too.
+/// Names are kept, as in `column "discount" does not exist`, because they are needed to correct the
+/// statement. Values of one character are also kept.
 pub(crate) struct Redactor {
-    /// Texts that are removed in every case.
+    /// Texts that are removed even from the messages of procedures.
     secrets: BTreeSet<String>,
     values: BTreeSet<String>,
     quotations: BTreeSet<Vec<String>>,
@@ -38,7 +38,8 @@ impl Redactor {
         redactor
     }
 
-    /// Creates a redactor for texts in this description, if it contains the SQL.
+    /// Creates a redactor for texts in this description. Returns `None` if the description does not contain
+    /// the SQL.
     pub(crate) fn of_described(description: &Description) -> Option<Self> {
         let subs = description.sub_statements.iter().filter_map(|sub| sub.sql.as_ref());
         let sqls: Vec<_> = description.sql.iter().chain(subs).map(|sql| sql.as_str()).collect();
@@ -65,8 +66,8 @@ impl Redactor {
         for token in tokens(sql) {
             match token {
                 Token::Quoted(text) if text.starts_with('$') => {
-                    // The body of a procedure or block is SQL, too. It is shorter than the text that contains
-                    // it, so the recursion ends.
+                    // The body of a procedure or block is also SQL. The recursion ends, because the body is
+                    // shorter than the text around it.
                     let tag = text[1..].find('$').map_or(1, |end| end + 2);
                     let body = &text[tag..];
                     self.add_literals(body.strip_suffix(&text[..tag]).unwrap_or(body));
@@ -75,13 +76,13 @@ impl Redactor {
                     let inner = text.trim_start_matches(['e', 'E']).trim_matches('\'');
                     let value = inner.replace("''", "'");
                     if value != inner {
-                        // The literal may be SQL that is executed.
+                        // A literal that contains quotes may be SQL for `EXECUTE`.
                         self.add_literals(&value);
                     }
                     self.values.insert(value);
                     self.values.insert(inner.to_owned());
                 }
-                // Shorter numbers are often something else, such as line numbers and error codes.
+                // A shorter number in a message is often a line number or an error code.
                 Token::Word(word) if word.len() > 4 && word.starts_with(|c: char| c.is_ascii_digit()) => {
                     self.values.insert(word.to_owned());
                 }
@@ -99,7 +100,7 @@ impl Redactor {
         with_gaps(text, gaps)
     }
 
-    /// Replaces only secrets in the text, for messages that a procedure raises.
+    /// Replaces only secrets in the text. Used for messages that a procedure raises.
     pub(crate) fn apply_secrets(&self, text: &str) -> String {
         with_gaps(text, self.secrets.iter().flat_map(|secret| found(text, secret)).collect())
     }
@@ -114,7 +115,7 @@ impl Redactor {
         error.clone_with_messages(|text| self.apply(text))
     }
 
-    /// Returns the ranges of consecutive words that also occur in the SQL.
+    /// Returns the ranges of [`QUOTATION`] consecutive words that also occur in the SQL.
     fn quoted(&self, text: &str) -> Vec<Range<usize>> {
         let words: Vec<_> = words(text).collect();
         let is_quotation = |row: &&[(&str, Range<usize>)]| {
@@ -125,14 +126,14 @@ impl Redactor {
     }
 }
 
-/// Replaces these ranges, which may overlap.
+/// Replaces each of these ranges with [`GAP`]. The ranges may overlap.
 fn with_gaps(text: &str, mut gaps: Vec<Range<usize>>) -> String {
     gaps.sort_by_key(|gap| gap.start);
     let (mut redacted, mut end) = (String::with_capacity(text.len()), 0);
     for gap in gaps {
         if gap.start >= end {
             redacted.push_str(&text[end..gap.start]);
-            // Adjacent gaps become one.
+            // Adjacent ranges become one gap.
             if !redacted.ends_with(GAP) {
                 redacted.push_str(GAP);
             }
@@ -149,14 +150,14 @@ fn words(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
     text.split_whitespace().map(move |word| {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let bare = if bare.is_empty() { word } else { bare };
-        // Both are slices of the same text.
+        // `bare` is a slice of `text`, so the difference of their addresses is its offset.
         let start = bare.as_ptr() as usize - text.as_ptr() as usize;
         (bare, start..start + bare.len())
     })
 }
 
-/// Returns the ranges of a value in a text. Short values are found only as whole words, long values also by
-/// their first characters.
+/// Returns the ranges of a value in a text. A short value is found only as a whole word. A value longer than
+/// [`LONG`] is also found inside a word and by its first characters.
 fn found(text: &str, value: &str) -> Vec<Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let is_long = value.chars().nth(LONG).is_some();
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_quotes_is_taken_out_and_names_stay() {
+    fn removes_quotations_and_keeps_names() {
         let redactor = redactor();
         for (text, expected) in [
             ("ERROR: column \"ssn\" does not exist", "ERROR: column \"ssn\" does not exist"),
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_procedure_says_lacks_secrets_only() {
+    fn removes_only_secrets_from_messages_of_procedures() {
         let statement = Statement::sql("CALL load(:day, :pin)").with_parameter("day", "2025-03-01");
         let redactor = Redactor::of(&statement.with_parameter("pin", "4711").with_secret("4711"));
         assert_eq!(redactor.apply_secrets("day 2025-03-01 with 4711"), "day 2025-03-01 with …");
@@ -237,11 +238,11 @@ mod tests {
         let harmless = Error::new(ErrorKind::NotSent, "no way").with_source(std::io::Error::other("port 1"));
         let same = redactor().apply_to(harmless);
         let source = std::error::Error::source(&same).unwrap();
-        assert!(source.is::<std::io::Error>(), "what quotes nothing stays as it is");
+        assert!(source.is::<std::io::Error>(), "an error without quotations is not changed");
     }
 
     #[test]
-    fn letters_of_any_length_are_no_problem() {
+    fn finds_values_with_characters_of_several_bytes() {
         let redactor = Redactor::of(
             &Statement::sql("SELECT 'Käse für Überflüssige'").with_parameter("a", "日本語のテキスト長い"),
         );

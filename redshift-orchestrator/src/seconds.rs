@@ -1,4 +1,4 @@
-//! Durations as decimal seconds in files and reports, and in human-readable form.
+//! Formats durations: as decimal seconds in files and reports, and in human-readable form.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
 pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    // A resolution of microseconds is sufficient, and f64 represents it exactly for these durations.
+    // Microseconds are precise enough, and an `f64` represents them exactly for these durations.
     serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
 }
 
@@ -17,7 +17,7 @@ pub(crate) fn human(duration: Duration) -> String {
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
-/// Serialization of an optional duration as seconds.
+/// Serializes an optional duration as seconds.
 pub(crate) mod optional {
     use super::*;
 

@@ -1,11 +1,11 @@
-//! A small SQL tokenizer. It distinguishes words, placeholders and ends of statements from strings, quoted
-//! names and comments.
+//! Small SQL tokenizer. It finds words, placeholders and ends of statements outside of strings, quoted names
+//! and comments.
 
 mod transaction;
 
 pub use transaction::outside_transaction;
 
-/// Token of an SQL text. The concatenation of all tokens is the text.
+/// Token of an SQL text. All tokens together, in order, are the whole text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token<'a> {
     /// White space or a comment.
@@ -36,7 +36,8 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Splits SQL into tokens. An unclosed string or comment extends to the end; the server reports it.
+/// Splits SQL into tokens. An unclosed string or comment extends to the end of the text; the database reports
+/// it.
 pub fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
     let mut rest = sql;
     let mut before = ' ';
@@ -55,7 +56,7 @@ fn measure(rest: &str, first: char, before: char) -> (usize, fn(&str) -> Token<'
     let after = bytes.get(1).copied();
     match first {
         ';' => (1, |_| Token::Semicolon),
-        // As in Redshift, a backslash is an escape character in every string: `'it\'s'`.
+        // Redshift treats a backslash as an escape character in every string: `'it\'s'`.
         '\'' => (quoted(rest, 0, '\'', true), |text| Token::Quoted(text)),
         '"' => (quoted(rest, 0, '"', false), |text| Token::Quoted(text)),
         'e' | 'E' if after == Some(b'\'') => (quoted(rest, 1, '\'', true), |text| Token::Quoted(text)),
@@ -68,7 +69,7 @@ fn measure(rest: &str, first: char, before: char) -> (usize, fn(&str) -> Token<'
             None => (1, |text| Token::Symbol(text)),
         },
         ':' if after == Some(b':') => (2, |text| Token::Symbol(text)),
-        // The range of a loop, `1..n`, is not a qualified name.
+        // `..` is one token, so that the range of a loop, `1..n`, is not mistaken for a qualified name.
         '.' if after == Some(b'.') => (2, |text| Token::Symbol(text)),
         ':' if after.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
             let name = rest[1..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
@@ -91,7 +92,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$'
 }
 
-/// Returns the length of a quoted text that opens at `open`; a doubled quote is part of it.
+/// Returns the length of a text that is quoted from `open` on. A doubled quote does not end the text.
 fn quoted(rest: &str, open: usize, quote: char, escapes: bool) -> usize {
     let mut characters = rest[open + 1..].char_indices().peekable();
     while let Some((at, c)) = characters.next() {
@@ -135,7 +136,7 @@ fn dollar(rest: &str) -> Option<usize> {
     Some(rest[end..].find(tag).map_or(rest.len(), |at| end + at + tag.len()))
 }
 
-/// Returns the number of statements in a text: the non-blank parts between semicolons.
+/// Returns the number of statements in a text. Parts that contain only blanks and comments do not count.
 pub fn count(sql: &str) -> usize {
     let (mut statements, mut begun) = (0, false);
     for token in tokens(sql) {

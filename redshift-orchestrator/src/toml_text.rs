@@ -1,18 +1,18 @@
-//! Reads TOML texts with error positions and a limit on nesting. The parser has no such limit, and deep
-//! nesting would overflow its stack.
+//! Reads TOML with error positions and a maximum depth of nesting. The parser has no maximum, so deep nesting
+//! would overflow its stack.
 
 use serde::de::DeserializeOwned;
 
 /// Maximum depth of nesting.
 const DEEPEST: usize = 64;
 
-/// Error in a text, with its offset if known.
+/// Error in a TOML text, with its offset in bytes if known.
 pub struct Malformed {
     pub message: String,
     pub offset: Option<usize>,
 }
 
-/// Reads a text.
+/// Deserializes a TOML text.
 pub fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
     if let Some(offset) = too_deep(toml) {
         let message = "arrays and tables are nested too deeply".to_owned();
@@ -24,13 +24,13 @@ pub fn read<T: DeserializeOwned>(toml: &str) -> Result<T, Malformed> {
     })
 }
 
-/// Returns the number of the line that contains a byte, starting at 1.
+/// Returns the number of the line that contains the byte at `offset`, starting at 1.
 pub fn line(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Returns the offset of the first bracket, brace or dot beyond the maximum depth. Strings and comments are
-/// skipped.
+/// Returns the offset of the first bracket, brace or dot that exceeds the maximum depth. Ignores strings and
+/// comments.
 pub fn too_deep(toml: &str) -> Option<usize> {
     let bytes = toml.as_bytes();
     let (mut depth, mut dots, mut at) = (0_usize, 0_usize, 0);

@@ -1,4 +1,4 @@
-//! [`Catalog`](crate::Catalog) on the SDK.
+//! Implementation of [`Catalog`](crate::Catalog) with the SDK.
 
 use async_trait::async_trait;
 use aws_sdk_redshiftdata::types::{SessionData, SessionStatusString, TableMember};
@@ -18,8 +18,8 @@ impl DataApiExecutor {
         TargetFields::at(filter.target.as_ref().unwrap_or(&self.target))
     }
 
-    /// Returns the database whose objects are listed, which the service requires, and the database to connect
-    /// to, if it differs.
+    /// Returns the database whose objects are listed, and the database to connect to if it is a different
+    /// one. The service always requires the first.
     fn databases_of(&self, filter: &CatalogFilter) -> (String, Option<String>) {
         let connected = filter.target.as_ref().unwrap_or(&self.target).database().to_owned();
         match &filter.database {
@@ -29,7 +29,7 @@ impl DataApiExecutor {
     }
 }
 
-/// The request builders of the listings have no common type.
+/// Sends a listing request. This is a macro, because the SDK's request builders have no common type.
 macro_rules! list {
     ($self:ident . $operation:ident ($name:literal, $filter:ident, $page:ident) $(. $set:ident ($value:expr))*) => {{
         let call = RequestContext::new($name).withholding_secret($filter.target.as_ref().unwrap_or(&$self.target));

@@ -1,4 +1,4 @@
-//! Classification of responses and request failures by a single table. The result is an [`ErrorKind`].
+//! Maps responses and request failures to an [`ErrorKind`] by a single table.
 
 use std::{
     error::Error as StdError,
@@ -20,15 +20,15 @@ use aws_sdk_redshiftdata::{
 
 use crate::{Auth, Error, ErrorKind, Statement, StatementId, Target, service::causes};
 
-/// Classification of a response: the right-hand side of a row.
+/// Result of classifying a response: the last column of a row of [`TABLE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     Kind(ErrorKind),
-    /// The cancellation was too late: the statement had already ended.
+    /// The statement to cancel had already ended.
     AlreadyEnded,
 }
 
-/// The executor's view of a failed request.
+/// Interpretation of a failed request.
 #[derive(Debug)]
 pub(super) enum Meaning {
     /// The statement to cancel had already ended.
@@ -44,18 +44,18 @@ use Row::{AlreadyEnded, Kind};
 /// classification. The first matching row wins. A text that starts with `^` must be at the beginning of the
 /// message.
 ///
-/// Messages quote what the caller sent. Therefore `classify` receives a message without SQL and values, and
-/// ignores reports of validation errors, which consist of quotations.
+/// A message can quote the request. `classify` therefore receives the message without SQL and values, and
+/// ignores the text of validation errors, which consists of quotations.
 ///
-/// The texts are not documented by AWS. They come from real responses: wrapped throttles
-/// (jitsucom/jitsu#1464), expired records (hashicorp/terraform-provider-aws#26343), sessions
-/// (awslabs/mcp#4587), late cancellations (grafana/redshift-datasource). The codes that no operation's model
-/// lists are those common to all AWS services.
+/// AWS does not document the texts. They come from real responses: wrapped throttles (jitsucom/jitsu#1464),
+/// expired records (hashicorp/terraform-provider-aws#26343), sessions (awslabs/mcp#4587), late cancellations
+/// (grafana/redshift-datasource). Codes that are not in the model of any operation are common to all AWS
+/// services.
 ///
-/// Three codes mean that the request succeeds with renewed credentials: `ExpiredToken`,
+/// A request that fails with one of three codes can succeed with renewed credentials: `ExpiredToken`,
 /// `ExpiredTokenException` and `RequestExpired`, as in `credsExpiredCodes` of aws/aws-sdk-go
 /// (`aws/request/retryer.go`). `UnrecognizedClientException` and `InvalidClientTokenId` mean that the key
-/// itself is not valid, for example because it was deactivated; renewal does not help.
+/// itself is invalid, for example because it was deactivated; renewing the credentials does not help.
 #[rustfmt::skip]
 const TABLE: &[(&str, &[&str], Row)] = &[
     ("ValidationException",                  &["throttlingexception"],               Kind(K::Throttled)),
@@ -105,10 +105,11 @@ const TABLE: &[(&str, &[&str], Row)] = &[
     ("UnknownOperationException",            &[],                                    Kind(K::Unsupported)),
 ];
 
-/// Classifies a response by its HTTP status, if it has no code or the table does not contain its code.
+/// Classifies a response by its HTTP status, for a response without a code or with a code that is not in the
+/// table.
 fn by_status(status: u16) -> ErrorKind {
     match status {
-        // The request was accepted, but the response is not valid.
+        // The service accepted the request, but its response is invalid.
         200..300 => ErrorKind::Disconnected,
         401 | 403 => ErrorKind::Denied,
         429 => ErrorKind::Throttled,
@@ -153,7 +154,7 @@ impl RequestContext {
         Self { operation, statement_id: None, sending: Sending::default(), withheld: Vec::new() }
     }
 
-    /// Returns an interceptor for the request, which records how far the request got.
+    /// Returns an interceptor that records whether the request was passed to the HTTP client.
     pub(super) fn sending(&self) -> impl Intercept + 'static {
         self.sending.clone()
     }
@@ -165,10 +166,11 @@ impl RequestContext {
     }
 
     /// Registers the statement's SQL and parameter values and the target's secret for removal from the
-    /// service's messages, which quote rejected members.
+    /// service's messages. The service quotes the members that it rejects.
     pub(super) fn withholding(mut self, statement: &Statement, target: &Target) -> Self {
         self.withheld.extend(statement.sqls().iter().cloned());
-        // A value is removed only in quotes; otherwise, a value `1` would remove every 1 from a message.
+        // A value is removed only with its quotes; otherwise the value `1` would remove every 1 from a
+        // message.
         self.withheld.extend(statement.parameters().iter().map(|parameter| format!("'{}'", parameter.value)));
         self.withheld.retain(|text| !text.trim().is_empty());
         self.withholding_secret(target)
@@ -184,7 +186,7 @@ impl RequestContext {
         self
     }
 
-    /// Converts a failure to an error. `statement_id` is the statement named by the service.
+    /// Converts a failure to an error. `statement_id` is the id in the service's response, if there is one.
     pub(super) fn error<E>(&self, failure: SdkError<E, HttpResponse>, statement_id: Option<String>) -> Error
     where
         E: StdError + ProvideErrorMetadata + RequestId + Send + Sync + 'static,
@@ -197,7 +199,7 @@ impl RequestContext {
         }
     }
 
-    /// Returns the meaning of a failure, for an operation where a failure need not be an error.
+    /// Interprets a failure, for a cancel: the rejected cancel of a statement that has ended is not an error.
     pub(super) fn meaning<E>(
         &self,
         failure: SdkError<E, HttpResponse>,
@@ -217,7 +219,7 @@ impl RequestContext {
             AlreadyEnded => return Meaning::AlreadyEnded,
             Kind(kind) => self.of_all_attempts(kind),
         };
-        // The SDK's error contains the service's message verbatim, so it is not kept as the source.
+        // The SDK's error is not kept as the source, because it contains the service's message verbatim.
         let mut error = match message {
             "" if kind == ErrorKind::Disconnected => {
                 self.describe(kind, "the response could not be read", statement_id)
@@ -237,7 +239,7 @@ impl RequestContext {
         Meaning::Error(error)
     }
 
-    /// Converts a failure between the caller and the service.
+    /// Converts a failure to send the request or to receive the response.
     fn on_the_way<E>(&self, failure: SdkError<E, HttpResponse>) -> Error
     where
         E: StdError + Send + Sync + 'static,
@@ -268,8 +270,8 @@ impl RequestContext {
         }
     }
 
-    /// Returns the kind of the error of a submit that the SDK sent more than once: an earlier attempt may have
-    /// taken effect, whatever the last response.
+    /// Returns the kind of an error after all attempts of the SDK. If the SDK sent a submit more than once,
+    /// an earlier attempt may have taken effect, even if the last one did not.
     fn of_all_attempts(&self, kind: ErrorKind) -> ErrorKind {
         let is_submit = ["ExecuteStatement", "BatchExecuteStatement"].contains(&self.operation);
         match is_submit && self.sending.attempts() > 1 && !kind.may_have_taken_effect() {
@@ -292,17 +294,17 @@ impl RequestContext {
     }
 }
 
-/// Interceptor that records when the SDK passes the request to the HTTP client. Failures before that
-/// (credentials, endpoint, signature) mean that the request was not sent; the SDK's errors do not distinguish
-/// them from a broken connection.
+/// Interceptor that records when the SDK passes the request to the HTTP client. After an earlier failure
+/// (credentials, endpoint, signature), the request was not sent. The SDK's errors do not distinguish such a
+/// failure from a broken connection.
 #[derive(Clone, Debug, Default)]
 struct Sending(Arc<Sent>);
 
 #[derive(Debug, Default)]
 struct Sent {
-    /// URI of the request, for errors.
+    /// URI of the request, as context for errors.
     endpoint: OnceLock<String>,
-    /// More than one only for a client whose configuration lets the SDK retry.
+    /// Number of attempts. It exceeds one only if the configuration of the client lets the SDK retry.
     attempts: AtomicU32,
 }
 
@@ -328,27 +330,28 @@ impl Intercept for Sending {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         self.0.attempts.fetch_add(1, Ordering::Relaxed);
-        // A second attempt uses the same URI.
+        // A second attempt has the same URI, so a failure to set it again is ignored.
         let _ = self.0.endpoint.set(context.request().uri().trim_end_matches('/').to_owned());
         Ok(())
     }
 }
 
-/// Returns `true` if there was no connection: the name did not resolve, the connection was refused, or the
-/// TLS handshake failed. The SDK's error does not contain this information; the HTTP client's error in its
-/// chain of sources does.
+/// Returns `true` if no connection was made: the name did not resolve, the connection was refused, or the TLS
+/// handshake failed. Only the HTTP client's error, in the chain of sources of the SDK's error, contains this
+/// information.
 fn unconnected(error: &(dyn StdError + 'static)) -> bool {
     std::iter::once(error).chain(causes(error)).any(|error| {
         error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
     })
 }
 
-/// Returns the root cause of an error, which is the actionable part.
+/// Returns the text of the root cause of an error, usually the most useful part.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
 }
 
-/// Returns the pause in seconds. AWS does not use the other form of the header, a date.
+/// Returns the pause in the `Retry-After` header. The header could also contain a date, but AWS only sends
+/// seconds.
 fn retry_after(response: &HttpResponse) -> Option<Duration> {
     response.headers().get("retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
@@ -377,8 +380,8 @@ mod tests {
         assert_eq!(classify(None, "rate exceeded", 400), Kind(ErrorKind::Other));
     }
 
-    /// Regression: a statement whose SQL contained these words was resubmitted for 15 minutes, or counted as
-    /// expired.
+    /// Regression: the service quoted the SQL of a statement, and the message was classified by words in the
+    /// SQL. The statement was resubmitted for 15 minutes, or reported as expired.
     #[test]
     fn words_that_the_caller_sent_have_no_meaning() {
         for message in [

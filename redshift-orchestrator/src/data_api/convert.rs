@@ -1,5 +1,5 @@
-//! Conversion between this crate's types and those of the SDK. Values that the service omits, or replaces by
-//! its markers for "no value" (`-1`, `0`), become `None`; texts that the SDK does not know are kept.
+//! Converts between the types of this crate and those of the SDK. A value that the service omits, or replaces
+//! with its marker for "no value" (`-1` or `0`), becomes `None`. A text that the SDK does not know is kept.
 
 use std::time::Duration;
 
@@ -79,14 +79,14 @@ pub(super) fn batch(
         .set_result_format(result_format(statement))
         .set_execution_mode(match statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => Some(SdkExecutionMode::AutoCommit),
-            // The service's default is omitted, so that endpoints without this member also accept the
-            // request.
+            // The service's default is not sent, because some endpoints do not know this member.
             Some(ExecutionMode::Transaction) | None => None,
         })
         .set_wait_time_seconds(wait_seconds(wait)))
 }
 
-/// Target members of a request. A session has its own target; the service rejects a request with both.
+/// Members of a request that determine where the statement runs: a session or a target. The service rejects a
+/// request with both.
 #[derive(Default)]
 pub(super) struct TargetFields {
     pub(super) cluster: Option<String>,
@@ -117,7 +117,7 @@ impl TargetFields {
     }
 }
 
-/// Returns cluster and workgroup, at most one of which is set.
+/// Returns the cluster and the workgroup. At most one of them is set.
 pub(super) fn compute(compute: Option<&Compute>) -> (Option<String>, Option<String>) {
     match compute {
         Some(Compute::Cluster(identifier)) => (Some(identifier.clone()), None),
@@ -139,7 +139,7 @@ pub(super) fn wait_seconds(wait: Option<WaitTime>) -> Option<i32> {
     wait.map(|wait| wait.seconds().into())
 }
 
-/// Returns whole seconds, rounded up, so that a session does not end too early.
+/// Returns the keep-alive time in whole seconds, rounded up so that the session does not end too early.
 fn keep_alive(statement: &Statement) -> Result<Option<i32>> {
     let Some(idle) = statement.session_keep_alive() else { return Ok(None) };
     let seconds = idle.as_secs() + u64::from(idle.subsec_nanos() > 0);
@@ -175,7 +175,8 @@ pub(super) fn status_filter(status: Option<&Status>) -> StatusString {
     status.map_or(StatusString::All, |status| StatusString::from(status.as_str()))
 }
 
-/// The two operations return the same members in unrelated types.
+/// Converts the response to a submit. This is a macro, because the responses of the two operations have the
+/// same members but unrelated types.
 macro_rules! submitted {
     ($operation:literal, $output:ident) => {{
         let mut submitted = Submitted::new(accepted($operation, $output.id)?);
@@ -208,7 +209,7 @@ pub(super) fn batch_executed(output: BatchExecuteStatementOutput) -> Result<Subm
 
 fn accepted(operation: &'static str, id: Option<String>) -> Result<StatementId> {
     text(id).map(StatementId::new).ok_or_else(|| {
-        // A statement was accepted under an unknown id, which is equivalent to a lost response.
+        // The statement was accepted, but its id is unknown, as after a lost response.
         Error::new(ErrorKind::Disconnected, "the service accepted a statement but did not return its id")
             .with_context("operation", operation)
     })
@@ -329,7 +330,7 @@ pub(super) fn column(data: ColumnMetadata) -> Column {
     column.schema = text(data.schema_name);
     column.table = text(data.table_name);
     column.default = text(data.column_default);
-    // Constants of JDBC: columnNoNulls, columnNullable, columnNullableUnknown.
+    // JDBC constants: `columnNoNulls`, `columnNullable`, `columnNullableUnknown`.
     column.nullable = match data.nullable {
         0 => Some(false),
         1 => Some(true),
@@ -389,7 +390,8 @@ fn sent_parameters(parameters: Option<Vec<SqlParameter>>) -> Vec<Parameter> {
     parameters.map(|parameter| Parameter { name: parameter.name, value: parameter.value }).collect()
 }
 
-/// Returns `None` also for a format that this version does not know. Responses use upper or lower case.
+/// Returns `None` also for a format that is unknown to this version. Responses spell the format in upper or
+/// lower case.
 pub(super) fn format(format: Option<&ResultFormatString>) -> Option<ResultFormat> {
     match format?.as_str().to_ascii_uppercase().as_str() {
         "JSON" => Some(ResultFormat::Json),
@@ -398,7 +400,7 @@ pub(super) fn format(format: Option<&ResultFormatString>) -> Option<ResultFormat
     }
 }
 
-/// A missing status is treated as an unknown one: the statement may still be running.
+/// Converts a status. A missing status becomes an unknown one, because the statement may still be running.
 fn status(word: Option<&str>) -> Status {
     Status::from(word.unwrap_or("UNKNOWN"))
 }
@@ -415,7 +417,8 @@ fn number(number: i64) -> Option<i64> {
     (number > 0).then_some(number)
 }
 
-/// `-1` is the service's NULL, and `0` is the SDK's default for a statement that is still running.
+/// Converts an amount. `-1` means that the service has no value. For a running statement, `0` is the SDK's
+/// default for a missing member.
 fn amount(amount: i64, ended: bool) -> Option<u64> {
     u64::try_from(amount).ok().filter(|amount| ended || *amount > 0)
 }

@@ -1,4 +1,4 @@
-//! [`DataApiExecutor`]: the Amazon Redshift Data API through `aws-sdk-redshiftdata`.
+//! [`DataApiExecutor`]: runs statements with the Amazon Redshift Data API, through `aws-sdk-redshiftdata`.
 //!
 //! ```no_run
 //! use redshift_orchestrator::{DataApiExecutor, Statement, StatementExecutor, Target};
@@ -15,29 +15,29 @@
 //!
 //! # Configuration of the SDK
 //!
-//! [`DataApiExecutor::config`] differs from the SDK's defaults in three settings, each of which this service
-//! needs:
+//! [`DataApiExecutor::config`] changes three defaults of the SDK that do not suit this service:
 //!
 //! | setting | value | reason |
 //! |---|---|---|
-//! | attempt timeout | 40 s; 150 s for a listing | the default has none, and waits forever for a lost response. A long poll takes up to 30 s; a listing in a busy account took 120 s |
-//! | stalled-stream protection | off | after about 6 s, it treats a long poll whose headers arrived early as a dead connection |
-//! | retries | off | the SDK's retries recognise neither a throttle wrapped in a `ValidationException` nor the three `Active…ExceededException`, and would multiply with those of the layers |
+//! | attempt timeout | 40 s; 150 s for a listing | without a timeout, the SDK waits forever for a lost response. A long poll takes up to 30 s, and a listing took 120 s in a busy account |
+//! | stalled-stream protection | off | it ends a long poll after about 6 s if the headers of the response arrive early |
+//! | retries | off | the SDK does not recognise a throttle wrapped in a `ValidationException` or the three `Active…ExceededException`. Its retries would also multiply those of the layers |
 //!
-//! Region, endpoint, credentials, HTTP client, connect timeout and interceptors are taken from the
-//! [`SdkConfig`]. The crate itself contains neither a TLS stack nor a search for credentials: an application
-//! loads the configuration with `aws-config`, whose feature `default-https-client` adds the HTTP client.
+//! The region, endpoint, credentials, HTTP client, connect timeout and interceptors are taken from the
+//! [`SdkConfig`]. The crate itself neither contains a TLS stack nor searches for credentials. An application
+//! loads the configuration with `aws-config`; the feature `default-https-client` of `aws-config` adds the
+//! HTTP client.
 //!
 //! # Errors
 //!
-//! A request that was not sent (no credentials, no connection) is distinguished from one that may have taken
-//! effect (lost connection, no response in time), although the SDK does not distinguish them.
+//! The errors distinguish a request that was not sent (no credentials, no connection) from a request that may
+//! have taken effect (lost connection, no response in time). The SDK's errors do not.
 //!
 //! A single table in `classify.rs` maps every response of the service and every failure of a request to an
-//! [`ErrorKind`]. A code that the table does not contain is available from [`Error::code`]. SQL text,
-//! parameter values and the secret's ARN are removed from the service's messages. The SDK itself logs
-//! complete requests and responses, including credentials in headers, at the level *trace* of its target
-//! `aws_smithy_runtime`; a subscriber should set this target to *debug*.
+//! [`ErrorKind`]. [`Error::code`] returns the service's code, including one that is not in the table. SQL
+//! text, parameter values and the secret's ARN are removed from the service's messages. The SDK itself logs
+//! complete requests and responses, including credentials in headers, at level *trace* under the target
+//! `aws_smithy_runtime`. Limit this target to level *debug* in the subscriber.
 
 mod catalog;
 mod classify;
@@ -64,16 +64,16 @@ use crate::{
     StatementFilter, StatementId, StatementPage, Submitted, Target, WaitTime, service::LISTING_TIMEOUT,
 };
 
-/// Timeout of one request: the longest long poll (30 s), and time for the network.
+/// Timeout of one request: 30 s for the longest long poll, and 10 s for the network.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Prefix of the page tokens of CSV results. The service's own tokens contain no colon. The two result
-/// formats have separate operations, and the token determines which one continues.
+/// Prefix of the page tokens of CSV results. Each result format has a separate operation, and the prefix
+/// selects the one for the next page. The service's tokens contain no colon.
 const CSV_PAGE: &str = "csv:";
 
-/// Executor for the Amazon Redshift Data API with one target.
+/// Executor for the Amazon Redshift Data API, with a default target.
 ///
-/// Cheap to clone: clones share connections and credentials.
+/// Clones share connections and credentials, and are cheap.
 #[derive(Clone)]
 pub struct DataApiExecutor {
     client: Client,
@@ -82,32 +82,32 @@ pub struct DataApiExecutor {
 }
 
 impl DataApiExecutor {
-    /// Creates an executor for this target, with the SDK configured by [`config`](Self::config).
+    /// Creates an executor with this default target and the configuration returned by
+    /// [`config`](Self::config).
     pub fn new(sdk: &SdkConfig, target: Target) -> Self {
         Self { listing_timeout: Some(LISTING_TIMEOUT), ..Self::from_conf(Self::config(sdk).build(), target) }
     }
 
-    /// Creates an executor with a custom configuration. Start with [`config`](Self::config) and change the
-    /// settings that must differ.
+    /// Creates an executor with a custom configuration. Start with the builder that [`config`](Self::config)
+    /// returns, and change individual settings.
     ///
     /// # Panics
-    /// Panics like [`Client::from_conf`] if the configuration lacks a required setting (a behaviour version;
-    /// a sleep implementation if timeouts are set).
+    /// Panics in the same cases as [`Client::from_conf`]: if the configuration has no behaviour version, or
+    /// has timeouts but no sleep implementation.
     pub fn from_conf(conf: aws_sdk_redshiftdata::Config, target: Target) -> Self {
         Self::from_client(Client::from_conf(conf), target)
     }
 
-    /// Creates an executor with a custom client, which is used unchanged.
+    /// Creates an executor with a custom client, and does not change its settings.
     ///
-    /// A client with the SDK's defaults works, but it retries by itself, and it may notice late, or never,
-    /// that a connection was lost during a long poll. A submit that failed after the SDK repeated it is
+    /// A client with the SDK's defaults works, but retries requests itself, and may wait forever if the
+    /// connection is lost during a long poll. If a submit fails after the SDK has repeated it, the error is
     /// [`Disconnected`](ErrorKind::Disconnected), because an earlier attempt may have taken effect.
     pub fn from_client(client: Client, target: Target) -> Self {
         Self { client, target, listing_timeout: None }
     }
 
-    /// Returns the SDK's configuration for this service: `sdk` with the timeouts, stalled-stream protection
-    /// and retries described in the module's documentation.
+    /// Returns the settings of `sdk`, changed for this service as described in [the module](self).
     pub fn config(sdk: &SdkConfig) -> config::Builder {
         let connect_timeout = sdk.timeout_config().and_then(TimeoutConfig::connect_timeout);
         config::Builder::from(sdk)
@@ -187,7 +187,7 @@ impl DataApiExecutor {
         convert::csv_page(output)
     }
 
-    /// Returns the format set at submit; for a sub-statement, it is that of the batch.
+    /// Returns the result format of a statement, or of the batch if `id` is a sub-statement.
     async fn result_format(&self, id: &StatementId) -> Result<ResultFormat> {
         let call = RequestContext::new("DescribeStatement").about(id);
         let statement = id.as_str().split(':').next().unwrap_or_default();
@@ -241,8 +241,8 @@ impl StatementExecutor for DataApiExecutor {
         Ok(convert::description(output))
     }
 
-    /// Also returns `false` if the statement has already ended, which the service reports as an invalid
-    /// request.
+    /// Also returns `false` if the statement has already ended. The service rejects such a cancel as an
+    /// invalid request.
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
         let call = RequestContext::new("CancelStatement").about(id);
         let request = self.client.cancel_statement().id(id.as_str()).customize();
@@ -255,7 +255,7 @@ impl StatementExecutor for DataApiExecutor {
         }
     }
 
-    /// The first page costs an additional request, for the format set at submit.
+    /// Sends an additional request before the first page, to find out the format of the result.
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
         if let Some(requested) = page {
             let mut response = match requested.as_str().strip_prefix(CSV_PAGE) {
@@ -271,10 +271,11 @@ impl StatementExecutor for DataApiExecutor {
         }
     }
 
-    /// Lists the statements that the caller's role submitted to *any* target, unless the filter sets a compute or a
-    /// database.
-    /// Callers mostly use a listing to check that a statement exists. An implicit filter could hide that
-    /// statement if the service interprets the filter differently.
+    /// Lists the statements that the caller's role submitted to *any* target, unless the filter sets a
+    /// compute or a database.
+    ///
+    /// The default target is not used as a filter. Callers mostly list statements to find out if a statement
+    /// exists, and a filter that the service interprets in another way could hide it.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let call = RequestContext::new("ListStatements");
         let (cluster, workgroup) = convert::compute(filter.compute.as_ref());
@@ -309,11 +310,14 @@ impl StatementExecutor for DataApiExecutor {
     }
 }
 
-/// Returns the next page. A page that names itself as the next page is an error: following it would never
-/// end.
+/// Returns the token of the next page. If it equals the token of the current page, returns an error, because
+/// the pages would never end.
 fn checked_next(requested: Option<&PageToken>, next: Option<PageToken>) -> Result<Option<PageToken>> {
     if next.is_some() && next.as_ref() == requested {
-        return Err(Error::new(ErrorKind::Other, "the service returned a page as its own next page"));
+        return Err(Error::new(
+            ErrorKind::Other,
+            "the service returned the token of the same page as the token of the next page",
+        ));
     }
     Ok(next)
 }

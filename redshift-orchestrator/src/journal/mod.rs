@@ -19,11 +19,11 @@
 //! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
 //!
 //! Each row has a test. In `tests/orchestration/endings.rs`:
-//! `a_death_before_the_intent_was_durable_is_no_event`,
+//! `a_death_before_the_intent_was_recorded_has_no_effect`,
 //! `a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_unknown`,
 //! `a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown`,
 //! `a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours` (two rows),
-//! `a_death_after_the_ending_was_durable_needs_nobody`, `lost_answers_run_nothing_twice`,
+//! `a_death_after_the_outcome_was_recorded_has_no_effect`, `a_statement_runs_once_although_responses_are_lost`,
 //! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`, and
 //! `a_death_during_a_rollback_leaves_a_statement_that_timed_out`. In `journal/file.rs`:
 //! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, for all rows at once over random schedules:

@@ -1,4 +1,4 @@
-//! [`Fleet`]: many statements at once, within the limits of the account and of the cluster.
+//! [`Fleet`]: an executor for many statements at once, within the limits of the account and the cluster.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ use crate::{
 /// An executor for many statements at once. All requests together stay within the account's rates, and the
 /// number of active statements and sessions stays within the limits of the cluster or workgroup.
 ///
-/// It consists of [`Limit`] in front of [`Rate`], configured with the service's own limits. Thousands of
-/// waits share the rates: the requests of each operation are sent in the order in which they were made.
+/// A fleet is a [`Limit`] around a [`Rate`], with the service's documented limits as defaults. Thousands of
+/// waits can share one fleet: the requests of each operation are sent in the order in which they were made.
 ///
 /// ```
 /// use redshift_data_local::{LocalExecutor, Script};
@@ -26,7 +26,7 @@ use crate::{
 /// # let another = LocalExecutor::scripted(Script::new());
 /// let orchestrator = Orchestrator::new(Fleet::new(service));
 ///
-/// // Two clusters of one account have separate limits of statements, and share the account's rates.
+/// // Two clusters of one account share the account's rates, but have separate limits of statements.
 /// # let service = LocalExecutor::scripted(Script::new());
 /// let rates = RequestRates::default();
 /// let small = Orchestrator::new(Fleet::new(service).with_rates(rates.clone()).with_statements(50));
@@ -36,17 +36,18 @@ use crate::{
 /// ```
 pub struct Fleet<E>(Limit<Rate<E>>);
 
-/// Limit of active statements of a cluster or workgroup. A lower limit is learned.
+/// Maximum number of active statements in a cluster or workgroup. A lower limit is learned from the service's
+/// rejections.
 const STATEMENTS: usize = 500;
 
 impl<E> Fleet<E> {
-    /// Sends requests to `inner` at the service's rates, with at most 500 active statements and 500 open
+    /// Wraps `inner` with the service's request rates, and with limits of 500 active statements and 500 open
     /// sessions.
     pub fn new(inner: E) -> Self {
         Self(Limit::new(Rate::new(inner, RequestRates::default()), STATEMENTS))
     }
 
-    /// Sets the rates. Clones of `rates` share the capacity.
+    /// Sets the request rates. Fleets with clones of the same `rates` share them.
     #[must_use]
     pub fn with_rates(self, rates: RequestRates) -> Self {
         Self(self.0.map(|rate| rate.with_rates(rates)))
@@ -69,7 +70,7 @@ impl<E> Fleet<E> {
         self.0.active()
     }
 
-    /// Returns the number of statements that may be active at a time, as far as this process has learned.
+    /// Returns the current limit of active statements, as learned from the service's rejections.
     pub fn capacity(&self) -> usize {
         self.0.capacity()
     }

@@ -24,24 +24,25 @@ use crate::{
     service::Pages,
 };
 
-/// Delays submits while too many statements of this process are active, or too many sessions open, on a
-/// cluster or workgroup.
+/// Delays submits while this process has too many active statements or open sessions in a cluster or
+/// workgroup.
 ///
-/// Submits are admitted in the order of their arrival. The limit is learned: the service rejects a submit
-/// when it has no capacity ([`TooManyStatements`](ErrorKind::TooManyStatements),
-/// [`TooManySessions`](ErrorKind::TooManySessions)), because its own limit is lower or because other clients
-/// use up part of it. The rejected submit keeps its position in the queue, and the limit is lowered to the
-/// number of active statements. After 10 seconds, it is raised again in growing steps.
+/// Submits are admitted in the order of their arrival. The limit adapts to the service. If the service
+/// rejects a submit for lack of capacity ([`TooManyStatements`](ErrorKind::TooManyStatements),
+/// [`TooManySessions`](ErrorKind::TooManySessions)), the service's limit is lower or other clients use part
+/// of it. The limit is then lowered to the number of active statements, and the rejected submit keeps its
+/// position in the queue. Every 10 seconds after that, the limit is raised again in growing steps.
 ///
 /// | permit held by | released |
 /// |---|---|
-/// | an active statement | when a describe reports its end, or that the service has no record of it |
-/// | a submit that may have taken effect, or is dropped in flight | reused by the next submit with the same client token, and kept if that is rejected; after a listing by name: like an active statement's if the statement is listed and active, at once if it has ended or is not listed |
-/// | an open session | when the session was idle for its keep-alive |
+/// | an active statement | when a describe reports that it has ended, or that the service has no record of it |
+/// | a submit that may have taken effect, or was dropped in flight | when a listing by name shows that the statement has ended or does not exist; if the statement is active, when it ends. Until then, a repeated submit with the same client token uses the same permit |
+/// | an open session | when the session has been idle for its keep-alive time |
 /// | a submit that is dropped in the queue | at once |
 ///
-/// While submits wait for permits, this layer describes statements that were not described for a minute, and
-/// looks up by name, after 15 minutes, submits that may have taken effect.
+/// While submits wait for permits, this layer describes statements that have not been described for a minute.
+/// It lists a submit that may have taken effect, by its name, after 15 minutes. A statement cannot run for
+/// longer than 24 hours, so its permit is released by then in any case.
 pub struct Limit<E> {
     inner: E,
     statements: AdaptiveSemaphore,
@@ -50,11 +51,11 @@ pub struct Limit<E> {
     reclaiming: tokio::sync::Mutex<()>,
 }
 
-/// Permits in use, and the notification of their changes.
+/// Permits in use, and a notification of changes.
 #[derive(Default)]
 struct InUse {
     held: Mutex<Held>,
-    /// Notified when a permit changes hands.
+    /// Notified after a change of `held`.
     changed: Notify,
 }
 
@@ -63,15 +64,15 @@ impl InUse {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies a change, of which the search for permits must know.
+    /// Applies a change, and wakes the task that reclaims permits.
     fn change(&self, change: impl FnOnce(&mut Held)) {
         change(&mut self.lock());
         self.changed.notify_waiters();
     }
 }
 
-/// Permits in use, by the statement or session to which they belong. The maps are ordered, so that the
-/// requests made here are in the same order in every run of a simulation.
+/// Permits in use, by the statement or session to which they belong. The maps are ordered, so that a
+/// simulation sends the requests of this layer in the same order in every run.
 #[derive(Default)]
 struct Held {
     active: BTreeMap<StatementId, Active>,
@@ -79,7 +80,7 @@ struct Held {
     open: BTreeMap<SessionId, Open>,
 }
 
-/// Permits for a submit.
+/// Permits that a submit needs.
 struct Permits {
     statement: Permit,
     session: Option<Permit>,
@@ -105,25 +106,25 @@ struct Doubtful {
 struct Open {
     _permit: Permit,
     keep_alive: Duration,
-    /// When its last statement ended; `None` while one runs.
+    /// Time at which the last statement of the session ended; `None` while a statement runs.
     idle_since: Option<Instant>,
 }
 
-/// Time after which the service ends a statement.
+/// Maximum duration of a statement. The service ends a statement that runs longer.
 const LONGEST_RUN: Duration = Duration::from_hours(24);
 /// Time without a describe after which this layer describes a statement itself.
 const STALE: Duration = Duration::from_secs(60);
-/// Time after which this layer looks up a submit that may have taken effect. Until then, its caller may still
-/// repeat it or look it up.
+/// Time after which this layer lists a submit that may have taken effect. Until then, the caller may still
+/// repeat the submit or list it.
 const STALE_DOUBT: Duration = Duration::from_mins(15);
-/// Longest time for one describe made here.
+/// Timeout of a describe sent by this layer.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest time for one page of a listing. In accounts with 20,000 statements a day it takes up to two
-/// minutes.
+/// Timeout of a request for one page of a listing. Such a request takes up to two minutes in accounts with
+/// 20,000 statements a day.
 const LIST_TIMEOUT: Duration = Duration::from_mins(3);
 
 impl<E> Limit<E> {
-    /// Creates a limit of at most `max` active statements, at least one, and 500 open sessions.
+    /// Wraps `inner` with a limit of `max` active statements, at least one, and of 500 open sessions.
     pub fn new(inner: E, max: usize) -> Self {
         let (statements, sessions) = (AdaptiveSemaphore::new(max), AdaptiveSemaphore::new(500));
         Self {
@@ -154,7 +155,7 @@ impl<E> Limit<E> {
         self.statements.held()
     }
 
-    /// Returns the number of statements that may be active at a time, as far as this process has learned.
+    /// Returns the current limit of active statements, as learned from the service's rejections.
     pub fn capacity(&self) -> usize {
         self.statements.limit()
     }
@@ -197,7 +198,7 @@ impl<E: StatementExecutor> Limit<E> {
 
     /// Releases permits of statements that have ended, for as long as its future is polled.
     async fn reclaim_permits(&self) {
-        // One waiter at a time does this for all waiters.
+        // One waiter at a time reclaims permits on behalf of all.
         let _reclaiming = self.reclaiming.lock().await;
         tokio::join!(self.reclaim_active(), self.reclaim_doubtful());
     }
@@ -206,10 +207,11 @@ impl<E: StatementExecutor> Limit<E> {
         loop {
             let stale = self.held().stale(Instant::now());
             for id in stale {
-                // The response releases the permit; an error changes nothing. A separate timeout keeps this
-                // request from counting as part of the waiting submit.
+                // `describe` releases the permit if the statement has ended; an error is ignored. The
+                // separate `bounded` keeps this request's time in queues apart from that of the waiting
+                // submit.
                 let _ = bounded(DESCRIBE_TIMEOUT, None, self.describe(&id, None)).await;
-                // A service that does not respond is polled again after a pause.
+                // The statement is marked even after an error, so that the next describe follows after a pause.
                 self.held().described(&id, Instant::now());
             }
             self.pause_until(Held::next_due).await;
@@ -221,17 +223,18 @@ impl<E: StatementExecutor> Limit<E> {
             let stale = self.held().stale_doubtful(Instant::now());
             for name in stale {
                 let _ = self.look_up(&name).await;
-                // A listing that is dropped is repeated by the next waiter, so the name is marked only now.
+                // The name is marked only after the listing: if this future is dropped earlier, the next
+                // waiter lists it again.
                 self.held().looked_up(&name, Instant::now());
             }
             self.pause_until(Held::next_doubt).await;
         }
     }
 
-    /// Waits until the time that `due` returns, or until a permit changes hands.
+    /// Waits until the time returned by `due`, or until the permits in use change.
     async fn pause_until(&self, due: impl Fn(&Held) -> Option<Instant>) {
         let mut changed = pin!(self.in_use.changed.notified());
-        // A change after this line ends the wait.
+        // From here on, a change ends the wait, even one made before `due` is computed.
         changed.as_mut().enable();
         let due = due(&self.held());
         match due {
@@ -242,7 +245,7 @@ impl<E: StatementExecutor> Limit<E> {
         }
     }
 
-    /// Lists the statements of this name; the responses release permits.
+    /// Lists the statements with this name. `list` releases the permits of statements that have ended.
     async fn look_up(&self, name: &str) -> Result<()> {
         let filter = StatementFilter::default().with_name_prefix(name);
         let (mut page, mut pages) = (None, Pages::default());
@@ -265,8 +268,8 @@ impl<E: StatementExecutor> Limit<E> {
         waiters: &(Waiter, Waiter),
     ) -> Option<Result<Submitted>> {
         let (queue, request) = observed(self.inner.submit(statement, wait));
-        // The request is declared before its permits, and is therefore dropped after them: their guard sees
-        // whether it is in a queue.
+        // Declared before `admission`, and therefore dropped after it: a dropped `admission` must still see
+        // whether the request is in a queue.
         let mut request = pin!(request);
         let admission = match self.repetition(statement) {
             Some(earlier) => Admission::new(&self.in_use, queue, statement, earlier, true),
@@ -311,8 +314,8 @@ impl<E: StatementExecutor> Limit<E> {
 
     /// Acquires permits for a submit.
     async fn permits(&self, statement: &Statement, waiters: &(Waiter, Waiter)) -> Permits {
-        // The session's permit is acquired first: the wait for it is usually longer, and no statement's permit
-        // is held during it.
+        // The session's permit is acquired first: the wait for it is usually the longer one, and should not
+        // block a permit for a statement.
         let session = match opens_session(statement) {
             true => Some(self.acquire(&waiters.1).await),
             false => None,
@@ -320,34 +323,38 @@ impl<E: StatementExecutor> Limit<E> {
         Permits { session, statement: self.acquire(&waiters.0).await }
     }
 
-    /// Returns an earlier submit with the same client token, if that may have taken effect.
+    /// Removes and returns the earlier submit with the same client token, if there is one that may have taken
+    /// effect.
     fn repetition(&self, statement: &Statement) -> Option<Doubtful> {
         self.held().doubtful.remove(statement.client_token()?)
     }
 
-    /// Lowers the limit after the service rejected a submit, and waits before it is repeated.
+    /// Lowers the limit after the service rejected a submit for lack of capacity. If the submit is a
+    /// repetition, waits for capacity.
     async fn wait_for_capacity(&self, admission: Admission<'_>, waiter: &Waiter) {
         let is_repeated = admission.is_repeated;
         admission.rejected();
         waiter.refused();
-        // A first submit waits for its next permit. A repeated one keeps its permit, and waits for another one
-        // only because that shows that the service has capacity again.
+        // A first submit released its permits, and acquires others in its next attempt. A repetition keeps
+        // its permit, so it waits for an additional one: a free permit shows that the service has capacity
+        // again.
         if is_repeated {
             drop(self.acquire(waiter).await);
         }
     }
 }
 
-/// The permits of a submit until its response.
+/// Holds the permits of a submit until its response.
 ///
-/// A submit that is dropped without a response may have taken effect, so its permits are kept under its client
-/// token. Without a token they are released, and also if the submit was in a queue of another layer.
+/// A submit that is dropped without a response may have taken effect, so its permits are kept under its
+/// client token. They are released if the submit has no token, or if it was still in a queue of another layer
+/// and therefore not sent.
 struct Admission<'a> {
     in_use: &'a InUse,
     queue: Arc<Queue>,
     token: Option<ClientToken>,
     doubtful: Option<Doubtful>,
-    /// An earlier submit with the same client token may have taken effect.
+    /// `true` if an earlier submit with the same client token may have taken effect.
     is_repeated: bool,
 }
 
@@ -367,8 +374,8 @@ impl<'a> Admission<'a> {
         self.doubtful.take().map(|doubtful| doubtful.permits)
     }
 
-    /// Releases the permits after the service rejected the submit. The rejection of a repetition proves nothing
-    /// about the earlier submit, whose statement may be active: its permits are kept.
+    /// Releases the permits after the service rejected the submit. A repetition keeps them: its rejection
+    /// does not show whether the earlier submit took effect.
     fn rejected(mut self) {
         if !self.is_repeated {
             self.doubtful = None;
@@ -388,13 +395,13 @@ impl Drop for Admission<'_> {
     }
 }
 
-/// Marks a statement as described while its describe is in flight. If that is dropped without a response, the
-/// earlier time is restored.
+/// Marks a statement as described while a describe is in flight. If the describe is dropped without a
+/// response, the previous time is restored.
 struct DescribeInFlight<'a> {
     in_use: &'a InUse,
     id: &'a StatementId,
-    /// The times of the earlier describe and of this one; `None` for a statement that is not known to be
-    /// active, or after the response.
+    /// Times of the previous describe and of this one; `None` if the statement is not known to be active, and
+    /// after the response.
     times: Option<(Instant, Instant)>,
 }
 
@@ -414,7 +421,7 @@ impl Drop for DescribeInFlight<'_> {
     fn drop(&mut self) {
         let Some((before, now)) = self.times else { return };
         self.in_use.change(|held| {
-            // A later describe keeps its own time.
+            // Do not overwrite the time of a later describe.
             if let Some(active) = held.active.get_mut(self.id).filter(|active| active.described == now) {
                 active.described = before;
             }
@@ -441,7 +448,7 @@ impl Doubtful {
 }
 
 impl Held {
-    /// Keeps the permits of a statement that the service accepted.
+    /// Assigns the permits of a submit to the statement that the service accepted.
     fn accepted(
         &mut self,
         id: &StatementId,
@@ -461,14 +468,15 @@ impl Held {
                 open.idle_since = ended.then_some(now);
             }
         }
-        // A repeated submit gets the same id in its response: the second permit is released.
+        // The response to a repeated submit has the same id, so the new entry replaces the earlier one and
+        // releases its permit.
         if !ended {
             let active = Active { _permit: permits.statement, since: now, described: now, session };
             self.active.insert(id.clone(), active);
         }
     }
 
-    /// Releases the permit of a statement that ended at this time. Its session is idle from then on.
+    /// Releases the permit of a statement that ended at this time, and marks its session as idle since then.
     fn ended(&mut self, id: &StatementId, at: Instant) {
         let Some(active) = self.active.remove(id) else { return };
         if let Some(open) = active.session.and_then(|session| self.open.get_mut(&session)) {
@@ -476,18 +484,19 @@ impl Held {
         }
     }
 
-    /// Marks an active statement as described at this time, and returns the time before.
+    /// Marks an active statement as described at this time, and returns the previous time.
     fn described(&mut self, id: &StatementId, at: Instant) -> Option<Instant> {
         self.active.get_mut(id).map(|active| std::mem::replace(&mut active.described, at))
     }
 
-    /// Marks the doubtful submits of this name as looked up at this time.
+    /// Marks the doubtful submits with this name as looked up at this time.
     fn looked_up(&mut self, name: &str, at: Instant) {
         let named = self.doubtful.values_mut().filter(|doubtful| doubtful.name.as_deref() == Some(name));
         named.for_each(|doubtful| doubtful.looked_up = at);
     }
 
-    /// Resolves doubtful submits with a page of a listing.
+    /// Resolves the doubtful submits whose statements are on a page of a listing. After the last page, also
+    /// resolves the submits whose statements were on no page.
     fn listed(&mut self, filter: &StatementFilter, page: &StatementPage) {
         if self.doubtful.is_empty() {
             return;
@@ -495,9 +504,9 @@ impl Held {
         for statement in &page.statements {
             self.found(statement);
         }
-        // Once all pages were read, a name that matches the filter and occurs on no page belongs to a submit
-        // that had no effect. If such a submit reaches the service later, the service's rejections lower the
-        // limit.
+        // After the last page, the remaining doubtful submits whose names match the filter had no effect, so
+        // their permits are released. If such a submit reaches the service later, the service's rejections
+        // lower the limit.
         let covers_all = filter.status.is_none()
             && !filter.own_session_only
             && filter.compute.is_none()
@@ -521,7 +530,8 @@ impl Held {
         self.accepted(&statement.id, ended, session, doubtful.keep_alive, doubtful.permits);
     }
 
-    /// Releases the permits of everything that has ended.
+    /// Releases the permits of statements and submits older than 24 hours, and of sessions whose keep-alive
+    /// time is over.
     fn forget(&mut self, now: Instant) {
         let ended = |(id, active): (&StatementId, &Active)| {
             let end = active.since + LONGEST_RUN;
@@ -535,8 +545,8 @@ impl Held {
         self.open.retain(|_, open| open.idle_since.is_none_or(|since| now - since < open.keep_alive));
     }
 
-    /// Returns the time at which the next statement becomes stale, the next session ends, or the next doubtful
-    /// submit cannot run any more.
+    /// Returns the earliest time at which a statement becomes stale, a session ends, or a doubtful submit is
+    /// older than the maximum duration of a statement.
     fn next_due(&self) -> Option<Instant> {
         let stale = self.active.values().map(|active| active.described + STALE);
         let idle = self.open.values().filter_map(|open| Some(after(open.idle_since?, open.keep_alive)));
@@ -544,7 +554,7 @@ impl Held {
         stale.chain(idle).chain(over).min()
     }
 
-    /// Returns the time at which the next doubtful submit with a name becomes stale.
+    /// Returns the earliest time at which a doubtful submit with a name becomes stale.
     fn next_doubt(&self) -> Option<Instant> {
         let named = self.doubtful.values().filter(|doubtful| doubtful.name.is_some());
         named.map(|doubtful| doubtful.looked_up + STALE_DOUBT).min()
@@ -609,7 +619,7 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
     }
 }
 
-/// Catalog requests pass through without a limit.
+/// Forwards catalog requests without a limit.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<E: Catalog> Catalog for Limit<E> {

@@ -1,4 +1,4 @@
-//! Decorators: executors that wrap an executor, each for one purpose.
+//! Decorators: executors that wrap another executor, each to add one behaviour.
 //!
 //! A [`Fleet`] covers the usual case of many statements at once. The other decorators can be combined for
 //! special cases:
@@ -20,17 +20,17 @@
 //!
 //! | from the outside in | effect | reason for its position |
 //! |---|---|---|
-//! | [`Retry`] | repeats requests after transient errors | each repetition passes the other decorators again |
-//! | [`Limit`] | delays submits while too many statements or sessions are active | a submit that waits here uses no share of the rate |
-//! | [`Rate`] | spreads requests to stay within the account's rates | closest to the requests that are sent |
-//! | [`Traced`] | reports each request to `tracing` | sees every request and its duration |
+//! | [`Retry`] | repeats requests after transient errors | each repetition passes through the other decorators |
+//! | [`Limit`] | delays submits while too many statements or sessions are active | a submit that waits here does not use up the rate |
+//! | [`Rate`] | delays requests to stay within the account's rates | counts only requests that are sent |
+//! | [`Traced`] | reports each request to `tracing` | measures each request without its time in queues |
 //!
-//! An [`Orchestrator`](crate::Orchestrator) retries transient errors by itself, and counts them in its
-//! reports; it does not need `Retry`, except for fetching results through its executor. The time that a
-//! request waits in `Limit` or `Rate` is not part of a request's timeout, neither in an orchestrator nor in a
+//! An [`Orchestrator`](crate::Orchestrator) retries transient errors itself and counts them in its reports.
+//! It needs `Retry` only if results are fetched through its executor. Time that a request spends in the queue
+//! of `Limit` or `Rate` does not count towards its timeout in an orchestrator or in a
 //! [`Wait`](crate::wait::Wait).
 //!
-//! Each decorator is also a [`Catalog`](crate::Catalog) if the executor it wraps is one.
+//! Each decorator implements [`Catalog`](crate::Catalog) if the executor that it wraps does.
 
 mod fleet;
 mod limit;

@@ -1,9 +1,9 @@
-//! Request timeouts that exclude time spent in queues of the layers.
+//! Request timeouts that exclude time spent in the queues of layers.
 //!
-//! Layers delay requests until a permit is free, or until the rate allows another request. A timeout around a
-//! layer must not count that time as a service that does not respond, in particular for a submit, which would
-//! then count as lost. A layer therefore marks the time in its queue with [`queued`], and [`bounded`], in the
-//! same task, starts its timeout when the request leaves the last queue.
+//! A layer delays a request until a permit is free or the rate allows another request. A timeout around the
+//! layer must exclude this delay; otherwise a submit that is only queued would count as lost. The layer
+//! therefore wraps the delay in [`queued`]. A [`bounded`] in the same task starts its timeout when the
+//! request leaves the last queue.
 
 use std::{
     future::Future,
@@ -30,7 +30,7 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    /// Number of queues that the request is in. A queue inside a queue must not end the outer one.
+    /// Number of nested queues that the request is in. Leaving an inner queue does not end the outer one.
     depth: usize,
     /// Time at which the request left its last queue, or was created.
     sent_at: Instant,
@@ -39,14 +39,14 @@ struct State {
 /// Reason why a request was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenUp {
-    /// There was no response in time.
+    /// No response arrived in time.
     TimedOut,
-    /// At its deadline or later, the request was in a queue. It was not sent again.
+    /// The request was in a queue at its deadline, or entered a queue later. It was not sent from that queue.
     NotSent,
 }
 
-/// Waits for the response to `request` for at most `limit` after it was sent. A request that is in a queue at
-/// `send_deadline`, or enters one later, is not sent.
+/// Waits for the response to `request` for at most `limit` after it was sent. The request is given up if it
+/// is in a queue at `send_deadline`, or enters one later.
 pub(crate) fn bounded<F: Future>(
     limit: Duration,
     send_deadline: Option<Instant>,
@@ -55,8 +55,8 @@ pub(crate) fn bounded<F: Future>(
     Queue::new().bounded(limit, send_deadline, request)
 }
 
-/// Waits for the response to `request`, unless the request is in a queue at `send_deadline` or later: it is
-/// then not sent. The time in the queues also counts as such for an enclosing [`bounded`].
+/// Waits for the response to `request`. The request is given up if it is in a queue at `send_deadline`, or
+/// enters one later. An enclosing [`bounded`] also excludes its time in queues.
 pub(crate) async fn unless_queued_at<F: Future>(
     send_deadline: Instant,
     request: F,
@@ -73,8 +73,8 @@ pub(crate) async fn unless_queued_at<F: Future>(
     }
 }
 
-/// Returns the queue state of `request`, with the request itself. It is the state of an enclosing [`bounded`],
-/// if there is one.
+/// Returns the queue state of `request`, and a future that updates it while it runs `request`. Inside a
+/// [`bounded`], this is the queue state that `bounded` uses.
 pub(crate) fn observed<F: Future>(request: F) -> (Arc<Queue>, impl Future<Output = F::Output>) {
     let queue = QUEUE.try_with(Arc::clone).unwrap_or_else(|_| Queue::new());
     (queue.clone(), QUEUE.scope(queue, request))
@@ -82,13 +82,13 @@ pub(crate) fn observed<F: Future>(request: F) -> (Arc<Queue>, impl Future<Output
 
 /// Marks the duration of `wait` as time in a queue.
 pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
-    // Without an enclosing `bounded` there is nothing to mark.
+    // Without an enclosing `bounded` or `observed`, there is no state to update.
     let queue = QUEUE.try_with(Arc::clone).ok();
     let _in_queue = queue.map(InQueue::begin);
     wait.await
 }
 
-/// Guard for the time in one queue. The time starts when the guard is created and ends when it is dropped.
+/// Guard for the time in one queue, from its creation until it is dropped.
 struct InQueue(Arc<Queue>);
 
 impl InQueue {
@@ -144,8 +144,7 @@ impl Queue {
         let mut request = pin!(QUEUE.scope(self.clone(), request));
         loop {
             let now = Instant::now();
-            // While the request is in a queue, `limit` has not started to run, so the next check after that
-            // time is early enough.
+            // A request in a queue has its whole `limit` left, so it cannot be late before `now + limit`.
             let late = self.sent_at().unwrap_or(now) + limit;
             let is_past_deadline = send_deadline.is_some_and(|deadline| deadline <= now);
             let next_check =
@@ -222,7 +221,7 @@ mod tests {
         let begun = Instant::now();
         let request = async {
             sleep(2 * SECOND).await;
-            // It was rejected, and waits for its next turn.
+            // The request was rejected, and waits for its next turn.
             queued(sleep(10 * SECOND)).await;
             sleep(SECOND).await;
         };

@@ -1,4 +1,4 @@
-//! [`Rate`]: spreads requests to stay within the account's limits.
+//! [`Rate`]: delays requests to stay within the account's rates.
 
 use std::{
     collections::VecDeque,
@@ -21,16 +21,16 @@ use crate::{
     layer::queue_time::queued,
 };
 
-/// Spreads requests to stay within an account's rates. Each operation has its own rate, and requests are sent
-/// in the order of their arrival.
+/// Delays requests to stay within an account's rates. Each operation has a separate rate, and its requests
+/// are sent in the order of their arrival.
 ///
-/// A request that is dropped while it waits passes its turn to the next one.
+/// A request that is dropped while it waits uses no capacity.
 pub struct Rate<E> {
     inner: E,
     rates: RequestRates,
 }
 
-/// An operation of the service that has a rate.
+/// Rate-limited operation of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Request {
@@ -40,21 +40,21 @@ pub enum Request {
     BatchExecuteStatement,
     /// Poll of a statement's status. 100 per second.
     DescribeStatement,
-    /// A page of a result, in either format. 20 per second.
+    /// Page of a result, in either format. 20 per second.
     GetStatementResult,
-    /// 3 per second.
+    /// Cancellation of a statement. 3 per second.
     CancelStatement,
-    /// 3 per second.
+    /// Page of statements. 3 per second.
     ListStatements,
-    /// 3 per second.
+    /// Page of sessions. 3 per second.
     ListSessions,
-    /// 3 per second.
+    /// Page of databases. 3 per second.
     ListDatabases,
-    /// 3 per second.
+    /// Page of schemas. 3 per second.
     ListSchemas,
-    /// 3 per second.
+    /// Page of tables. 3 per second.
     ListTables,
-    /// 3 per second.
+    /// Page of columns. 3 per second.
     DescribeTable,
 }
 
@@ -84,11 +84,12 @@ impl Request {
     }
 }
 
-/// Requests per second that an account may send in a region, with a separate rate for each operation. Clones
-/// share the capacity.
+/// Number of requests per second that an account may send in a region, for each operation. Clones share the
+/// capacity.
 ///
-/// The defaults are the service's own limits, as listed at [`Request`]. They belong to the account: executors
-/// for several clusters share one value, and several processes divide it.
+/// The defaults are the service's limits, listed at [`Request`]. The limits apply to the whole account: pass
+/// clones of one value to the executors of several clusters, and divide the rates among processes with
+/// [`divided_by`](Self::divided_by).
 ///
 /// ```
 /// use redshift_orchestrator::layer::{Request, RequestRates};
@@ -101,20 +102,22 @@ impl Request {
 pub struct RequestRates([Bucket; Request::ALL.len()]);
 
 impl RequestRates {
-    /// Sets the rate of this operation per second, at least one: a request that is never sent would hang.
+    /// Sets the rate of an operation, in requests per second. The minimum is one: with zero, a request would
+    /// wait forever.
     #[must_use]
     pub fn with(mut self, request: Request, per_second: u32) -> Self {
         self.0[request as usize] = Bucket::new(per_second);
         self
     }
 
-    /// Returns the share of each rate for one of several processes, at least one request per second.
+    /// Divides each rate by the number of processes that share the account. Each rate remains at least one
+    /// request per second.
     #[must_use]
     pub fn divided_by(self, processes: u32) -> Self {
         Self(self.0.map(|bucket| Bucket::new(bucket.per_second / processes.max(1))))
     }
 
-    /// Returns the rate of this operation per second.
+    /// Returns the rate of an operation, in requests per second.
     pub fn per_second(&self, request: Request) -> u32 {
         self.0[request as usize].per_second
     }
@@ -124,7 +127,7 @@ impl RequestRates {
         self.0[request as usize].take().await;
     }
 
-    /// Updates the rate from the response.
+    /// Delays further requests of the operation if the response reports throttling.
     fn learn<T>(&self, request: Request, response: &Result<T>) {
         if let Err(error) = response
             && error.kind() == ErrorKind::Throttled
@@ -140,15 +143,17 @@ impl Default for RequestRates {
     }
 }
 
-/// Holds as many tokens as requests may be sent in a second. A request takes a token, which is returned a
-/// second later. Any interval of one second, wherever it begins, thus contains no more requests than allowed.
-/// (A bucket that is refilled continuously sends up to twice as many in the first second.)
+/// Bucket with one token for each request that may be sent per second. A request takes a token, which becomes
+/// available again one second later, so no interval of one second contains more requests than allowed. A
+/// bucket that is refilled continuously would allow up to twice as many in the first second.
 #[derive(Clone, Debug)]
 struct Bucket {
     per_second: u32,
-    /// Acquired in the order of arrival. The holder waits for a token; the other requests form the queue.
+    /// Lock that is acquired in the order of arrival. Its holder waits for a token, and the other requests
+    /// wait for the lock.
     turn: Arc<AsyncMutex<()>>,
-    /// Times at which the tokens in use are returned. A separate lock keeps responses out of the queue.
+    /// Times at which the tokens in use become available again. The lock is separate from `turn`, so that a
+    /// response can change the times while requests wait.
     out: Arc<Mutex<VecDeque<Instant>>>,
 }
 
@@ -167,8 +172,8 @@ impl Bucket {
         }
         queued(async {
             let _turn = self.turn.lock().await;
-            // A token is taken only when it is available: a request that is dropped here passes its turn to
-            // the next one.
+            // The request takes a token only when one is available, so a request that is dropped here takes
+            // none.
             while let Err(back) = self.try_take() {
                 sleep_until(back).await;
             }
@@ -192,8 +197,8 @@ impl Bucket {
         }
     }
 
-    /// The service also receives other requests, or allows fewer: all tokens count as used, and are returned
-    /// one after the other.
+    /// Handles a throttled request: other clients use part of the rate, or the account's rate is lower. All
+    /// tokens count as used, and become available again one after another.
     fn throttled(&self, error: &Error) {
         let from = after(Instant::now(), error.retry_after().unwrap_or_default());
         let interval = SECOND / self.per_second;
@@ -203,7 +208,7 @@ impl Bucket {
 }
 
 impl<E> Rate<E> {
-    /// Sends requests to `inner` at these rates.
+    /// Wraps `inner` with these rates.
     pub fn new(inner: E, rates: RequestRates) -> Self {
         Self { inner, rates }
     }
@@ -243,7 +248,7 @@ impl<E: StatementExecutor> StatementExecutor for Rate<E> {
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        // An executor requests the format before the first page.
+        // Before the first page, an executor describes the statement to find out the format of its result.
         if page.is_none() {
             self.rates.take(Request::DescribeStatement).await;
         }

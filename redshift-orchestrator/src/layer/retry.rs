@@ -18,17 +18,19 @@ use crate::{
     orchestrator::TOKEN_WINDOW,
 };
 
-/// Repeats requests after transient errors, with growing pauses, until its retry timeout.
+/// Repeats requests after transient errors, with growing pauses, until the retry timeout.
 ///
-/// A submit that may have taken effect is repeated only if the statement has a client token; without a token,
-/// the error is returned, and nothing runs twice. The repetition is not sent if it is still in the queue of
-/// another layer when the service may have forgotten the token, after 7 hours and 45 minutes. If it does not
-/// succeed, the error of the submit that may have taken effect is returned, whatever the later errors.
+/// A submit that may have taken effect is repeated only if the statement has a client token. Without a token,
+/// the error is returned, because a repetition could run the statement twice. The service forgets a token
+/// after 8 hours, so a repetition is not sent more than 7 hours and 45 minutes after the first such error,
+/// even if it is still in the queue of another layer. If no repetition succeeds, the returned error is one
+/// after which the submit may have taken effect, even if the last error rules that out.
 ///
-/// If a cancel got no response and its repetition is refused, the error is [`ErrorKind::Disconnected`], because
-/// the first cancel may have ended the statement.
+/// If a cancel got no response and its repetition is rejected, the error is [`ErrorKind::Disconnected`],
+/// because the first cancel may have ended the statement.
 ///
-/// A rejected long poll is returned, because its caller falls back to polls without a wait.
+/// [`ErrorKind::TooManyWaiters`] is returned at once for a long poll, because the caller then polls without a
+/// wait.
 pub struct Retry<E> {
     inner: E,
     backoff: Backoff,
@@ -36,7 +38,7 @@ pub struct Retry<E> {
 }
 
 impl<E> Retry<E> {
-    /// Repeats requests to `inner` for up to five minutes each.
+    /// Wraps `inner`. Each request is repeated for up to five minutes.
     pub fn new(inner: E) -> Self {
         Self { inner, backoff: Backoff::default(), retry_timeout: Duration::from_secs(300) }
     }
@@ -88,13 +90,12 @@ impl<E> Retry<E> {
     }
 }
 
-/// The first error of a submit after which it may have taken effect, and the time at which the service may
-/// have forgotten its token.
+/// First error after which a submit may have taken effect, and the time at which its client token may expire.
 #[derive(Default)]
 struct Doubt(Mutex<Option<(Error, Instant)>>);
 
 impl Doubt {
-    /// Sends the submit. If it repeats a doubtful one, it is not sent after the token may have expired.
+    /// Sends the submit. A repetition of a doubtful submit is not sent after its token may have expired.
     async fn submit<T>(&self, submit: impl Future<Output = Result<T>>) -> Result<T> {
         let expires_at = self.expires_at();
         let response = match expires_at {
@@ -112,7 +113,8 @@ impl Doubt {
         response
     }
 
-    /// Returns the error for the caller: the doubtful one, if there is one and the last one hides it.
+    /// Returns the error for the caller: the doubtful error, if there is one and the last error suggests that
+    /// the submit had no effect.
     fn explain(self, last: Error) -> Error {
         match self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some((doubtful, _)) if !last.kind().may_have_taken_effect() => {
@@ -164,7 +166,7 @@ impl<E: StatementExecutor> StatementExecutor for Retry<E> {
         let response = self.repeat(id, is_safe, || self.inner.cancel(id)).await;
         let doubtful = || Error::new(ErrorKind::Disconnected, "a cancel got no response and was repeated");
         match response {
-            // A statement that the first cancel ended rejects the second one.
+            // The service rejects the second cancel if the first one ended the statement.
             Ok(false) if may_have_taken_effect => Err(doubtful()),
             Err(error) if may_have_taken_effect && !error.kind().may_have_taken_effect() => {
                 Err(doubtful().with_source(error))

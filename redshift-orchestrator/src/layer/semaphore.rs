@@ -11,8 +11,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Time from a rejection to the first attempt to raise the limit again. After each successful attempt, the
-/// step doubles.
+/// Time from a rejection to the first attempt to raise the limit, and from one attempt to the next. The step
+/// doubles each time.
 const PROBE: Duration = Duration::from_secs(10);
 
 /// FIFO semaphore with an adaptive limit.
@@ -26,23 +26,23 @@ pub(super) struct AdaptiveSemaphore(Arc<Mutex<State>>);
 struct State {
     /// Upper bound of the limit.
     max: usize,
-    /// Current limit, as far as is known.
+    /// Current limit, learned from rejections.
     limit: usize,
     held: usize,
-    /// Instant of the next attempt to raise the limit, and its step.
+    /// Instant of the next attempt to raise the limit, and the step by which the limit is raised.
     probe: Option<(Instant, usize)>,
     numbers: u64,
     waiting: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// Position in the queue. A rejection does not change it; dropping it gives it up.
+/// Position in the queue, kept until the waiter is dropped, even if the service rejects its request.
 #[derive(Debug)]
 pub(super) struct Waiter {
     semaphore: AdaptiveSemaphore,
     number: u64,
 }
 
-/// The right to have one statement active or one session open. Dropping it releases it.
+/// Permit for one active statement or one open session, released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit(AdaptiveSemaphore);
 
@@ -73,7 +73,7 @@ impl AdaptiveSemaphore {
         self.lock().limit
     }
 
-    /// Returns the next position in the queue.
+    /// Creates a waiter at the end of the queue.
     pub(super) fn waiter(&self) -> Waiter {
         let mut state = self.lock();
         state.numbers += 1;
@@ -115,7 +115,7 @@ impl Waiter {
     }
 
     /// Lowers the limit to the number of permits that are held, after the service rejected a request. The
-    /// permit of that request must have been released, unless an earlier request needs it.
+    /// caller must first release the permit of that request, unless an earlier request still needs it.
     pub(super) fn refused(&self) {
         let mut state = self.semaphore.lock();
         state.limit = state.limit.min(state.held);
@@ -146,7 +146,8 @@ impl State {
     }
 }
 
-/// Entry in the queue. Removing it wakes the next waiter, whether this one was admitted or dropped.
+/// Entry of a waiter in the queue. It is removed when the waiter is admitted or dropped, and the next waiter
+/// is woken.
 struct Queued<'a>(&'a Waiter);
 
 impl Drop for Queued<'_> {
@@ -195,7 +196,7 @@ mod tests {
         let mut waits = Box::pin(early.acquire());
         assert!(waits.as_mut().now_or_never().is_none());
         drop(permit);
-        assert!(late.try_acquire().is_none(), "it is not its turn");
+        assert!(late.try_acquire().is_none(), "the earlier waiter comes first");
         let permit = waits.await;
         drop(permit);
         assert!(late.try_acquire().is_some());
@@ -209,7 +210,6 @@ mod tests {
         drop(refused.try_acquire().unwrap());
         refused.refused();
         assert_eq!((semaphore.held(), semaphore.limit()), (10, 10));
-        // One is released, one is acquired.
         drop(permits.pop());
         permits.push(refused.acquire().await);
         assert!(timeout(PROBE - Duration::from_millis(1), semaphore.waiter().acquire()).await.is_err());

@@ -12,8 +12,9 @@ use crate::{
     catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
 };
 
-/// Reports each request to `tracing`: a span at level debug with the operation and the statement's name or
-/// id, and an event with its duration; errors at level warn. SQL and parameter values are never included.
+/// Reports each request to `tracing`: a debug span with the operation and the statement's name or id, and an
+/// event with the duration. The event has level debug, or warn after an error. SQL and parameter values are
+/// never included.
 pub struct Traced<E> {
     inner: E,
 }

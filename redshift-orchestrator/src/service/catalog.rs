@@ -1,4 +1,4 @@
-//! [`Catalog`]: listings of a database's objects and sessions in the Data API.
+//! [`Catalog`]: lists databases, schemas, tables, columns and sessions.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -65,7 +65,7 @@ impl<C: Catalog + ?Sized> Catalog for Arc<C> {
     }
 }
 
-/// Selection of a part of the catalog. Default: everything that is visible from the executor's own target.
+/// Part of the catalog to list. Default: everything that is visible from the executor's default target.
 ///
 /// ```
 /// use redshift_orchestrator::catalog::CatalogFilter;
@@ -76,9 +76,9 @@ impl<C: Catalog + ?Sized> Catalog for Arc<C> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CatalogFilter {
-    /// Database and user for the connection, in place of the executor's own target.
+    /// Database and user for the connection. Default: the executor's default target.
     pub target: Option<Target>,
-    /// Database whose objects are listed, if it is not the one of the connection.
+    /// Database whose objects are listed. Default: the database of the connection.
     pub database: Option<String>,
     /// Name or pattern of the schema, depending on the operation. In a pattern, `%` matches any text and `_`
     /// any character.
@@ -130,7 +130,8 @@ impl<T> Page<T> {
     /// preceding entries.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a token that no page has.
+    /// Returns [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a token that this function did not
+    /// create.
     #[doc(hidden)]
     pub fn cut(entries: Vec<T>, size: usize, page: Option<PageToken>) -> Result<Self> {
         let begin = match page {
@@ -180,26 +181,26 @@ pub struct Session {
     pub id: SessionId,
     /// Status of the session.
     pub status: SessionStatus,
-    /// Time at which it was opened.
+    /// Time at which the session was opened.
     pub created_at: Timestamp,
-    /// Time at which the service last changed it.
+    /// Time at which the service last changed the session.
     pub updated_at: Option<Timestamp>,
-    /// Its cluster or workgroup, if the service returned it.
+    /// Cluster or workgroup of the session, if the service returned it.
     pub compute: Option<Compute>,
     /// Database of the connection.
     pub database: Option<String>,
     /// User of the connection.
     pub database_user: Option<String>,
-    /// Time for which it stays open after a statement.
+    /// Time for which the session stays open after a statement.
     pub keep_alive: Option<Duration>,
-    /// Time at which it will be closed.
+    /// Time at which the session will be closed.
     pub expires_at: Option<Timestamp>,
     /// The running statement.
     pub current_statement: Option<StatementId>,
 }
 
 impl Session {
-    /// Creates a session that contains only these values.
+    /// Creates a session without optional values.
     pub fn new(id: SessionId, status: SessionStatus, created_at: Timestamp) -> Self {
         Self {
             id,
@@ -222,11 +223,11 @@ impl Session {
 pub enum SessionStatus {
     /// Open, and ready for a statement.
     Available,
-    /// Running a statement; a session runs one at a time.
+    /// Running a statement. A session runs one statement at a time.
     Busy,
-    /// Closed after its keep-alive, or because it broke.
+    /// Closed, because its keep-alive time is over or its connection failed.
     Closed,
-    /// A status that this version does not know, with the service's text.
+    /// A status that is unknown to this version, with the service's text.
     Other(String),
 }
 
@@ -267,7 +268,7 @@ pub struct SessionFilter {
     pub id: Option<SessionId>,
     /// Only sessions with this status. `None` selects available and busy sessions.
     pub status: Option<SessionStatus>,
-    /// Only sessions opened by this session of the role. Default: all sessions of the role.
+    /// Only sessions opened in the current session of the IAM role. Default: all sessions of the role.
     pub own_session_only: bool,
     /// Only sessions on this cluster or workgroup.
     pub compute: Option<Compute>,

@@ -15,8 +15,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The service asked the caller to slow down, and did nothing. Retry after [`Error::retry_after`], or
-    /// after a backoff.
+    /// The service rejected the request because of a rate limit. Nothing was done. Retry after
+    /// [`Error::retry_after`], or after a backoff.
     Throttled,
     /// The cluster or workgroup has reached its limit of active statements; nothing was submitted. Retry
     /// after other statements have ended.
@@ -37,8 +37,8 @@ pub enum ErrorKind {
     /// The service does not know this id: the account, region or role is wrong, or the record never existed.
     /// A retry does not help.
     NotFound,
-    /// The service has deleted the record of this id, which it does 24 hours after the statement. No further
-    /// information is available.
+    /// The service has deleted the record of this id, 24 hours after the statement. No further information is
+    /// available.
     RecordExpired,
     /// The session is closed, expired or broken. Open another session.
     SessionGone,
@@ -53,7 +53,7 @@ pub enum ErrorKind {
     CredentialsExpired,
     /// The executor does not support this operation. The message names an alternative.
     Unsupported,
-    /// The database could not be reached for a metadata request. Retry.
+    /// The service could not reach the database for a metadata request. Retry.
     DatabaseUnreachable,
     /// The journal could not be read or written. Nothing is submitted without a journal entry.
     Journal,
@@ -63,14 +63,16 @@ pub enum ErrorKind {
     /// The definition of a pipeline or the parameters of a run are invalid. The message names the location
     /// and a remedy.
     Definition,
-    /// The service returned a statement that another caller submitted: it was created before the intent of
-    /// this one, or it runs in another database. This statement is recorded as unknown, never as finished.
-    /// Use another name for the run, or set a scope on the orchestrator.
+    /// The service returned a statement of another caller: the statement was created before the intent of
+    /// this attempt, or runs in another database. The attempt is recorded as unknown, never as finished. Use
+    /// another name for the run, or set a scope on the orchestrator.
     IdentityConflict,
-    /// The journal contains the attempt for a statement of another pipeline, scope or target, or for a job of
-    /// Glue; nothing was submitted. Use another name for the run, or a journal for each target.
+    /// The journal contains an entry for this attempt that belongs to another pipeline, scope or target, or
+    /// to a Glue job; nothing was submitted. Use another name for the run, or a separate journal for each
+    /// target.
     StepKeyConflict,
-    /// A response that this version does not know. It is kept as received, and never retried automatically.
+    /// The response is unknown to this version. The error contains its text, and the request is never retried
+    /// automatically.
     Other,
 }
 
@@ -205,7 +207,7 @@ impl Error {
         self.0.submitted.as_ref()
     }
 
-    /// Returns `true` if the statement that the error is about may have run.
+    /// Returns `true` if a statement may have run despite the error.
     pub(crate) fn leaves_unknown(&self) -> bool {
         self.0.submitted.is_some() || self.0.kind == ErrorKind::IdentityConflict
     }
@@ -222,16 +224,17 @@ impl Error {
 
     /// Applies `change` to the message of the error and to the messages of its sources.
     pub(crate) fn map_messages(mut self, change: impl Fn(&str) -> String) -> Self {
-        let told = self.causes();
-        let changed = change(&told);
-        if told != changed {
+        let causes = self.causes();
+        let changed = change(&causes);
+        if causes != changed {
             self.0.source = Some(changed.into());
         }
         self.0.message = change(&self.0.message);
         self
     }
 
-    /// Like [`map_messages`](Self::map_messages), for a borrowed error. The sources become a single text.
+    /// Returns a copy of the error, with `change` applied to its message and to its sources. The sources
+    /// become a single text.
     pub(crate) fn clone_with_messages(&self, change: impl Fn(&str) -> String) -> Self {
         let causes = Some(self.causes()).filter(|causes| !causes.is_empty());
         Self(Box::new(Inner {
@@ -277,14 +280,14 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.to_string();
-        f.write_str(&told)?;
+        let mut printed = self.to_string();
+        f.write_str(&printed)?;
         for cause in causes(self) {
             let cause = cause.to_string();
-            // Many errors repeat the texts of their causes.
-            if !told.contains(&cause) {
+            // Many errors contain the text of their causes. Do not print it twice.
+            if !printed.contains(&cause) {
                 write!(f, "\n  caused by: {cause}")?;
-                told.push_str(&cause);
+                printed.push_str(&cause);
             }
         }
         Ok(())
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_was_told_is_not_repeated() {
+    fn a_cause_that_was_printed_is_not_repeated() {
         let cause = Error::new(ErrorKind::Other, "outer: inner").with_source("inner");
         let error = Error::new(ErrorKind::Journal, "no journal: inner").with_source(cause);
         let printed = "journal: no journal: inner\n  caused by: unknown response: outer: inner";
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lost_answer_may_have_taken_effect() {
+    fn only_a_request_with_a_lost_response_may_have_taken_effect() {
         assert!(ErrorKind::Disconnected.may_have_taken_effect());
         assert!(ErrorKind::ServiceFault.may_have_taken_effect());
         for kind in

@@ -15,8 +15,8 @@ use crate::{
 /// statements a day.
 pub(crate) const LISTING_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// Runs statements asynchronously, as the Redshift Data API does: a submit returns an id at once, and the
-/// status is polled.
+/// Runs statements asynchronously, like the Redshift Data API: a submit returns an id at once, and the caller
+/// polls the status.
 ///
 /// # For callers
 ///
@@ -28,8 +28,8 @@ pub(crate) const LISTING_TIMEOUT: Duration = Duration::from_secs(150);
 ///
 /// * A submit with a client token that was used within the last 8 hours returns the id of the first statement
 ///   and runs nothing.
-/// * The documentation of each [`ErrorKind`](crate::ErrorKind) says what the caller does next; an executor
-///   returns the kind that matches. A submit that may have taken effect must not be reported as
+/// * The documentation of each [`ErrorKind`](crate::ErrorKind) describes what the caller does next. Return
+///   the kind that leads to the right action. A submit that may have taken effect must not be reported as
 ///   [`NotSent`](crate::ErrorKind::NotSent) or [`Throttled`](crate::ErrorKind::Throttled).
 /// * When the future of any method is dropped, the request may or may not have taken effect.
 /// * `wait` is an upper bound: the executor may respond earlier with the current status.
@@ -49,8 +49,8 @@ pub trait StatementExecutor: fmt::Debug + Send + Sync {
     /// cancelled, because it has ended or because the executor cannot stop it; [`describe`](Self::describe)
     /// shows which.
     ///
-    /// A statement that has already ended is not an error here, although the service reports a
-    /// `ValidationException`, because a statement can always end before its cancel arrives.
+    /// The service reports a `ValidationException` for a statement that has already ended. This method
+    /// returns `false` instead of an error, because a statement can always end before its cancel arrives.
     async fn cancel(&self, id: &StatementId) -> Result<bool>;
 
     /// Returns one page of the result of a finished statement or sub-statement; the first page if `page` is
@@ -61,8 +61,9 @@ pub trait StatementExecutor: fmt::Debug + Send + Sync {
     /// `None`.
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage>;
 
-    /// Returns the default database for statements that have no target, or `None` if the executor does not
-    /// know it. The target is part of a statement's identity; decorators forward it.
+    /// Returns the default target, for statements that have none. Returns `None` if the executor does not
+    /// know it. The target is part of a statement's identity, so a decorator must return the target of its
+    /// inner executor.
     fn target(&self) -> Option<Target>;
 }
 
@@ -126,25 +127,25 @@ impl WaitTime {
 pub struct Submitted {
     /// The statement's id.
     pub id: StatementId,
-    /// Status of the statement; only returned by a submit with a wait. It has no error text: after `FAILED`,
-    /// a describe is needed.
+    /// Status of the statement; only returned by a submit with a wait. After `FAILED`, a describe returns the
+    /// error text.
     pub status: Option<Status>,
     /// Process id in the database; only returned by a submit with a wait.
     pub redshift_pid: Option<i64>,
     /// `true` if there is a result to fetch; only returned by a submit with a wait.
     pub has_result_set: Option<bool>,
-    /// The session in which the statement runs, if the session is kept.
+    /// Session in which the statement runs, if the session is kept.
     pub session_id: Option<SessionId>,
-    /// The database in which it runs, and the user.
+    /// Database and user with which the statement runs.
     pub target: Option<Target>,
-    /// The database groups of the user.
+    /// Database groups of the user.
     pub database_groups: Vec<String>,
     /// Time at which the service accepted the statement.
     pub created_at: Option<Timestamp>,
 }
 
 impl Submitted {
-    /// Creates a response that contains only the id.
+    /// Creates a response with only the id.
     pub fn new(id: StatementId) -> Self {
         Self {
             id,
@@ -158,7 +159,7 @@ impl Submitted {
         }
     }
 
-    /// Adds the status, as a submit with a wait does.
+    /// Adds the status, which is part of the response to a submit with a wait.
     #[must_use]
     pub fn with_status(mut self, status: Status) -> Self {
         self.status = Some(status);
@@ -168,16 +169,16 @@ impl Submitted {
 
 /// Status and outcome of a statement.
 ///
-/// `Debug` prints neither SQL nor values. It prints only whether an error text is present, because the text
-/// may quote both.
+/// `Debug` prints neither SQL nor parameter values. An error text may quote both, so `Debug` prints only
+/// whether there is one.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Description {
     /// The statement's id.
     pub id: StatementId,
-    /// Its status.
+    /// Status of the statement.
     pub status: Status,
-    /// Error text of the database, if it failed.
+    /// Error text of the database, if the statement failed.
     pub error: Option<String>,
     /// Execution time in the database.
     pub execution_time: Option<Duration>,
@@ -193,15 +194,15 @@ pub struct Description {
     pub redshift_query_id: Option<i64>,
     /// Key of the statement in the system views (`SYS_QUERY_HISTORY.query_uuid`).
     pub query_uuid: Option<String>,
-    /// The session in which it ran, if the session was kept.
+    /// Session in which the statement ran, if the session is kept.
     pub session_id: Option<SessionId>,
-    /// Time at which the service accepted it.
+    /// Time at which the service accepted the statement.
     pub created_at: Option<Timestamp>,
-    /// Time at which the service last changed it.
+    /// Time at which the service last changed the statement's status.
     pub updated_at: Option<Timestamp>,
     /// Commit mode of a batch; `None` for a single statement.
     pub execution_mode: Option<ExecutionMode>,
-    /// The database in which it runs, and the user.
+    /// Database and user with which the statement runs.
     pub target: Option<Target>,
     /// The SQL text; `None` for a batch, whose sub-statements contain the texts.
     pub sql: Option<SqlText>,
@@ -214,7 +215,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// Creates a description that contains only the status.
+    /// Creates a description with only an id and a status.
     pub fn new(id: StatementId, status: Status) -> Self {
         Self {
             id,
@@ -247,15 +248,15 @@ impl Description {
     }
 }
 
-/// Status and outcome of one statement of a batch. `Debug` has the same omissions as for [`Description`].
+/// Status and outcome of one statement of a batch. `Debug` omits the same values as for [`Description`].
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubStatement {
-    /// Its id: the id of the batch followed by `:1`, `:2`, and so on.
+    /// Id of the sub-statement: the id of the batch followed by `:1`, `:2`, and so on.
     pub id: StatementId,
-    /// Its status.
+    /// Status of the statement.
     pub status: Status,
-    /// Error text of the database, if it failed.
+    /// Error text of the database, if the statement failed.
     pub error: Option<String>,
     /// Execution time in the database.
     pub execution_time: Option<Duration>,
@@ -269,16 +270,16 @@ pub struct SubStatement {
     pub redshift_query_id: Option<i64>,
     /// Key of the statement in the system views (`SYS_QUERY_HISTORY.query_uuid`).
     pub query_uuid: Option<String>,
-    /// Time at which the service accepted it.
+    /// Time at which the service accepted the statement.
     pub created_at: Option<Timestamp>,
-    /// Time at which the service last changed it.
+    /// Time at which the service last changed the statement's status.
     pub updated_at: Option<Timestamp>,
     /// The SQL text.
     pub sql: Option<SqlText>,
 }
 
 impl SubStatement {
-    /// Creates a sub-statement that contains only the status.
+    /// Creates a sub-statement with only an id and a status.
     pub fn new(id: StatementId, status: Status) -> Self {
         Self {
             id,
@@ -334,10 +335,9 @@ impl fmt::Debug for SubStatement {
 pub struct StatementFilter {
     /// Only statements whose name begins with this prefix, case-sensitive.
     pub name_prefix: Option<String>,
-    /// Only statements with this status. `None` selects every status, unlike the service, whose default is
-    /// `FINISHED`.
+    /// Only statements with this status. Default: every status. (The service's own default is `FINISHED`.)
     pub status: Option<Status>,
-    /// Only statements submitted by this session of the role. Default: all statements of the role.
+    /// Only statements submitted in the current session of the IAM role. Default: all statements of the role.
     pub own_session_only: bool,
     /// Only statements on this cluster or workgroup.
     pub compute: Option<Compute>,
@@ -373,7 +373,7 @@ impl StatementPage {
     }
 }
 
-/// Entry of a listing. It has no error text, which only a describe returns.
+/// Entry of a listing. Only a describe returns the error text of a failed statement.
 ///
 /// The serialized form omits the SQL, the parameters and the secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -381,20 +381,20 @@ impl StatementPage {
 pub struct StatementSummary {
     /// The statement's id.
     pub id: StatementId,
-    /// Its status.
+    /// Status of the statement.
     pub status: Status,
     /// The statement's name.
     pub name: Option<String>,
-    /// Time at which the service accepted it.
+    /// Time at which the service accepted the statement.
     pub created_at: Option<Timestamp>,
-    /// Time at which the service last changed it.
+    /// Time at which the service last changed the statement's status.
     pub updated_at: Option<Timestamp>,
     /// `true` for a batch.
     pub is_batch: bool,
     /// Format in which the result is stored.
     #[serde(default)]
     pub result_format: Option<ResultFormat>,
-    /// The session in which it runs, if the session is kept.
+    /// Session in which the statement runs, if the session is kept.
     #[serde(default)]
     pub session_id: Option<SessionId>,
     /// The SQL texts in execution order.
@@ -409,7 +409,7 @@ pub struct StatementSummary {
 }
 
 impl StatementSummary {
-    /// Creates a summary that contains only the status.
+    /// Creates a summary with only an id and a status.
     pub fn new(id: StatementId, status: Status) -> Self {
         Self {
             id,
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_mock_says_what_it_is_told_and_fails_when_it_is_asked_for_more() {
+    async fn a_mock_executor_runs_under_an_orchestrator() {
         let mut service = MockStatementExecutor::new();
         service
             .expect_submit()

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Reason why a step failed. It determines whether a retry can help.
 ///
-/// For a statement that ended `FAILED`, the reason is only in the database's error text, from which
-/// [`FailureKind::from_error_text`] derives the kind. A step's `retry` lists the kinds after which it is safe to run
-/// *that step* again. An unknown outcome has no kind, because its step must not be repeated.
+/// For a statement that ended `FAILED`, the service returns only the database's error text.
+/// [`FailureKind::from_error_text`] derives the kind from it. A step's `retry` lists the kinds after which it
+/// is safe to run *that step* again. An unknown outcome has no kind, because its step must not be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -24,7 +24,7 @@ pub enum FailureKind {
     /// The statement reached the database's statement timeout, or a rule of its workload management stopped
     /// it.
     StatementTimeout,
-    /// The database lost its connection, restarted, was paused or resumed.
+    /// The connection to the database was lost, or the database restarted, was paused or was resumed.
     Connection,
     /// Any other error of the statement. A retry fails in the same way until the cause is corrected.
     Sql,
@@ -68,16 +68,16 @@ impl FailureKind {
     /// Derives the kind from the error text of a statement that ended `FAILED`.
     ///
     /// The method recognises the texts of Redshift and PostgreSQL. `[ErrorId: …]`, which Redshift adds at the
-    /// end, is ignored. The first of these parts that is present determines the kind:
+    /// end, is ignored. The kind follows from the first of these parts that the text contains:
     ///
     /// 1. the SQLSTATE at the end of the message: `[SQLSTATE 40001]`, `(SQLSTATE 40001)`, `[SQL
     ///    State=40001]`; except `XX000`, which all of Redshift's own errors have
     /// 2. the code of Redshift's own errors: a message that consists of a number (`ERROR: 1023 DETAIL: …`),
     ///    or the line `code:` in the block that Redshift adds
-    /// 3. the first line, compared as a whole, by its beginning, or around one name. Other words and later lines are
-    ///    ignored, because a procedure may raise or quote any text. Every `RAISE EXCEPTION` has the severity
-    ///    `ERROR`, and a lost connection never has it, so an `ERROR` is never a
-    ///    [`Connection`](Self::Connection) failure.
+    /// 3. the first line, if it equals a known message or begins with one; some known messages contain the
+    ///    name of an object. The rest of the line and later lines are ignored, because a procedure may raise
+    ///    or quote any text. `RAISE EXCEPTION` always has the severity `ERROR`, and a lost connection never
+    ///    does, so an `ERROR` is never a [`Connection`](Self::Connection) failure.
     ///
     /// An unrecognised text yields [`Sql`](Self::Sql), which a step retries only if its `retry` lists it.
     pub fn from_error_text(text: &str) -> Self {
@@ -118,11 +118,13 @@ impl<'a> Message<'a> {
 
     fn by_sqlstate(&self) -> Option<FailureKind> {
         match self.sqlstate? {
-            // Redshift's own errors have a code; PostgreSQL's internal errors are classified by their text.
+            // `XX000` does not determine the kind: Redshift's own errors have a code, and PostgreSQL's
+            // internal errors are classified by their text.
             "XX000" => None,
             "40001" => Some(FailureKind::SerializationConflict),
             "40P01" => Some(FailureKind::Deadlock),
-            // Cancelled by a user or a timeout, or a lock that was not available immediately or in time.
+            // `57014`: a user or a timeout cancelled the query. `55P03`: a lock was not available, either at
+            // once or in time.
             "57014" | "55P03" => match self.by_words() {
                 FailureKind::Sql if self.sqlstate == Some("57014") => Some(FailureKind::Aborted),
                 kind => Some(kind),
@@ -133,8 +135,9 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Sources: `c_serial_isolation.html` in the Redshift guide (1018, 1023),
-    /// awslabs/aws-lambda-redshift-loader#68 (1020, `abort query`, `system requested abort`).
+    /// Classifies the codes of Redshift's own errors. Classifies the codes of Redshift's own errors. Sources:
+    /// `c_serial_isolation.html` in the Redshift guide (1018, 1023), awslabs/aws-lambda-redshift-loader#68
+    /// (1020, `abort query`, `system requested abort`).
     fn by_code(&self) -> Option<FailureKind> {
         match self.code? {
             1018 => Some(FailureKind::ConcurrentDdl),
@@ -154,7 +157,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Comparison of a known text with the first line.
+/// Known message, and how the first line is compared with it.
 enum Form {
     Whole(&'static str),
     Begin(&'static str),
@@ -176,7 +179,7 @@ impl Form {
 
 use Form::{Around, Begin, Whole};
 
-/// Redshift's and PostgreSQL's messages, in lower case.
+/// Known messages of Redshift and PostgreSQL, in lower case.
 const TEXTS: [(Form, FailureKind); 30] = [
     (Begin("serializable isolation violation"), FailureKind::SerializationConflict),
     (
@@ -284,8 +287,8 @@ fn trimmed(text: &str) -> &str {
     text.trim_end_matches([' ', '.', ';', '\t', '\r'])
 }
 
-/// Splits off the number that some of Redshift's errors have as their message: `1023`, `1023 DETAIL: …`. A
-/// number at the beginning of a sentence does not count.
+/// Splits off the number that is the message of some of Redshift's errors: `1023`, `1023 DETAIL: …`. A number
+/// followed by other text is not a code.
 fn number(words: &str) -> Option<(u32, &str)> {
     let end = words.find(|c: char| !c.is_ascii_digit()).unwrap_or(words.len());
     let rest = words[end..].trim_start();
@@ -334,14 +337,14 @@ mod tests {
 
     use super::*;
 
-    /// Real texts: from the Redshift guide, from issues (snowplow/snowplow-rdb-loader#557,
+    /// Real messages from the Redshift guide, from issues (snowplow/snowplow-rdb-loader#557,
     /// estuary/connectors#5218, awslabs/aws-lambda-redshift-loader#68, dbt-labs/dbt-redshift#766), and from
     /// PostgreSQL.
     #[test]
     fn reads_the_databases_messages() {
         use FailureKind::*;
         for (text, kind) in [
-            // Codes of Redshift's own errors.
+            // Messages with a code of Redshift's own errors.
             (
                 "ERROR: 1023 DETAIL: Serializable isolation violation on table in Redshift DETAIL: Serializable isolation violation on table - 1234",
                 SerializationConflict,
@@ -378,7 +381,7 @@ mod tests {
                  Rate Exceeded.\ncode:      32103\ncontext:query:     0\n-------------------",
                 Sql,
             ),
-            // SQLSTATE.
+            // Messages with a SQLSTATE.
             (
                 "ERROR: could not serialize access due to concurrent update [SQLSTATE 40001]",
                 SerializationConflict,
@@ -396,7 +399,7 @@ mod tests {
             ("ERROR: could not obtain lock on relation \"sales\" [SQLSTATE 55P03]", Sql),
             ("FATAL: terminating connection due to administrator command [SQLSTATE 57P01]", Connection),
             ("ERROR: could not open relation with OID 108340 [SQLSTATE XX000]", ConcurrentDdl),
-            // The first line.
+            // Messages that are recognised by their first line.
             ("ERROR: could not serialize access due to concurrent update", SerializationConflict),
             ("could not complete because of conflict with concurrent transaction", SerializationConflict),
             ("ERROR: deadlock detected\n  Detail: Process 1 waits for AccessExclusiveLock.", Deadlock),
@@ -424,7 +427,7 @@ mod tests {
             ),
             ("ERROR: relation \"sales\" does not exist", Sql),
             ("", Sql),
-            // Redshift's id of the error.
+            // Messages with Redshift's error id at the end.
             ("ERROR: deadlock detected [ErrorId: 1-64da9ea9-672e60d16356d0f719974665]", Deadlock),
             (
                 "ERROR: Query (168) cancelled on user's request [ErrorId: 1-64da9ea9-672e60d16356d0f719974665]",
@@ -446,8 +449,8 @@ mod tests {
         }
     }
 
-    /// Regression: a message that a procedure raised or quoted was classified by the words in it, and its
-    /// step was retried.
+    /// Regression: a procedure raised or quoted a message with a known text in it. The message was classified
+    /// by that text, and the step was retried.
     #[test]
     fn words_within_a_message_have_no_meaning() {
         for text in [

@@ -1,5 +1,5 @@
-//! Vocabulary of the Data API: statements, targets, statuses, the traits that every executor implements,
-//! results and errors.
+//! Types of the Data API: statements, targets, statuses, results and errors, and the traits that executors
+//! implement.
 
 pub mod catalog;
 mod error;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///     `----------`----------`----> ABORTED    cancelled, or stopped by the service
 /// ```
 ///
-/// A status that this version does not know becomes [`Other`](Self::Other) and counts as still running, so
-/// that a statement is never reported as ended because of an unknown status.
+/// A status that is unknown to this version becomes [`Other`](Self::Other) and counts as still running: an
+/// unknown status must never end a wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -29,7 +29,7 @@ pub enum Status {
     Failed,
     /// Cancelled, or stopped by the service.
     Aborted,
-    /// A status that this version does not know, with the service's text.
+    /// A status that is unknown to this version, with the service's text.
     Other(String),
 }
 
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_words_it_does_not_know_and_goes_on_waiting() {
+    fn an_unknown_status_keeps_its_text_and_is_not_terminal() {
         let status = Status::from("HIBERNATING");
         assert_eq!(status.as_str(), "HIBERNATING");
         assert!(!status.is_terminal());

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Compute, database and user with which statements run.
 ///
-/// Secrets are identified by their ARN; `Debug` does not print it.
+/// A secret is identified by its ARN, which `Debug` does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     compute: Compute,
@@ -79,8 +79,9 @@ impl Target {
 }
 
 impl Target {
-    /// Returns `true` if compute and database are equal; the authentication is ignored. A workgroup
-    /// identified by an ARN is equal to every other workgroup, because an ARN does not contain the name.
+    /// Returns `true` if compute and database are equal; the authentication is ignored. The ARN of a
+    /// workgroup does not contain its name, so a workgroup given by its ARN counts as equal to any workgroup
+    /// given by its name.
     pub(crate) fn is_same_database(&self, other: &Self) -> bool {
         let is_arn = |name: &str| name.starts_with("arn:");
         let same_compute = match (&self.compute, &other.compute) {

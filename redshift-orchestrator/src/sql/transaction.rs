@@ -13,14 +13,15 @@ use super::{Token, tokens};
 /// | `CREATE EXTERNAL TABLE` | `r_CREATE_EXTERNAL_TABLE` |
 /// | `ALTER TABLE … APPEND` | `r_ALTER_TABLE_APPEND` |
 /// | `ALTER TABLE … ALTER COLUMN … TYPE` | `r_ALTER_TABLE` |
-/// | `ALTER TABLE` with partitions, location, file format or properties, which only external tables have | `r_ALTER_TABLE` |
+/// | `ALTER TABLE` with partitions, location, file format or properties (external tables only) | `r_ALTER_TABLE` |
 /// | `GRANT … ON EXTERNAL …` | `r_GRANT` |
 /// | `CREATE TABLESPACE`, `DROP TABLESPACE`, `REINDEX DATABASE`, `CLUSTER`, `REBUILDCAT`, `INDEXCAT` | `r_SVL_MULTI_STATEMENT_VIOLATIONS` |
 ///
-/// Some commands are left to the database, because their SQL does not show that the table or schema is
-/// external: `DROP TABLE`, `INSERT`, `GRANT` and the other forms of `ALTER TABLE`. `COPY` is listed on
-/// `r_SVL_MULTI_STATEMENT_VIOLATIONS`, but its own page shows it in a transaction
-/// (`copy-usage_notes-multiple-files`). `CREATE EXTERNAL SCHEMA` has no such rule.
+/// Redshift also rejects `DROP TABLE`, `INSERT`, `GRANT` and the other forms of `ALTER TABLE` for external
+/// tables or schemas. They are not recognised here, because their SQL does not show that the table or schema
+/// is external. `COPY` is listed on `r_SVL_MULTI_STATEMENT_VIOLATIONS`, but not recognised, because another
+/// page shows it in a transaction (`copy-usage_notes-multiple-files`). No page has such a rule for `CREATE
+/// EXTERNAL SCHEMA`.
 pub fn outside_transaction(sql: &str) -> Option<&'static str> {
     let words: Vec<String> = tokens(sql)
         .filter(|token| !matches!(token, Token::Blank(_) | Token::Semicolon))
@@ -58,14 +59,14 @@ pub fn outside_transaction(sql: &str) -> Option<&'static str> {
     }
 }
 
-/// Examines the text after `ALTER TABLE`.
+/// Returns the command for the words after `ALTER TABLE`.
 fn alter_table(words: &[&str]) -> Option<&'static str> {
     const EXTERNAL: Option<&str> = Some("ALTER TABLE of an external table");
     let mut rest = match words {
         ["IF", "EXISTS", rest @ ..] => rest,
         rest => rest,
     };
-    // Skips the name of the table.
+    // Skip the name of the table, which may be qualified.
     rest = rest.get(1..)?;
     while let [".", _, more @ ..] = rest {
         rest = more;

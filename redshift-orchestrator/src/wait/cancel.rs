@@ -1,4 +1,4 @@
-//! The cancellation of a statement.
+//! Cancels a statement and waits for it to end.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Description, Error, ErrorKind, FailureKind, Status, clock::after, layer::queue_time::bounded};
 
-/// Minimum of the default of [`Wait::with_cancel_grace`]. It is long enough for short outages of the service.
+/// Minimum default for [`Wait::with_cancel_grace`], long enough to outlast a short outage of the service.
 const LEAST_GRACE: Duration = Duration::from_secs(15 * 60);
 
 impl Wait<'_> {
@@ -20,8 +20,8 @@ impl Wait<'_> {
         let mut deadline = None;
         let mut pauses = self.backoff.pauses(state.progress.salt);
         let mut last = Error::new(ErrorKind::Other, "the service rejected the cancellation");
-        // `true` if an abort may be the effect of this cancellation: a cancel was accepted, or its response
-        // was lost.
+        // `true` after a cancel was accepted or its response was lost: a later abort may be the effect of
+        // this call.
         let mut is_ours = false;
         loop {
             state.requests.cancels += 1;
@@ -30,8 +30,8 @@ impl Wait<'_> {
             let accepted = match response.unwrap_or_else(|_| Err(self.no_response())) {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Other errors describe the state of the statement, which the next poll reports more
-                    // precisely.
+                    // Only transient errors are reported. Any other error describes the statement's state,
+                    // and the next poll reports that state more precisely.
                     if error.kind().is_transient() {
                         state.requests.retried(error.kind());
                         (self.watch)(WaitEvent::Retried(&error));
@@ -42,9 +42,9 @@ impl Wait<'_> {
                 }
             };
             is_ours |= accepted;
-            // The status is polled in every case: the service also rejects the cancel of a statement that has
-            // ended, and a cancel whose response was lost may have worked. If no cancel was accepted, the
-            // status is polled once, and the cancel is repeated after a pause.
+            // Poll even after a cancel that was rejected or failed: the service rejects the cancel of a
+            // statement that has ended, and a cancel whose response was lost may have worked. If no cancel
+            // was accepted, poll once, then repeat the cancel after a pause.
             let until = if accepted { deadline } else { Instant::now() };
             match self.poll_until(Some(until), true, state).await {
                 Polled::Ended(description) if is_ours && is_cancelled(&description) => {
@@ -73,8 +73,8 @@ impl Wait<'_> {
     }
 }
 
-/// Returns `true` for `ABORTED`, and for a failure whose error text is that of a cancellation: the database
-/// can be faster than the service.
+/// Returns `true` for `ABORTED`, and for `FAILED` with the database's error text for a cancelled query. The
+/// service returns the latter if the database reports the cancellation before the service has recorded it.
 pub(crate) fn is_cancelled(description: &Description) -> bool {
     match &description.status {
         Status::Aborted => true,

@@ -32,7 +32,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Durations(Arc<Mutex<BTreeMap<String, VecDeque<Duration>>>>);
 
-/// Number of durations kept for each step. Seven are enough for the median to ignore an outlier.
+/// Number of durations kept for each step. The median of seven ignores up to three outliers.
 const KEPT: usize = 7;
 
 impl Durations {
@@ -41,7 +41,8 @@ impl Durations {
         Self::default()
     }
 
-    /// Reads the durations of these runs, given from oldest to newest, from a journal.
+    /// Reads the durations of finished statements from a journal. `runs` lists the runs to read, oldest
+    /// first.
     ///
     /// # Errors
     /// Returns the errors of the journal.
@@ -63,7 +64,7 @@ impl Durations {
         Ok(durations)
     }
 
-    /// Adds a duration of the step.
+    /// Adds a duration of the step. If the step already has seven, the oldest is removed.
     pub fn add(&self, step: &str, took: Duration) {
         let mut known = self.known();
         let last = match known.get_mut(step) {
@@ -76,8 +77,8 @@ impl Durations {
         last.push_back(took);
     }
 
-    /// Returns the expected duration of the step: the median of its last seven durations (with an even number
-    /// of durations, the lower of the two in the middle).
+    /// Returns the expected duration of the step: the median of its last seven durations. For an even number
+    /// of durations, this is the lower of the two middle values.
     pub fn expected(&self, step: &str) -> Option<Duration> {
         let known = self.known();
         let mut last: Vec<_> = known.get(step)?.iter().copied().collect();
@@ -100,7 +101,7 @@ impl PartialEq for Durations {
     }
 }
 
-/// Serialized as seconds by step, newest last: `{"load-sales": [61.2, 60.9]}`.
+/// Serializes as a map from step to seconds, newest last: `{"load-sales": [61.2, 60.9]}`.
 impl Serialize for Durations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let known = self.known();

@@ -42,7 +42,7 @@ impl Exponential {
         self
     }
 
-    /// Returns the pause before poll number `index`, starting at 0.
+    /// Returns the pause before poll number `index`, counted from 0.
     pub fn pause(&self, index: u32) -> Duration {
         let seconds = self.first.as_secs_f64() * self.factor.powf(f64::from(index));
         Duration::try_from_secs_f64(seconds).map_or(self.max, |pause| pause.min(self.max))
@@ -50,8 +50,8 @@ impl Exponential {
 }
 
 impl Default for Exponential {
-    /// Pauses of 250 ms that grow by half up to 10 s. For a statement of up to 30 s, the end is noticed late
-    /// by at most a third of its duration; for a longer one, by at most 10 s.
+    /// Creates pauses that start at 250 ms and grow by half each time, up to 10 s. The end of a statement is
+    /// noticed at most 10 s late, and at most half of its duration plus 250 ms late.
     fn default() -> Self {
         Self::new(Duration::from_millis(250))
     }

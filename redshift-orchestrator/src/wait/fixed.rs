@@ -9,7 +9,7 @@ use super::{NextPoll, PollStrategy, WaitProgress};
 pub struct Fixed(Duration);
 
 impl Fixed {
-    /// Polls after each `interval`.
+    /// Creates a strategy that polls every `interval`.
     pub fn new(interval: Duration) -> Self {
         Self(interval)
     }

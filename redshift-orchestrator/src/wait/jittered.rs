@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{NextPoll, PollStrategy, WaitProgress};
 
-/// Adds jitter to another strategy, so that waits that began at the same time spread out.
+/// Adds jitter to another strategy, so that waits that began at the same time do not poll at the same time.
 ///
-/// The jitter is derived from the seed, the statement and the number of the poll: the same run polls at the
-/// same instants.
+/// The jitter depends only on the seed, the statement's id and the number of the poll, so a simulated run
+/// polls at the same instants each time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Jittered<S> {
     inner: S,
@@ -37,7 +37,7 @@ impl<S: PollStrategy> PollStrategy for Jittered<S> {
     }
 }
 
-/// Returns the pause with jitter. `drawn` selects the instant between the earliest (0) and the latest (1).
+/// Returns the pause with jitter. `drawn` selects a pause between the shortest (0) and the longest (1).
 fn moved(pause: Duration, share: f64, drawn: f64) -> Duration {
     let seconds = pause.as_secs_f64() * (1.0 + (drawn * 2.0 - 1.0) * share);
     Duration::try_from_secs_f64(seconds).unwrap_or(pause)

@@ -1,25 +1,26 @@
-//! [`LongPoll`]: the service delays the response until the statement has ended.
+//! [`LongPoll`]: sends polls whose response the service delays until the statement has ended.
 
 use std::time::Duration;
 
 use super::{Exponential, LongPollSupport, NextPoll, PollStrategy, WaitProgress};
 use crate::WaitTime;
 
-/// Polls with requests whose response the service delays until the statement has ended, for up to 30 seconds.
-/// The default.
+/// Sends long polls: the service delays each response until the statement has ended, for up to 30 seconds.
+/// This is the default strategy.
 ///
 /// The end of a statement is noticed within one round trip, at one request per 30 seconds. The strategy falls
-/// back to growing pauses when the service rejects waiters
-/// ([`TooManyWaiters`](crate::ErrorKind::TooManyWaiters)), ignores the field and responds at once, or when
-/// two long polls in a row are lost. It tries long polls again after 30 seconds. If the service reports the
-/// field as invalid, it does not try them again.
+/// back to polls without a wait, after growing pauses, if the service reports too many waiting requests
+/// ([`TooManyWaiters`](crate::ErrorKind::TooManyWaiters)), if it ignores the wait and responds at once, or if
+/// two long polls in a row are lost. A long poll is tried again 30 seconds later. If the service reports the
+/// wait as invalid, no further long poll is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LongPoll {
     wait: WaitTime,
     fallback: Exponential,
 }
 
-/// Time without long polls after one was rejected. Other waiters have usually left by then.
+/// Time without long polls after the service rejected one. Other requests that wait for the same statement,
+/// each for at most 30 seconds, have usually ended by then.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 impl LongPoll {
@@ -28,7 +29,7 @@ impl LongPoll {
         Self { wait, fallback: Exponential::default() }
     }
 
-    /// Sets the pauses that are used while long polls are not possible.
+    /// Sets the pauses between polls while long polls are unavailable.
     #[must_use]
     pub fn with_fallback(mut self, fallback: Exponential) -> Self {
         self.fallback = fallback;

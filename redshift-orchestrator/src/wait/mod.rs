@@ -14,9 +14,8 @@
 //!                              `--> not cancelled ------> TimedOut, NotCancelled
 //! ```
 //!
-//! Time in the queue of a [layer](crate::layer) is not part of a request: it counts neither as a lost
-//! response nor against the service. A poll that is still in the queue when the statement's timeout expires
-//! is not sent.
+//! Time that a request spends in the queue of a [layer](crate::layer) does not count towards the request's
+//! timeout. A poll that is still queued when the statement's timeout expires is not sent.
 
 use std::time::Duration;
 
@@ -47,17 +46,17 @@ pub use outcome::{CancelOutcome, RequestCounts, WaitOutcome};
 use poll::Polled;
 pub use strategy::{LongPollSupport, NextPoll, PollStrategy, WaitProgress};
 
-/// Event that occurs while waiting.
+/// Event during a wait, passed to the function set by [`Wait::with_watch`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WaitEvent<'a> {
     /// The service returned the status of the statement.
     Polled(&'a Status),
-    /// An error occurred, and the request is retried.
+    /// A request failed and will be retried.
     Retried(&'a Error),
 }
 
-/// Wait for one statement.
+/// Waits for one statement to end.
 ///
 /// Dropping the future of [`until_ended`](Self::until_ended) does not affect the statement.
 pub struct Wait<'a> {
@@ -118,35 +117,35 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Sets the time that a cancellation may take after its first response. Default: the time that the
-    /// statement ran, and at least 15 minutes.
+    /// Sets the maximum duration of a cancellation, counted from the first response to a cancel request.
+    /// Default: the time for which the statement has run, but at least 15 minutes.
     ///
-    /// A cancelled statement ends after Redshift has rolled it back. AWS documents no bound for that time. A
-    /// rollback undoes the statement's writes, so it is not expected to take longer than the statement ran.
+    /// A cancelled statement ends only after Redshift has rolled it back. AWS documents no upper bound for a
+    /// rollback. The default assumes that undoing the statement's writes takes no longer than making them.
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
     }
 
-    /// Sets the time for which polls may continuously fail with [`ErrorKind::CredentialsExpired`](crate::ErrorKind::CredentialsExpired) before the
-    /// wait ends as [`WaitOutcome::Lost`]. Default: 15 minutes. The credentials may be renewed within this time.
-    /// Time in which polls fail for another reason is not counted.
+    /// Sets how long polls may fail because of [expired credentials](crate::ErrorKind::CredentialsExpired)
+    /// before the wait ends as [`WaitOutcome::Lost`]. If the credentials are renewed in time, the wait
+    /// continues. Time in which polls fail for another reason does not count. Default: 15 minutes.
     #[must_use]
     pub fn with_expired_credentials_limit(mut self, limit: Duration) -> Self {
         self.expired_credentials_limit = limit;
         self
     }
 
-    /// Sets the duration of earlier runs of this step.
+    /// Sets the expected duration, derived from earlier runs of this step. [`Learned`] uses it.
     #[must_use]
     pub fn with_expected(mut self, expected: Option<Duration>) -> Self {
         self.expected = expected;
         self
     }
 
-    /// Sets the time since the submit. The statement may have ended already, therefore the first poll is sent
-    /// at once.
+    /// Sets the time since the submit, for a statement that was submitted earlier. The first poll is then
+    /// sent at once, because the statement may already have ended.
     #[must_use]
     pub fn with_time_since_submit(mut self, age: Duration) -> Self {
         self.age = Some(age);
@@ -170,7 +169,7 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Awaits this future before the first cancel is sent, when the timeout has expired.
+    /// Awaits this future when the timeout has expired, before the first cancel is sent.
     #[must_use]
     pub(crate) fn with_before_cancel(
         mut self,
@@ -183,8 +182,8 @@ impl<'a> Wait<'a> {
     /// Waits until the statement has ended, the timeout expires, or the service can no longer return the
     /// status. Adds the requests sent to `requests`.
     ///
-    /// Throttling, lost responses and faults of the service are retried with growing pauses until the
-    /// timeout.
+    /// Polls that are throttled, lost, or rejected because of a fault in the service are retried with growing
+    /// pauses until the timeout expires.
     pub fn until_ended(self, requests: &mut RequestCounts) -> impl Future<Output = WaitOutcome> {
         let mut state = self.state(requests);
         let left = self.timeout.map(|timeout| timeout.saturating_sub(self.age.unwrap_or_default()));
@@ -197,8 +196,8 @@ impl<'a> Wait<'a> {
                     (self.before_cancel)().await;
                     WaitOutcome::TimedOut {
                         timeout: self.timeout.unwrap_or_default(),
-                        // Few waits reach this branch; the box keeps its state out of the future of all
-                        // others.
+                        // Boxed, because few waits reach this branch: its state would enlarge the future of
+                        // every wait.
                         cancellation: Box::pin(self.cancel_now(&mut state)).await,
                     }
                 }
@@ -206,7 +205,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Cancels the statement and waits for the result. Adds the requests sent to `requests`.
+    /// Cancels the statement and waits for it to end. Adds the requests sent to `requests`.
     pub async fn cancel(self, requests: &mut RequestCounts) -> CancelOutcome {
         let mut state = self.state(requests);
         self.cancel_now(&mut state).await

@@ -1,5 +1,5 @@
-//! [`WaitOutcome`] and [`CancelOutcome`]: how a wait or a cancellation ended, and [the number of
-//! requests](RequestCounts).
+//! [`WaitOutcome`] and [`CancelOutcome`]: results of a wait and of a cancellation. [`RequestCounts`]: the
+//! number of requests sent.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{Description, Error, ErrorKind};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WaitOutcome {
-    /// The statement ended by itself: `FINISHED`, `FAILED` or `ABORTED`.
+    /// The statement ended before the timeout: `FINISHED`, `FAILED` or `ABORTED`.
     Ended(Description),
     /// The timeout expired first.
     TimedOut {
@@ -40,13 +40,14 @@ impl WaitOutcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CancelOutcome {
-    /// According to the service's responses, this cancellation ended the statement.
+    /// This cancellation ended the statement, as far as the service's responses show.
     Cancelled(Description),
-    /// The statement had ended before: finished, failed, or aborted by another client.
+    /// The statement ended before the cancellation took effect: it finished, failed, or was aborted by
+    /// another client.
     EndedBefore(Description),
     /// The service accepted the cancellation, but the statement had not ended within the [grace
-    /// time](super::Wait::with_cancel_grace), or its status could not be read because the credentials
-    /// had expired. Contains the last description since, if there was one.
+    /// time](super::Wait::with_cancel_grace), or its status could not be read because the credentials had
+    /// expired. Contains the last description received after the cancellation, if any.
     Pending(Option<Description>),
     /// The statement could not be cancelled and may still be running.
     NotCancelled(Error),

@@ -1,4 +1,4 @@
-//! The polls of a wait, and the errors after which they continue.
+//! Polls a statement until it ends, and retries polls after transient errors.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -14,11 +14,12 @@ use crate::{
     layer::queue_time::{GivenUp, bounded},
 };
 
-/// Minimum pause before a poll that is not a long poll. It prevents a busy loop with any strategy.
+/// Minimum pause before a poll that is not a long poll. It prevents a busy loop if a strategy returns a pause
+/// of zero.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
-/// Additional time, beyond the requested wait, after which a poll counts as lost and is sent again.
+/// Time, beyond the requested wait, after which a poll without a response counts as lost and is repeated.
 pub(super) const SLACK: Duration = Duration::from_secs(10);
-/// Number of long polls lost in a row after which the network is assumed not to keep connections open for
+/// Number of consecutive lost long polls after which the network is assumed to drop connections that wait
 /// that long.
 const LOST_IN_A_ROW: u32 = 2;
 
@@ -32,7 +33,8 @@ impl Wait<'_> {
     }
 
     /// Polls until the statement has ended or `deadline` is reached. With `at_once`, the first poll is sent
-    /// without a pause, even after the deadline, so that a statement that ended long ago is not cancelled.
+    /// without a pause, even after the deadline: the statement may have ended long ago, and must then not be
+    /// cancelled.
     pub(super) async fn poll_until(
         &self,
         deadline: Option<Instant>,
@@ -56,7 +58,7 @@ impl Wait<'_> {
             if next.wait.is_none() && !first {
                 instant = instant.max(now + LEAST_PAUSE);
             }
-            // A long poll lasts whole seconds; a shorter remaining time is spent sleeping.
+            // A long poll waits for at least one second. If less time remains, sleep until the deadline.
             let least = if next.wait.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
             if let Some(deadline) = deadline.filter(|deadline| !first && *deadline <= instant + least) {
                 sleep_until(deadline).await;
@@ -91,7 +93,7 @@ impl Wait<'_> {
             }
             match error.kind() {
                 ErrorKind::TooManyWaiters if wait.is_some() => state.requests.retried(error.kind()),
-                // Repeating the poll without a wait shows whether the wait is the invalid part.
+                // The wait may be the invalid part of the request, so repeat the poll without it.
                 ErrorKind::Invalid | ErrorKind::Unsupported if wait.is_some() => {
                     state.progress.long_polls = LongPollSupport::Unsupported { polls: 0 };
                     error_pause = Some(Duration::ZERO);
@@ -150,23 +152,23 @@ impl Wait<'_> {
     }
 }
 
-/// Result of polling.
+/// Result of [`Wait::poll_until`].
 pub(super) enum Polled {
     Ended(Box<Description>),
-    /// The deadline was reached. Contains the last description since the call began.
+    /// The deadline was reached. Contains the last description received during the call, if any.
     OutOfTime(Option<Box<Description>>),
     Lost(Error),
 }
 
-/// State of a wait: its progress and the behaviour of the service.
+/// State of a wait: the progress for the strategy, a record of failed polls, and the number of requests.
 pub(super) struct State<'a> {
     pub(super) progress: WaitProgress,
     refused_at: Option<Instant>,
     /// Number of long polls lost in a row.
     lost: u32,
-    /// Time of the last poll that failed.
+    /// Time of the last failed poll.
     failed_at: Option<Instant>,
-    /// Time before polls that failed because of expired credentials, since the last successful one.
+    /// Total time for which polls have failed because of expired credentials, since the last successful poll.
     expired_for: Duration,
     pub(super) requests: &'a mut RequestCounts,
 }
@@ -181,10 +183,10 @@ impl State<'_> {
         }
     }
 
-    /// Notes a failed poll. Returns the time for which polls have failed because of expired credentials; `None`
-    /// after any other error.
+    /// Records a failed poll. Returns the total time for which polls have failed because of expired
+    /// credentials, or `None` if this poll failed for another reason.
     ///
-    /// The time from one failed poll to the next belongs to the error of the next.
+    /// The time between two failed polls is attributed to the error of the second one.
     fn credentials_expired_for(&mut self, error: &Error) -> Option<Duration> {
         let now = Instant::now();
         let before = self.failed_at.replace(now).unwrap_or(now);
@@ -195,8 +197,8 @@ impl State<'_> {
         Some(self.expired_for)
     }
 
-    /// Updates the state from a response. `waited`: the poll requested a wait; `refused`: the service
-    /// rejected it or responded too early.
+    /// Records how the service responded. `waited` is `true` if the poll requested a wait; `refused` is
+    /// `true` if the service rejected the wait or responded too early.
     fn learn(&mut self, waited: bool, refused: bool) {
         self.progress.long_polls = match self.progress.long_polls {
             LongPollSupport::Unsupported { polls } => LongPollSupport::Unsupported { polls: polls + 1 },
@@ -208,7 +210,7 @@ impl State<'_> {
                 self.refused_at = Some(Instant::now());
                 LongPollSupport::Refused { times: 1, ago: Duration::ZERO }
             }
-            // Polls without a wait in between do not reset the growth of the pauses.
+            // A poll without a wait also counts, so that the pauses keep growing.
             LongPollSupport::Refused { times, ago } if !waited => {
                 LongPollSupport::Refused { times: times + 1, ago }
             }

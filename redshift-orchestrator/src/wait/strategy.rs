@@ -1,18 +1,18 @@
-//! [`PollStrategy`]: the time of the next poll.
+//! [`PollStrategy`]: determines when a wait polls next, and for how long the service may delay the response.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::WaitTime;
 
-/// Determines the time of the next poll: a pure function of the progress of a wait.
+/// Determines the next poll of a wait. A strategy is a pure function of the wait's progress.
 ///
 /// | strategy | first poll | next polls | use for |
 /// |---|---|---|---|
-/// | [`LongPoll`](super::LongPoll) | at once, a long poll of up to 30 s | at once, long polls | everything; the default |
+/// | [`LongPoll`](super::LongPoll) | at once, a long poll of up to 30 s | at once, long polls | any statement; the default |
 /// | [`Fixed`](super::Fixed) | after the interval | after the interval | a fixed rate of requests |
 /// | [`Exponential`](super::Exponential) | after the first pause | after growing pauses, up to a maximum | services without long polling |
 /// | [`Learned`](super::Learned) | shortly before this step usually ends, a long poll | at once, long polls | long statements with a steady duration |
-/// | [`Jittered`](super::Jittered) | close to that of another strategy | close to those of another strategy | many waits that begin at the same time |
+/// | [`Jittered`](super::Jittered) | close to the first poll of another strategy | close to the next polls of another strategy | many waits that begin at the same time |
 pub trait PollStrategy: fmt::Debug + Send + Sync {
     /// Returns the next poll.
     fn next(&self, progress: &WaitProgress) -> NextPoll;
@@ -24,7 +24,7 @@ impl<S: PollStrategy + ?Sized> PollStrategy for Arc<S> {
     }
 }
 
-/// Time and form of the next poll.
+/// The next poll: the pause before it, and the wait that it requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NextPoll {
@@ -35,7 +35,7 @@ pub struct NextPoll {
 }
 
 impl NextPoll {
-    /// Creates a poll after a pause, with an immediate response.
+    /// Creates a poll that is sent after a pause and requests an immediate response.
     pub fn after(pause: Duration) -> Self {
         Self { pause, wait: None }
     }
@@ -52,36 +52,36 @@ impl NextPoll {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitProgress {
-    /// Number of responses.
+    /// Number of successful polls so far.
     pub polls: u32,
     /// Time since the submit, as far as this process knows.
     pub elapsed: Duration,
-    /// Duration of earlier runs of this step, if known.
+    /// Expected duration, derived from earlier runs of this step, if known.
     pub expected: Option<Duration>,
-    /// How the service responds to long polls.
+    /// Support for long polls, as observed during this wait.
     pub long_polls: LongPollSupport,
-    /// A number that differs between statements and is the same in every run.
+    /// Seed for jitter: a hash of the statement's id.
     pub salt: u64,
 }
 
-/// How the service responds to long polls.
+/// Support for long polls, as observed during this wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LongPollSupport {
-    /// It delays the response as requested, or no long poll was sent yet.
+    /// The service delays responses as requested, or no long poll has been sent yet.
     #[default]
     Supported,
-    /// It reports too many waiting requests, or responds too early with a status that is not final. Other
-    /// waiters may leave, so a later attempt may succeed.
+    /// The service reported too many waiting requests, or responded too early with a status that is not
+    /// final. Other waiting requests end sooner or later, so another attempt may succeed.
     Refused {
-        /// Number of rejections in a row.
+        /// Number of polls since long polls were last supported.
         times: u32,
         /// Time since the last rejection.
         ago: Duration,
     },
-    /// It does not recognise the field that requests a wait.
+    /// The service reports a request with a wait as invalid.
     Unsupported {
-        /// Number of responses since this was detected.
+        /// Number of successful polls since then.
         polls: u32,
     },
 }

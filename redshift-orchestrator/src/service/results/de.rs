@@ -1,4 +1,4 @@
-//! Deserialization of a row with serde.
+//! Deserializes a row with serde.
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ pub(super) fn from_row<T: DeserializeOwned>(columns: &[Column], fields: &[Field]
     })
 }
 
-/// Returns the error for a missing column. SQL folds names to lower case, but the fields of a struct keep
-/// their case, so the error lists the existing names.
+/// Returns the error for a missing column. It names the existing columns, because SQL folds names to lower
+/// case and the fields of a struct may be spelled differently.
 fn no_column(wanted: &str, columns: &[Column]) -> RowError {
     let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
     let alike = names.iter().find(|name| {
@@ -76,7 +76,8 @@ impl RowError {
     }
 }
 
-/// Deserializer of a row: a map by column name, a sequence by column order, or the only value.
+/// Deserializer of a row, as a map with the column names as keys, as a sequence in column order, or, for a
+/// row with one column, as its value.
 struct Row<'a> {
     columns: &'a [Column],
     fields: &'a [Field],
@@ -94,7 +95,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Methods that deserialize the row's only value.
+/// Defines methods that deserialize the only value of a row.
 macro_rules! of_the_only_value {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -209,7 +210,7 @@ impl<'de> MapAccess<'de> for Walk<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, RowError> {
-        let value = self.value().ok_or_else(|| RowError::custom("the row ended"))?;
+        let value = self.value().ok_or_else(|| RowError::custom("the row has fewer values than columns"))?;
         let column = value.column;
         seed.deserialize(value).map_err(|error| error.in_column(column))
     }
@@ -260,7 +261,8 @@ impl Value<'_> {
     }
 }
 
-/// Numbers that arrive as text (decimals, and other types in some executors) are parsed exactly, or rejected.
+/// Defines methods that deserialize a number. A number that arrives as text, such as a decimal, is parsed
+/// exactly or rejected.
 macro_rules! numbers {
     ($($method:ident $visit:ident $type:ty)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -296,7 +298,8 @@ impl<'de> Deserializer<'de> for Value<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
         match self.field {
-            // Integers and booleans have a unique text form; floating-point numbers do not.
+            // Integers and booleans have only one text form. Floating-point numbers have several, so they are
+            // rejected.
             Field::Long(value) => visitor.visit_string(value.to_string()),
             Field::Boolean(value) => visitor.visit_str(if *value { "true" } else { "false" }),
             Field::Null => {

@@ -9,11 +9,12 @@ use crate::{Error, ErrorKind, Result, ResultPage, StatementExecutor, StatementId
 /// Convenience methods for callers of any [`StatementExecutor`].
 #[async_trait]
 pub trait StatementExecutorExt: StatementExecutor {
-    /// Returns all rows of a result, over all pages, as values of `T`.
+    /// Returns all rows of a result as values of `T`. Fetches all pages.
     ///
-    /// A struct reads columns by name, a tuple by position, and a single value reads the only column.
-    /// `Option` accepts NULL; an empty text is not NULL. Decimals, dates and timestamps are exact texts: read
-    /// them as a `String`, or as a type that deserializes from a text (`jiff::civil::Date`, a decimal type).
+    /// A struct reads columns by name, and a tuple reads columns by position. Any other type requires a
+    /// result with a single column. `Option` accepts NULL; an empty text is not NULL. Decimals, dates and
+    /// timestamps arrive as exact text: read them as a `String`, or as a type that deserializes from text,
+    /// such as `jiff::civil::Date` or a decimal type.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -35,8 +36,8 @@ pub trait StatementExecutorExt: StatementExecutor {
     /// ```
     ///
     /// # Errors
-    /// Returns the errors of the executor; [`ErrorKind::Invalid`] with row and column if a value does not fit
-    /// `T`; and [`ErrorKind::Unsupported`] for a result in CSV format.
+    /// Returns the errors of the executor. Returns [`ErrorKind::Invalid`], with the row and the column, if a
+    /// value does not fit `T`, and [`ErrorKind::Unsupported`] for a result in CSV format.
     async fn rows<T: DeserializeOwned + Send>(&self, id: &StatementId) -> Result<Vec<T>> {
         let mut rows = Vec::new();
         self.each_page(id, &mut |columns, records| {
@@ -54,14 +55,14 @@ pub trait StatementExecutorExt: StatementExecutor {
         Ok(rows)
     }
 
-    /// Returns a result as a stream of Arrow record batches over all pages. The module
-    /// [`arrow`](crate::arrow) describes the types and the handling of NULL. This method fetches the first
-    /// page, for the columns; each further page is fetched after the previous batches have been consumed.
+    /// Returns a result as a stream of Arrow record batches. The module [`arrow`](crate::arrow) describes the
+    /// types and the handling of NULL. This method fetches the first page, which contains the columns. The
+    /// stream fetches each further page after the rows of the previous page have been consumed.
     ///
     /// # Errors
     /// Returns the errors of the executor, and [`ErrorKind::Unsupported`] for an unsupported type in the
-    /// options. The stream yields [`ErrorKind::Invalid`] with row and column for a value that does not fit
-    /// its type, and [`ErrorKind::Other`] for invalid CSV or an unexpected number of rows.
+    /// options. The stream yields [`ErrorKind::Invalid`], with the row and the column, for a value that does
+    /// not fit its type, and [`ErrorKind::Other`] for invalid CSV or an unexpected number of rows.
     #[cfg(feature = "arrow")]
     async fn record_batches(
         &self,
@@ -71,7 +72,7 @@ pub trait StatementExecutorExt: StatementExecutor {
         crate::arrow::RecordBatches::open(self, id, options).await
     }
 
-    /// Returns all records of a result, over all pages, with its columns.
+    /// Returns the columns and all records of a result. Fetches all pages.
     ///
     /// # Errors
     /// Returns the errors of [`rows`](Self::rows).

@@ -30,7 +30,7 @@ impl ResultPage {
     }
 }
 
-/// Rows of a page, in the format set at submit.
+/// Rows of a page, in the format that was set when the statement was submitted.
 ///
 /// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,12 +38,13 @@ pub enum PageData {
     /// One vector per row, with one field per column.
     Records(Vec<Vec<Field>>),
     /// Pieces of a CSV text. The first record of the first page is the header. Records end with a carriage
-    /// return and a line feed, and a piece may end within a record. A result without rows may have no piece
-    /// at all.
+    /// return and a line feed; a piece may end in the middle of a record. A result without rows may have no
+    /// pieces.
     Csv(Vec<String>),
 }
 
-/// A value of a result. Types without a variant of their own (decimals, dates, timestamps) are exact texts.
+/// Value of a result. Values of other types, such as decimals, dates and timestamps, are exact text in
+/// [`Field::String`].
 ///
 /// The enum is exhaustive, so that every executor must handle a new variant.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,9 +79,9 @@ pub struct Column {
     pub nullable: Option<bool>,
     /// Size of a value in bytes, or the maximum number of characters of a text.
     pub length: Option<u32>,
-    /// Table of the column, if it belongs to one.
+    /// Table of the column, if the column belongs to a table.
     pub table: Option<String>,
-    /// The schema of that table.
+    /// Schema of that table.
     pub schema: Option<String>,
     /// Default expression; only columns of a table have one.
     pub default: Option<String>,

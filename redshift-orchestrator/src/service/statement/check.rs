@@ -1,5 +1,4 @@
-//! Checks of a statement against the service's rules before it is sent, and division of a batch that is too
-//! long.
+//! Checks a statement against the service's rules before it is sent, and divides a batch that is too long.
 
 use super::{Body, ExecutionMode, MAX_BATCH, Parameter, Statement};
 use crate::{
@@ -8,27 +7,26 @@ use crate::{
 };
 
 impl Statement {
-    /// Declares that one of the statements commits by itself, for example a procedure that contains `COMMIT`
-    /// or `TRUNCATE`.
+    /// Declares whether one of the statements commits by itself, for example by calling a procedure that
+    /// contains `COMMIT` or `TRUNCATE`.
     ///
-    /// A commit inside a batch either ends the transaction of the batch or fails, and [`check`](Self::check)
-    /// therefore rejects it in [`ExecutionMode::Transaction`]. By default, `TRUNCATE` and transaction control
-    /// are recognised in the SQL text; the body of a procedure is not inspected. `false` accepts a batch in
-    /// which such a statement is recognised.
+    /// A commit inside a batch either ends the transaction of the batch or fails, so [`check`](Self::check)
+    /// rejects it in [`ExecutionMode::Transaction`]. Without a declaration, `check` recognises `TRUNCATE` and
+    /// transaction control in the SQL text, but does not inspect procedures. After `with_commits(false)`, it
+    /// accepts a batch that contains such statements.
     #[must_use]
     pub fn with_commits(mut self, commits: bool) -> Self {
         self.commits = Some(commits);
         self
     }
 
-    /// Rejects statements that the service would reject, or would run differently from the way they are
-    /// written; the error suggests a remedy. An orchestrator checks a statement before it writes the intent
-    /// to the journal.
+    /// Rejects a statement that the service would reject, or would not run as it is written. The error
+    /// suggests a remedy. An orchestrator checks each statement before it writes the intent to the journal.
     ///
     /// | rejected | because |
     /// |---|---|
     /// | an empty batch, or more than 40 statements | the service accepts 1 to 40; see [`parts`](Self::parts) for longer batches |
-    /// | a parameter name that contains anything but letters, digits and `_`, or occurs twice | the service's pattern |
+    /// | a parameter name that contains anything but letters, digits and `_`, or occurs twice | the service does not accept it |
     /// | the character NUL in SQL or a value | the database does not accept it |
     /// | an empty value | the service does not accept it; [`bind`](Self::bind) writes it into the SQL |
     /// | a parameter that no statement uses | at least one statement of a batch must use each parameter |
@@ -45,8 +43,8 @@ impl Statement {
             Some(_) if count == 0 => return Err(invalid("a batch has at least one statement")),
             Some(ExecutionMode::AutoCommit) if count > MAX_BATCH => {
                 return Err(invalid(format!(
-                    "a batch has at most {MAX_BATCH} statements, and this one has {count}; each commits on its own, so run it with \
-                     `Orchestrator::run_batch`, as several batches"
+                    "a batch has at most {MAX_BATCH} statements, and this one has {count}; run it with `Orchestrator::run_batch`, \
+                     which divides it into several batches"
                 )));
             }
             Some(_) if count > MAX_BATCH => return Err(indivisible(count)),
@@ -87,7 +85,8 @@ impl Statement {
         }
         let given = self.parameters.iter().map(|parameter| &parameter.name).chain(&self.unplaced);
         for name in given {
-            // The service may find placeholders that this check does not recognise, so it makes the decision.
+            // The SQL may contain the name in a place where only the service recognises a placeholder. The
+            // service then decides.
             let mentioned = || self.sqls().iter().any(|sql| sql.contains(&format!(":{name}")));
             if !used.contains(&name.as_str()) && (self.unplaced.contains(name) || !mentioned()) {
                 let whole =
@@ -137,14 +136,14 @@ impl Statement {
         }
     }
 
-    /// Returns the batches of at most 40 statements into which this one can be divided, in order. A short
-    /// statement is returned unchanged.
+    /// Divides a long batch into batches of at most 40 statements, in order. Any other statement is returned
+    /// unchanged.
     ///
-    /// A batch whose statements commit on their own can be divided, because only their order connects them. A
-    /// batch that is one transaction cannot be divided: it would become several transactions. A batch that
-    /// leaves state in its session for later statements, such as a temporary table, can be divided only if it
-    /// runs [in a session](Self::in_session), because otherwise each part gets a session of its own. Each
-    /// part has the parameters that it uses.
+    /// A batch in [`ExecutionMode::AutoCommit`] can be divided, because its statements commit one by one. A
+    /// batch that is one transaction cannot be divided: it would become several transactions. A batch whose
+    /// statements leave state in the session, such as a temporary table, can be divided only if it runs [in a
+    /// session](Self::in_session): otherwise each part would run in a new session. Each part has the
+    /// parameters that its statements use.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Invalid`] for the reasons listed at [`check`](Self::check), and for a batch that
@@ -179,8 +178,8 @@ impl Statement {
         match found.filter(|_| self.session.is_none()) {
             None => Ok(()),
             Some((number, what)) => Err(invalid(format!(
-                "a batch has at most {MAX_BATCH} statements, and this one has {}; it cannot be divided, because the parts would not share \
-                 their session, and {what} lives there: use a permanent table, write shorter batches, or put the statements into a procedure",
+                "a batch has at most {MAX_BATCH} statements, and this one has {}; it cannot be divided, because each part would run in a \
+                 new session, in which {what} of an earlier part does not exist: use a permanent table, write shorter batches, or put the statements into a procedure",
                 sqls.len()
             ))
             .with_context("statement_number", number)),
@@ -202,7 +201,7 @@ fn stays_in_session(sql: &str) -> Option<&'static str> {
         "SET" | "RESET" => Some("a setting"),
         "PREPARE" => Some("a prepared statement"),
         "DECLARE" => Some("a cursor"),
-        // A name that begins with `#` also denotes a temporary table.
+        // A name that begins with `#` is the name of a temporary table.
         _ => pieces
             .windows(3)
             .any(|three| match three {
@@ -322,7 +321,8 @@ mod tests {
         assert!(Statement::sql("CALL load()").with_commits(true).check().is_ok());
     }
 
-    /// Regression: such a batch failed in the database, after the steps before it had run.
+    /// Regression: the check accepted a batch with a command that cannot run in a transaction. The batch
+    /// failed in the database, after earlier steps had run.
     #[test]
     fn what_cannot_run_in_a_transaction_is_no_part_of_a_transaction_batch() {
         let batch = |sql: &str| Statement::batch(["SELECT 1".to_owned(), sql.to_owned()]);
@@ -334,7 +334,7 @@ mod tests {
             let text = refused(batch(sql));
             assert!(text.contains(command) && text.contains("AutoCommit"), "{text}");
             assert!(text.contains("statement_number: 2") && text.contains("a separate statement"), "{text}");
-            // A declaration does not change this.
+            // Declaring `with_commits(false)` does not change the result.
             assert_eq!(refused(batch(sql).with_commits(false)), text);
             assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());
             assert!(Statement::sql(sql).check().is_ok());

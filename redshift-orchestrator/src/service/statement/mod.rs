@@ -37,7 +37,7 @@ pub struct Statement {
     session_keep_alive: Option<Duration>,
     /// The declaration made with [`with_commits`](Self::with_commits).
     commits: Option<bool>,
-    /// Names that were bound to NULL or an empty text, and that occur in no placeholder.
+    /// Names that were bound to NULL or an empty text, but have no placeholder in the SQL.
     unplaced: Vec<String>,
     /// Texts that are removed from all output, including messages of procedures.
     secrets: Vec<String>,
@@ -81,8 +81,8 @@ impl Statement {
         Self::of(Body::Single([sql.into()]))
     }
 
-    /// Creates a batch of 1 to [`MAX_BATCH`] SQL statements. They run in order in one transaction;
-    /// [`with_execution_mode`](Self::with_execution_mode) changes this.
+    /// Creates a batch of 1 to [`MAX_BATCH`] SQL statements. They run in order, by default in one transaction
+    /// (see [`with_execution_mode`](Self::with_execution_mode)).
     pub fn batch<S: Into<String>>(sqls: impl IntoIterator<Item = S>) -> Self {
         Self::of(Body::Batch(sqls.into_iter().map(Into::into).collect(), ExecutionMode::default()))
     }
@@ -112,8 +112,8 @@ impl Statement {
         self
     }
 
-    /// Sets the client token. Within 8 hours, the service answers repeated submits of the same token with the
-    /// same statement.
+    /// Sets the client token. For 8 hours, a repeated submit with the same token runs nothing and returns the
+    /// id of the first statement.
     #[must_use]
     pub fn with_client_token(mut self, token: ClientToken) -> Self {
         self.client_token = Some(token);
@@ -143,8 +143,8 @@ impl Statement {
         self
     }
 
-    /// Sets the database and user, in place of the executor's own. A statement in a session runs on the
-    /// session's target.
+    /// Sets the database and user. Default: the executor's default target. A statement in a session runs on
+    /// the session's target.
     #[must_use]
     pub fn with_target(mut self, target: Target) -> Self {
         self.target = Some(target);
@@ -165,9 +165,9 @@ impl Statement {
         self
     }
 
-    /// Registers a secret. An orchestrator removes it from all output, including the messages of procedures.
-    /// Parameter values and literals in the SQL are omitted from errors and reports in any case, but not from
-    /// the messages of procedures.
+    /// Registers a secret, which an orchestrator removes from all output, including messages raised by
+    /// procedures. Parameter values and literals in the SQL are always removed from errors and reports, but
+    /// not from messages raised by procedures.
     #[must_use]
     pub fn with_secret(mut self, secret: impl Into<String>) -> Self {
         self.secrets.push(secret.into());
@@ -178,12 +178,12 @@ impl Statement {
         &self.secrets
     }
 
-    /// Adds a comment at the beginning of each SQL text. Characters that have a meaning in a comment or could
-    /// form a placeholder become `_`.
+    /// Adds a comment at the beginning of each SQL text. Characters that could end the comment or form a
+    /// placeholder become `_`.
     pub(crate) fn with_comment(mut self, text: &str) -> Self {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || " -./".contains(c);
         let plain: String = text.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-        // The text contains no `*`, so neither `*/` nor `/*` can occur in it.
+        // `plain` contains no `*`, so it contains neither `*/` nor `/*`.
         let begin = |sql: &mut String| sql.insert_str(0, &format!("/* {plain} */ "));
         match &mut self.body {
             Body::Single(sql) => sql.iter_mut().for_each(begin),
@@ -218,7 +218,7 @@ impl Statement {
         self.name.as_deref()
     }
 
-    /// Returns the client token, by which the service recognises repeated submits.
+    /// Returns the client token.
     pub fn client_token(&self) -> Option<&ClientToken> {
         self.client_token.as_ref()
     }
@@ -233,7 +233,7 @@ impl Statement {
         self.result_format
     }
 
-    /// Returns the target, or `None` for the executor's own.
+    /// Returns the target, or `None` for the executor's default target.
     pub fn target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
@@ -369,7 +369,7 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// Id of a statement, assigned by the service: a UUID. The id of a sub-statement is that of its batch
+    /// Id of a statement, assigned by the service: a UUID. The id of a sub-statement is the id of its batch
     /// followed by `:1`, `:2`, and so on.
     StatementId
 }

@@ -20,10 +20,10 @@ impl fmt::Debug for Parameter {
     }
 }
 
-/// Value to [bind](Statement::bind): a text, a number, a boolean, or NULL.
+/// Value to [bind](Statement::bind): a text, a number, a boolean, a date or time, or NULL.
 ///
-/// Numbers are sent as decimal digits. Types without a conversion (decimals, dates) are passed as text, and
-/// the database casts them to the type that the SQL requires. `Debug` does not print the value.
+/// Every value is sent as text, and the database casts it to the type that the SQL requires. Pass a value of
+/// another type, such as a decimal, as text. `Debug` does not print the value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Value(Option<String>);
 
@@ -63,9 +63,9 @@ impl fmt::Debug for Value {
 }
 
 impl Statement {
-    /// Adds a named parameter as the service defines it: a non-empty text, in which `null` has no special
-    /// meaning. The database casts it to the type that the SQL requires. Use [`bind`](Self::bind) for values
-    /// that may be NULL or empty.
+    /// Adds a named parameter. The service accepts only a non-empty text, in which `null` has no special
+    /// meaning. The database casts the text to the type that the SQL requires. Use [`bind`](Self::bind) for
+    /// values that may be NULL or empty.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.push(Parameter { name: name.into(), value: value.into() });

@@ -1,4 +1,4 @@
-//! Conversion of result columns to Arrow columns.
+//! Converts result columns to Arrow columns.
 
 use arrow_array::{
     ArrayRef,
@@ -13,8 +13,8 @@ use arrow_schema::{DataType, TimeUnit};
 use super::value;
 use crate::{Column, Field};
 
-/// Returns the Arrow type of a column, by the database's type name. Types without an Arrow equivalent, types
-/// unknown to this version, and decimals of unknown precision become text.
+/// Returns the Arrow type for a column, from the type name of the database. Types without an Arrow
+/// equivalent, types unknown to this version, and decimals of unknown precision become text.
 pub(super) fn data_type(column: &Column) -> DataType {
     match column.type_name.to_ascii_lowercase().as_str() {
         "bool" | "boolean" => DataType::Boolean,
@@ -40,7 +40,7 @@ pub(super) fn data_type(column: &Column) -> DataType {
     }
 }
 
-/// Values of one column of the current batch.
+/// Builder for the values of one column in the current batch.
 #[derive(Debug)]
 pub(super) enum Builder {
     Boolean(BooleanBuilder),
@@ -109,7 +109,8 @@ impl Builder {
         matches!(self, Self::Text(_))
     }
 
-    /// Appends a value given as text. Returns `None` and appends nothing if it is not valid.
+    /// Appends a value given as text. If the text is not valid for the type, returns `None` and appends
+    /// nothing.
     pub(super) fn append_text(&mut self, text: &str) -> Option<()> {
         match self {
             Self::Boolean(builder) => builder.append_value(value::boolean(text)?),
@@ -130,7 +131,8 @@ impl Builder {
         Some(())
     }
 
-    /// Appends a field of a JSON result. Returns `None` and appends nothing if it does not fit.
+    /// Appends a field of a JSON result. If the field does not fit the type, returns `None` and appends
+    /// nothing.
     pub(super) fn append(&mut self, field: &Field) -> Option<()> {
         match (&mut *self, field) {
             (_, Field::Null) => self.append_null(),
@@ -139,7 +141,7 @@ impl Builder {
             (Self::Int16(builder), Field::Long(value)) => builder.append_value((*value).try_into().ok()?),
             (Self::Int32(builder), Field::Long(value)) => builder.append_value((*value).try_into().ok()?),
             (Self::Int64(builder), Field::Long(value)) => builder.append_value(*value),
-            // A float4 is received as a double; the conversion restores it exactly.
+            // A `float4` arrives as a double that has exactly its value, so the conversion is exact.
             (Self::Float32(builder), Field::Double(value)) => builder.append_value(*value as f32),
             (Self::Float64(builder), Field::Double(value)) => builder.append_value(*value),
             (Self::Binary(builder), Field::Blob(bytes)) => builder.append_value(bytes),

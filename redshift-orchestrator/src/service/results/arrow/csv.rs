@@ -1,15 +1,15 @@
-//! Reader for CSV text that arrives in pieces.
+//! Reads CSV text that arrives in pieces.
 
 use std::{borrow::Cow, collections::VecDeque, fmt};
 
-/// Maximum size of a record in bytes. Rows of the service have at most 64 KB; without this limit, an unclosed
-/// quote would extend to the end of the result.
+/// Maximum size of a record in bytes. A row of the service has at most 64 KB. Without a maximum, a field with
+/// an unclosed quote would extend to the end of the result.
 const MOST_BYTES: usize = 16 << 20;
 
-/// Reads records from a text that arrives in pieces, which may end at any character.
+/// Reads records from a text that arrives in pieces. A piece may end at any character.
 ///
-/// Records end with `\n` or `\r\n`. Fields are quoted with `"`, which is doubled within a field. An empty
-/// line is a record with one empty field: the NULL of a result with one column.
+/// Records end with `\n` or `\r\n`. A field may be quoted with `"`; a quote inside such a field is doubled.
+/// An empty line is a record with one empty field, which is a NULL in a result with one column.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     pieces: VecDeque<String>,
@@ -31,7 +31,7 @@ struct Span {
     has_quotes: bool,
 }
 
-/// A field: its text, and a flag for quotes.
+/// Text of a field, and whether the field is quoted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cell<'a> {
     pub(super) text: Cow<'a, str>,
@@ -59,7 +59,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Replaces each doubled quote in a quoted field by a single one.
+/// Replaces each doubled quote in a quoted field with a single quote.
 fn single_quotes(mut text: &str) -> String {
     let mut single = String::with_capacity(text.len());
     while let Some(at) = text.bytes().position(|byte| byte == b'"') {
@@ -94,12 +94,12 @@ impl Reader {
         self.pieces.push_back(piece);
     }
 
-    /// Marks the end of the text; the remainder is the last record.
+    /// Marks the end of the text. If text remains, it is the last record.
     pub(super) fn finish(&mut self) {
         self.is_whole = true;
     }
 
-    /// Returns `true` if all text up to the end of a record was read.
+    /// Returns `true` if the text received so far has been read and ends with the end of a record.
     pub(super) fn is_between_records(&self) -> bool {
         self.at == self.text.len() && self.pieces.iter().all(String::is_empty)
     }
@@ -127,8 +127,8 @@ impl Reader {
     }
 }
 
-/// Finds the fields of the record at `at` and the position of the next record. Returns `None` if the text
-/// ends first.
+/// Finds the fields of the record that begins at `at`, and returns the position after it. Returns `None` if
+/// the text ends before the record does.
 fn scan(
     text: &[u8],
     mut at: usize,
@@ -163,12 +163,12 @@ fn scan(
     }
 }
 
-/// Returns the end of an unquoted field: a comma, the end of the record, or the end of the text. A carriage
-/// return ends a record only before a line feed.
+/// Returns the end of an unquoted field: the position of a comma, the end of the record, or the end of the
+/// text. A carriage return ends a record only if a line feed follows it.
 fn bare(text: &[u8], begin: usize) -> usize {
     let mut at = begin;
-    // Most bytes of values are letters, digits and characters that sort after the comma, so a single
-    // comparison is enough for them.
+    // A comma, a line feed and a carriage return sort before most bytes of values, such as letters and
+    // digits, so one comparison rules out most bytes.
     while let Some(next) = text[at..].iter().position(|byte| *byte <= b',') {
         at += next;
         match text[at] {
@@ -203,7 +203,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns all records of a text in pieces; each field is its text and a flag for quotes.
+    /// Returns all records of a text that arrives in pieces. Each field consists of its text, and `true` if
+    /// it is quoted.
     fn read<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<(String, bool)>>, Malformed> {
         let (mut reader, mut records) = (Reader::default(), Vec::new());
         let mut take = |reader: &mut Reader| -> Result<(), Malformed> {
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_csv_is_said_so() {
+    fn rejects_text_that_is_not_csv() {
         assert_eq!(read(["\"a\"b,1\n"]), Err(Malformed::TextAfterQuote));
         assert_eq!(read(["a,\"b\n"]), Err(Malformed::OpenQuote));
         let line = "x".repeat(1 << 20);
@@ -256,7 +257,8 @@ mod tests {
         );
     }
 
-    /// Generates a field, and `true` if it is quoted, which can be unnecessary.
+    /// Generates the text of a field, and `true` if the field is quoted. Some fields are quoted although
+    /// their text does not require it.
     fn field() -> impl Strategy<Value = (String, bool)> {
         let text = "[a-c,\"\\r\\n\u{e9}\u{1f980}]{0,6}";
         (text, any::<bool>()).prop_map(|(text, quoted)| {

@@ -1,4 +1,4 @@
-//! Conversion of pages to record batches.
+//! Converts the pages of a result to record batches.
 
 use std::{sync::Arc, vec};
 
@@ -8,7 +8,8 @@ use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use super::{RecordBatchOptions, column::Builder, csv};
 use crate::{Column, Error, ErrorKind, Field, PageData, Result, StatementId};
 
-/// Maximum size of a batch's texts in bytes. An Arrow column of texts holds less than 2 GiB.
+/// Size of the texts in a batch, in bytes, at which the batch is complete. An Arrow column holds less than 2
+/// GiB of text.
 const MOST_BYTES: usize = 256 << 20;
 
 /// Receives the data of a result page by page, and returns record batches.
@@ -27,13 +28,13 @@ pub(super) struct Decoder {
     rows: u64,
 }
 
-/// State of the detection of the header in CSV.
+/// Whether the next CSV record can be the header.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Header {
-    /// The next record is the header: it is the first one of the result.
+    /// The next record is the first one of the result, and therefore the header.
     Expected,
-    /// The next record may be the header: it is the first one of a further page. The service's documentation
-    /// does not say whether the header is repeated.
+    /// The next record is the first one of a later page. It may repeat the header; the service's
+    /// documentation does not specify this.
     Possible,
     Passed,
 }
@@ -107,15 +108,15 @@ impl Decoder {
         self.flush()
     }
 
-    /// Returns the remaining rows after the last page: the last batch, then `None` if the number of rows is
-    /// as expected.
+    /// Returns the next batch, once all pages have been pushed. When no rows are left, returns `None` if the
+    /// number of rows is as expected, and an error otherwise.
     pub(super) fn last(&mut self) -> Result<Option<RecordBatch>> {
         self.csv.finish();
         while self.batch.rows < self.options.rows && self.read()? {}
         if let Some(batch) = self.flush()? {
             return Ok(Some(batch));
         }
-        // If the number is missing in a response, it is read as 0.
+        // A total of 0 may mean that the response contained none.
         match self.total_rows {
             Some(total) if total > 0 && total != self.rows => {
                 let message = format!("the result has {total} rows, but {} were received", self.rows);
@@ -125,7 +126,7 @@ impl Decoder {
         }
     }
 
-    /// Reads one record into the batch. Returns `false` if there is none.
+    /// Reads one record into the batch. Returns `false` if no complete record is available.
     fn read(&mut self) -> Result<bool> {
         if let Some(record) = self.records.next() {
             self.of_record(&record)?;
@@ -187,7 +188,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Returns the current batch, if it has rows.
+    /// Returns the current batch if it has rows, and starts another one.
     fn flush(&mut self) -> Result<Option<RecordBatch>> {
         if self.batch.rows == 0 {
             return Ok(None);
@@ -202,9 +203,9 @@ impl Decoder {
     }
 }
 
-/// Returns `true` if the first record of a further page repeats the header: it contains all column names, and
-/// it cannot be a row because some column is not text. If all columns are text, the record counts as a row,
-/// as documented; if that is wrong, the number of rows does not match.
+/// Returns `true` if the first record of a later page repeats the header. Such a record consists of the
+/// column names. If all columns are text, it could also be a row, and is treated as one; if it was a header,
+/// [`Decoder::last`] reports a wrong number of rows.
 fn is_header(record: csv::Record<'_>, columns: &[Column], builders: &[Builder]) -> bool {
     let is_named = |(column, cell): (&Column, csv::Cell<'_>)| column.name == cell.text;
     !builders.iter().all(Builder::is_text) && columns.iter().zip(record.cells()).all(is_named)
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_ones_own_is_null_if_the_query_says_it_so() {
+    fn a_chosen_text_is_null_unless_it_is_quoted() {
         let page = ["n,note\r\n1,\\N\r\n,\r\n\\N,\"\\N\"\r\n"];
         let options = RecordBatchOptions::default().with_null_marker("\\N");
         let all = batches(&two_columns(), None, options, &[&page]).unwrap();
@@ -426,7 +427,7 @@ mod tests {
         assert_eq!(
             column("numeric", Some(39), Some(0)),
             "Utf8",
-            "PostgreSQL's may have more digits than Arrow's"
+            "a decimal of PostgreSQL may have more digits than one of Arrow"
         );
         assert_eq!(column("numeric", Some(2), Some(3)), "Utf8");
     }

@@ -2,7 +2,7 @@
 //!
 //! [`StatementExecutorExt::record_batches`](crate::StatementExecutorExt::record_batches) reads a result page by page and
 //! returns it in batches. It is intended for results in CSV format, which are several times smaller than the
-//! service's JSON; JSON results produce the same batches.
+//! service's JSON. A result in JSON format yields the same batches.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -42,14 +42,15 @@
 //! | `varbyte`, `bytea` | `Binary` |
 //! | `char`, `varchar`, `timetz`, `interval`, `super`, `geometry`, and all other types | `Utf8`, as printed by the database |
 //!
-//! All columns are nullable: even a column that its table declares `NOT NULL` can be NULL in an outer join.
+//! All columns are nullable: a column that is declared `NOT NULL` in its table can still be NULL after an
+//! outer join.
 //!
 //! # NULL and empty text
 //!
 //! In CSV, an empty field without quotes is NULL, and `""` is an empty text. PostgreSQL and the executors of
-//! this crate write it this way; AWS does not document the format of the service. If the difference matters,
-//! select a marker (`NVL(note, '\\N')`) and set [`RecordBatchOptions::with_null_marker`], or request JSON, which
-//! distinguishes the two.
+//! this project follow this rule. AWS does not document whether the service does. If the difference matters,
+//! either select a marker (`NVL(note, '\\N')`) and pass it to [`RecordBatchOptions::with_null_marker`], or
+//! request JSON, which distinguishes the two.
 
 use std::{
     fmt,
@@ -84,31 +85,31 @@ pub struct RecordBatchOptions {
 }
 
 impl Default for RecordBatchOptions {
-    /// Batches of 8,192 rows, as in DataFusion. Empty fields without quotes are NULL, and the types are those
-    /// of the table in [the module](self).
+    /// Creates options for batches of 8,192 rows, the default of DataFusion. Empty fields without quotes are
+    /// NULL, and each column has the type listed in [the module](self).
     fn default() -> Self {
         Self { rows: 8_192, null: None, types: Vec::new() }
     }
 }
 
 impl RecordBatchOptions {
-    /// Sets the number of rows per batch, at least 1. A batch has fewer rows only if it is the last one or
-    /// its texts reach 256 MiB.
+    /// Sets the number of rows per batch, at least 1. A batch has fewer rows if it is the last one, or if its
+    /// texts reach 256 MiB.
     #[must_use]
     pub fn with_batch_size(mut self, rows: usize) -> Self {
         self.rows = rows.max(1);
         self
     }
 
-    /// Sets the text that is read as NULL in CSV unless it is in quotes. An empty field without quotes is
-    /// then an empty text in a text column, and NULL in all others.
+    /// Sets the text that is read as NULL in CSV unless it is quoted. An empty field without quotes is then
+    /// an empty text in a text column, and NULL in any other column.
     #[must_use]
     pub fn with_null_marker(mut self, null: impl Into<String>) -> Self {
         self.null = Some(null.into());
         self
     }
 
-    /// Sets the type of the columns with this name. It must be one of the types in the table in [the
+    /// Sets the type of the columns with this name. The type must be one of those listed in [the
     /// module](self).
     #[must_use]
     pub fn with_column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
@@ -132,10 +133,10 @@ impl RecordBatchOptions {
     }
 }
 
-/// Batches of a result in order: a [`Stream`] that fetches the next page after the previous one has been
-/// consumed.
+/// Stream of the batches of a result, in order. It fetches each page after the rows of the previous page have
+/// been consumed.
 ///
-/// The stream ends after an error. Dropping it has no effect on the result, which can be read again.
+/// The stream ends after an error. After the stream is dropped, the result can be read again.
 pub struct RecordBatches<'a> {
     schema: SchemaRef,
     total_rows: Option<u64>,
@@ -160,13 +161,14 @@ impl<'a> RecordBatches<'a> {
         Ok(Self { schema, total_rows, batches: Box::pin(batches) })
     }
 
-    /// Returns the columns of every batch. A result without rows has columns, but no batch.
+    /// Returns the schema of the batches. It is available even if the result has no rows, and therefore no
+    /// batches.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    /// Returns the number of rows of the complete result, if the service returned it. The stream yields this
-    /// number of rows, or an error.
+    /// Returns the number of rows of the complete result, if the service returned it. If the stream ends
+    /// without an error, it has yielded this number of rows.
     pub fn total_rows(&self) -> Option<u64> {
         self.total_rows
     }
@@ -189,7 +191,7 @@ impl fmt::Debug for RecordBatches<'_> {
     }
 }
 
-/// State of a result that is being read.
+/// State of the stream: the decoder, and the next page to fetch.
 struct Reading<'a, E: ?Sized> {
     executor: &'a E,
     id: StatementId,

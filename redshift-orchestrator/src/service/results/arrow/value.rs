@@ -1,7 +1,7 @@
-//! Exact parsing of values as printed by the database.
+//! Parses values in the format in which the database prints them, without loss.
 
-/// Parses a decimal with a total of `precision` digits, of which `scale` follow the point, and returns its
-/// digits without the point. Nothing is rounded: digits beyond the scale must be zero.
+/// Parses a decimal of at most `precision` digits, `scale` of them after the point, and returns its value
+/// times 10^`scale`. The value is never rounded: digits beyond the scale must be zero.
 pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let (is_negative, digits) = match text.as_bytes() {
         [b'-', digits @ ..] => (true, digits),
@@ -9,7 +9,7 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
         digits => (false, digits),
     };
     let digits = without_surplus(digits, scale);
-    // Up to 18 digits are accumulated in 64 bits.
+    // For speed, up to 18 digits at a time are accumulated in 64 bits.
     let (mut value, mut part, mut in_part) = (0_i128, 0_u64, 0_u32);
     let (mut behind, mut has_point, mut has_digit, mut exponent) = (0_i32, false, false, 0_i32);
     for (at, byte) in digits.iter().enumerate() {
@@ -25,7 +25,7 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
                 behind += i32::from(has_point);
             }
             b'.' if !has_point => has_point = true,
-            // Some drivers on the JVM print zeros as `0E-10`.
+            // Some JVM drivers print zero as `0E-10`.
             b'e' | b'E' if has_digit => {
                 exponent = std::str::from_utf8(&digits[at + 1..]).ok()?.parse::<i16>().ok()?.into();
                 break;
@@ -54,11 +54,11 @@ fn without_surplus(digits: &[u8], scale: i8) -> &[u8] {
         return digits;
     }
     let surplus = digits.iter().rev().take(fraction).take_while(|byte| **byte == b'0').count();
-    // At least one digit of `.000` is kept.
+    // The point and one digit of `.000` are kept.
     &digits[..digits.len() - surplus.min(digits.len() - 2)]
 }
 
-/// Appends digits to a number.
+/// Appends `digits` decimal digits, whose value is `part`, to a number.
 fn joined(value: i128, part: u64, digits: u32) -> Option<i128> {
     match value {
         0 => Some(part.into()),
@@ -74,7 +74,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     if is(TRUE) { Some(true) } else { is(FALSE).then_some(false) }
 }
 
-/// Parses bytes in hexadecimal digits, with or without PostgreSQL's prefix `\x`.
+/// Parses bytes from hexadecimal digits, with or without PostgreSQL's prefix `\x`.
 pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("\\x").unwrap_or(text).as_bytes();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -85,7 +85,8 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     pairs.collect()
 }
 
-/// Parses a date such as `2026-11-23` to days since 1970. Years before 1 are followed by ` BC`.
+/// Parses a date such as `2026-11-23` and returns the days since 1970-01-01. A date before the year 1 ends
+/// with ` BC`.
 pub(super) fn date(text: &str) -> Option<i32> {
     let (day, rest) = days(text.as_bytes())?;
     let days = match rest {
@@ -96,7 +97,7 @@ pub(super) fn date(text: &str) -> Option<i32> {
     i32::try_from(days).ok()
 }
 
-/// Parses a time such as `13:14:15.123456` to microseconds since midnight.
+/// Parses a time such as `13:14:15.123456` and returns the microseconds since midnight.
 pub(super) fn time(text: &str) -> Option<i64> {
     match clock(text.as_bytes())? {
         (micros, b"") => Some(micros),
@@ -104,8 +105,8 @@ pub(super) fn time(text: &str) -> Option<i64> {
     }
 }
 
-/// Parses a timestamp such as `2026-11-23 13:14:15.123456` to microseconds since 1970. With `has_zone`, it
-/// ends with an offset from UTC, such as `+00` or `-03:30`.
+/// Parses a timestamp such as `2026-11-23 13:14:15.123456` and returns the microseconds since 1970-01-01.
+/// With `has_zone`, the text must contain an offset from UTC, such as `+00` or `-03:30`.
 pub(super) fn timestamp(text: &str, has_zone: bool) -> Option<i64> {
     let (day, rest) = days(text.as_bytes())?;
     let [b' ' | b'T', rest @ ..] = rest else { return None };
@@ -140,7 +141,7 @@ impl Day {
         if self.year == 0 || !(1..=length).contains(&self.day) {
             return None;
         }
-        // A year that begins in March ends with the leap day; an era has 400 years.
+        // Counts years from March, so that a leap day is the last day of its year. An era has 400 years.
         let year = year - i64::from(self.month <= 2);
         let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
         let of_year = (153 * ((self.month + 9) % 12) + 2) / 5 + self.day - 1;
@@ -157,8 +158,8 @@ fn days(text: &[u8]) -> Option<(Day, &[u8])> {
     Some((Day { year, month, day }, rest))
 }
 
-/// Parses `13:14:15.123456` to microseconds; the fraction has at most six digits. `24:00:00` is midnight at
-/// the end of a day.
+/// Parses a time such as `13:14:15.123456`, with at most six digits after the point, and returns its
+/// microseconds and the rest of the text. `24:00:00`, the end of the day, is valid.
 fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     let (hours, rest) = number(text, 2, 2)?;
     let [b':', rest @ ..] = rest else { return None };
@@ -176,7 +177,8 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     (minutes < 60 && seconds < 60 && micros <= 86_400_000_000).then_some((micros, rest))
 }
 
-/// Parses an offset such as `+02`, `+02:30`, `+0230`, `-00:25:21` or `Z` to seconds east of UTC.
+/// Parses an offset such as `+02`, `+02:30`, `+0230`, `-00:25:21` or `Z`. Returns the seconds east of UTC and
+/// the rest of the text.
 fn offset(text: &[u8]) -> Option<(i64, &[u8])> {
     let (sign, rest) = match text {
         [b'Z', rest @ ..] => return Some((0, rest)),
@@ -193,7 +195,7 @@ fn offset(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((sign * seconds, rest))
 }
 
-/// Parses the number of `least` to `most` digits at the beginning of a text.
+/// Parses a number of `least` to `most` digits at the beginning of a text, and returns the rest of the text.
 fn number(text: &[u8], least: usize, most: usize) -> Option<(i64, &[u8])> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).take(most).count();
     let value = text[..digits].iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
@@ -254,17 +256,17 @@ mod tests {
         assert_eq!(timestamp("2026-11-22 20:30:00.000001-03:30", true), Some(day + 1));
         assert_eq!(timestamp("1800-01-01 00:00:00-00:25:21", true), timestamp("1800-01-01 00:25:21", false));
         assert_eq!(date("0001-12-31 BC"), date("0001-01-01").map(|day| day - 1));
-        assert_eq!(date("4713-01-01 BC"), Some(-2_440_550), "Redshift's first day but for 54");
+        assert_eq!(date("4713-01-01 BC"), Some(-2_440_550), "54 days after Redshift's first day");
         assert_eq!(timestamp("294247-01-10 04:00:54.775807", false), Some(i64::MAX));
         assert_eq!(
             timestamp("294276-12-31 23:59:59.999999", false),
             None,
-            "Redshift's last year does not fit"
+            "the last year of Redshift is out of range"
         );
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn rejects_invalid_dates_and_times() {
         for text in ["infinity", "2026-13-01", "2026-02-29", "0000-01-01", "2026-1-1", "2026-11-23x", ""] {
             assert_eq!(date(text), None, "{text:?}");
         }
