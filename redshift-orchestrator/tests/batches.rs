@@ -1,4 +1,4 @@
-//! Results as Arrow record batches, over all pages of a service.
+//! Results as Arrow record batches, read from several pages.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use redshift_orchestrator::{
     arrow::{RecordBatchOptions, arrow_array, arrow_schema},
 };
 
-/// Runs a statement with this result, and returns its batches.
+/// Runs a statement with this result, and returns the batches that are read from it.
 fn batches(
     format: ResultFormat,
     columns: &[Column],

@@ -73,7 +73,7 @@ async fn an_executor_behind_a_pointer_conforms() {
         .await;
 }
 
-/// Executor that cannot cancel statements and lists none.
+/// Executor that rejects every cancel and returns empty listings.
 #[derive(Debug)]
 struct Incomplete(LocalExecutor<Scripted>);
 
@@ -104,7 +104,7 @@ impl StatementExecutor for Incomplete {
     }
 }
 
-/// Regression: the first failure hid all others.
+/// Regression: only the first failure was reported.
 #[tokio::test(start_paused = true)]
 async fn all_failures_of_an_executor_are_reported() {
     let failures = conformance::failures(&over(Incomplete)).await;

@@ -1,4 +1,4 @@
-//! Messages of procedures, read while their statements run.
+//! Messages of procedures, read while the statement runs.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -26,7 +26,7 @@ impl Observer for Heard {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_told_once() {
+async fn reads_messages_from_the_system_view_and_reports_each_once() {
     let columns = || vec![Column::new("log_level", "varchar"), Column::new("message", "varchar")];
     let row = |text: &str| vec![Field::String("NOTICE".into()), Field::String(text.into())];
     let script = Script::new().on("CALL", ScriptedExecution::finished(Duration::from_secs(40))).on_each(
@@ -46,14 +46,15 @@ async fn what_a_procedure_says_is_read_from_the_system_view_now_and_then_and_tol
     let key = StepKey::new("r", "s");
     orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
     assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
-    // The statement itself, and three queries for its messages: after 15 and 30 seconds, and at its end.
+    // One effect is the call, and three are the queries for messages: after 15 seconds, after 30 seconds, and
+    // at the end.
     assert_eq!(service.effects().len(), 4);
-    // A statement that does not call a procedure causes no queries.
+    // For a statement that does not call a procedure, no messages are queried.
     orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1")).await.unwrap();
     assert_eq!(service.effects().len(), 5);
 }
 
-/// Source whose messages take ten seconds to read, and are available only after the statement has ended.
+/// Source that takes ten seconds for each read, and returns a message only in the last one.
 #[derive(Debug)]
 struct Slow;
 

@@ -1,4 +1,4 @@
-//! Results as user types, over all pages.
+//! Results as values of a user's types, read from several pages.
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::HashMap, fmt::Debug, str::FromStr, time::Duration};
@@ -12,7 +12,7 @@ use redshift_orchestrator::{
     Column, ErrorKind, Field, ResultFormat, Statement, StatementExecutor, StatementExecutorExt, WaitTime,
 };
 
-/// Returns the rows of a result that has three rows per page.
+/// Runs a statement with this result, on a service with three rows per page, and returns the rows.
 fn rows<T: DeserializeOwned + Send>(
     columns: &[(&str, &str)],
     records: impl IntoIterator<Item = Vec<Field>>,
@@ -53,7 +53,7 @@ enum Channel {
     Web,
 }
 
-/// A user's decimal type, with digits and scale, which deserializes only from text.
+/// Decimal type of a user: the digits and the scale. It deserializes only from text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Decimal(i128, u32);
 
@@ -88,7 +88,7 @@ struct Sale {
     signature: Vec<u8>,
 }
 
-/// Equivalent of `serde_bytes`.
+/// Deserializes bytes, like `serde_bytes`.
 mod bytes {
     use serde::{Deserializer, de::Visitor};
 
@@ -196,7 +196,7 @@ fn a_struct_may_be_flattened_into_another() {
     assert_eq!(stores, [Store { id: 1, place: Place { city: "Bern".into(), zip: Some(3_000) } }]);
 }
 
-/// Reads rows, the fourth of which (on the second page) does not fit. Returns the error.
+/// Reads three good rows and a bad one, which is on the second page. Returns the message of the error.
 fn fails<T: DeserializeOwned + Send + Debug>(
     columns: &[(&str, &str)],
     good: &[Field],

@@ -20,7 +20,7 @@ async fn described(body: Value) -> redshift_orchestrator::Description {
 }
 
 #[tokio::test]
-async fn a_submit_tells_everything_the_service_says() {
+async fn a_submit_returns_every_member_of_the_response() {
     let server = Server::start(|_| {
         Reply::json(
             200,
@@ -51,7 +51,7 @@ async fn an_accepted_statement_without_an_id_may_have_taken_effect() {
 }
 
 #[tokio::test]
-async fn a_description_of_a_batch_has_everything_the_service_says() {
+async fn a_description_of_a_batch_has_every_member_of_the_response() {
     let description = described(json!({
         "Id": ID, "Status": "FAILED", "Error": "Query #2 failed with ERROR: Divide by zero", "Duration": 1_500_000_000i64,
         "ResultRows": -1, "ResultSize": 0, "HasResultSet": false, "RedshiftPid": 1_073_815_778i64, "RedshiftQueryId": -1,
@@ -109,7 +109,7 @@ async fn a_running_statement_has_no_numbers_yet() {
 }
 
 #[tokio::test]
-async fn statuses_that_nobody_knows_are_kept_and_count_as_running() {
+async fn unknown_statuses_are_kept_and_count_as_running() {
     for (body, word) in [
         (json!({ "Id": ID, "Status": "HIBERNATING" }), "HIBERNATING"),
         (json!({ "Id": ID, "Status": "UNKNOWN" }), "UNKNOWN"),
@@ -171,7 +171,7 @@ async fn a_json_result_comes_typed_and_page_by_page() {
     assert_eq!(
         seen,
         [
-            // The format applies to the whole batch.
+            // The describe names the batch, because a batch has a single format.
             ("DescribeStatement".to_owned(), json!({ "Id": ID })),
             ("GetStatementResult".to_owned(), json!({ "Id": format!("{ID}:1") })),
             ("GetStatementResult".to_owned(), json!({ "Id": format!("{ID}:1"), "NextToken": "p2" })),
@@ -247,7 +247,7 @@ async fn a_listing_comes_page_by_page() {
 }
 
 #[tokio::test]
-async fn cancel_tells_a_refusal_from_an_end_and_from_a_failure() {
+async fn cancel_distinguishes_rejections_from_failures() {
     let server = Server::replying([
         Reply::json(200, json!({ "Status": true })),
         Reply::json(200, json!({ "Status": false })),

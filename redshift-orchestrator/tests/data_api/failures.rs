@@ -1,4 +1,4 @@
-//! Every row of the classification table, and every way in which a request can be lost.
+//! Errors of the service for every row of the classification table, and requests that are lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
 async fn submit_error(reply: Reply) -> Error {
     let server = Server::replying([reply]).await;
     let error = executor(&server.url()).submit(&Statement::sql("CALL load()"), None).await.unwrap_err();
-    assert_eq!(server.requests().len(), 1, "the SDK must not retry by itself");
+    assert_eq!(server.requests().len(), 1, "the SDK must not retry");
     error
 }
 
 #[rstest]
-// Throttles, plain and wrapped.
+// Throttling, plain and wrapped in another error.
 #[case(400, "ThrottlingException", "Rate exceeded", Throttled)]
 #[case(400, "Throttling", "Rate exceeded", Throttled)]
 #[case(400, "ThrottledException", "", Throttled)]
@@ -134,7 +134,7 @@ async fn a_namespaced_code_is_known_by_its_name() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_json_is_judged_by_its_status() {
+async fn a_response_without_json_is_classified_by_its_status() {
     let page = |status, body: &str| Reply::Answer { status, headers: Vec::new(), body: body.to_owned() };
     for (reply, kind) in [
         (page(502, "<html>Bad Gateway</html>"), ServiceFault),
@@ -149,7 +149,7 @@ async fn an_answer_that_is_no_json_is_judged_by_its_status() {
 }
 
 #[tokio::test]
-async fn the_error_names_statement_and_request_and_when_to_come_back() {
+async fn the_error_contains_the_statement_the_request_and_the_pause() {
     let reply = Reply::json(
         500,
         json!({ "__type": "ExecuteStatementException", "Message": "environmental error", "StatementId": ID }),
@@ -167,7 +167,7 @@ async fn the_error_names_statement_and_request_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn sql_values_and_secret_are_taken_out_of_quoted_messages() {
+async fn sql_values_and_secrets_are_removed_from_messages() {
     let sql = "CALL load('classified') -- :who";
     let quoted = format!(
         "2 validation errors detected: Value '{sql}' at 'sql' failed; Value 'alice' at 'parameters'; {SECRET} not found"
@@ -204,7 +204,7 @@ async fn a_refused_connection_was_not_sent() {
 }
 
 #[tokio::test]
-async fn a_failed_agreement_on_keys_was_not_sent() {
+async fn a_request_after_a_failed_tls_handshake_was_not_sent() {
     let server = Server::start(|_| Reply::HangUp).await;
     let https = server.url().replace("http://", "https://");
     let error = executor(&https).submit(&Statement::sql("SELECT 1"), None).await.unwrap_err();
@@ -231,8 +231,8 @@ async fn a_connection_that_breaks_after_the_request_may_have_taken_effect() {
     }
 }
 
-/// Regression: a client that retries by itself lost a reply and was then throttled; the submit was reported
-/// as one that had no effect.
+/// Regression: an SDK client with retries lost a response and was then throttled. The error claimed that the
+/// submit had no effect.
 #[tokio::test]
 async fn a_submit_that_the_sdk_repeated_may_have_taken_effect() {
     let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);

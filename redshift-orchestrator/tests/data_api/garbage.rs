@@ -91,8 +91,8 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = String> {
-    // Half of the responses are objects with the relevant members, the others are arbitrary; some are
-    // truncated.
+    // Half of the responses are objects with members of the service's model, and half are arbitrary JSON. One
+    // in ten is truncated.
     let object = vec((select(&MEMBERS[..]), value()), 0..10).prop_map(|members| {
         members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
     });
@@ -114,7 +114,7 @@ fn no_answer_panics_or_lets_a_sent_submit_look_unsent() {
     let answer = reply.clone();
     let server = runtime.block_on(Server::start(move |_| answer.lock().unwrap().clone()));
     let executor = executor(&server.url());
-    // Each case consists of eight requests over a socket.
+    // Few cases, because each one sends at least seven requests over a socket.
     let config = Config { cases: 32, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let statuses = select(&[200_u16, 200, 200, 204, 400, 403, 429, 500, 503][..]);

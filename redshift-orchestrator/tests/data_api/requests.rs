@@ -1,5 +1,4 @@
-//! Requests on the wire: every member of every request, with the names and shapes of the service's model
-//! (2019-12-20).
+//! Requests as sent: the names and shapes of all members match the service's model (2019-12-20).
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::{
     sdk, target,
 };
 
-/// Submits to a server that accepts everything. Returns the operation and the body of the request.
+/// Submits to a server that accepts every request. Returns the operation and the body of the request.
 async fn submitted(target: Target, statement: Statement, wait: Option<WaitTime>) -> (String, Value) {
     let server = Server::start(|_| Reply::json(200, json!({ "Id": ID }))).await;
     let executor = DataApiExecutor::new(&sdk(&server.url()), target);
@@ -89,11 +88,11 @@ async fn a_batch_is_sent_with_every_member() {
 }
 
 #[tokio::test]
-async fn members_that_were_not_asked_for_are_not_sent() {
+async fn members_that_are_not_set_are_not_sent() {
     for statement in [Statement::sql("SELECT 1"), Statement::batch(["SELECT 1"])] {
         let (_, body) = submitted(Target::cluster("dwh", "mystore"), statement, None).await;
         let body = body.as_object().unwrap();
-        // The SDK fills in a token, so that a retry of one request is safe.
+        // The SDK adds a client token to a request without one, so that its own retries are safe.
         assert_eq!(body["ClientToken"].as_str().unwrap().len(), 36);
         let mut members: Vec<_> =
             body.keys().map(String::as_str).filter(|name| !name.starts_with("Sql")).collect();
@@ -158,7 +157,7 @@ async fn describe_and_cancel_name_the_statement() {
 }
 
 #[tokio::test]
-async fn a_listing_asks_for_every_status_unless_told_otherwise() {
+async fn a_listing_requests_every_status_by_default() {
     let server = Server::start(|_| Reply::json(200, json!({ "Statements": [] }))).await;
     let executor = executor(&server.url());
     executor.list(&StatementFilter::default(), None).await.unwrap();

@@ -1,4 +1,4 @@
-//! Effects of the SDK's configuration for this service.
+//! Settings of the SDK that the executor changes, and their effects.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{ID, SECRET, executor, sdk, target};
 
-/// Returns a user's settings that would break long polls, retry twice, or wait forever.
+/// Returns settings of a user that would break long polls or retry requests.
 fn hostile() -> aws_config::SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))

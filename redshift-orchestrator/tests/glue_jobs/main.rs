@@ -1,4 +1,4 @@
-//! Jobs of Glue: at most one run for an attempt, its end, and limits.
+//! Glue jobs: an attempt starts at most one job run. Also its outcome, timeout and limits.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/connector.rs"]
@@ -28,7 +28,7 @@ use crate::service::{Fault, Service};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The journal lives as long as its clones, like a file.
+/// Creates a job of a new process. The journal is shared, like a file.
 fn job(service: &Arc<Service>, journal: &Arc<MemoryJournal>) -> GlueJob {
     let clock = TokioClock::starting_at("2026-03-01T00:00:00Z".parse().unwrap());
     GlueJob::new(service.clone(), journal.clone(), "clean").with_clock(clock)
@@ -92,14 +92,14 @@ async fn a_start_that_cannot_be_proved_is_over_and_unknown() {
 #[case(JobRunState::Expired, "failed, EXPIRED: the service gives no reason")]
 #[case(JobRunState::Stopped, "was stopped, STOPPED: the service gives no reason")]
 #[tokio::test(start_paused = true)]
-async fn each_end_is_told_with_the_log(#[case] end: JobRunState, #[case] text: &str) {
+async fn each_outcome_is_printed_with_the_log(#[case] end: JobRunState, #[case] text: &str) {
     let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
     service.state().next.1 = end.clone();
     let outcome = job(&service, &journal).run(&key(), &[]).await.unwrap();
     let log = "log: log groups /aws-glue/jobs/output and /aws-glue/jobs/error, stream jr_0";
     assert_eq!(outcome.to_string(), format!("run jr_0 of job clean {text}; {log}"));
     assert_eq!(outcome.state, Some(end));
-    // The journal tells the same.
+    // The next call returns the same outcome from the journal.
     assert_eq!(job(&service, &journal).run(&key(), &[]).await.unwrap().kind, outcome.kind);
 }
 
@@ -134,7 +134,7 @@ async fn the_limit_of_concurrent_runs_is_waited_for() {
     assert_eq!(error.kind(), ErrorKind::TooManyStatements);
     assert_eq!(service.started(), 3);
 
-    // Nothing was started, so the same attempt may be started later.
+    // The service rejected the start, so the same attempt can be started later.
     assert!(blocking.await.unwrap().unwrap().is_success());
     assert!(hasty.run(&third, &[]).await.unwrap().is_success());
 }
@@ -156,14 +156,14 @@ async fn a_run_whose_response_was_lost_is_found_by_its_token() {
     let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
     service.state().listed_after = 60 * SECOND;
     let job = job(&service, &journal);
-    // Newer runs come first in the listing.
+    // The listing begins with the newest run, so the lost one is on a later page.
     service.state().fault = Some(Fault::LostReply);
     let lost = key();
     let (first, others) = tokio::join!(job.run(&lost, &[("--cycle", "7")]), async {
         sleep(SECOND).await;
         for attempt in 2..6 {
             let other = key().with_attempt(attempt);
-            // The future is dropped, and the run goes on.
+            // The future is dropped, but the run continues.
             timeout(SECOND, job.run(&other, &[])).await.unwrap_err();
         }
     });
@@ -197,10 +197,10 @@ async fn no_schedule_of_faults_and_deaths_starts_a_second_run() {
         let mut random = fastrand::Rng::with_seed(seed);
         service.state().listed_after = random.u32(0..30) * SECOND;
         let outcome = loop {
-            // A process lives for some time, and then the next one continues.
-            let lives = random.u32(1..400) * SECOND / 2;
+            // The process dies after a random time, and the next process continues.
+            let lifetime = random.u32(1..400) * SECOND / 2;
             let job = job(&service, &journal).with_timeout(600 * SECOND);
-            match timeout(lives, job.run(&key(), &[("--cycle", "7")])).await {
+            match timeout(lifetime, job.run(&key(), &[("--cycle", "7")])).await {
                 Ok(Ok(outcome)) => break outcome,
                 Ok(Err(error)) => panic!("seed {seed}: {error}"),
                 Err(_) => {}
@@ -216,7 +216,7 @@ async fn no_schedule_of_faults_and_deaths_starts_a_second_run() {
             other => panic!("seed {seed}: {other:?}"),
         }
     }
-    // A request is lost in one start of twenty.
+    // One start in twenty loses its request.
     assert!(succeeded > 800 && unknown > 10, "{succeeded} succeeded, {unknown} unknown");
 }
 
@@ -262,7 +262,7 @@ async fn a_job_is_created_and_updated_only_if_it_differs() {
         job.ensure(&wider).await.unwrap().to_string(),
         "the job was updated: worker type changes from G.1X to G.2X; number of workers changes from 2 to 5"
     );
-    // The service replaces the whole definition.
+    // An update replaces the whole definition, so it must contain the members that are not managed here.
     let update = service.state().updates.remove(0);
     assert_eq!(update.description(), Some("Owned by the shop"));
     assert_eq!(update.default_arguments().unwrap()["--enable-metrics"], "true");
@@ -290,14 +290,14 @@ async fn a_record_of_other_work_under_the_same_key_is_a_conflict() {
     let other = GlueJob::new(service.clone(), journal.clone(), "other");
     let error = other.run(&key(), &[]).await.unwrap_err();
     assert_eq!((error.kind(), service.started()), (ErrorKind::StepKeyConflict, 1));
-    assert!(error.to_string().contains("for glue/clean, not for glue/other"), "{error}");
+    assert!(error.to_string().contains("belongs to glue/clean, not to glue/other"), "{error}");
 
     let sql = LocalExecutor::scripted(Script::new());
     let orchestrator = Orchestrator::new(sql.clone()).with_journal(journal.clone());
     let statement = || Statement::sql("CALL clean()");
     let error = orchestrator.run(&key(), statement()).await.unwrap_err();
     assert_eq!((error.kind(), sql.effects().len()), (ErrorKind::StepKeyConflict, 0));
-    assert!(error.to_string().contains("for `glue/clean`, not for an SQL statement"), "{error}");
+    assert!(error.to_string().contains("belongs to `glue/clean`, not to an SQL statement"), "{error}");
 
     let second = key().with_attempt(2);
     orchestrator.run(&second, statement()).await.unwrap();
@@ -305,7 +305,7 @@ async fn a_record_of_other_work_under_the_same_key_is_a_conflict() {
     assert_eq!((error.kind(), service.started()), (ErrorKind::StepKeyConflict, 1));
 }
 
-/// A journal whose records take 10 ms.
+/// Journal that takes 10 ms for each append.
 #[derive(Debug)]
 struct SlowJournal(Arc<MemoryJournal>);
 

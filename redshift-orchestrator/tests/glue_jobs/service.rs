@@ -1,5 +1,5 @@
-//! Glue's jobs in memory: runs that take time, a limit of concurrent runs, listings in pages and with a
-//! delay. Faults come from a seed.
+//! Simulation of Glue jobs in memory: runs take time, their number is limited, and listings have several
+//! pages and a delay. Faults are drawn from a seed.
 
 use std::{
     collections::BTreeMap,
@@ -26,13 +26,13 @@ pub(crate) struct State {
     pub(crate) created: usize,
     pub(crate) updates: Vec<JobUpdate>,
     runs: Vec<Run>,
-    /// The number of runs at the same time.
+    /// Maximum number of concurrent runs.
     pub(crate) limit: usize,
-    /// The time that a run takes, and its end.
+    /// Duration and final state of the next run.
     pub(crate) next: (Duration, JobRunState),
-    /// The time until a run is listed.
+    /// Time between the start of a run and its appearance in listings.
     pub(crate) listed_after: Duration,
-    /// The fault of the next start.
+    /// Fault of the next request.
     pub(crate) fault: Option<Fault>,
     pub(crate) calls: Vec<&'static str>,
     faults: Option<fastrand::Rng>,
@@ -106,7 +106,7 @@ impl Service {
         self.0.lock().unwrap()
     }
 
-    /// The number of runs that were ever started.
+    /// Returns the total number of runs started.
     pub(crate) fn started(&self) -> usize {
         self.state().runs.len()
     }
@@ -121,7 +121,7 @@ fn lost() -> Error {
 }
 
 impl State {
-    /// Notes a call, and draws its fault.
+    /// Records a request, and draws its fault.
     fn begin(&mut self, call: &'static str) -> Option<Fault> {
         self.calls.push(call);
         let drawn = self.faults.as_mut().map_or(99, |random| random.u8(0..20));

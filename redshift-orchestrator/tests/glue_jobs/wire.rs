@@ -1,4 +1,4 @@
-//! The service's protocol, over the real SDK.
+//! Requests to Glue as the SDK sends them.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 
 use crate::{connector, key};
 
-/// Requests by operation, with their inputs.
+/// Recorded requests: the operation and the input of each.
 #[derive(Clone, Default)]
 struct Wire(Arc<Mutex<Vec<(String, Value)>>>);
 
 impl Wire {
-    /// Returns a service that responds with `answer`: `None` closes the connection, and `Err` contains the error
-    /// code.
+    /// Returns a service that calls `answer` for each request. `None` closes the connection, and `Err`
+    /// contains an error code.
     fn service(
         &self,
         answer: impl Fn(&str, &Value) -> Option<Result<Value, &'static str>> + Send + Sync + 'static,
@@ -37,7 +37,7 @@ impl Wire {
             let (status, body) = match answer {
                 None => return Box::pin(async { None }),
                 Some(Ok(output)) => (200, output),
-                Some(Err(code)) => (400, json!({ "__type": code, "Message": "said by the service" })),
+                Some(Err(code)) => (400, json!({ "__type": code, "Message": "text of the service" })),
             };
             let response =
                 Response::builder().status(status).header("content-type", "application/x-amz-json-1.1");
@@ -86,7 +86,7 @@ async fn a_start_whose_response_is_lost_is_sent_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_a_start_say_what_the_caller_does_next() {
+async fn errors_of_a_start_have_the_right_kind() {
     for (code, kind) in [
         ("ConcurrentRunsExceededException", ErrorKind::TooManyStatements),
         ("ResourceNumberLimitExceededException", ErrorKind::TooManyStatements),
@@ -101,7 +101,7 @@ async fn errors_of_a_start_say_what_the_caller_does_next() {
         let wire = Wire::default();
         let service = wire.service(move |_, _| Some(Err(code)));
         let error = service.start("clean", &Default::default()).await.unwrap_err();
-        assert_eq!((error.kind(), error.message()), (kind, "said by the service"), "{code}");
+        assert_eq!((error.kind(), error.message()), (kind, "text of the service"), "{code}");
         assert_eq!(wire.inputs("StartJobRun").len(), 1, "{code}");
     }
 }

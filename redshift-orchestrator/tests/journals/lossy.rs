@@ -1,4 +1,4 @@
-//! The journal on object storage with lost requests and responses.
+//! Journal on object storage, with lost requests and responses.
 
 use std::{
     collections::HashMap,
@@ -22,8 +22,8 @@ use redshift_orchestrator::{
     pipeline::Step,
 };
 
-/// Store behind a network that loses a share of the requests and of the responses. The number of consecutive
-/// losses for one object is at most the number of times that the journal repeats a put.
+/// Store behind a network that loses some requests and responses. It never loses more requests in a row for
+/// one object than the journal repeats, unless `away` is set.
 struct Lossy {
     inner: Arc<InMemory>,
     draw: Mutex<fastrand::Rng>,
@@ -99,7 +99,7 @@ impl ObjectStore for Lossy {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        // The store's clients repeat these requests themselves.
+        // Reads are not lost, because the clients of object stores repeat them.
         self.inner.get_opts(path, options).await
     }
 
@@ -150,8 +150,8 @@ impl World {
     }
 }
 
-/// Regression: the store's clients do not repeat a conditional put whose response was lost. Every lost
-/// response ended the run, and a lost response to a renewal gave up the lease.
+/// Regression: the clients of object stores do not repeat a conditional put whose response was lost. Such a
+/// loss ended the run, or gave up the lease if the put was a renewal.
 #[tokio::test(start_paused = true)]
 async fn lost_requests_and_answers_do_not_end_a_run() {
     let pipeline = Pipeline::builder("nightly")
@@ -184,7 +184,8 @@ async fn a_lease_is_kept_through_lost_answers() {
             Claim::new("nightly", run, "2026-11-23T06:30:00Z".parse().unwrap()).with_exclusive(true)
         };
         let mine = world.journal(seed, 0.2);
-        // A second attempt finds the object of the first one, and must recognise it as its own.
+        // If the response to a put was lost, the repeated put finds the object of the first one, and must
+        // recognise it.
         let Ok(active) = mine.claim(&claim("one")).await else { continue };
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_secs(13)).await;
@@ -195,8 +196,8 @@ async fn a_lease_is_kept_through_lost_answers() {
     }
 }
 
-/// Regression: after an outage of the bucket that exceeded the repetitions of a put, every further statement
-/// of the run failed until the service was restarted.
+/// Regression: after an outage of the bucket that was longer than the journal repeats a put, every further
+/// statement of the run failed until the process was restarted.
 #[tokio::test(start_paused = true)]
 async fn a_journal_recovers_when_its_store_does() {
     let intent = |step: &str| {
@@ -224,12 +225,12 @@ async fn a_journal_recovers_when_its_store_does() {
             for step in ["b", "c"] {
                 journal.append(intent(step)).await.unwrap_err();
             }
-            assert_eq!(steps(&journal).await.len(), written, "nothing that failed is taken for written");
+            assert_eq!(steps(&journal).await.len(), written, "a failed append must not be visible");
             *store.away.lock().unwrap() = None;
             for step in ["d", "e"] {
                 journal.append(intent(step)).await.unwrap();
             }
-            // The record whose put failed is stored in the end. The record after it was never sent.
+            // The put of `b` failed, and is repeated before `d` is written. The put of `c` was never sent.
             let expected: Vec<_> = ["a", "b", "d", "e"].into_iter().skip(1 - written).collect();
             assert_eq!(steps(&journal).await, expected, "{away:?}");
             assert_eq!(

@@ -1,4 +1,4 @@
-//! The conformance scenarios on all journals, and the journal on object storage with a server that speaks S3.
+//! Conformance scenarios on all journals, and tests of the journal on object storage.
 
 #![allow(clippy::unwrap_used)]
 
@@ -70,7 +70,7 @@ async fn object_store_conforms() {
     journal::all(&Objects(Arc::default())).await;
 }
 
-/// Journal that loses endings and finds no run.
+/// Journal that drops outcomes and finds no run.
 #[derive(Clone, Debug, Default)]
 struct Forgetful(Arc<MemoryJournal>);
 
@@ -100,7 +100,7 @@ impl JournalFixture for Forgetful {
     }
 }
 
-/// Regression: the first failure hid all others.
+/// Regression: only the first failure was reported.
 #[tokio::test]
 async fn all_failures_of_a_journal_are_reported() {
     let failures = journal::failures(&Forgetful::default()).await;

@@ -52,7 +52,7 @@ async fn check(name: &str, journal: &dyn Journal) {
             let page = journal.runs(limit, after.as_ref()).await.unwrap();
             assert!(page.runs.len() <= limit);
             listed.extend(page.runs.into_iter().map(|entry| entry.run));
-            // A cursor survives its text.
+            // A cursor can be printed and parsed.
             let Some(next) = page.next else { break };
             after = Some(next.to_string().parse().unwrap());
         }

@@ -1,4 +1,4 @@
-//! A process dies at any request during the removal of old runs from object storage.
+//! Death of a process at each request of the removal of old runs from object storage.
 
 use std::{
     fmt,
@@ -27,7 +27,7 @@ use redshift_orchestrator::{
 };
 use tokio::time::sleep;
 
-/// Store of a process that dies at one of its puts or deletes: this request and all later ones fail.
+/// Store of a process that dies at one of its puts or deletes. This request and all later ones fail.
 struct Dying {
     inner: Arc<InMemory>,
     requests: Arc<AtomicUsize>,
@@ -95,8 +95,8 @@ impl ObjectStore for Dying {
         self.read(self.inner.get_ranges(path, ranges)).await
     }
 
-    /// The paths are deleted one at a time, because a request that deletes many objects may delete only some
-    /// of them.
+    /// Deletes the paths one at a time, because a request that deletes many objects can fail after it has
+    /// deleted only some of them.
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let (inner, requests, death, after) =
             (self.inner.clone(), self.requests.clone(), self.death, self.after);
@@ -208,7 +208,7 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
                 }
             }
         }
-        // A run of which nothing is left may be started again. It is not removed with the old runs.
+        // A run that was removed completely may be started again. The next `prune` must not remove it.
         let is_absent = matches!(next.run_entry(OLD[0]).await, Ok(None));
         if is_absent {
             let claim = Claim::new("nightly", OLD[0], "2026-11-23T06:30:00Z".parse().unwrap());
@@ -239,8 +239,8 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
         });
         assert_eq!(of_old.count(), 0, "{death} {after}: {objects:?}");
     }
-    // Deaths at puts of the leases and of the marker, and per run at deletes of 5 objects, of its list entry
-    // and of its lease.
+    // The process dies at the puts of the leases and of the marker, and for each run at the deletes of 5
+    // objects, of the list entry and of the lease.
     assert!(deaths > 40, "{deaths}");
     assert!(begun_anew > 4 && unreadable > 4, "{begun_anew} {unreadable}");
 }

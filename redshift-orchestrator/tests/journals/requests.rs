@@ -1,4 +1,4 @@
-//! Number of requests that the journal on object storage sends, with a history of thousands of runs.
+//! Number of requests that the journal on object storage sends after thousands of runs.
 
 use std::{
     fmt,
@@ -118,12 +118,12 @@ struct World {
 }
 
 impl World {
-    /// Creates a store with the records of finished runs, one every half hour up to now.
+    /// Creates a store with the records of `runs` finished runs, one for each half hour before now.
     async fn with_history(runs: u64) -> Self {
         let start: jiff::Timestamp = "2026-11-23T06:30:00Z".parse().unwrap();
         let world = Self { store: Arc::default(), clock: TokioClock::starting_at(start) };
         for number in 0..runs {
-            // Each run is a new process.
+            // A new journal, because each run is a separate process.
             let journal = world.journal();
             let at = start - Duration::from_secs(1_800 * (runs - number));
             let record = |event| RunRecord::new(at, format!("half-hour {number}"), event);
@@ -191,7 +191,7 @@ async fn pruning_deletes_in_batches_and_leaves_recent_runs_unread() {
     let pruned = pruned.unwrap();
     assert_eq!((pruned.removed.len(), pruned.kept.len()), (old, 0));
     println!("{cost} requests for {old} runs");
-    // A run is listed, claimed and read; deletes are shared.
+    // Each run is listed, claimed and read. Deletes are shared by many runs.
     assert!(cost < 12 * old, "{cost} requests for {old} runs");
     let (again, cost) = world.counted(async { prune(&world.journal(), &Prune::before(before)).await }).await;
     assert_eq!((again.unwrap().removed.len(), cost), (0, 2));

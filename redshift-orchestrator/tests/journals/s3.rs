@@ -1,5 +1,5 @@
-//! The journal on object storage, with a loopback server that speaks S3. `scripts/s3/server start` prints the
-//! value of `REDSHIFT_ORCHESTRATOR_S3_ENDPOINT`.
+//! Journal on object storage, with a loopback S3 server. `scripts/s3/server start` prints the value for
+//! `REDSHIFT_ORCHESTRATOR_S3_ENDPOINT`.
 
 use futures::{StreamExt, TryStreamExt, future::join_all};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
@@ -19,7 +19,7 @@ impl Bucket {
         ObjectStoreJournal::new(self.store(), "etl/journal")
     }
 
-    /// Returns every object below a prefix with its text.
+    /// Returns the path and the text of every object below a prefix.
     async fn texts(&self, prefix: &str) -> Vec<(String, String)> {
         let store = self.store();
         let prefix = Path::from(format!("etl/journal/{prefix}"));
@@ -79,13 +79,13 @@ async fn of_sixteen_that_claim_a_pipeline_at_once_one_has_it() {
     }
 }
 
-/// Without claims, the numbers of the objects alone decide, by conditional puts.
+/// Without claims, only the conditional puts of numbered objects prevent two writers.
 #[tokio::test]
 #[ignore = "needs an S3 server: scripts/test"]
 async fn of_eight_that_write_one_run_at_once_one_goes_on() {
     let bucket = Bucket::new("writers");
     let journals: Vec<_> = (0..8).map(|_| bucket.journal()).collect();
-    // All journals loaded the run before any of them wrote.
+    // Every journal loads the run before any of them writes.
     for journal in &journals {
         assert!(journal.entries("r").await.unwrap().is_empty());
     }
@@ -104,7 +104,7 @@ async fn of_eight_that_write_one_run_at_once_one_goes_on() {
     let written: Vec<_> = join_all(writes).await;
     assert_eq!(written.iter().filter(|steps| !steps.is_empty()).count(), 1, "{written:?}");
     let kept = bucket.journal().entries("r").await.unwrap();
-    assert_eq!(kept.len(), 5, "what was said to be written is there, and nothing else");
+    assert_eq!(kept.len(), 5, "exactly the acknowledged records are stored");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A service whose pages form a cycle causes an error, not an endless loop.
+//! Pages that form a cycle cause an error instead of an endless loop.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use redshift_orchestrator::{
 };
 use tokio::time::timeout;
 
-/// Loses every submit, and has two pages that name each other as the next one.
+/// Executor that loses every submit, and whose two pages each have the token of the other one.
 #[derive(Debug)]
 struct Circling;
 

@@ -1,4 +1,4 @@
-//! The format of pipeline files, and the errors for invalid ones.
+//! Format of pipeline files, and errors for invalid files.
 
 use redshift_orchestrator::{
     Error, ErrorKind, ExecutionMode, Pipeline, Run,
@@ -157,7 +157,7 @@ fn parameters_stand_apart_from_the_sql() {
     assert!(text.contains("did you mean `who`?"), "{text}");
 }
 
-/// Generates another system's template, in which `<name>` is a parameter of that system.
+/// Generates a template for another system, with `<name>` in place of each parameter.
 fn generated(text: &TemplateText) -> String {
     let piece = |piece: &Piece| match piece {
         Piece::Literal(text) => text.clone(),

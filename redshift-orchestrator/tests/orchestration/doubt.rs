@@ -1,4 +1,4 @@
-//! A submit that may have taken effect stays doubtful in every order of the layers.
+//! A submit that may have taken effect is never reported as rejected, in any order of the layers.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A service that loses the reply to the first submit, and rejects all others for some hours. It remembers
-/// client tokens for 8 hours.
+/// Service that loses the response to the first submit, and rejects all other submits for nine hours. It
+/// remembers client tokens for 8 hours.
 #[derive(Debug)]
 struct Crowded {
     begun: Instant,
@@ -53,7 +53,7 @@ impl StatementExecutor for Crowded {
         let mut submits = self.submits.lock().unwrap();
         let is_first = submits.effects.is_empty();
         if !is_first && self.begun.elapsed() < self.rejects_for {
-            return Err(Error::new(self.rejection, "as told"));
+            return Err(Error::new(self.rejection, "rejected"));
         }
         let token = statement.client_token().unwrap();
         if let Some((id, at)) = submits.tokens.get(token)
@@ -67,7 +67,7 @@ impl StatementExecutor for Crowded {
         summary.name = statement.name().map(str::to_owned);
         submits.effects.push(summary);
         match is_first {
-            true => Err(Error::new(ErrorKind::Disconnected, "the reply was lost")),
+            true => Err(Error::new(ErrorKind::Disconnected, "the response was lost")),
             false => Ok(Submitted::new(id)),
         }
     }
@@ -94,7 +94,7 @@ impl StatementExecutor for Crowded {
     }
 }
 
-/// Builds each order of the layers in front of the service.
+/// Returns executors with different layers, in different orders, in front of the service.
 fn stacks(service: &Arc<Crowded>) -> Vec<(&'static str, Arc<dyn StatementExecutor>)> {
     let service = || service.clone();
     let rates = RequestRates::default;
@@ -118,8 +118,8 @@ fn stacks(service: &Arc<Crowded>) -> Vec<(&'static str, Arc<dyn StatementExecuto
 
 const ORDERS: usize = 10;
 
-/// Regression: `Retry` returned its last error, which said that nothing was submitted. The statement was
-/// recorded as refused and submitted again.
+/// Regression: after a lost response and a rejection, `Retry` returned the rejection. The statement was
+/// recorded as not submitted, and was submitted again.
 #[tokio::test(start_paused = true)]
 async fn a_later_rejection_does_not_hide_a_lost_reply() {
     for (order, rejection) in (0..ORDERS).flat_map(|order| {
@@ -138,7 +138,7 @@ async fn a_later_rejection_does_not_hide_a_lost_reply() {
             let outcome = orchestrator().run(&key, statement.clone()).await;
             let outcome = outcome.unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(outcome.is_success(), is_listed, "{case}: {}", outcome.kind);
-            // The next process, when the service has forgotten the token and accepts submits again.
+            // The next process starts when the service has forgotten the token and accepts submits again.
             sleep(10 * HOUR).await;
             let outcome = orchestrator().run(&key, statement).await.unwrap();
             assert_eq!(outcome.is_success(), is_listed, "{case}: {}", outcome.kind);

@@ -1,4 +1,4 @@
-//! The state after a future is dropped, at each point where this may happen.
+//! Effects of dropping the future of a call, at each point where it can be dropped.
 
 use std::{
     sync::{
@@ -45,7 +45,7 @@ impl World {
         Orchestrator::new(executor).with_journal(self.journal.clone())
     }
 
-    /// Creates a network on which every response to a submit takes ten seconds.
+    /// Creates an orchestrator on a network that delays every response to a submit by ten seconds.
     fn slow(&self) -> Orchestrator {
         let late = Faults::seeded(0).with(Operation::Submit, Fault::Delay(secs(10)), 1.0);
         self.over(Faulty::new(self.service.clone(), late))
@@ -55,8 +55,8 @@ impl World {
         self.journal.entry(&key()).await.unwrap().is_some_and(|entry| entry.id.is_some())
     }
 
-    /// Repeats the call with the same key. Returns its origin, and the total number of times that the
-    /// statement ran.
+    /// Repeats the call with the same key. Returns the origin of its outcome, and the total number of
+    /// statements that ran.
     async fn again(&self) -> (Origin, usize) {
         let outcome = self.over(self.service.clone()).run(&key(), statement()).await.unwrap();
         assert!(outcome.is_success(), "{outcome:?}");
@@ -75,11 +75,11 @@ async fn dropped_in_a_queue_nothing_is_sent() {
     let full = Arc::new(Limit::new(world.service.clone(), 1));
     let other = full.submit(&Statement::sql("CALL other()"), None).await.unwrap();
     dropped_after(&world.over(full.clone()), 5.0).await;
-    // Nothing is sent later either, when a permit is free.
+    // The submit is not sent later, even when a permit is free.
     sleep(secs(200)).await;
     assert!(full.describe(&other.id, None).await.unwrap().status.is_terminal());
     sleep(secs(200)).await;
-    assert_eq!(world.service.effects().len(), 1, "only the other one");
+    assert_eq!(world.service.effects().len(), 1, "only the other statement ran");
     let records = world.journal.records();
     assert!(matches!(&records[..], [one] if matches!(one.event, Event::Intent { .. })), "{records:?}");
     assert_eq!(world.again().await, (Origin::Reattached, 2));
@@ -96,7 +96,7 @@ async fn dropped_between_two_tries_nothing_more_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_while_the_submit_is_on_its_way_the_id_is_written_down() {
+async fn dropped_while_the_submit_is_in_flight_the_id_is_recorded() {
     let world = World::new(100);
     dropped_after(&world.slow(), 5.0).await;
     assert!(!world.id_is_known().await);
@@ -106,7 +106,7 @@ async fn dropped_while_the_submit_is_on_its_way_the_id_is_written_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn called_again_before_the_answer_came_it_is_still_one_statement() {
+async fn a_second_call_before_the_response_submits_no_second_statement() {
     let world = World::new(100);
     dropped_after(&world.slow(), 5.0).await;
     assert_eq!(world.again().await, (Origin::Reattached, 1));
@@ -136,7 +136,7 @@ async fn cancelled_on_drop_while_it_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_on_drop_while_the_submit_is_on_its_way() {
+async fn cancelled_on_drop_while_the_submit_is_in_flight() {
     let world = World::new(100);
     dropped_after(&world.slow().with_cancel_on_drop(true), 5.0).await;
     sleep(secs(200)).await;
@@ -157,7 +157,7 @@ async fn what_ended_is_not_cancelled_by_dropping_its_orchestrator() {
     assert!(!cancels.load(Ordering::Relaxed));
 }
 
-/// Records whether a cancel was sent.
+/// Executor that records whether a cancel was sent.
 #[derive(Debug)]
 struct Cancels {
     inner: LocalExecutor<Scripted>,

@@ -1,4 +1,5 @@
-//! Every row of the journal's recovery table, and the other outcomes of a single statement.
+//! Every row of the recovery table in the documentation of the journal, and other outcomes of a single
+//! statement.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,7 +22,7 @@ use tokio::time::sleep;
 use crate::{
     dying::Dying,
     intercept::{Intercept, Intercepted},
-    support::{Told, now},
+    support::{Prepared, now},
 };
 
 fn timed_out(timeout: Duration) -> OutcomeKind {
@@ -32,7 +33,7 @@ fn within(timeout: Duration) -> AttemptOptions {
     AttemptOptions::default().with_timeout(timeout)
 }
 
-/// A scripted service, a journal and a clock that outlive processes.
+/// Scripted service, journal and clock that several simulated processes share.
 struct World {
     service: LocalExecutor<Scripted>,
     journal: MemoryJournal,
@@ -58,15 +59,18 @@ impl World {
         Orchestrator::new(executor).with_journal(self.journal.clone()).with_clock(self.clock)
     }
 
-    /// Runs the statement until the process dies at append number `death` of its journal, starting at 0,
-    /// before or after the append takes effect.
+    /// Runs the statement until the process dies at append number `death` to its journal, counted from 0.
+    /// With `after`, the append takes effect first.
     async fn die_at(&self, death: usize, after: bool) {
         let (journal, _) = Dying::at(self.journal.clone(), death, after);
         let orchestrator =
             Orchestrator::new(self.service.clone()).with_journal(journal).with_clock(self.clock);
         let key = key();
         let run = orchestrator.run(&key, statement());
-        assert!(tokio::time::timeout(Duration::from_secs(3_600), run).await.is_err(), "it did not die");
+        assert!(
+            tokio::time::timeout(Duration::from_secs(3_600), run).await.is_err(),
+            "the process did not die"
+        );
     }
 
     fn effects(&self) -> usize {
@@ -93,8 +97,8 @@ fn unknown(outcome: &Outcome) -> Option<UnknownReason> {
     }
 }
 
-/// Returns the result of the next process, after a death and a number of hours: the reason for an unknown
-/// outcome, or the origin; and the total number of effects.
+/// Runs the statement in a process that dies, and `down` hours later in another process. Returns the origin
+/// of the second outcome, or the reason why it is unknown, and the total number of effects.
 async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Origin, UnknownReason>, usize) {
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
@@ -106,10 +110,10 @@ async fn found(death: usize, after: bool, down: f64) -> (std::result::Result<Ori
     (found, world.effects())
 }
 
-// Append 0 is the intent, 1 the id, 2 the ending. An hour passes before each death is noticed.
+// Append 0 is the intent, append 1 the id, and append 2 the outcome. `die_at` itself takes an hour.
 
 #[tokio::test(start_paused = true)]
-async fn a_death_before_the_intent_was_durable_is_no_event() {
+async fn a_death_before_the_intent_was_recorded_has_no_effect() {
     for down in [0.0, 10.0, 30.0] {
         assert_eq!(found(0, false, down).await, (Ok(Origin::Submitted), 1));
     }
@@ -130,8 +134,8 @@ async fn a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown(
     assert_eq!(found(1, false, 24.0).await, (Err(UnknownReason::SubmitTooOld), 1));
 }
 
-/// Regression: in a busy account, a listing took longer than a minute and always timed out, so the statement
-/// stayed unknown.
+/// Regression: in a busy account, a listing took longer than a minute and always timed out, so the outcome of
+/// the statement was unknown.
 #[tokio::test(start_paused = true)]
 async fn a_listing_may_take_longer_than_a_minute() {
     let world =
@@ -144,8 +148,8 @@ async fn a_listing_may_take_longer_than_a_minute() {
     assert_eq!(outcome.requests.lists, 1);
 }
 
-/// Regression: a repeated submit waited for a permit until its token had expired, and the statement ran a
-/// second time.
+/// Regression: a repeated submit waited for a permit until its client token had expired, and the statement
+/// ran twice.
 #[tokio::test(start_paused = true)]
 async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired() {
     let script = Script::new()
@@ -164,7 +168,7 @@ async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired
     assert_eq!(world.service.effects().iter().filter(|effect| effect.sql == "CALL load()").count(), 1);
 }
 
-/// A service whose listings take 100 s.
+/// Service whose listings take 100 s.
 #[derive(Debug)]
 struct SlowListing(LocalExecutor<Scripted>);
 
@@ -206,7 +210,7 @@ async fn a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_death_after_the_ending_was_durable_needs_nobody() {
+async fn a_death_after_the_outcome_was_recorded_has_no_effect() {
     assert_eq!(found(2, true, 0.1).await, (Ok(Origin::Journal), 1));
     assert_eq!(found(2, true, 1_000.0).await, (Ok(Origin::Journal), 1));
 }
@@ -217,7 +221,7 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     let orchestrator = world.orchestrator();
     let key = key();
-    // Calls with the same key may even pass different statements.
+    // The calls pass different statements with the same key.
     let calls = (0..8).map(|call| {
         let sql = if call % 2 == 0 { "CALL load()" } else { "CALL other()" };
         orchestrator.run(&key, Statement::sql(sql))
@@ -228,10 +232,10 @@ async fn calls_for_one_key_at_the_same_time_are_one_statement() {
     assert_eq!(world.effects(), 1);
 }
 
-/// Regression: the record of one call's rejected submit hid the id that another call had received, and the
-/// statement was submitted again hours later.
+/// Regression: the journal contained the id from one call, and then the rejection of another call's submit.
+/// The rejection took precedence, and hours later the statement was submitted again.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_does_not_hide_what_another_call_was_told() {
+async fn a_rejection_does_not_hide_the_id_that_another_call_received() {
     for seed in 0..50 {
         let world = World::new(
             Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(3_600))),
@@ -244,7 +248,7 @@ async fn a_refusal_does_not_hide_what_another_call_was_told() {
         // The process dies while the statement runs.
         let died = tokio::time::timeout(Duration::from_secs(1_800), futures::future::join_all(calls)).await;
         if died.is_ok() {
-            assert_eq!(world.effects(), 0, "seed {seed}: all were refused");
+            assert_eq!(world.effects(), 0, "seed {seed}: all submits were rejected");
             continue;
         }
         let entry = world.journal.entry(&key).await.unwrap().unwrap();
@@ -256,7 +260,7 @@ async fn a_refusal_does_not_hide_what_another_call_was_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_answers_run_nothing_twice() {
+async fn a_statement_runs_once_although_responses_are_lost() {
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 0.9);
     let outcome =
@@ -266,8 +270,8 @@ async fn lost_answers_run_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_answered_is_looked_up_by_its_name() {
-    // All responses to submits are lost for the orchestrator's whole retry timeout.
+async fn a_submit_without_a_response_is_looked_up_by_name() {
+    // All responses to submits are lost until the retry timeout of the orchestrator.
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
     let outcome =
@@ -285,7 +289,8 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
     let OutcomeKind::Unknown(unknown) = &outcome.kind else { panic!("{outcome:?}") };
     assert_eq!(unknown.reason, UnknownReason::NoResponse);
     insta::assert_snapshot!(format!("{}\n{}", outcome.kind, unknown.manual_check()));
-    // The service responds again, and the token is still valid: the next process resolves the statement.
+    // The service responds again while the client token is still valid, so the next process can prove the
+    // outcome.
     let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
     assert!(outcome.is_success(), "{outcome:?}");
     assert_eq!(world.effects(), 1);
@@ -329,14 +334,14 @@ async fn an_unknown_is_settled_by_hand() {
 #[tokio::test(start_paused = true)]
 async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
     let world = World::new(Script::new());
-    // The statement was submitted under the old definition, and its id was not recorded: it is found by its
-    // old name.
+    // The statement of the old definition was submitted, but its id was not recorded. It is found by its
+    // name.
     world.die_at(1, false).await;
     let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()")).await.unwrap();
     assert_eq!((outcome.is_success(), outcome.origin), (true, Origin::Reattached));
     assert_eq!(world.service.effects()[0].sql, "CALL load()");
     assert_eq!(world.effects(), 1);
-    // It cannot be determined whether the statement was ever submitted.
+    // Here the statement was not submitted, but that cannot be proved.
     let world = World::new(Script::new());
     world.die_at(0, true).await;
     let outcome = world.orchestrator().run(&key(), Statement::sql("CALL load_better()")).await.unwrap();
@@ -360,7 +365,8 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_and_says_so() {
-    // The statement ends while the cancel is in flight.
+    // First case: the response to the submit is late, and the statement has ended before a cancel is sent.
+    // Second case: the statement ends while the cancel is in flight.
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(65))));
     let slow = Faults::seeded(0).with(Operation::Submit, Fault::Delay(Duration::from_secs(6)), 1.0);
@@ -377,12 +383,12 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
     assert_eq!(world.effects(), 1);
 }
 
-/// Creates a service that accepts the cancellation of a running statement, and aborts the statement after a
-/// number of minutes.
-fn rolling_back(minutes: usize) -> Told {
-    // One poll a minute, starting before the timeout.
+/// Creates a service that accepts the cancel of a running statement, and aborts the statement some minutes
+/// later.
+fn rolling_back(minutes: usize) -> Prepared {
+    // One response for each poll: the statement is polled once a minute, from before its timeout.
     let polls = std::iter::repeat_n(now(Status::Started), minutes + 2);
-    Told::new(polls.chain([now(Status::Aborted)]), [now(true)])
+    Prepared::new(polls.chain([now(Status::Aborted)]), [now(true)])
 }
 
 fn minutes(minutes: u64) -> Duration {
@@ -396,8 +402,8 @@ impl World {
     }
 }
 
-/// Regression: the outcome was first unknown and, after a resume, aborted, so a retry on `timed-out` did not
-/// apply.
+/// Regression: the outcome was unknown at first, and aborted after a resume. A retry on `timed-out` was
+/// therefore not applied.
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
     let world = World::new(Script::new());
@@ -418,8 +424,8 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     assert!(outcome.may_still_run());
     let entry = world.journal.entry(&key()).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.overdue), (EntryState::Open, true));
-    // The next process finds the statement aborted: it timed out, and no other statement is submitted.
-    let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
+    // The next process finds the statement aborted. It reports a timeout, and submits no other statement.
+    let ended = world.over(Prepared::new([now(Status::Aborted)], [now(false)]));
     let outcome = ended.run_with(&key(), statement(), within(limit)).await.unwrap();
     assert_eq!((&outcome.kind, outcome.origin), (&timed_out(limit), Origin::Reattached));
     let outcome =
@@ -434,25 +440,25 @@ async fn a_death_during_a_rollback_leaves_a_statement_that_timed_out() {
     let orchestrator = world.polling(rolling_back(1_000));
     let key = key();
     let run = orchestrator.run_with(&key, statement(), within(limit));
-    assert!(tokio::time::timeout(minutes(4), run).await.is_err(), "it rolls back");
-    let ended = world.over(Told::new([now(Status::Aborted)], [now(false)]));
+    assert!(tokio::time::timeout(minutes(4), run).await.is_err(), "the rollback is not over");
+    let ended = world.over(Prepared::new([now(Status::Aborted)], [now(false)]));
     let outcome = ended.run_with(&key, statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.failure(), Some(FailureKind::TimedOut), "{outcome:?}");
-    // An abort before the timeout has another cause.
+    // A statement that was aborted before its timeout did not time out.
     let world = World::new(Script::new());
-    let aborted = world.over(Told::new([now(Status::Aborted)], [now(false)]));
+    let aborted = world.over(Prepared::new([now(Status::Aborted)], [now(false)]));
     let outcome = aborted.run_with(&key, statement(), within(limit)).await.unwrap();
     assert_eq!(outcome.kind, OutcomeKind::Aborted);
 }
 
-/// A retry during a rollback could run the statement twice.
+/// A retry during a rollback could run two statements of one step at the same time.
 #[tokio::test(start_paused = true)]
 async fn a_step_is_not_repeated_while_its_cancellation_is_pending() {
     // The service aborts the second attempt immediately.
     for (grace, statuses, attempts) in [(5, ["timed out", "skipped"], 1), (15, ["aborted", "aborted"], 2)] {
         let world = World::new(Script::new());
-        let told = Arc::new(rolling_back(10));
-        let orchestrator = world.polling(told.clone()).with_cancel_grace(minutes(grace));
+        let prepared = Arc::new(rolling_back(10));
+        let orchestrator = world.polling(prepared.clone()).with_cancel_grace(minutes(grace));
         let step = Step::sql("load", "CALL load()")
             .with_timeout(minutes(2))
             .with_retry(RetryPolicy::new(2).on([FailureKind::TimedOut]))
@@ -467,7 +473,7 @@ async fn a_step_is_not_repeated_while_its_cancellation_is_pending() {
     }
 }
 
-/// A service that rejects the first submits because of expired credentials.
+/// Service that rejects the first submits because of expired credentials.
 #[derive(Debug)]
 struct ExpiredCredentials {
     inner: LocalExecutor<Scripted>,
@@ -509,8 +515,8 @@ impl StatementExecutor for ExpiredCredentials {
     }
 }
 
-/// Regression: a step whose credentials had expired at the submit failed immediately, although the
-/// credentials were about to be renewed.
+/// Regression: a step failed immediately if the credentials had expired at its submit, although they were
+/// renewed soon after.
 #[tokio::test(start_paused = true)]
 async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_sent() {
     for (times, is_accepted) in [(3, true), (1_000, false)] {
@@ -539,7 +545,7 @@ async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
     assert_eq!((outcome.kind, world.effects()), (OutcomeKind::Finished, 1));
 }
 
-/// A service whose cancel requests take ten seconds to arrive.
+/// Service to which a cancel takes nine seconds.
 #[derive(Debug)]
 struct LateCancel(LocalExecutor<Scripted>);
 
@@ -572,13 +578,13 @@ impl StatementExecutor for LateCancel {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_runs_taught_is_kept_from_process_to_process() {
+async fn durations_are_read_from_the_journal_by_the_next_process() {
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(90))));
     let first = world.orchestrator();
     first.run(&key(), statement()).await.unwrap();
     assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
-    // The durations are read twice: from the journal, and as a serialized value.
+    // The durations that are read from the journal equal those that the orchestrator recorded.
     let read = Durations::from_journal(&world.journal, ["run"]).await.unwrap();
     assert_eq!(read, *first.durations());
     let second = world.orchestrator().with_strategy(Learned::default()).with_durations(read);
@@ -587,7 +593,7 @@ async fn what_runs_taught_is_kept_from_process_to_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_carries_the_databases_words_and_its_kind() {
+async fn a_failure_contains_the_error_text_and_its_kind() {
     let words = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::failed(Duration::from_secs(1), words)));
@@ -599,7 +605,7 @@ async fn a_failure_carries_the_databases_words_and_its_kind() {
     assert!(outcome.id.is_some());
 }
 
-/// A journal whose appends fail from number `fails_from` on.
+/// Journal whose appends fail from number `fails_from` on, counted from 0.
 #[derive(Debug)]
 struct FullJournal {
     inner: MemoryJournal,
@@ -622,7 +628,7 @@ impl Intercept for FullJournal {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgotten() {
+async fn a_statement_is_not_submitted_without_an_intent_and_is_found_without_an_id() {
     for fails_from in 0..3 {
         let world = World::new(Script::new());
         let journal = FullJournal { inner: world.journal.clone(), appends: Default::default(), fails_from };
@@ -634,7 +640,7 @@ async fn nothing_is_submitted_without_the_journal_and_nothing_submitted_is_forgo
         assert_eq!(error.context("statement_id").is_some(), fails_from > 0, "{error}");
         sleep(Duration::from_secs(1)).await;
         assert_eq!(world.effects(), usize::from(fails_from > 0));
-        // Once there is free space again, the next process finds the existing statement.
+        // With free space in the journal again, the next process finds the statement.
         let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
         assert!(outcome.is_success());
         assert_eq!(world.effects(), 1);
@@ -654,7 +660,7 @@ async fn the_intent_is_written_before_the_submit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_that_fit_no_statement_are_refused() {
+async fn rejects_names_that_are_not_valid_in_a_statement_name() {
     let orchestrator = World::new(Script::new()).orchestrator();
     for key in [StepKey::new("", "s"), StepKey::new("r", "a\nb"), StepKey::new("r".repeat(300), "s")] {
         let error = orchestrator.run(&key, statement()).await.unwrap_err();
@@ -663,7 +669,7 @@ async fn names_that_fit_no_statement_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_has_its_name_in_its_sql_if_it_is_to_and_the_same_token() {
+async fn the_name_can_be_added_to_the_sql_and_does_not_change_the_token() {
     let world = World::new(Script::new());
     let key = StepKey::new("sales 06:30 */ DROP", "load 'it'");
     let batch = || Statement::batch(["-- today\nCALL load(:day)", "SELECT 1"]).with_parameter("day", "7");

@@ -1,4 +1,4 @@
-//! The longest durations that can be written are no overflow.
+//! The longest representable durations cause no overflow.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use redshift_orchestrator::{
 
 const LONGEST: Duration = Duration::MAX;
 
-/// Regression: the CLI panicked on this file.
+/// Regression: the CLI panicked when it ran this pipeline file.
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_may_have_the_longest_timeout_and_pause() {
     let longest = format!("{}s", i64::MAX);
@@ -54,7 +54,7 @@ async fn every_setting_may_be_the_longest_duration() {
     }
 }
 
-/// Asks for the longest pause there is.
+/// Service that throttles every request and requests the longest possible pause.
 #[derive(Debug)]
 struct Patient;
 

@@ -1,5 +1,5 @@
-//! Many statements at once: rates, capacity and fairness of the layers, and the state after a waiting request
-//! is dropped.
+//! Many statements at once: rates, limits and fairness of the layers, and the effects of dropping a request
+//! that waits.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use redshift_orchestrator::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::support::{Told, now};
+use super::support::{Prepared, now};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -32,7 +32,7 @@ fn service(seconds: u64) -> LocalExecutor<Scripted> {
     limited(seconds, 1_000_000, 500)
 }
 
-/// Creates a service with limits on the number of statements and sessions.
+/// Creates a service with limits of active statements and sessions. Each statement runs for `seconds`.
 fn limited(seconds: u64, statements: usize, sessions: usize) -> LocalExecutor<Scripted> {
     let mut limits = Limits::default();
     limits.active_statements = statements;
@@ -46,7 +46,7 @@ fn statement() -> Statement {
     Statement::sql("CALL work()")
 }
 
-/// Returns the maximum number of instants within one second.
+/// Returns the maximum number of instants within any interval of one second.
 fn most_in_a_second(instants: &[f64]) -> usize {
     (0..instants.len())
         .map(|first| instants[first..].iter().take_while(|at| **at < instants[first] + 0.999).count())
@@ -56,57 +56,57 @@ fn most_in_a_second(instants: &[f64]) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn no_second_sees_more_requests_than_the_rate_wherever_it_begins() {
-    let told = Arc::new(Told::new([now(Status::Started)], []));
-    let fleet = Arc::new(Fleet::new(told.clone()));
-    let id = StatementId::new("told");
-    // 300 waits that poll twice a second would exceed the rate by a factor of six.
+    let prepared = Arc::new(Prepared::new([now(Status::Started)], []));
+    let fleet = Arc::new(Fleet::new(prepared.clone()));
+    let id = StatementId::new("prepared");
+    // 300 waits that each poll twice a second would exceed the rate of 100 by a factor of six.
     let strategy = Fixed::new(Duration::from_millis(500));
     let wait = |_| {
         let (fleet, id) = (fleet.clone(), id.clone());
         async move { Wait::new(&fleet, &id, &strategy).until_ended(&mut RequestCounts::default()).await }
     };
     assert!(timeout(secs(20), join_all((0..300).map(wait))).await.is_err());
-    let instants = told.instants();
+    let instants = prepared.instants();
     assert!((1_900..=2_000).contains(&instants.len()), "{}", instants.len());
     assert_eq!(most_in_a_second(&instants), 100);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_leaves_its_turn_to_the_next_one() {
-    let told = Arc::new(Told::new([now(Status::Started)], []));
-    let rate = Rate::new(told.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
-    let id = StatementId::new("told");
+    let prepared = Arc::new(Prepared::new([now(Status::Started)], []));
+    let rate = Rate::new(prepared.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
+    let id = StatementId::new("prepared");
     rate.describe(&id, None).await.unwrap();
-    // Nine requests wait for half a second and are dropped; the tenth is sent in the next second.
+    // Nine requests wait for half a second and are dropped. The tenth request is sent in the next second.
     let nine = join_all((0..9).map(|_| timeout(Duration::from_millis(500), rate.describe(&id, None))));
     let (gone, tenth) = tokio::join!(nine, rate.describe(&id, None));
     assert!(gone.iter().all(Result::is_err) && tenth.is_ok());
-    assert_eq!(told.instants(), [0.0, 1.0]);
+    assert_eq!(prepared.instants(), [0.0, 1.0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_throttle_an_operation_pauses_and_no_other_one() {
+async fn after_a_throttled_request_only_its_operation_pauses() {
     use super::support::fails;
-    let told = Arc::new(Told::new([fails(ErrorKind::Throttled), now(Status::Started)], [now(true)]));
-    let rate = Rate::new(told.clone(), RequestRates::default().with(Request::DescribeStatement, 10));
-    let id = StatementId::new("told");
+    let prepared = Arc::new(Prepared::new([fails(ErrorKind::Throttled), now(Status::Started)], [now(true)]));
+    let rate = Rate::new(prepared.clone(), RequestRates::default().with(Request::DescribeStatement, 10));
+    let id = StatementId::new("prepared");
     assert!(rate.describe(&id, None).await.is_err());
     rate.cancel(&id).await.unwrap();
     for _ in 0..3 {
         rate.describe(&id, None).await.unwrap();
     }
-    // Regression: nine dropped requests released their capacity at once, and the next ones exceeded the rate.
-    assert_eq!(told.instants(), [0.0, 0.1, 0.2, 0.3]);
+    // After the throttled request, the tokens become available one after another, a tenth of a second apart.
+    assert_eq!(prepared.instants(), [0.0, 0.1, 0.2, 0.3]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttle_is_told_and_heeded_at_once_however_many_queue() {
+async fn a_throttled_response_is_returned_at_once_although_requests_wait() {
     use super::support::Answer;
     let half = Duration::from_millis(500);
     let refusal = Answer { after: half, answer: Err(ErrorKind::Throttled) };
-    let told = Arc::new(Told::new([refusal, now(Status::Started)], []));
-    let rate = Rate::new(told.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
-    let id = StatementId::new("told");
+    let prepared = Arc::new(Prepared::new([refusal, now(Status::Started)], []));
+    let rate = Rate::new(prepared.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
+    let id = StatementId::new("prepared");
     let begun = Instant::now();
     let first = async {
         let refused = rate.describe(&id, None).await;
@@ -114,7 +114,8 @@ async fn a_throttle_is_told_and_heeded_at_once_however_many_queue() {
     };
     let others = join_all((0..100).map(|_| rate.describe(&id, None)));
     let ((refused, at), _) = tokio::join!(first, others);
-    // If it had to wait for later requests, its caller would count it as lost.
+    // The throttled response reaches its caller at once, although 100 requests wait. A delayed response would
+    // count as lost.
     assert_eq!((refused, at), (true, half));
     assert_eq!(begun.elapsed(), half + secs(100));
 }
@@ -132,7 +133,7 @@ async fn the_catalog_has_its_own_rates() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_submitted_first_runs_first_also_after_a_refusal() {
-    // The service's limit is three; the fleet does not know it.
+    // The service accepts three active statements. The fleet has to learn this limit.
     let service = limited(10, 3, 500);
     let fleet = Arc::new(Fleet::new(service.clone()));
     let run = |number: usize| {
@@ -174,7 +175,7 @@ async fn room_is_learned_from_refusals_and_tried_again() {
     assert!((40..=41).contains(&fleet.capacity()), "{}", fleet.capacity());
     for outcome in join_all(waits).await {
         let outcome = outcome.unwrap();
-        // Waiting for capacity is neither a fault nor a lost submit.
+        // A submit that waits for capacity counts neither as retried nor as lost.
         assert!(outcome.is_success() && outcome.requests.retried_errors.is_empty(), "{outcome:?}");
         assert_eq!(outcome.requests.submits, 1);
     }
@@ -182,8 +183,8 @@ async fn room_is_learned_from_refusals_and_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_hours_makes_no_statement_unknown() {
-    // 30 statements of an hour each, two at a time. The last one waits for 14 hours, longer than any retry
-    // timeout.
+    // Of 30 statements that each run for an hour, two are active at a time. The last submit waits for 14
+    // hours, longer than the retry timeout.
     let service = limited(3_600, 2, 500);
     let orchestrator = Orchestrator::new(Fleet::new(service.clone()));
     let keys: Vec<_> = (0..30).map(|number| StepKey::new("run", number.to_string())).collect();
@@ -193,12 +194,12 @@ async fn a_queue_of_hours_makes_no_statement_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
+async fn the_permit_of_a_statement_that_is_not_polled_is_reclaimed() {
     let fleet = Limit::new(service(10), 2);
     for _ in 0..2 {
         fleet.submit(&statement(), None).await.unwrap();
     }
-    // Both have ended long ago without being polled.
+    // Both statements have ended, but were never polled.
     sleep(secs(30)).await;
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
@@ -206,8 +207,7 @@ async fn a_place_of_a_statement_that_nobody_waits_for_comes_back() {
     assert_eq!(fleet.active(), 1);
 }
 
-/// A half-hour statement holds the only permit, and describe requests for other statements use up the whole
-/// rate.
+/// A statement of an hour holds the only permit. The queued submit must not poll in a loop.
 #[tokio::test(start_paused = true)]
 async fn a_queued_submit_wakes_only_to_describe_a_silent_statement() {
     let limit = Limit::new(service(3_600), 1);
@@ -221,7 +221,8 @@ async fn a_queued_submit_wakes_only_to_describe_a_silent_statement() {
     })
     .await
     .unwrap();
-    // One describe a minute for an hour.
+    // The layer describes the statement once a minute for an hour, and each describe wakes the submit at most
+    // three times.
     assert!((60..=180).contains(&polls), "{polls}");
 }
 
@@ -232,7 +233,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
     let fleet = Arc::new(Fleet::new(service.clone()).with_rates(rates).with_statements(1));
     let first = fleet.submit(&statement(), None).await.unwrap().id;
     let other = service.submit(&statement(), None).await.unwrap().id;
-    // Three clients ensure that one request is always in the queue.
+    // With three clients, at least one describe is always in the queue.
     let busy = join_all((0..3).map(|_| async {
         loop {
             fleet.describe(&other, None).await.unwrap();
@@ -245,7 +246,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
         assert!(outcome.is_success() && outcome.requests.retried_errors.is_empty(), "{outcome:?}");
         assert_eq!(outcome.requests.submits, 1);
     };
-    // The fleet describes the first statement after a minute, which postpones its next describe.
+    // This describe postpones the next one that the fleet sends for the same statement.
     let described = async {
         sleep(secs(100)).await;
         fleet.describe(&first, None).await.unwrap();
@@ -259,7 +260,7 @@ async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_i
     assert_eq!(service.effects().len(), 3);
 }
 
-/// Loses the first submit or its reply.
+/// Network that loses the first submit, or the response to it.
 #[derive(Debug)]
 struct LosesFirst {
     inner: LocalExecutor<Scripted>,
@@ -330,7 +331,7 @@ async fn a_doubtful_submit_that_a_listing_shows_keeps_its_permit_until_the_state
     assert_eq!(fleet.active(), 1);
     let listed = fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
     let id = &listed.statements[0].id;
-    assert_eq!(fleet.active(), 1, "it runs");
+    assert_eq!(fleet.active(), 1, "the statement is active");
     fleet.describe(id, Some(WaitTime::MAX)).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
@@ -340,7 +341,7 @@ async fn a_doubtful_submit_whose_statement_has_ended_when_it_is_listed_releases_
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
     fleet.submit(&doubtful(), None).await.unwrap_err();
     sleep(secs(20)).await;
-    // A listing by a prefix of the name is sufficient.
+    // The listing may be by a prefix of the name.
     fleet.list(&StatementFilter::default().with_name_prefix("doubt"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
@@ -350,13 +351,13 @@ async fn a_doubtful_submit_that_no_listing_shows_releases_its_permit() {
     let fleet = Limit::new(LosesFirst::new(service(10), false), 2);
     fleet.submit(&doubtful(), None).await.unwrap_err();
     fleet.list(&StatementFilter::default().with_name_prefix("another"), None).await.unwrap();
-    assert_eq!(fleet.active(), 1, "the listing says nothing about it");
+    assert_eq!(fleet.active(), 1, "the listing does not include the name");
     fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
 
-/// Regression: a repetition that was throttled released the permit, although the first submit may have taken
-/// effect. More statements were then active than the limit allows.
+/// Regression: the permit was released when a repetition was throttled, although the first submit may have
+/// taken effect. More statements than the limit could then be active.
 #[tokio::test(start_paused = true)]
 async fn a_doubtful_submit_keeps_its_permit_when_its_repetition_is_rejected() {
     for kind in [ErrorKind::Throttled, ErrorKind::NotSent, ErrorKind::Denied, ErrorKind::CredentialsExpired] {
@@ -396,12 +397,12 @@ async fn a_doubtful_session_is_known_once_its_statement_is_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn permits_of_doubtful_submits_that_nobody_looks_up_come_back_when_they_are_short() {
+async fn permits_of_doubtful_submits_are_reclaimed_after_15_minutes() {
     let fleet = Limit::new(LosesFirst::new(service(10), true), 1);
     fleet.submit(&doubtful(), None).await.unwrap_err();
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
-    // The permit is kept for 15 minutes, in which the caller may repeat the submit.
+    // The permit is kept for 15 minutes, because the caller may repeat the submit in this time.
     assert!((900..920).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(fleet.active(), 1);
 }
@@ -413,7 +414,7 @@ async fn a_session_is_counted_until_it_was_idle_for_its_keep_alive() {
     let begun = Instant::now();
     let first = fleet.submit(&kept, None).await.unwrap();
     assert_eq!(fleet.open_sessions(), 1);
-    // A statement in the same session and a statement without a session open no other session.
+    // Neither a statement in the same session nor a statement without a kept session opens another session.
     fleet.describe(&first.id, Some(WaitTime::MAX)).await.unwrap();
     let again = statement().in_session(first.session_id.unwrap());
     let again = fleet.submit(&again, None).await.unwrap();
@@ -433,17 +434,18 @@ async fn sessions_of_others_are_waited_for() {
     let fleet = Fleet::new(service);
     let begun = Instant::now();
     fleet.submit(&other, None).await.unwrap();
-    // Attempts after 10, 20, 30 and 40 seconds; capacity is free from 31 s on.
+    // The fleet tries again after 10, 20, 30 and 40 seconds. A session of the other client ends after 31
+    // seconds.
     assert_eq!(begun.elapsed().as_secs(), 40);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
-    let told = Arc::new(Told::new([now(Status::Started), now(Status::Aborted)], [now(true)]));
+async fn a_timeout_applies_to_a_poll_that_is_still_queued() {
+    let prepared = Arc::new(Prepared::new([now(Status::Started), now(Status::Aborted)], [now(true)]));
     let rates = RequestRates::default().with(Request::DescribeStatement, 1);
-    let fleet = Fleet::new(told.clone()).with_rates(rates);
-    let id = StatementId::new("told");
-    // For the next 100 seconds, other requests are ahead of it in the queue.
+    let fleet = Fleet::new(prepared.clone()).with_rates(rates);
+    let id = StatementId::new("prepared");
+    // For the next 100 seconds, these describes are ahead of the wait's polls in the queue.
     let others = join_all((0..100).map(|_| fleet.describe(&id, None)));
     let strategy = LongPoll::default();
     let mut requests = RequestCounts::default();
@@ -451,8 +453,8 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
     let begun = Instant::now();
     let (_, ending) = tokio::join!(others, wait);
     assert!(matches!(ending, WaitOutcome::TimedOut { .. }), "{ending:?}");
-    let cancelled = told.asked().iter().find_map(|asked| match asked {
-        super::support::Asked::Cancel(at) => Some(*at),
+    let cancelled = prepared.sent().iter().find_map(|sent| match sent {
+        super::support::Sent::Cancel(at) => Some(*at),
         _ => None,
     });
     assert_eq!(cancelled, Some(20.0));
@@ -461,7 +463,7 @@ async fn a_deadline_holds_for_a_question_that_is_not_its_turn_yet() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_thousand_waits_share_100_questions_a_second() {
+async fn three_thousand_waits_share_100_polls_a_second() {
     let latency = Latency { submitted: secs(1), picked: secs(1) };
     let mut limits = Limits::default();
     limits.active_statements = 10_000;
@@ -481,13 +483,14 @@ async fn three_thousand_waits_share_100_questions_a_second() {
         (begun.elapsed().as_secs_f64() - 602.0, requests)
     });
     let ended = join_all(waits).await;
-    assert!(ended.iter().all(|(_, requests)| requests.retried_errors.is_empty()), "no question was given up");
+    assert!(ended.iter().all(|(_, requests)| requests.retried_errors.is_empty()), "no poll was given up");
     let mean = ended.iter().map(|(late, _)| late).sum::<f64>() / 3_000.0;
-    // All statements end at the same instant. At any time, nearly all of them have a poll in flight.
+    // All statements end at the same time. The delay is short, because nearly every wait then has a long poll
+    // in flight.
     assert!(mean < 1.0, "{mean}");
 }
 
-/// Responds to describes after 50 ms, and to submits after `submits`.
+/// Service that responds to a describe after 50 ms, and to a submit after `submits`.
 #[derive(Debug)]
 struct Far {
     inner: LocalExecutor<Scripted>,
@@ -528,8 +531,8 @@ impl StatementExecutor for Far {
 async fn a_first_submit_that_is_dropped_in_flight_keeps_its_permit() {
     let fleet = Limit::new(Far { inner: service(1_000), submits: secs(120) }, 1);
     assert!(timeout(secs(60), fleet.submit(&doubtful(), None)).await.is_err());
-    assert_eq!(fleet.active(), 1, "its statement may run");
-    // A repetition needs no second permit.
+    assert_eq!(fleet.active(), 1, "the statement may run");
+    // The repetition uses the permit of the first submit.
     fleet.submit(&doubtful(), None).await.unwrap();
     assert_eq!(fleet.active(), 1);
 }

@@ -1,11 +1,11 @@
-//! Damaged files cause an error or a result, never a panic.
+//! Damaged files are read or cause an error, but never a panic.
 
 use proptest::prelude::*;
 use redshift_orchestrator::{ErrorKind, Pipeline, Run, journal::FileJournal};
 
 const CYCLE: &str = include_str!("../data/cycle.toml");
 
-/// Replaces, inserts and removes pieces of a text.
+/// Applies edits to a text. Each edit replaces some characters at a position with a piece of text.
 fn damaged(text: &str, edits: &[(prop::sample::Index, usize, String)]) -> String {
     let mut letters: Vec<char> = text.chars().collect();
     for (at, length, piece) in edits {

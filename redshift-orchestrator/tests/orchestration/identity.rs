@@ -1,4 +1,4 @@
-//! A statement of another pipeline, database or caller is never mistaken for this one's.
+//! The statement of an attempt is never confused with a statement of another pipeline, database or caller.
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,7 +73,7 @@ async fn a_scope_distinguishes_equal_keys_of_executors_without_a_target() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
-/// Regression: the second target was answered with the outcome of the first one.
+/// Regression: a call for one target returned the outcome that the journal had recorded for another target.
 #[tokio::test(start_paused = true)]
 async fn one_journal_for_two_targets_never_returns_the_outcome_of_the_other() {
     let (service, journal) = (service(), Arc::new(MemoryJournal::new()));
@@ -84,8 +84,8 @@ async fn one_journal_for_two_targets_never_returns_the_outcome_of_the_other() {
     let (key, statement) = (StepKey::new("r", "statistics"), Statement::sql("CALL load()"));
     assert!(on("dev").run(&key, statement.clone()).await.unwrap().is_success());
     for (other, was) in [
-        (on("prod"), "workgroup/dev/mystore, not for workgroup/prod/mystore"),
-        (on("dev").with_scope("a"), "no scope and no pipeline, not for the scope or pipeline `a`"),
+        (on("prod"), "workgroup/dev/mystore, not to workgroup/prod/mystore"),
+        (on("dev").with_scope("a"), "no scope and no pipeline, not to the scope or pipeline `a`"),
     ] {
         let error = other.run(&key, statement.clone()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StepKeyConflict);
@@ -94,7 +94,7 @@ async fn one_journal_for_two_targets_never_returns_the_outcome_of_the_other() {
     }
     let report = pipeline("sales").run(&on("dev"), Run::new("r")).await.unwrap();
     assert_eq!(report.step("statistics").unwrap().status, StepStatus::NotSubmitted, "{report}");
-    // A step that was redefined keeps the outcome that its attempt had.
+    // After a step is redefined, the recorded outcome of the attempt remains valid.
     let redefined = on("dev").run(&key, Statement::sql("CALL load_better()")).await.unwrap();
     assert_eq!((redefined.is_success(), redefined.origin), (true, Origin::Journal));
     assert_eq!(service.effects().len(), 1);
@@ -117,11 +117,11 @@ async fn an_intent_of_an_earlier_version_names_no_target_and_is_continued() {
     assert_eq!((outcome.is_success(), outcome.origin), (true, Origin::Reattached));
 }
 
-/// A service that treats all tokens as equal, and returns the first statement for every submit.
+/// Service that treats all client tokens as equal, and returns the first statement for every submit.
 #[derive(Debug)]
 struct OneToken {
     inner: LocalExecutor<Scripted>,
-    /// `true` to omit time and target from the response to a submit.
+    /// `true` if the response to a submit contains neither the creation time nor the target.
     is_silent: bool,
 }
 
@@ -170,7 +170,7 @@ async fn a_statement_that_was_created_before_the_intent_is_an_error_and_never_a_
         let step = report.step("statistics").unwrap();
         assert_eq!(step.status, StepStatus::Unknown, "{report}");
         assert!(report.to_string().contains("identity conflict"), "{report}");
-        // Later calls do not mistake the other statement for this one either.
+        // Later calls must not mistake the other statement for this one.
         let key = StepKey::new("r", "statistics");
         for _ in 0..2 {
             let error = pipeline("sales").run(&orchestrator, Run::new("r")).await.unwrap();

@@ -1,5 +1,5 @@
-//! The effect of each decorator. `tests/conformance.rs` checks that decorators preserve the behaviour of the
-//! executor.
+//! Effects of the individual decorators. `tests/conformance.rs` checks that they preserve the behaviour of
+//! the executor.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use redshift_orchestrator::{
 };
 use tokio::time::Instant;
 
-use super::support::{Told, now};
+use super::support::{Prepared, now};
 
 fn statement() -> Statement {
     Statement::sql("CALL work()")
@@ -47,8 +47,8 @@ async fn a_lost_submit_is_repeated_only_with_a_client_token() {
     assert!(begun.elapsed() > Duration::from_secs(240), "{:?}", begun.elapsed());
 }
 
-/// Regression: a cancel without a response, whose repetition was rejected, was reported as rejected. An orchestrator
-/// above reported that another client had aborted the statement.
+/// Regression: a cancel got no response, and its repetition was rejected. The layer reported a rejection, and
+/// the orchestrator concluded that another client had aborted the statement.
 #[tokio::test(start_paused = true)]
 async fn a_rejected_repetition_does_not_prove_that_the_first_cancel_had_no_effect() {
     for seed in 0..40 {
@@ -71,21 +71,21 @@ async fn a_rejected_repetition_does_not_prove_that_the_first_cancel_had_no_effec
 
 #[tokio::test(start_paused = true)]
 async fn requests_keep_to_the_rate_in_the_order_in_which_they_came() {
-    let told = Arc::new(Told::new([now(Status::Started)], []));
+    let prepared = Arc::new(Prepared::new([now(Status::Started)], []));
     let rates = RequestRates::default().with(Request::DescribeStatement, 10);
-    // Clones share the rate, as executors of one account do.
-    let executors = [Rate::new(told.clone(), rates.clone()), Rate::new(told.clone(), rates)];
-    let id = StatementId::new("told");
+    // Executors of one account share the rate, by clones of one value.
+    let executors = [Rate::new(prepared.clone(), rates.clone()), Rate::new(prepared.clone(), rates)];
+    let id = StatementId::new("prepared");
     join_all((0..35).map(|n| executors[n % 2].describe(&id, None))).await;
-    // Ten requests in each second, the first ones immediately.
-    let instants = told.instants();
+    // Ten requests are sent in each second, at its beginning.
+    let instants = prepared.instants();
     for (second, ten) in instants.chunks(10).enumerate() {
         assert!(ten.iter().all(|at| (at - second as f64).abs() < 0.002), "{instants:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_lives_as_long_as_its_statement() {
+async fn a_permit_is_held_until_its_statement_ends() {
     let service = service(10);
     let executor = Arc::new(Limit::new(service.clone(), 2));
     let begun = Instant::now();
@@ -97,7 +97,7 @@ async fn a_permit_lives_as_long_as_its_statement() {
         }
     };
     join_all((0..5).map(run)).await;
-    // Two statements at a time, ten seconds each.
+    // Five statements of ten seconds, two at a time.
     assert!((30..31).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(executor.active(), 0);
 }
@@ -115,9 +115,9 @@ async fn a_submit_in_doubt_keeps_its_permit_for_its_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stack_prints_as_it_is_nested() {
-    let told = Told::new([], []);
+    let prepared = Prepared::new([], []);
     let faulty = Faulty::new(service(1), Faults::seeded(1));
     assert_eq!(Fleet::new(faulty).to_string(), "Fleet(Limit(500, Rate(Faulty(Local(Scripted)))))");
-    let stack = Retry::new(Limit::new(Rate::new(Traced::new(told), RequestRates::default()), 200));
-    assert!(format!("{stack:?}").starts_with("Retry(Limit(200, Rate(Traced(Told"), "{stack:?}");
+    let stack = Retry::new(Limit::new(Rate::new(Traced::new(prepared), RequestRates::default()), 200));
+    assert!(format!("{stack:?}").starts_with("Retry(Limit(200, Rate(Traced(Prepared"), "{stack:?}");
 }

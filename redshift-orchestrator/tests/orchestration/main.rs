@@ -1,4 +1,4 @@
-//! The orchestrator and its pipelines against the scripted service, on tokio's paused clock.
+//! Tests of the orchestrator, pipelines, waits and layers, on a scripted service in paused time.
 #![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "arrow")]

@@ -1,4 +1,4 @@
-//! Batches that exceed the service's maximum.
+//! Batches that are longer than the service's maximum, and therefore run in parts.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ async fn a_long_batch_runs_in_order_each_part_once() {
     let key = StepKey::new("run", "load");
     let outcomes = orchestrator.run_batch(&key, long(100)).await.unwrap();
     let finished: Vec<_> = outcomes.parts.iter().map(|outcome| outcome.is_success()).collect();
-    assert_eq!(finished, [true, false, true], "the failure of one leaves the others as they are");
+    assert_eq!(finished, [true, false, true], "the failure of one part does not affect the others");
     let numbers: Vec<_> = service.effects().iter().map(|effect| effect.sql[22..25].to_owned()).collect();
     let expected: Vec<_> = (0..100).filter(|n| *n != 50).map(|n| format!("{n:03}")).collect();
     assert_eq!(numbers, expected);
     assert_eq!(journal.entries("run").await.unwrap().len(), 3);
-    // A second call runs nothing twice.
+    // A second call submits no statement again.
     let again = orchestrator.run_batch(&key, long(100)).await.unwrap();
     assert!(again.parts.iter().all(|outcome| outcome.origin == Origin::Journal));
     assert_eq!(service.effects().len(), 99);
@@ -46,7 +46,7 @@ async fn the_parts_share_their_time_and_end_with_it() {
     let options = AttemptOptions::default().with_timeout(Duration::from_secs(60));
     let key = StepKey::new("run", "load");
     let outcomes = orchestrator.run_batch_with(&key, long(120), options).await.unwrap();
-    assert_eq!((outcomes.parts.len(), outcomes.skipped), (2, 1), "the third one is not begun");
+    assert_eq!((outcomes.parts.len(), outcomes.skipped), (2, 1), "the third part is not submitted");
     assert!(matches!(outcomes.parts[1].kind, OutcomeKind::TimedOut { .. }));
 }
 
@@ -59,14 +59,14 @@ async fn a_batch_whose_time_is_over_between_two_parts_is_no_success() {
     let within = |seconds| AttemptOptions::default().with_timeout(Duration::from_secs(seconds));
     let first = orchestrator.run_batch_with(&key, long(120), within(41)).await.unwrap();
     assert!(first.parts[0].is_success());
-    // The first part is in the journal, and there is no time for another one.
+    // The journal contains the outcome of the first part. No time is left for the second part.
     let again = orchestrator.run_batch_with(&key, long(120), within(0)).await.unwrap();
     assert!(again.parts.iter().all(|part| part.is_success()));
     assert_eq!((again.parts.len(), again.skipped, again.is_success()), (1, 2, false));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_leaves_nothing_in_the_journal() {
+async fn a_rejected_statement_leaves_no_record_in_the_journal() {
     let service = LocalExecutor::scripted(Script::new());
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
@@ -124,7 +124,7 @@ fn a_pipeline_keeps_what_cannot_run_in_a_transaction_out_of_one() {
     }
 }
 
-/// Creates a step of 100 statements that take a second each.
+/// Creates a step with one insert for each number.
 fn load(sqls: impl IntoIterator<Item = u32>) -> Step {
     let sqls = sqls.into_iter().map(|number| format!("INSERT INTO t VALUES ({number:03}, 1)"));
     Step::batch("load", sqls, ExecutionMode::AutoCommit)
@@ -143,7 +143,7 @@ fn service() -> LocalExecutor<Scripted> {
     LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(seconds(1.0))))
 }
 
-/// Returns the numbers that were inserted, in order.
+/// Returns the numbers of the inserts that ran, in order.
 fn inserted(service: &LocalExecutor<Scripted>) -> Vec<u32> {
     service.effects().iter().map(|effect| effect.sql[22..25].parse().unwrap()).collect()
 }
@@ -204,8 +204,8 @@ async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_name
     assert!(report.is_success());
     assert_eq!(report.totals().retries, 1);
     let both: Vec<_> = (0..100).filter(|number| *number != 50).chain(0..100).chain([999]).collect();
-    assert_eq!(inserted(&service), both, "as a short batch would");
-    // The second failure is not in the list of the step's `retry`.
+    assert_eq!(inserted(&service), both, "the second attempt repeats the whole batch");
+    // The `retry` of the step does not list the kind of the second failure.
     let twice = script().on("(090", ScriptedExecution::failed(seconds(1.0), "ERROR: division by zero"));
     let (report, _) = retried(twice, &[FailureKind::Deadlock]).await;
     assert_eq!(parts_of(&report).len(), 3);
@@ -232,10 +232,10 @@ async fn a_long_step_that_was_redefined_half_way_is_refused_and_one_that_finishe
         assert!(attempt.error.as_deref().unwrap().contains("started with other statements"), "{report}");
     }
     sleep(seconds(100.0)).await;
-    assert_eq!(service.effects().len(), 80, "only what was submitted before ran on from {before}");
+    assert_eq!(service.effects().len(), 80, "only the part in flight continued, after {before} statements");
     assert!(run(load(0..100)).await.is_success());
     assert_eq!(inserted(&service), expected());
-    // All parts have finished, so a changed definition has no effect.
+    // After all parts have finished, a changed definition has no effect.
     for step in [load(0..200), load(0..3)] {
         assert!(run(step).await.is_success());
     }
@@ -243,17 +243,17 @@ async fn a_long_step_that_was_redefined_half_way_is_refused_and_one_that_finishe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_to_stop_is_heard_between_the_parts() {
+async fn a_stop_request_takes_effect_between_two_parts() {
     let (service, journal) = (service(), MemoryJournal::new());
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let stop = StopSignal::new();
-    let asking = async {
+    let stopping = async {
         sleep(seconds(50.0)).await;
         stop.request();
     };
     let pipeline = pipeline(load(0..100));
     let run = pipeline.run(&orchestrator, pipeline::Run::new("r").with_stop_signal(stop.clone()));
-    let report = tokio::join!(run, asking).0.unwrap();
+    let report = tokio::join!(run, stopping).0.unwrap();
     let statuses: Vec<_> = report.steps().iter().map(|step| step.status.as_str()).collect();
     assert_eq!((statuses, service.effects().len()), (vec!["not started"; 2], 80));
     assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunOutcome::Stopped);
@@ -283,7 +283,7 @@ async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
     let pipeline = pipeline(load(0..100));
     let run = || pipeline::Run::new("r");
     assert!(timeout(seconds(50.0), pipeline.run(&before, run())).await.is_err());
-    // The service has no record of the statement.
+    // The new service has no record of the statement.
     let service = service();
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let report = pipeline.run(&orchestrator, run()).await.unwrap();
@@ -296,7 +296,7 @@ async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
 }
 
 #[test]
-fn a_long_transaction_and_what_lives_in_a_session_are_refused_with_the_reason() {
+fn rejects_a_long_transaction_and_a_long_batch_with_session_state() {
     let text = |first: &str, rest: &str| {
         let rows = "'SELECT 1', ".repeat(40);
         format!("name = 'p'\n[[steps]]\nname = 'load'\nbatch = ['{first}', {rows}]\n{rest}\n")
@@ -306,7 +306,7 @@ fn a_long_transaction_and_what_lives_in_a_session_are_refused_with_the_reason() 
     assert!(error.contains("`execution_mode = \"auto-commit\"`") && error.contains("line: 4"), "{error}");
     let temporary = text("CREATE TEMP TABLE t (n int)", "execution_mode = 'auto-commit'");
     let error = Pipeline::from_toml(&temporary).unwrap_err().to_string();
-    assert!(error.contains("a temporary table lives there"), "{error}");
+    assert!(error.contains("a temporary table of an earlier part does not exist"), "{error}");
     assert!(Pipeline::from_toml(&text("SELECT 1", "execution_mode = 'auto-commit'")).is_ok());
 }
 

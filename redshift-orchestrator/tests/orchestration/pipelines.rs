@@ -1,4 +1,4 @@
-//! Pipelines: definitions, runs, resumption, reports.
+//! Pipelines: runs, resumption, retries, observers and reports.
 
 use std::{
     sync::{Arc, Mutex},
@@ -58,7 +58,7 @@ async fn a_run_is_reported_as_text_json_and_picture() {
     }
 }
 
-/// Creates three steps in a row, the second of which takes five minutes.
+/// Creates a pipeline of three steps in a row.
 fn row() -> Pipeline {
     Pipeline::builder("row")
         .with_step(Step::sql("one", "SELECT 'one'"))
@@ -90,13 +90,13 @@ async fn a_killed_run_goes_on_where_it_stopped() {
     assert_eq!(origins, ["journal", "reattached", "submitted"]);
     assert_eq!(report.elapsed, seconds(200.0));
     assert_eq!(service.effects().len(), 3);
-    // When the run is repeated, everything comes from the journal.
+    // If the run is repeated after it has finished, all outcomes come from the journal.
     let again = row().run(&orchestrator(), Run::new("r")).await.unwrap();
     assert_eq!((again.totals().statements, again.is_success()), (0, true));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_does_not_go_on_without_a_step_whose_statement_may_be_on_its_way() {
+async fn a_run_is_not_resumed_without_a_step_whose_statement_may_be_running() {
     let service = slow_row();
     let journal = MemoryJournal::new();
     let orchestrator = || Orchestrator::new(service.clone()).with_journal(journal.clone());
@@ -105,7 +105,7 @@ async fn a_run_does_not_go_on_without_a_step_whose_statement_may_be_on_its_way()
     let renamed = Pipeline::builder("row").with_step(Step::sql("zwei", "SELECT 'two'")).build().unwrap();
     let error = renamed.run(&orchestrator(), Run::new("r")).await.unwrap_err();
     assert_eq!((error.kind(), error.context("step")), (ErrorKind::Definition, Some("two")), "{error}");
-    // A step that has ended does not cause an error.
+    // After the step has ended, its absence from the pipeline is not an error.
     assert!(row().run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
     assert!(renamed.run(&orchestrator(), Run::new("r")).await.unwrap().is_success());
 }
@@ -155,13 +155,13 @@ async fn only_named_failures_are_tried_again() {
     let attempts = &report.step("work").unwrap().attempts;
     let kinds: Vec<_> = attempts.iter().map(|attempt| attempt.failure.unwrap().as_str()).collect();
     assert_eq!(kinds, ["serialization-conflict", "serialization-conflict", "sql"]);
-    // Pauses of 2 and 4 seconds.
+    // Each attempt takes one second. The pauses between the attempts are 2 and 4 seconds.
     let started: Vec<_> = attempts.iter().map(|attempt| attempt.started.as_secs()).collect();
     assert_eq!(started, [0, 3, 8]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_means_to_others_what_its_step_says() {
+async fn the_effect_of_a_failure_on_other_steps_follows_on_failure() {
     let run = async |on_failure: OnFailure| {
         let script = Script::new()
             .on("bad", local::ScriptedExecution::failed(seconds(1.0), "ERROR: bad"))
@@ -206,7 +206,7 @@ async fn no_more_statements_run_at_a_time_than_allowed() {
     assert_eq!(started, [0, 0, 0, 10, 10, 10, 20]);
 }
 
-/// Observer that records events.
+/// Observer that records each event as text.
 #[derive(Clone, Debug, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -260,7 +260,7 @@ async fn a_journal_on_disk_carries_a_run_from_process_to_process() {
     };
     let killed = tokio::time::timeout(seconds(100.0), row().run(&orchestrator(), Run::new("r"))).await;
     assert!(killed.is_err());
-    // A power failure occurred while the last line was written.
+    // Simulates a power failure while the last line was written.
     let mut text = std::fs::read(&path).unwrap();
     text.extend_from_slice(b"{\"at\":\"2026-11-23T06:31");
     std::fs::write(&path, text).unwrap();
@@ -281,6 +281,10 @@ async fn an_unknown_step_says_what_to_look_at_and_holds_its_dependents_back() {
         .build()
         .unwrap();
     let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
-    assert_eq!(report.step("one").unwrap().attempts.len(), 1, "an unknown is not retried");
+    assert_eq!(
+        report.step("one").unwrap().attempts.len(),
+        1,
+        "a step with an unknown outcome is not retried"
+    );
     insta::assert_snapshot!(report);
 }

@@ -1,10 +1,10 @@
-//! Checks promises 1 and 2 on random schedules.
+//! Checks on random schedules that a statement runs at most once (promise 1) and is never lost (promise 2).
 
 use std::{ops::Range, thread};
 
 use super::simulation::{Broken, Flaw, Tally, peers, play, play_flawed};
 
-/// `SCHEDULES` sets the number of schedules; `SEED` replays one.
+/// The variable `SCHEDULES` sets the number of schedules. `SEED` replays the schedule of one seed.
 #[test]
 fn no_schedule_doubles_or_loses_a_statement() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -13,7 +13,7 @@ fn no_schedule_doubles_or_loses_a_statement() {
         None => 0..number("SCHEDULES").unwrap_or(10_000),
     };
     let tally = on_all_cores(seeds).unwrap_or_else(|broken| {
-        panic!("{broken}; play it again with SEED={}", broken.seed);
+        panic!("{broken}; replay it with SEED={}", broken.seed);
     });
     println!("{tally:?}");
     if tally.schedules >= 400 {
@@ -27,7 +27,8 @@ fn no_schedule_doubles_or_loses_a_statement() {
     }
 }
 
-/// Divides the seeds between the cores.
+/// Plays the schedules of all seeds, divided among the cores. Returns the first broken promise, or the sum of
+/// the tallies.
 fn on_all_cores(seeds: Range<u64>) -> Result<Tally, Broken> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let tallies: Vec<Result<Tally, Broken>> = thread::scope(|scope| {
@@ -63,14 +64,15 @@ fn a_schedule_repeats_itself() {
     }
 }
 
-/// Validates the judge: it must detect and classify each flaw within a few hundred schedules.
+/// Checks the judge: it must find each flaw that is added on purpose, within [`SCHEDULES_TO_A_FLAW`]
+/// schedules.
 #[test]
-fn each_planted_fault_is_found() {
+fn the_judge_finds_each_flaw() {
     let find = |(flaw, verdicts): (Flaw, &[&str])| {
         let is_it = |broken: &Broken| verdicts.iter().any(|verdict| broken.what.starts_with(verdict));
         let found =
             (0..SCHEDULES_TO_A_FLAW).find_map(|seed| play_flawed(seed, Some(flaw)).err().filter(is_it));
-        let broken = found.unwrap_or_else(|| panic!("{flaw:?} is not found"));
+        let broken = found.unwrap_or_else(|| panic!("{flaw:?} was not found"));
         println!("{flaw:?}: {broken}");
         assert_eq!(play(broken.seed).map(|tally| tally.schedules), Ok(1), "{flaw:?}: {broken}");
     };
@@ -81,11 +83,11 @@ fn each_planted_fault_is_found() {
     });
 }
 
-/// Number of schedules within which each planted fault is found.
+/// Number of schedules within which the judge must find each flaw.
 const SCHEDULES_TO_A_FLAW: u64 = 1_000;
 
-/// The published rules of each peer double or lose this number of statements, on schedules on which the
-/// orchestrator doubles and loses none.
+/// Plays the same schedules with the published rules of each peer. Every peer runs some statements twice and
+/// loses others.
 #[test]
 fn every_peer_doubles_and_loses_statements() {
     for peer in peers::ALL {

@@ -1,4 +1,4 @@
-//! Runs of part of a pipeline, overlapping runs, and runs that are stopped early.
+//! Runs of a part of a pipeline, overlapping runs, and runs that are stopped early.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Creates three steps in a row, ten seconds each.
+/// Creates a pipeline of three steps in a row.
 fn row() -> Pipeline {
     Pipeline::builder("row")
         .with_step(Step::sql("one", "SELECT 'one'").with_tags(["first", "odd"]))
@@ -44,7 +44,7 @@ async fn a_step_that_is_not_selected_does_nothing_and_keeps_the_order() {
     let report =
         row().run(&orchestrator, Run::new("both").with_tags(["first"]).with_steps(["two"])).await.unwrap();
     assert_eq!(statuses(&report), ["finished", "finished", "not selected"]);
-    // Runs the remaining steps, under the same name.
+    // A run of the same name without a selection runs the remaining step.
     let report = row().run(&orchestrator, Run::new("both")).await.unwrap();
     assert_eq!((statuses(&report), report.totals().statements), (vec!["finished"; 3], 1));
 }
@@ -79,7 +79,7 @@ async fn a_second_run_is_refused_queued_or_allowed() {
     assert_eq!(refused.context("active_run"), Some("one"));
     assert_eq!(refused.context("active_since"), Some("2026-11-23T06:30:00Z"));
     let same = row().run(&orchestrator, Run::new("one").with_overlap(Overlap::Allow)).await.unwrap_err();
-    assert_eq!(same.kind(), ErrorKind::Overlap, "one run is never active twice");
+    assert_eq!(same.kind(), ErrorKind::Overlap, "a run cannot be active twice");
     let beside = row().run(&orchestrator, Run::new("beside").with_overlap(Overlap::Allow)).await.unwrap();
     assert!(beside.is_success());
     let queued = row().run(&second, Run::new("three").with_overlap(Overlap::Queue)).await.unwrap();
@@ -97,17 +97,17 @@ async fn a_run_that_is_dropped_makes_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_asked_to_stop_waits_for_what_runs_and_begins_nothing_further() {
+async fn a_run_that_is_stopped_waits_for_active_steps_and_starts_no_others() {
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service()).with_journal(journal.clone());
     let stop = StopSignal::new();
-    let asking = async {
+    let stopping = async {
         sleep(seconds(15)).await;
         stop.request();
     };
     let pipeline = row();
     let run = pipeline.run(&orchestrator, Run::new("r").with_stop_signal(stop.clone()));
-    let report = tokio::join!(run, asking).0.unwrap();
+    let report = tokio::join!(run, stopping).0.unwrap();
     assert_eq!(statuses(&report), ["finished", "finished", "not started"]);
     assert_eq!(report.elapsed, seconds(20));
     assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunOutcome::Stopped);
@@ -128,17 +128,17 @@ async fn a_pause_before_another_attempt_ends_with_the_run() {
         .unwrap();
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
     let stop = StopSignal::new();
-    let asking = async {
+    let stopping = async {
         sleep(seconds(10)).await;
         stop.request();
     };
     let run = pipeline.run(&orchestrator, Run::new("r").with_stop_signal(stop.clone()));
-    let report = tokio::join!(run, asking).0.unwrap();
+    let report = tokio::join!(run, stopping).0.unwrap();
     assert_eq!((statuses(&report), report.elapsed), (vec!["failed"], seconds(10)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_of_another_pipeline_or_target_is_not_gone_on_with() {
+async fn a_run_of_another_pipeline_or_target_is_not_resumed() {
     let orchestrator = Orchestrator::new(service());
     row().run(&orchestrator, Run::new("r").with_target_label("aws:dev")).await.unwrap();
     let error = row().run(&orchestrator, Run::new("r").with_target_label("aws:prod")).await.unwrap_err();

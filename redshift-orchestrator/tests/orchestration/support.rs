@@ -1,4 +1,4 @@
-//! Executors for tests: one with prepared responses, and one that records the instants of requests.
+//! Executors for tests: one with prepared responses, and a decorator that records polls.
 
 use std::{
     collections::VecDeque,
@@ -13,26 +13,26 @@ use redshift_orchestrator::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Executor with prepared responses to polls and cancels, the last of which is repeated. It records the
-/// instants of requests.
+/// Executor with prepared responses to polls and cancels. The last response is repeated. The executor records
+/// each poll and cancel.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Prepared {
     start: Instant,
     describes: Mutex<VecDeque<Answer<Status>>>,
     cancels: Mutex<VecDeque<Answer<bool>>>,
-    asked: Mutex<Vec<Asked>>,
+    sent: Mutex<Vec<Sent>>,
 }
 
-/// A response, and the time after which it arrives.
+/// Prepared response, and the time after which it arrives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) after: Duration,
     pub(crate) answer: std::result::Result<T, ErrorKind>,
 }
 
-/// A poll or cancel: its instant, and the requested wait in seconds.
+/// Recorded request: the instant in seconds and, for a poll, the requested wait in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum Sent {
     Describe(f64, u8),
     Cancel(f64),
 }
@@ -52,7 +52,7 @@ pub(crate) fn fails<T>(kind: ErrorKind) -> Answer<T> {
     Answer { after: Duration::ZERO, answer: Err(kind) }
 }
 
-impl Told {
+impl Prepared {
     pub(crate) fn new(
         describes: impl IntoIterator<Item = Answer<Status>>,
         cancels: impl IntoIterator<Item = Answer<bool>>,
@@ -61,25 +61,25 @@ impl Told {
             start: Instant::now(),
             describes: Mutex::new(describes.into_iter().collect()),
             cancels: Mutex::new(cancels.into_iter().collect()),
-            asked: Mutex::default(),
+            sent: Mutex::default(),
         }
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        self.sent.lock().unwrap().clone()
     }
 
     /// Returns the instants of polls in seconds.
     pub(crate) fn instants(&self) -> Vec<f64> {
-        let describe = |asked: &Asked| match asked {
-            Asked::Describe(at, _) => Some(*at),
-            Asked::Cancel(_) => None,
+        let describe = |sent: &Sent| match sent {
+            Sent::Describe(at, _) => Some(*at),
+            Sent::Cancel(_) => None,
         };
-        self.asked().iter().filter_map(describe).collect()
+        self.sent().iter().filter_map(describe).collect()
     }
 
     fn elapsed(&self) -> f64 {
-        // Rounded to milliseconds, so that instants can be compared.
+        // Rounded to milliseconds, so that tests can compare instants.
         self.start.elapsed().as_millis() as f64 / 1e3
     }
 
@@ -88,25 +88,25 @@ impl Told {
             let mut answers = answers.lock().unwrap();
             if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
         };
-        let Answer { after, answer } = next.expect("an answer");
+        let Answer { after, answer } = next.expect("a prepared response");
         sleep(after).await;
-        answer.map_err(|kind| Error::new(kind, "as told"))
+        answer.map_err(|kind| Error::new(kind, "prepared error"))
     }
 }
 
 #[async_trait]
-impl StatementExecutor for Told {
+impl StatementExecutor for Prepared {
     async fn submit(&self, _: &Statement, _: Option<WaitTime>) -> Result<Submitted> {
-        Ok(Submitted::new(StatementId::new("told")))
+        Ok(Submitted::new(StatementId::new("prepared")))
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.asked.lock().unwrap().push(Asked::Describe(self.elapsed(), wait.map_or(0, WaitTime::seconds)));
+        self.sent.lock().unwrap().push(Sent::Describe(self.elapsed(), wait.map_or(0, WaitTime::seconds)));
         self.give(&self.describes).await.map(|status| Description::new(id.clone(), status))
     }
 
     async fn cancel(&self, _: &StatementId) -> Result<bool> {
-        self.asked.lock().unwrap().push(Asked::Cancel(self.elapsed()));
+        self.sent.lock().unwrap().push(Sent::Cancel(self.elapsed()));
         self.give(&self.cancels).await
     }
 
@@ -123,33 +123,33 @@ impl StatementExecutor for Told {
     }
 }
 
-/// Records the instants of polls, and can ignore or reject their waits.
+/// Decorator that records polls, and can ignore or reject their waits.
 #[derive(Debug)]
 pub(crate) struct Noted<E> {
     pub(crate) inner: E,
     pub(crate) waits: Waits,
     start: Instant,
-    asked: Arc<Mutex<Vec<(f64, u8)>>>,
+    sent: Arc<Mutex<Vec<(f64, u8)>>>,
 }
 
-/// Handling of waits.
+/// How the decorator handles a poll with a wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Waits {
     Kept,
-    /// The field is ignored, as by a service without long polling.
+    /// Ignores the wait, like a service without long polling.
     Ignored,
-    /// The field is an error, as in a strict service without long polling.
+    /// Rejects the request, like a strict service without long polling.
     Refused,
 }
 
 impl<E> Noted<E> {
     pub(crate) fn new(inner: E, waits: Waits) -> Self {
-        Self { inner, waits, start: Instant::now(), asked: Arc::default() }
+        Self { inner, waits, start: Instant::now(), sent: Arc::default() }
     }
 
     /// Returns the instants of polls and the requested waits, in seconds.
-    pub(crate) fn asked(&self) -> Vec<(f64, u8)> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn sent(&self) -> Vec<(f64, u8)> {
+        self.sent.lock().unwrap().clone()
     }
 }
 
@@ -161,7 +161,7 @@ impl<E: StatementExecutor> StatementExecutor for Noted<E> {
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
         let at = self.start.elapsed().as_millis() as f64 / 1e3;
-        self.asked.lock().unwrap().push((at, wait.map_or(0, WaitTime::seconds)));
+        self.sent.lock().unwrap().push((at, wait.map_or(0, WaitTime::seconds)));
         match self.waits {
             Waits::Refused if wait.is_some() => {
                 Err(Error::new(ErrorKind::Invalid, "unknown field WaitTimeSeconds"))

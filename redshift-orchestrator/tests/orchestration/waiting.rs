@@ -1,4 +1,4 @@
-//! Instants of polls, retried errors, and the endings of a wait.
+//! Instants of polls, retried errors, and outcomes of a wait.
 
 use std::time::Duration;
 
@@ -11,19 +11,15 @@ use redshift_orchestrator::{
     },
 };
 
-use super::support::{Answer, Asked, Noted, Told, Waits, after, fails, now};
+use super::support::{Answer, Noted, Prepared, Sent, Waits, after, fails, now};
 
 fn secs(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Waits for a statement of this duration. Returns the instants of polls.
-async fn asked_for(
-    seconds: f64,
-    strategy: impl PollStrategy,
-    waits: Waits,
-    limits: Limits,
-) -> Vec<(f64, u8)> {
+/// Waits for a statement of this duration. Returns the instant and the requested wait of each poll, in
+/// seconds.
+async fn polls_of(seconds: f64, strategy: impl PollStrategy, waits: Waits, limits: Limits) -> Vec<(f64, u8)> {
     let script = Script::new().otherwise(ScriptedExecution::finished(secs(seconds))).with_limits(limits);
     let service = Noted::new(LocalExecutor::scripted(script), waits);
     let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;
@@ -33,20 +29,20 @@ async fn asked_for(
         matches!(&ending, WaitOutcome::Ended(description) if description.status == Status::Finished),
         "{ending:?}"
     );
-    assert_eq!(requests.describes as usize, service.asked().len());
-    service.asked()
+    assert_eq!(requests.describes as usize, service.sent().len());
+    service.sent()
 }
 
 async fn instants(seconds: f64, strategy: impl PollStrategy) -> Vec<f64> {
-    asked_for(seconds, strategy, Waits::Kept, Limits::default()).await.into_iter().map(|(at, _)| at).collect()
+    polls_of(seconds, strategy, Waits::Kept, Limits::default()).await.into_iter().map(|(at, _)| at).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_long_poll_asks_once_in_30_seconds_and_knows_the_ending_when_it_happens() {
-    for (takes, asked) in [(0.3, 1), (29.9, 1), (45.0, 2), (95.0, 4)] {
+    for (takes, sent) in [(0.3, 1), (29.9, 1), (45.0, 2), (95.0, 4)] {
         let begun = tokio::time::Instant::now();
-        let questions = asked_for(takes, LongPoll::default(), Waits::Kept, Limits::default()).await;
-        assert_eq!(questions, (0..asked).map(|n| (f64::from(n) * 30.0, 30)).collect::<Vec<_>>());
+        let polls = polls_of(takes, LongPoll::default(), Waits::Kept, Limits::default()).await;
+        assert_eq!(polls, (0..sent).map(|n| (f64::from(n) * 30.0, 30)).collect::<Vec<_>>());
         let late = begun.elapsed() - secs(takes);
         assert!(late < Duration::from_millis(2), "{late:?}");
     }
@@ -56,28 +52,28 @@ async fn a_long_poll_asks_once_in_30_seconds_and_knows_the_ending_when_it_happen
 async fn a_long_poll_falls_back_to_growing_pauses_while_waiters_are_refused() {
     let mut limits = Limits::default();
     limits.waiters_per_statement = 0;
-    let asked = asked_for(60.0, LongPoll::default(), Waits::Kept, limits).await;
-    // A long poll is tried again 30 seconds after the rejection.
+    let sent = polls_of(60.0, LongPoll::default(), Waits::Kept, limits).await;
+    // A long poll is tried again once 30 seconds have passed since the last rejection.
     assert_eq!(
-        asked.iter().take(9).map(|(at, _)| *at).collect::<Vec<_>>(),
+        sent.iter().take(9).map(|(at, _)| *at).collect::<Vec<_>>(),
         [0.0, 0.25, 0.625, 1.188, 2.032, 3.298, 5.197, 8.045, 12.317]
     );
-    let waits: Vec<_> = asked.iter().filter(|(_, wait)| *wait > 0).map(|(at, _)| *at).collect();
+    let waits: Vec<_> = sent.iter().filter(|(_, wait)| *wait > 0).map(|(at, _)| *at).collect();
     assert_eq!(waits, [0.0, 38.336, 68.336]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_does_not_know_the_field_is_asked_without_it() {
-    let asked = asked_for(10.0, LongPoll::default(), Waits::Refused, Limits::default()).await;
-    assert_eq!(asked[0], (0.0, 30));
-    assert!(asked[1..].iter().all(|(_, wait)| *wait == 0), "{asked:?}");
-    assert_eq!(asked.len(), 9, "{asked:?}");
+    let sent = polls_of(10.0, LongPoll::default(), Waits::Refused, Limits::default()).await;
+    assert_eq!(sent[0], (0.0, 30));
+    assert!(sent[1..].iter().all(|(_, wait)| *wait == 0), "{sent:?}");
+    assert_eq!(sent.len(), 9, "{sent:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_ignores_the_field_is_not_asked_in_a_loop() {
-    let asked = asked_for(600.0, LongPoll::default(), Waits::Ignored, Limits::default()).await;
-    assert!(asked.len() < 80, "{}", asked.len());
+    let sent = polls_of(600.0, LongPoll::default(), Waits::Ignored, Limits::default()).await;
+    assert!(sent.len() < 80, "{}", sent.len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,15 +87,15 @@ async fn strategies_ask_at_these_instants() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_learned_decides_about_the_first_question() {
-    let told = Told::new([after(30.0, Status::Started), after(10.0, Status::Finished)], []);
-    let id = StatementId::new("told");
-    let ending = Wait::new(&told, &id, &Learned::default())
+    let prepared = Prepared::new([after(30.0, Status::Started), after(10.0, Status::Finished)], []);
+    let id = StatementId::new("prepared");
+    let ending = Wait::new(&prepared, &id, &Learned::default())
         .with_expected(Some(secs(600.0)))
         .until_ended(&mut RequestCounts::default())
         .await;
     assert!(matches!(ending, WaitOutcome::Ended(_)));
-    // The first poll comes after nine tenths of the usual duration, and is a long poll.
-    assert_eq!(told.asked(), [Asked::Describe(540.0, 30), Asked::Describe(570.0, 30)]);
+    // The first poll is a long poll, after nine tenths of the expected duration.
+    assert_eq!(prepared.sent(), [Sent::Describe(540.0, 30), Sent::Describe(570.0, 30)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,10 +111,10 @@ async fn jitter_stays_within_its_share_and_repeats_itself() {
     );
 }
 
-/// Waits, with a timeout of 60 seconds, for a statement whose responses are prepared.
-async fn limited(told: &Told) -> (WaitOutcome, RequestCounts) {
+/// Waits for a statement with prepared responses, with a timeout of 60 seconds.
+async fn limited(prepared: &Prepared) -> (WaitOutcome, RequestCounts) {
     let mut requests = RequestCounts::default();
-    let ending = Wait::new(told, &StatementId::new("told"), &LongPoll::default())
+    let ending = Wait::new(prepared, &StatementId::new("prepared"), &LongPoll::default())
         .with_timeout(secs(60.0))
         .with_cancel_grace(secs(20.0))
         .with_backoff(Backoff::new(secs(1.0)))
@@ -133,23 +129,23 @@ fn held() -> Answer<Status> {
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_whose_time_is_over_is_cancelled() {
-    let told = Told::new([held(), held(), now(Status::Aborted)], [now(true)]);
-    let (ending, requests) = limited(&told).await;
+    let prepared = Prepared::new([held(), held(), now(Status::Aborted)], [now(true)]);
+    let (ending, requests) = limited(&prepared).await;
     assert!(
         matches!(&ending, WaitOutcome::TimedOut { timeout, cancellation: CancelOutcome::Cancelled(_) } if *timeout == secs(60.0)),
         "{ending:?}"
     );
     assert_eq!(
-        told.asked(),
-        [Asked::Describe(0.0, 30), Asked::Describe(30.0, 30), Asked::Cancel(60.0), Asked::Describe(60.0, 20)]
+        prepared.sent(),
+        [Sent::Describe(0.0, 30), Sent::Describe(30.0, 30), Sent::Cancel(60.0), Sent::Describe(60.0, 20)]
     );
     assert_eq!(requests.cancels, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_finished_just_before_its_cancellation_is_finished() {
-    let told = Told::new([held(), held(), now(Status::Finished)], [fails(ErrorKind::Invalid)]);
-    let (ending, _) = limited(&told).await;
+    let prepared = Prepared::new([held(), held(), now(Status::Finished)], [fails(ErrorKind::Invalid)]);
+    let (ending, _) = limited(&prepared).await;
     assert!(
         matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. }
             if description.status == Status::Finished),
@@ -167,31 +163,31 @@ async fn races_at_the_deadline_are_told_apart() {
         other => format!("{other:?}"),
     };
     for (cancels, status, expected) in [
-        // The cancel was accepted, but the statement ended by itself.
+        // The service accepted the cancel, but the statement ended before.
         (vec![now(true)], Status::Finished, "ended before: FINISHED"),
         (vec![now(true)], Status::Failed, "ended before: FAILED"),
         (vec![now(true)], Status::Aborted, "cancelled"),
-        // The cancel was too late; an abort then has another cause.
+        // The service rejected the cancel, so an abort has another cause.
         (vec![now(false)], Status::Finished, "ended before: FINISHED"),
         (vec![now(false)], Status::Aborted, "ended before: ABORTED"),
-        // The response to the cancel was lost; the abort may be its effect.
+        // The response to the cancel was lost, so an abort may be its effect.
         (vec![fails(ErrorKind::Disconnected)], Status::Aborted, "cancelled"),
         (vec![fails(ErrorKind::Disconnected)], Status::Finished, "ended before: FINISHED"),
         (vec![fails(ErrorKind::Throttled)], Status::Aborted, "ended before: ABORTED"),
     ] {
-        let told = Told::new([held(), held(), now(status)], cancels);
-        let (ending, requests) = limited(&told).await;
+        let prepared = Prepared::new([held(), held(), now(status)], cancels);
+        let (ending, requests) = limited(&prepared).await;
         assert_eq!((cancelled(&ending).as_str(), requests.cancels), (expected, 1));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_without_an_answer_is_sent_again() {
-    let told = Told::new(
+    let prepared = Prepared::new(
         [held(), held(), now(Status::Started), now(Status::Aborted)],
         [after(86_400.0, true), now(true)],
     );
-    let (ending, requests) = limited(&told).await;
+    let (ending, requests) = limited(&prepared).await;
     let WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. } = ending else {
         panic!("{ending:?}")
     };
@@ -202,16 +198,17 @@ async fn a_cancel_without_an_answer_is_sent_again() {
 async fn held_questions_that_are_lost_on_the_way_are_asked_without_a_wait() {
     // The network closes every connection after 20 seconds.
     let cut = Answer { after: secs(20.0), answer: Err(ErrorKind::Disconnected) };
-    let told = Told::new([cut.clone(), cut, now(Status::Started), now(Status::Finished)], []);
-    let id = StatementId::new("told");
-    let ending = Wait::new(&told, &id, &LongPoll::default()).until_ended(&mut RequestCounts::default()).await;
+    let prepared = Prepared::new([cut.clone(), cut, now(Status::Started), now(Status::Finished)], []);
+    let id = StatementId::new("prepared");
+    let ending =
+        Wait::new(&prepared, &id, &LongPoll::default()).until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
-    let waits: Vec<_> = told
-        .asked()
+    let waits: Vec<_> = prepared
+        .sent()
         .iter()
-        .map(|asked| match asked {
-            Asked::Describe(_, wait) => *wait,
-            Asked::Cancel(_) => panic!("unexpected cancel"),
+        .map(|sent| match sent {
+            Sent::Describe(_, wait) => *wait,
+            Sent::Cancel(_) => panic!("unexpected cancel"),
         })
         .collect();
     assert_eq!(waits, [30, 30, 0, 0]);
@@ -219,11 +216,11 @@ async fn held_questions_that_are_lost_on_the_way_are_asked_without_a_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
-    let told = Told::new(
+    let prepared = Prepared::new(
         [held(), held(), now(Status::Submitted), now(Status::Submitted), now(Status::Aborted)],
         [now(false), fails(ErrorKind::Throttled), now(true)],
     );
-    let (ending, requests) = limited(&told).await;
+    let (ending, requests) = limited(&prepared).await;
     assert!(
         matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. }),
         "{ending:?}"
@@ -233,37 +230,38 @@ async fn a_cancellation_is_repeated_while_the_statement_waits_in_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_cannot_be_cancelled_is_said_to_run_on() {
-    let told = Told::new([after(20.0, Status::Started)], [now(false)]);
-    let (ending, _) = limited(&told).await;
+    let prepared = Prepared::new([after(20.0, Status::Started)], [now(false)]);
+    let (ending, _) = limited(&prepared).await;
     assert!(
         matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(_), .. }),
         "{ending:?}"
     );
 }
 
-/// Waits, with this timeout and the default grace time, for a statement whose responses are prepared.
-async fn limited_to(limit: f64, told: &Told) -> (WaitOutcome, f64) {
+/// Waits for a statement with prepared responses, with this timeout and the default grace time. Returns the
+/// outcome and the duration in seconds.
+async fn limited_to(limit: f64, prepared: &Prepared) -> (WaitOutcome, f64) {
     let begun = tokio::time::Instant::now();
-    let ending = Wait::new(told, &StatementId::new("told"), &Fixed::new(secs(60.0)))
+    let ending = Wait::new(prepared, &StatementId::new("prepared"), &Fixed::new(secs(60.0)))
         .with_timeout(secs(limit))
         .until_ended(&mut RequestCounts::default())
         .await;
     (ending, begun.elapsed().as_secs_f64())
 }
 
-/// Returns the responses, one per minute, of a statement that runs for `running` seconds and then has the
-/// status `ending`.
+/// Returns the responses to one poll a minute, for a statement that runs for `running` seconds and then has
+/// the status `ending`.
 fn started(running: f64, ending: Status) -> impl Iterator<Item = Answer<Status>> {
     let polls = (running / 60.0) as usize;
     std::iter::repeat_n(now(Status::Started), polls).chain([now(ending)])
 }
 
-/// Regression: a rollback that took longer than a minute left the statement unknown.
+/// Regression: if a rollback took longer than a minute, the outcome of the statement was unknown.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_statement_may_take_as_long_as_it_ran_and_at_least_15_minutes_to_end() {
     for (limit, rolling_back) in [(60.0, 720.0), (7_200.0, 7_020.0)] {
-        let told = Told::new(started(limit + rolling_back, Status::Aborted), [now(true)]);
-        let (ending, _) = limited_to(limit, &told).await;
+        let prepared = Prepared::new(started(limit + rolling_back, Status::Aborted), [now(true)]);
+        let (ending, _) = limited_to(limit, &prepared).await;
         assert!(
             matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(_), .. }),
             "{ending:?}"
@@ -274,23 +272,23 @@ async fn a_cancelled_statement_may_take_as_long_as_it_ran_and_at_least_15_minute
 #[tokio::test(start_paused = true)]
 async fn a_cancellation_that_is_still_pending_after_the_grace_says_so() {
     for (limit, grace) in [(60.0, 900.0), (7_200.0, 7_200.0)] {
-        let told = Told::new([now(Status::Started)], [now(true)]);
-        let (ending, took) = limited_to(limit, &told).await;
+        let prepared = Prepared::new([now(Status::Started)], [now(true)]);
+        let (ending, took) = limited_to(limit, &prepared).await;
         let WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(description), .. } = ending else {
             panic!("{ending:?}")
         };
         assert_eq!((description.unwrap().status, took), (Status::Started, limit + grace));
-        assert_eq!(told.asked().iter().filter(|asked| matches!(asked, Asked::Cancel(_))).count(), 1);
+        assert_eq!(prepared.sent().iter().filter(|sent| matches!(sent, Sent::Cancel(_))).count(), 1);
     }
 }
 
-/// Regression: a slow cancel was unknown if the service could not be reached from its acceptance until the end of
-/// the grace, or if credentials had expired.
+/// Regression: the outcome of an accepted cancel was unknown if no poll succeeded after it within the grace
+/// time, or if the credentials had expired.
 #[tokio::test(start_paused = true)]
 async fn an_accepted_cancellation_is_pending_although_no_status_was_reported_since() {
     for kind in [ErrorKind::Disconnected, ErrorKind::CredentialsExpired] {
-        let told = Told::new([now(Status::Started), fails(kind)], [now(true)]);
-        let (ending, _) = limited_to(90.0, &told).await;
+        let prepared = Prepared::new([now(Status::Started), fails(kind)], [now(true)]);
+        let (ending, _) = limited_to(90.0, &prepared).await;
         assert!(
             matches!(&ending, WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(_), .. }),
             "{ending:?}"
@@ -298,29 +296,31 @@ async fn an_accepted_cancellation_is_pending_although_no_status_was_reported_sin
     }
 }
 
-/// Regression: credentials that expired twice, for a moment, ended a wait if an outage of a quarter of an hour was
-/// in between.
+/// Regression: two polls failed because of expired credentials, with an outage of 15 minutes between them.
+/// The outage counted as time with expired credentials, and ended the wait.
 #[tokio::test(start_paused = true)]
 async fn time_without_a_connection_is_no_time_with_expired_credentials() {
     let outage = std::iter::repeat_n(fails(ErrorKind::Disconnected), 100);
     let expired = || [fails(ErrorKind::CredentialsExpired)];
-    let told =
-        Told::new(expired().into_iter().chain(outage).chain(expired()).chain([now(Status::Finished)]), []);
-    let (id, strategy) = (StatementId::new("told"), LongPoll::default());
-    let ending = Wait::new(&told, &id, &strategy).until_ended(&mut RequestCounts::default()).await;
+    let prepared = Prepared::new(
+        expired().into_iter().chain(outage).chain(expired()).chain([now(Status::Finished)]),
+        [],
+    );
+    let (id, strategy) = (StatementId::new("prepared"), LongPoll::default());
+    let ending = Wait::new(&prepared, &id, &strategy).until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
-    assert!(told.instants().last() > Some(&900.0), "{:?}", told.instants());
+    assert!(prepared.instants().last() > Some(&900.0), "{:?}", prepared.instants());
 }
 
-/// Regression: temporary credentials that expired during a long statement ended its wait.
+/// Regression: a wait ended when temporary credentials expired during a long statement.
 #[tokio::test(start_paused = true)]
 async fn expired_credentials_are_retried_until_they_are_renewed() {
     let expired = || fails(ErrorKind::CredentialsExpired);
-    let told = Told::new(
+    let prepared = Prepared::new(
         [expired(), expired(), fails(ErrorKind::Disconnected), expired(), held(), now(Status::Finished)],
         [],
     );
-    let (ending, requests) = limited(&told).await;
+    let (ending, requests) = limited(&prepared).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!(requests.retried_errors[&ErrorKind::CredentialsExpired], 3);
 }
@@ -328,9 +328,9 @@ async fn expired_credentials_are_retried_until_they_are_renewed() {
 #[tokio::test(start_paused = true)]
 async fn credentials_that_nothing_renews_end_the_wait_after_a_while() {
     for (limit, expected) in [(None, 900.0..960.0), (Some(60.0), 60.0..120.0)] {
-        let told = Told::new([fails(ErrorKind::CredentialsExpired)], []);
-        let (id, strategy) = (StatementId::new("told"), LongPoll::default());
-        let mut wait = Wait::new(&told, &id, &strategy);
+        let prepared = Prepared::new([fails(ErrorKind::CredentialsExpired)], []);
+        let (id, strategy) = (StatementId::new("prepared"), LongPoll::default());
+        let mut wait = Wait::new(&prepared, &id, &strategy);
         if let Some(limit) = limit {
             wait = wait.with_expired_credentials_limit(secs(limit));
         }
@@ -346,7 +346,7 @@ async fn credentials_that_nothing_renews_end_the_wait_after_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn faults_are_retried_for_as_long_as_the_limit_allows() {
-    let told = Told::new(
+    let prepared = Prepared::new(
         [
             fails(ErrorKind::Throttled),
             fails(ErrorKind::Disconnected),
@@ -356,10 +356,10 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
         ],
         [],
     );
-    let (ending, requests) = limited(&told).await;
+    let (ending, requests) = limited(&prepared).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
     assert_eq!((requests.describes, requests.total_retried_errors()), (5, 4));
-    let pauses: Vec<_> = told.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let pauses: Vec<_> = prepared.instants().windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0]) {
         assert!((least..=2.0 * least).contains(pause), "{pauses:?}");
     }
@@ -367,58 +367,61 @@ async fn faults_are_retried_for_as_long_as_the_limit_allows() {
 
 #[tokio::test(start_paused = true)]
 async fn a_question_that_is_never_answered_is_asked_again() {
-    let told = Told::new([after(86_400.0, Status::Started), now(Status::Finished)], []);
-    let (ending, requests) = limited(&told).await;
+    let prepared = Prepared::new([after(86_400.0, Status::Started), now(Status::Finished)], []);
+    let (ending, requests) = limited(&prepared).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
-    assert_eq!(told.instants()[0], 0.0);
-    assert!((41.0..=43.0).contains(&told.instants()[1]), "{:?}", told.instants());
+    assert_eq!(prepared.instants()[0], 0.0);
+    assert!((41.0..=43.0).contains(&prepared.instants()[1]), "{:?}", prepared.instants());
     assert_eq!(requests.retried_errors[&ErrorKind::Disconnected], 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_statement_that_the_service_forgot_is_lost() {
     for kind in [ErrorKind::RecordExpired, ErrorKind::NotFound, ErrorKind::Denied, ErrorKind::Other] {
-        let told = Told::new([fails(kind)], []);
-        let (ending, _) = limited(&told).await;
+        let prepared = Prepared::new([fails(kind)], []);
+        let (ending, _) = limited(&prepared).await;
         assert!(matches!(&ending, WaitOutcome::Lost(error) if error.kind() == kind), "{ending:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attached_wait_asks_at_once_and_counts_its_limit_from_the_submit() {
-    let told = Told::new([now(Status::Finished)], [now(true)]);
-    let id = StatementId::new("told");
+    let prepared = Prepared::new([now(Status::Finished)], [now(true)]);
+    let id = StatementId::new("prepared");
     let strategy = Fixed::new(secs(10.0));
-    // The statement finished long after its timeout, and is not cancelled.
+    // The first poll finds the statement finished, long after its timeout, so it is not cancelled.
     let wait =
-        Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).with_time_since_submit(secs(7_200.0));
+        Wait::new(&prepared, &id, &strategy).with_timeout(secs(60.0)).with_time_since_submit(secs(7_200.0));
     let ending = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
-    assert_eq!(told.asked(), [Asked::Describe(0.0, 0)]);
+    assert_eq!(prepared.sent(), [Sent::Describe(0.0, 0)]);
 
-    let told = Told::new([now(Status::Started), now(Status::Started), now(Status::Aborted)], [now(true)]);
-    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(60.0)).with_time_since_submit(secs(45.0));
+    let prepared =
+        Prepared::new([now(Status::Started), now(Status::Started), now(Status::Aborted)], [now(true)]);
+    let wait =
+        Wait::new(&prepared, &id, &strategy).with_timeout(secs(60.0)).with_time_since_submit(secs(45.0));
     let ending = wait.until_ended(&mut RequestCounts::default()).await;
     assert!(matches!(ending, WaitOutcome::TimedOut { .. }), "{ending:?}");
     assert_eq!(
-        told.asked(),
-        [Asked::Describe(0.0, 0), Asked::Describe(10.0, 0), Asked::Cancel(15.0), Asked::Describe(15.0, 0)]
+        prepared.sent(),
+        [Sent::Describe(0.0, 0), Sent::Describe(10.0, 0), Sent::Cancel(15.0), Sent::Describe(15.0, 0)]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_last_second_before_a_deadline_is_not_a_busy_loop() {
-    // A long poll lasts whole seconds; polling without a wait would spin until the deadline.
-    let told = Told::new([after(30.0, Status::Started), now(Status::Started)], [now(true)]);
-    let id = StatementId::new("told");
+    // A long poll waits for at least a second, and less than a second is left. Polls without a wait would be
+    // a busy loop until the deadline.
+    let prepared = Prepared::new([after(30.0, Status::Started), now(Status::Started)], [now(true)]);
+    let id = StatementId::new("prepared");
     let strategy = LongPoll::default();
-    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(30.5)).with_cancel_grace(secs(5.0));
+    let wait = Wait::new(&prepared, &id, &strategy).with_timeout(secs(30.5)).with_cancel_grace(secs(5.0));
     let _ = wait.until_ended(&mut RequestCounts::default()).await;
-    assert!(told.asked().len() < 20, "{:?}", told.asked());
-    // Nor does a strategy without pauses spin.
-    let told = Told::new([now(Status::Started)], [now(true)]);
+    assert!(prepared.sent().len() < 20, "{:?}", prepared.sent());
+    // A strategy without pauses is not a busy loop either.
+    let prepared = Prepared::new([now(Status::Started)], [now(true)]);
     let strategy = Fixed::new(Duration::ZERO);
-    let wait = Wait::new(&told, &id, &strategy).with_timeout(secs(1.0)).with_cancel_grace(secs(0.1));
+    let wait = Wait::new(&prepared, &id, &strategy).with_timeout(secs(1.0)).with_cancel_grace(secs(0.1));
     let _ = wait.until_ended(&mut RequestCounts::default()).await;
-    assert!(told.asked().len() <= 115, "{}", told.asked().len());
+    assert!(prepared.sent().len() <= 115, "{}", prepared.sent().len());
 }

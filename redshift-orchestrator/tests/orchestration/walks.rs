@@ -1,4 +1,4 @@
-//! Random pipelines, compared with a naive model of the result and the times of each step.
+//! Random pipelines, compared with a naive model of the status and the times of each step.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use redshift_orchestrator::{
     pipeline::{OnFailure, Step},
 };
 
-/// A step of a random pipeline.
+/// Step of a random pipeline.
 #[derive(Debug)]
 struct Drawn {
     after: Vec<usize>,
@@ -56,7 +56,8 @@ async fn run(concurrency: usize, steps: &[Drawn]) -> Report {
     builder.build().unwrap().run(&orchestrator, Run::new("r")).await.unwrap()
 }
 
-/// Returns the expected results if no step stops the run. They do not depend on the order of execution.
+/// Returns the expected status of each step, for a pipeline without [`OnFailure::Stop`]. It does not depend
+/// on the order in which the steps run.
 fn model(steps: &[Drawn]) -> Vec<&'static str> {
     let mut statuses: Vec<&'static str> = Vec::new();
     for drawn in steps {
@@ -92,7 +93,8 @@ fn check_times(seed: u64, concurrency: usize, steps: &[Drawn], report: &Report) 
         let earlier = steps[number].after.iter().filter_map(|earlier| times[*earlier]);
         let ready = earlier.map(|(_, ended)| ended).max().unwrap_or_default();
         assert!(ready <= begun, "seed {seed}: s{number} did not wait");
-        // If a step waited longer than for its dependencies, it waited for a permit.
+        // A step that started later than its dependencies ended must have waited because of the concurrency
+        // limit.
         let full = |at: Duration| running(at) >= concurrency;
         let just_before = begun.saturating_sub(Duration::from_millis(1));
         assert!(begun == ready || full(just_before), "seed {seed}: s{number} waited for nothing");
@@ -131,7 +133,7 @@ async fn after_a_step_that_stops_the_run_nothing_begins_and_nothing_is_lost() {
                 stopped += 1;
                 assert!(
                     times.iter().flatten().all(|(begun, _)| *begun <= ended),
-                    "seed {seed}: one began after it"
+                    "seed {seed}: a step began after it"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! A bucket on a loopback S3 server.
+//! Bucket on a loopback S3 server.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +8,7 @@ use std::{
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 
-/// A separate bucket for each test.
+/// Bucket of one test.
 pub(crate) struct Bucket {
     pub(crate) endpoint: String,
     pub(crate) name: String,
@@ -25,13 +25,13 @@ impl Bucket {
         let request =
             format!("PUT /{name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         server.write_all(request.as_bytes()).unwrap();
-        let mut said = String::new();
-        server.read_to_string(&mut said).unwrap();
-        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        let mut response = String::new();
+        server.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         Self { endpoint, name }
     }
 
-    /// Creates a client, as each process has its own.
+    /// Creates another client, to simulate another process.
     pub(crate) fn store(&self) -> Arc<AmazonS3> {
         let builder = AmazonS3Builder::new()
             .with_endpoint(&self.endpoint)

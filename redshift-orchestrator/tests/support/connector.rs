@@ -1,4 +1,4 @@
-//! An SDK client whose connector is a closure. It needs no sockets, and the clock may be paused.
+//! SDK configuration with an HTTP client that calls a closure. It needs no sockets, so time can be paused.
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +16,8 @@ use hyper::{Request, Response};
 
 type Answer = dyn Fn(Request<Bytes>) -> BoxFuture<'static, Option<Response<Bytes>>> + Send + Sync;
 
-/// Passes requests to a closure; `None` closes the connection.
+/// HTTP client that passes each request to a closure. If the closure returns `None`, the connection is
+/// closed.
 #[derive(Clone)]
 struct Connector(Arc<Answer>);
 
@@ -48,7 +49,7 @@ impl HttpClient for Connector {
     }
 }
 
-/// Returns a configuration of the SDK whose requests go to `answer`.
+/// Returns an SDK configuration that passes each request to `answer`.
 pub(crate) fn sdk_config(
     answer: impl Fn(Request<Bytes>) -> BoxFuture<'static, Option<Response<Bytes>>> + Send + Sync + 'static,
 ) -> SdkConfig {

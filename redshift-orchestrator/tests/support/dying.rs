@@ -1,4 +1,4 @@
-//! A journal whose process dies during an append.
+//! Journal of a process that dies during an append.
 
 use std::sync::{
     Arc,
@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 
 use crate::intercept::{Intercept, Intercepted};
 
-/// A journal that dies at one of its appends. For a statement, the appends are the intent, the id and the
-/// ending.
+/// Journal that hangs at one of its appends, as if the process had died. The appends for a statement are the
+/// intent, the id and the outcome.
 #[derive(Debug)]
 pub(crate) struct Dying<J> {
     inner: J,
@@ -25,8 +25,8 @@ pub(crate) struct Dying<J> {
 }
 
 impl<J: Journal> Dying<J> {
-    /// Dies at append number `death`, starting at 0, before or after it takes effect. Notifies the waiting
-    /// task.
+    /// Creates a journal that dies at append number `death`, counted from 0, before or after the append takes
+    /// effect. Also returns a handle that is notified at that time.
     pub(crate) fn at(inner: J, death: usize, after: bool) -> (Intercepted<Self>, Arc<Notify>) {
         let dead = Arc::new(Notify::new());
         (Intercepted(Self { inner, left: death.into(), after, dead: dead.clone() }), dead)

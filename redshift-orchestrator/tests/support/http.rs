@@ -1,6 +1,6 @@
-//! A small scripted HTTP/1.1 server on loopback, which passes every request to a closure and records it.
+//! Small HTTP/1.1 server on loopback. It records each request, and lets a closure choose the reply.
 
-#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
+#![allow(dead_code, reason = "a test that includes this file may use only parts of it")]
 
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A request as received.
+/// Request that the server received.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -29,7 +29,7 @@ impl Request {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the operation of an AWS JSON request, without the service's name.
+    /// Returns the name of the operation in an AWS JSON request.
     pub(crate) fn operation(&self) -> &str {
         self.header("x-amz-target").and_then(|target| target.split('.').nth(1)).unwrap_or_default()
     }
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// Handling of a request.
+/// Reply of the server to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Answer {
@@ -47,11 +47,11 @@ pub(crate) enum Reply {
         headers: Vec<(&'static str, String)>,
         body: String,
     },
-    /// The connection is closed without a response.
+    /// Closes the connection without a response.
     HangUp,
-    /// Half of the body that the headers announce is sent before the connection is closed.
+    /// Sends half of the body that the headers announce, and closes the connection.
     HalfABody(String),
-    /// Nothing is sent, and the connection is kept open.
+    /// Sends nothing, and keeps the connection open.
     Silence,
 }
 
@@ -60,7 +60,7 @@ impl Reply {
         Self::Answer { status, headers: Vec::new(), body: body.to_string() }
     }
 
-    /// Creates an error of an AWS JSON service.
+    /// Creates the error response of an AWS JSON service.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::json(status, serde_json::json!({ "__type": code, "message": message }))
     }
@@ -73,7 +73,7 @@ impl Reply {
     }
 }
 
-/// The server, which stops when dropped.
+/// Running server. It stops when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,

@@ -1,4 +1,4 @@
-//! A journal that forwards calls to another one, except for the calls that a test changes.
+//! Journal that forwards all calls to another journal, except for those that a test changes.
 
 use std::fmt::Debug;
 
@@ -8,10 +8,10 @@ use redshift_orchestrator::{
     journal::{ActiveRun, Claim, Entry, Journal, Record, RunCursor, RunEntry, RunPage, RunRecord},
 };
 
-/// The calls that a test can change. By default, they reach the inner journal unchanged.
+/// Calls of a journal that a test can change. The default implementations forward them to the inner journal.
 #[async_trait]
 pub(crate) trait Intercept: Debug + Send + Sync {
-    /// The inner journal.
+    /// Returns the inner journal.
     fn inner(&self) -> &dyn Journal;
 
     async fn append(&self, record: Record) -> Result<()> {
@@ -23,7 +23,7 @@ pub(crate) trait Intercept: Debug + Send + Sync {
     }
 }
 
-/// The journal with the changed calls.
+/// Journal with the changed calls of `I`.
 #[derive(Debug)]
 pub(crate) struct Intercepted<I>(pub(crate) I);
 

@@ -1,4 +1,4 @@
-//! A script that has the SQL of the conformance scenarios, for any layer in front of it.
+//! Scripted service for the conformance scenarios, and a fixture for layers in front of it.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use redshift_orchestrator::{
     conformance::{Fixture, SampleSql},
 };
 
-/// Creates a service whose statements go through three phases of this length, except one that takes an hour.
+/// Creates a service on which each statement is submitted, picked and running for `step` each. Only `nap`
+/// runs for an hour.
 pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
     let rows = (1..=3).map(|n| vec![Field::Long(n)]).collect();
     let mut limits = Limits::default();
@@ -25,12 +26,12 @@ pub(crate) fn service(step: Duration) -> LocalExecutor<Scripted> {
     LocalExecutor::scripted(script)
 }
 
-/// An executor in front of the service.
+/// Fixture for an executor in front of the scripted service.
 pub(crate) struct Over<E> {
     pub(crate) executor: E,
     pub(crate) service: LocalExecutor<Scripted>,
-    /// `true` if the clock is paused, so that hours pass immediately. If not, the scenarios do not wait for
-    /// them.
+    /// `true` if time is paused, so that waiting for hours takes no time. If it is `false`, scenarios that
+    /// wait for hours are skipped.
     pub(crate) is_paused: bool,
 }
 

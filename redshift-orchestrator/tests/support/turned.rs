@@ -1,4 +1,4 @@
-//! A clock that a test sets.
+//! Clock that a test sets.
 
 use std::{
     sync::{Arc, Mutex},
@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use redshift_orchestrator::Clock;
 
-/// Clock that shows the time to which it was last set.
+/// Clock whose time changes only when a test calls [`turn`](Self::turn).
 #[derive(Clone, Debug)]
 pub(crate) struct TurnedClock(Arc<Mutex<Timestamp>>);
 

@@ -35,11 +35,11 @@ fn what_a_procedure_says_is_seen_while_it_runs_and_a_killed_run_goes_on() {
     );
     let mut going = stage.start(&["run", "load.toml", "--run-id", &table, "--postgres", &url]);
     // The message arrives before the statement ends.
-    going.until("load  says NOTICE: halfway").signal("KILL");
+    going.until("load  NOTICE: halfway").signal("KILL");
     assert_eq!(going.done().code, None);
     let done = stage.call(&["resume", "load.toml", "--postgres", &url]);
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(done.err.contains("says WARNING: done"), "{}", done.err);
+    assert!(done.err.contains("WARNING: done"), "{}", done.err);
     stage.write(
         "count.toml",
         &format!(

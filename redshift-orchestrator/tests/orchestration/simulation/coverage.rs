@@ -1,48 +1,48 @@
-//! [`Coverage`]: how often schedules played each of the conditions that promises are made for.
+//! [`Coverage`]: counts how often the schedules met each condition under which the promises hold.
 
 use std::sync::{Mutex, PoisonError};
 
-/// A condition that a promise is made for. It counts when it happened, and not when it was drawn.
+/// Condition under which the promises hold. It is counted when it occurs, not when it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// A process with a fleet in front of the service submitted a statement.
     Fleet,
-    /// A submit was repeated by a layer.
+    /// A layer repeated a submit.
     RetryLayer,
-    /// Two pipelines had one run name.
+    /// Two pipelines had runs with the same name.
     TwoPipelines,
-    /// Two databases had one run name.
+    /// Two databases had runs with the same name.
     TwoTargets,
     /// A page of a listing took more than a minute.
     SlowListing,
-    /// A submit was in the queues of the layers for longer than the service remembers a token.
+    /// A submit was queued in the layers for longer than the service remembers a client token.
     LongQueue,
-    /// The storage of a journal failed, came back, and the same process continued.
+    /// The storage of a journal failed and recovered, and the same process continued.
     JournalBack,
-    /// The clock of a process was behind that of the process before it.
+    /// The clock of a process was behind the clock of the previous process.
     ClockBack,
     /// A lease was released while it was renewed, or became due for renewal during its release.
     LeaseRace,
     /// A cancelled statement was still running a minute later.
     SlowCancel,
-    /// A statement was reported as timed out with its cancel pending.
+    /// A statement was reported as timed out while its cancel was pending.
     CancelPending,
-    /// A statement ended by itself after its cancel was accepted.
+    /// A statement finished or failed after its cancel was accepted.
     LateCancel,
-    /// The credentials of a poll had expired.
+    /// The credentials had expired at a poll.
     ExpiredInWait,
-    /// The credentials of a first submit had expired.
+    /// The credentials had expired at a first submit.
     ExpiredInSubmit,
-    /// The credentials of a submit that may have taken effect before had expired.
+    /// The credentials had expired at the repetition of a submit that may have taken effect.
     ExpiredInRepeat,
-    /// The credentials of a listing had expired.
+    /// The credentials had expired at a listing.
     ExpiredInLookup,
-    /// The credentials of a cancel had expired.
+    /// The credentials had expired at a cancel.
     ExpiredInCancel,
 }
 
 impl Condition {
-    /// All conditions, with their names in tables.
+    /// All conditions, each with its name for tables.
     pub(crate) const ALL: [(Self, &'static str); 17] = [
         (Self::Fleet, "a Fleet in front"),
         (Self::RetryLayer, "a layer repeated a submit"),
@@ -64,12 +64,12 @@ impl Condition {
     ];
 }
 
-/// Counts of a condition.
+/// Count of a condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Number of schedules in which it happened.
+    /// Number of schedules in which the condition occurred.
     pub(crate) schedules: u64,
-    /// How often it happened.
+    /// Total number of occurrences.
     pub(crate) times: u64,
 }
 
@@ -86,18 +86,19 @@ impl Coverage {
         }
     }
 
-    /// The name of each condition and its counts.
+    /// Returns the name and the count of each condition.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, Count)> + '_ {
         Condition::ALL.iter().zip(&self.0).map(|((_, name), count)| (*name, *count))
     }
 
-    /// Names of the conditions that never happened. Every run of 10,000 schedules plays each.
+    /// Returns the names of the conditions that never occurred. In 10,000 schedules, every condition must
+    /// occur.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         self.iter().filter(|(_, count)| count.times == 0).map(|(name, _)| name).collect()
     }
 }
 
-/// The conditions that one schedule has played so far.
+/// Conditions that have occurred in one schedule so far.
 #[derive(Default)]
 pub(super) struct Played(Mutex<Coverage>);
 

@@ -1,4 +1,4 @@
-//! [`Disk`]: a journal of lines in a process that may die, on a disk that may fail for a while.
+//! [`Disk`]: stores a journal as lines. The disk may fail for a while, and the process that writes may die.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use super::{
     network::locked,
 };
 
-/// Lines that outlive a process, as those of a file journal do.
+/// Lines of a journal, which successive processes share. It simulates the file of a file journal.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -46,7 +46,7 @@ impl Disk {
         bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).map(parse).collect()
     }
 
-    /// Returns the folded records.
+    /// Returns a journal with all complete records.
     pub(super) async fn read(&self) -> Result<MemoryJournal, String> {
         let index = MemoryJournal::new();
         for record in self.records()? {
@@ -55,7 +55,7 @@ impl Disk {
         Ok(index)
     }
 
-    /// Opens the journal in the next process. Cuts off a torn last line, as a file journal does.
+    /// Opens the journal in the next process. Removes an incomplete last line, like a file journal.
     pub(super) async fn open(&self, fate: Arc<Fate>) -> Result<DiskJournal, String> {
         let index = self.read().await?;
         let mut bytes = self.bytes();
@@ -66,7 +66,7 @@ impl Disk {
     }
 }
 
-/// The journal of one process.
+/// Journal of one process.
 pub(super) struct DiskJournal {
     disk: Disk,
     index: MemoryJournal,
@@ -74,22 +74,23 @@ pub(super) struct DiskJournal {
     failed: Mutex<Option<Failed>>,
 }
 
-/// A write that failed.
+/// Failed write.
 struct Failed {
-    /// Length of the file before it.
+    /// Length of the file before the write.
     whole: usize,
     /// Time at which the disk works again.
     until: Instant,
 }
 
 impl DiskJournal {
-    /// Writes a random part of the line: nothing, some of it, or all of it.
+    /// Writes the beginning of the line, of a random length from zero to all of it.
     fn write_some(&self, line: &[u8]) {
         let length = self.fate.draw(|draw| draw.usize(0..=line.len()));
         self.disk.bytes().extend_from_slice(&line[..length]);
     }
 
-    /// Removes the remainder of a failed write, once the disk works again.
+    /// Removes what a failed write has left, once the disk works again. Returns `false` while the disk does
+    /// not work.
     fn settle(&self) -> bool {
         let mut failed = locked(&self.failed);
         match &*failed {

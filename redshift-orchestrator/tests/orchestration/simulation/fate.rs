@@ -10,37 +10,38 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
-/// Maximum number of seconds for which a request of a dead process is in flight. The service refuses a
+/// Maximum number of seconds for which a request of a dead process is in flight. The service rejects a
 /// signature that is older than 5 minutes.
 const LONGEST_WAY: u64 = 300;
 
-/// Determines when a process dies. The death is drawn at each of its interactions.
+/// Determines when a process dies. A death is drawn at each interaction with the service or the journal.
 pub(super) struct Fate {
     draw: Mutex<fastrand::Rng>,
     odds: f64,
-    /// `true` if the journal's storage fails at times. It does not in a process that may be the last one.
+    /// `true` if the journal's storage fails at times; always `false` for a process that may be the last one.
     pub(super) journal_fails: bool,
+    /// Number of deaths that are left for all processes.
     left: Arc<AtomicU64>,
     /// Lifetime of a process that dies between interactions.
     lifetime: Option<Duration>,
-    /// `true` if the process is dead and must have no further effect.
+    /// `true` after the process has died or ended. It must then have no further effect.
     dead: AtomicBool,
     bell: Notify,
 }
 
-/// Kind of death at an interaction.
+/// When a process dies, relative to an interaction.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Death {
     Before,
     After,
-    /// The process is dead, but its request is in flight and arrives after this time; a record is written
+    /// During the interaction. A request is in flight and arrives after this time. A record is written only
     /// partially.
     Underway(Duration),
 }
 
 impl Fate {
-    /// Draws the fate of a process. `left` is the remaining number of deaths of all processes. The journal of
-    /// the process may fail, unless the process may be the last one.
+    /// Draws the fate of a process. `left` is the number of deaths that are left for all processes. With
+    /// `last`, the journal's storage never fails.
     pub(super) fn drawn(draw: &mut fastrand::Rng, left: &Arc<AtomicU64>, last: bool) -> Self {
         Self {
             odds: 0.002 * 10_f64.powf(draw.f64() * 2.0),
@@ -54,7 +55,7 @@ impl Fate {
         }
     }
 
-    /// Runs a process to its end. Returns `None` if it died.
+    /// Runs a process. Returns `None` if it dies.
     pub(super) async fn live<T>(&self, life: impl Future<Output = T>) -> Option<T> {
         self.dead.store(false, Ordering::Relaxed);
         tokio::select! {
@@ -96,7 +97,7 @@ impl Fate {
         self.dead.load(Ordering::Relaxed)
     }
 
-    /// Returns at the end of the process's lifetime, if it has one.
+    /// Waits until the end of the process's lifetime; forever if it has none.
     async fn outlived(&self) {
         if let Some(lifetime) = self.lifetime {
             sleep(lifetime).await;
@@ -108,7 +109,7 @@ impl Fate {
         std::future::pending().await
     }
 
-    /// Draws a failure of the journal's storage, and returns its duration.
+    /// Draws whether the journal's storage fails now. Returns the duration of the failure.
     pub(super) fn journal_failure(&self) -> Option<Duration> {
         if !self.journal_fails {
             return None;
@@ -118,19 +119,20 @@ impl Fate {
         })
     }
 
-    /// Ends the process regularly. It sends nothing more.
+    /// Ends the process without a death. It sends no further requests.
     pub(super) fn end(&self) {
         self.dead.store(true, Ordering::Relaxed);
     }
 
-    /// Marks the process as dead, and never returns. The caller's future is dropped elsewhere.
+    /// Marks the process as dead, and never returns. [`live`](Self::live) then drops the future of the
+    /// process.
     pub(super) async fn die<T>(&self) -> T {
         self.dead.store(true, Ordering::Relaxed);
         self.bell.notify_one();
         std::future::pending().await
     }
 
-    /// Runs an interaction, whose request may die with the process.
+    /// Runs an interaction, at which the process may die.
     pub(super) async fn meet<T>(&self, interaction: impl Future<Output = T>) -> T {
         match self.death() {
             None => interaction.await,

@@ -1,4 +1,4 @@
-//! [`Evidence`]: the final state of a schedule, checked against the promises.
+//! [`Evidence`]: checks the final state of a line against the promises.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -19,38 +19,40 @@ use super::{
     schedule::sql_of,
 };
 
-/// Final state of a schedule.
+/// Final state of a line.
 pub(super) struct Evidence {
     pub(super) entries: Vec<Entry>,
     pub(super) accepted: BTreeMap<StatementId, Accepted>,
     pub(super) effects: Vec<Effect>,
-    /// Each record that a statement is unknown.
+    /// Records that report an outcome as unknown.
     pub(super) unknown: Vec<UnknownNote>,
     /// Times at which listings failed or took too long.
     pub(super) bad_listings: Vec<Timestamp>,
-    /// A violation that cannot be seen in the records.
+    /// Violation that is not visible in the records.
     pub(super) violation: Option<String>,
     pub(super) report: Report,
     pub(super) faults: u64,
-    /// Records that could not be written.
+    /// Number of failed requests to the storage of the journal.
     pub(super) journal_failures: u64,
     pub(super) died: u64,
-    /// Statements that a report called cancelled and not ended. If no run follows within a day, their records
-    /// expire without a fault.
+    /// Statements that a report listed as cancelled but not ended. If no run follows within a day, their
+    /// records expire although nothing failed.
     pub(super) left_cancelling: HashSet<StatementId>,
     /// Maximum difference between the clock of a process and the service's clock.
     pub(super) skew: Duration,
 }
 
-/// 8 and 24 hours less the orchestrator's safety margin, and its retry timeout less the last pause.
+/// Time for which a token is certainly remembered: 8 hours, less the orchestrator's safety margin.
 const TOKENS_FADE: Duration = Duration::from_secs(27_900);
+/// Time for which a record certainly exists: 24 hours, less the safety margin.
 const RECORDS_FADE: Duration = Duration::from_secs(85_500);
+/// Time for which a submit is certainly repeated: the retry timeout, less the last pause.
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
-/// A lookup takes its retry timeout, one more listing, and pauses.
+/// Maximum duration of a lookup: its retry timeout, one more listing, and pauses.
 const LOOKUP: Duration = Duration::from_secs(30 * 60);
 
 impl Evidence {
-    /// Returns the number of unknown statements, or the broken promise.
+    /// Returns the number of unknown outcomes, or a description of the broken promise.
     pub(super) fn judge(&self) -> Result<u64, String> {
         self.no_step_took_effect_twice()?;
         self.no_statement_is_lost()?;
@@ -110,7 +112,8 @@ impl Evidence {
                 StepStatus::Finished => effects == 1,
                 StepStatus::Unknown => true,
                 StepStatus::TimedOut if step.last_attempt().is_some_and(|last| last.may_still_run) => true,
-                // Nobody else cancels. Only the record that a cancel is about to be sent can have failed.
+                // Only the orchestrator cancels statements. It reports a step as aborted only if the journal
+                // has no record of its cancel, so the append of that record must have failed.
                 StepStatus::Aborted => effects == 0 && self.journal_failures > 0,
                 _ => effects == 0,
             };
@@ -124,14 +127,14 @@ impl Evidence {
         Ok(())
     }
 
-    /// Each reason requires what the journal's table states: a certain time, and a death, a fault or a pending
-    /// cancel.
+    /// Checks that an outcome was reported as unknown for a valid reason. The table in the documentation of
+    /// the journal lists what each reason requires: a minimum time, and a death, a fault or a pending cancel.
     fn is_justified(&self, note: &UnknownNote) -> Result<(), String> {
         let (key, Event::Unknown { reason }) = (&note.record.key, &note.record.event) else { return Ok(()) };
         let entry = self.entries.iter().find(|entry| entry.key == *key);
         let age = entry.map(|entry| note.record.at.duration_since(entry.intended_at));
         let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
-        // The two times may come from two clocks.
+        // The two times may come from different clocks.
         let age = age + 2 * self.skew;
         let is = |known: UnknownReason| reason.starts_with(known.as_str());
         let unjustified = |why: &str| {
@@ -141,7 +144,7 @@ impl Evidence {
             ))
         };
         let least = if is(UnknownReason::NotCancelled) {
-            // This reason requires a fault, but no time.
+            // This reason requires a fault, but no minimum time.
             if self.faults > 0 { Duration::ZERO } else { Duration::MAX }
         } else if is(UnknownReason::NoResponse) {
             PATIENCE

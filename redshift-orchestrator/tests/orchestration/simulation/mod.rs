@@ -1,73 +1,76 @@
-//! Simulation of schedules. The work, the faults of its requests and the deaths of its processes are all
-//! drawn from one seed, and the result is checked against the promises.
+//! Simulates schedules and checks the results against the promises. The work of a schedule, the faults of its
+//! requests and the deaths of its processes are drawn from one seed.
 //!
-//! The orchestrator, its layers and the pipeline are the real ones. The service is the scripted state machine
-//! with its tokens, listing and expiry. A schedule has one to three *lines*: pipelines with equal steps and
-//! the same run name, in one or two databases of one service. Each line has its own journal. The following is
-//! drawn for each schedule, line or process:
+//! The code under test is the real orchestrator, with its layers and pipelines. The service is the scripted
+//! state machine, which simulates client tokens, listings and the expiry of records. A schedule has one to
+//! three *lines*: pipelines with equal steps and the same run name, in one or two databases of one service.
+//! Each line has a separate journal. The following is drawn for each schedule, line or process:
 //!
-//! * between process and service: lost requests, lost responses, plain and wrapped throttles, delays, outages,
-//!   listings of 1 to 2 minutes, and credentials that are expired for seconds to minutes;
-//! * in the service: a cancelled statement is rolled back for up to an hour, which can exceed the grace time of
-//!   its cancel, or its commit has begun and the cancel comes too late;
+//! * between process and service: lost requests and responses, plain and wrapped throttling, delays, outages,
+//!   listings that take 1 to 2 minutes, and credentials that are expired for seconds to minutes;
+//! * in the service: rollbacks of up to an hour, which can exceed the grace time of a cancel, and commits
+//!   that have begun, so that a cancel is too late;
 //! * layers: none, a [`Retry`](redshift_orchestrator::layer::Retry), or a
-//!   [`Fleet`](redshift_orchestrator::layer::Fleet) with few or many permits. In crowded schedules, a process has
-//!   one permit for statements of up to 9 hours, so submits are queued for longer than the service remembers a
-//!   token;
-//! * the journal: lines on a disk, or an `ObjectStoreJournal`. The storage fails for up to hours and
-//!   recovers. Leases are released and renewed, at times so slowly that both happen at once. Older runs are pruned;
-//! * death at every interaction with service or journal, and at random moments in between: before, after,
-//!   with requests in flight, or with half a record written. The next process starts after milliseconds to
-//!   days, with the same journal and its own clock, which may be behind the previous one. A long-lived
-//!   process runs the pipeline again itself.
+//!   [`Fleet`](redshift_orchestrator::layer::Fleet) with few or many permits. In crowded schedules, a process
+//!   has one permit and the statements take up to 9 hours, so submits are queued for longer than the service
+//!   remembers a token;
+//! * the journal: lines on a disk, or an `ObjectStoreJournal`. The storage fails for up to hours, and
+//!   recovers. Writes of leases are sometimes so slow that a release and a renewal overlap. Older runs are
+//!   pruned;
+//! * death of a process, either at an interaction with the service or the journal (before it, after it, or
+//!   during it, with a request in flight or a record partly written) or at a random time. The next process
+//!   starts after milliseconds to days. It has the same journal, but a clock that may be behind that of the
+//!   previous process. A long-lived process runs the pipeline again itself.
 //!
-//! Checks after each schedule:
-//! * **doubled**: no step took effect twice;
-//! * **lost**: every statement that the service accepted has its true ending in the journal, or is unknown;
-//! * **unknown** is justified by the events: it is reported neither while the submit is in a queue nor while
-//!   a listing shows the statement, nor because of a slow cancel or of expired credentials;
-//! * **uncancelled**: a statement that is reported as timed out was cancelled, and has ended 12 hours later;
-//! * **stuck**: a submit is not queued for a permit that nothing holds, and a journal works when its storage
-//!   does;
-//! * **locked**: a run that has ended does not block another process;
-//! * **costly**: opening a run reads no other run.
+//! The verdicts on a schedule. Each one names a broken promise:
+//! * **doubled**: a step took effect twice;
+//! * **lost**: the service accepted a statement, and the journal contains neither its true outcome nor that
+//!   its outcome is unknown;
+//! * **unjustified**: an outcome was reported as unknown without a valid reason, for example while the submit
+//!   was queued, although a listing showed the statement, or because of a slow cancel or expired credentials;
+//! * **uncancelled**: a statement was reported as timed out, but was not cancelled, or was still running 12
+//!   hours later;
+//! * **stuck**: a submit was queued for a permit although no statement was active, or a journal failed
+//!   although its storage worked;
+//! * **locked**: a run that had ended blocked another process;
+//! * **costly**: opening a run read other runs.
 //!
-//! [`coverage`] counts the conditions that were played, and none may be missing in 10,000 schedules.
+//! [`coverage`] counts how often each condition occurs. In 10,000 schedules, every condition must occur.
 //!
-//! # Planted faults
+//! # Flaws
 //!
-//! [`Flaw`] plants faults from outside, with decorators of the executor, the journal and its storage. The
-//! judge finds each of them within some hundred schedules (`each_planted_fault_is_found` in `promises.rs`),
-//! and without the fault the system passes the same seed.
+//! To check the judge, a [`Flaw`] is added to the system with decorators of the executor, the journal or its
+//! storage. The test `the_judge_finds_each_flaw` in `promises.rs` checks that the judge finds each flaw
+//! within 1,000 schedules, and that the system without the flaw passes the same schedule.
 //!
-//! | fault | planted as | verdict |
+//! | flaw | variant | verdict |
 //! |---|---|---|
-//! | each submit has a new token | `FreshTokens` | doubled |
-//! | a process does not know the previous process's records | `ForgetfulJournal` | doubled |
-//! | an unknown statement is submitted again | `ResubmitsUnknown` | doubled |
+//! | each submit has a new client token | `FreshTokens` | doubled |
+//! | the journal loses its records when a process ends | `ForgetfulJournal` | doubled |
+//! | a statement with an unknown outcome is submitted again | `ResubmitsUnknown` | doubled |
 //! | a statement that has started counts as finished | `HastyReader` | lost |
-//! | a request that fails at the first try makes its statement unknown | `Impatient` | unjustified |
+//! | after one failed request, the outcome of the statement is unknown | `Impatient` | unjustified |
 //! | the token does not depend on the pipeline, and the response is not checked | `TokensWithoutPipeline` | lost |
 //! | the token depends on neither compute nor database, and the response is not checked | `TokensWithoutTarget` | lost |
 //! | the statement name does not contain the pipeline, and the listing is not checked | `NamesWithoutPipeline` | lost |
-//! | a repeated submit is queued beyond the token window, and then sent | `IgnoresDeadlines` | doubled |
+//! | a repeated submit that was queued until its token expired is sent | `IgnoresDeadlines` | doubled |
 //! | time in a queue counts as time without a response | `CountsQueues` | unjustified |
 //! | a listing is cut off after 60 s | `CutsListings` | unjustified |
 //! | opening a run reads every run | `ReadsEveryRun` | costly |
 //! | pruning removes an unfinished run | `PrunesUnfinished` | lost |
 //! | a journal that failed once fails until the process ends | `NeverRecovers` | stuck |
-//! | a journal that failed once has lost its records when its storage recovers | `LosesRecords` | lost |
+//! | a journal that failed once loses its records when its storage recovers | `LosesRecords` | lost |
 //! | permits of doubtful submits are not released | `KeepsPermits` | stuck |
 //! | a renewal extends a lease that was released | `RenewsReleasedLeases` | locked |
-//! | the clock is set back by hours with each restart, which exceeds the promise | `StepsBack` | doubled |
-//! | expired credentials in a wait are final | `CredentialsAreFinal` | unjustified |
-//! | a refused repetition counts as proof that a submit in doubt had no effect | `LastRefusalCounts` | lost |
-//! | a statement that still runs a minute after its cancel is unknown | `SlowCancelsUnknown` | unjustified |
-//! | a cancel is forgotten | `ForgetsCancels` | uncancelled |
-//! | a statement that finished after its cancel was accepted is aborted | `CancelsAlwaysWork` | lost |
+//! | the clock is set back by two hours with each restart, more than the promises allow | `StepsBack` | doubled |
+//! | a wait ends when credentials expire | `CredentialsAreFinal` | unjustified |
+//! | a rejected repetition counts as proof that the first submit had no effect | `LastRefusalCounts` | lost |
+//! | if a statement still runs a minute after its cancel, its outcome is unknown | `SlowCancelsUnknown` | unjustified |
+//! | a cancel is not sent | `ForgetsCancels` | uncancelled |
+//! | a statement that finishes after its cancel was accepted is reported as aborted | `CancelsAlwaysWork` | lost |
 //!
-//! [`peers`] run the same schedules by the published rules of other clients. Their doubled and lost
-//! statements are counted; ours must be zero.
+//! [`peers`] plays the same schedules by the published rules of other clients, and counts the statements that
+//! they double or lose. The orchestrator must double and lose none.
 
 use std::fmt;
 
@@ -86,24 +89,24 @@ pub(crate) use coverage::Coverage;
 pub(crate) use plants::Flaw;
 use schedule::Schedule;
 
-/// Sums over schedules.
+/// Totals over several schedules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Number of schedules.
     pub(crate) schedules: u64,
     /// Number of statements that the service accepted.
     pub(crate) statements: u64,
-    /// Number of deaths of the process.
+    /// Number of deaths of processes.
     pub(crate) deaths: u64,
-    /// Number of faults of requests.
+    /// Number of failed requests.
     pub(crate) faults: u64,
-    /// Number of effects of a step beyond its first.
+    /// Number of effects of steps beyond the first of each step.
     pub(crate) doubled: u64,
-    /// Number of statements for which neither the true ending nor an unknown outcome was reported.
+    /// Number of statements that were reported neither with their true outcome nor as unknown.
     pub(crate) lost: u64,
     /// Number of statements whose outcome was reported as unknown.
     pub(crate) unknown: u64,
-    /// Conditions that were played.
+    /// Number of occurrences of each condition.
     pub(crate) coverage: Coverage,
 }
 
@@ -121,12 +124,12 @@ impl Tally {
     }
 }
 
-/// A broken promise.
+/// Broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
-    /// The seed that replays it.
+    /// Seed that replays the schedule.
     pub(crate) seed: u64,
-    /// The violation.
+    /// Description of the violation.
     pub(crate) what: String,
 }
 
@@ -136,17 +139,17 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Runs the schedule of a seed with the orchestrator.
+/// Plays the schedule of a seed with the orchestrator.
 pub(crate) fn play(seed: u64) -> Result<Tally, Broken> {
     play_flawed(seed, None)
 }
 
-/// Runs the schedule with a deliberately broken orchestrator, which the judge must detect.
+/// Plays the schedule of a seed. With a flaw, the judge must find it.
 pub(crate) fn play_flawed(seed: u64, flaw: Option<Flaw>) -> Result<Tally, Broken> {
     on_a_clock_of_its_own(seed, ours::play(Schedule::drawn(seed), flaw))
 }
 
-/// Runs a simulation on paused time.
+/// Runs a simulation in paused time, on a runtime of its own.
 fn on_a_clock_of_its_own<T>(
     seed: u64,
     simulation: impl Future<Output = Result<T, String>>,

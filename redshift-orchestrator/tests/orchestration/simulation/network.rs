@@ -1,4 +1,4 @@
-//! [`World`] and [`Process`]: the service, the network in front of it, and its clients.
+//! [`World`]: the service and the networks in front of it. [`Process`]: a client of the service.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -31,7 +31,7 @@ use super::{
     schedule::{Outage, Schedule},
 };
 
-/// The service, and the networks in front of it.
+/// Service, and the networks in front of it.
 pub(super) struct World {
     pub(super) clock: TokioClock,
     service: LocalExecutor<Scripted>,
@@ -42,24 +42,24 @@ pub(super) struct World {
     pub(super) played: Played,
 }
 
-/// All statements that the service accepted.
+/// Statements that the service accepted.
 type Ledger = Arc<Mutex<BTreeMap<StatementId, Accepted>>>;
 
-/// A statement that the service accepted.
+/// Statement that the service accepted.
 #[derive(Clone)]
 pub(super) struct Accepted {
-    /// The line that submitted it first.
+    /// Line that submitted the statement first.
     pub(super) line: usize,
     pub(super) name: String,
     pub(super) at: Timestamp,
 }
 
-/// The network between one line and the service, and the events observed on it.
+/// Network between one line and the service, and notes about its requests.
 pub(super) struct Network {
     faulty: Faulty<LocalExecutor<Scripted>>,
     outages: Vec<Outage>,
     expired: Vec<std::ops::Range<Duration>>,
-    /// Number of requests that failed in an outage, or took longer than any caller waits.
+    /// Number of requests that failed in an outage, or were so slow that their caller may have given up.
     lost: AtomicU64,
     draw: Mutex<fastrand::Rng>,
     notes: Mutex<Notes>,
@@ -67,7 +67,7 @@ pub(super) struct Network {
 
 #[derive(Default)]
 struct Notes {
-    /// Statement names that a flaw replaced, by the name in the service.
+    /// Original names of statements that a flaw renamed, by the name in the service.
     aliases: HashMap<String, String>,
     /// Times at which a listing failed or took too long.
     bad_listings: Vec<Timestamp>,
@@ -77,17 +77,17 @@ struct Notes {
     violation: Option<String>,
 }
 
-/// A record that a statement is unknown.
+/// Record of an unknown outcome, and the state when it was written.
 #[derive(Clone)]
 pub(super) struct UnknownNote {
-    /// Time by the service's clock.
+    /// Time of the record by the service's clock.
     pub(super) at: Timestamp,
     pub(super) record: Record,
-    /// `true` if its submit was in a queue of the process at that time.
+    /// `true` if the submit was in a queue of the process at that time.
     pub(super) is_queued: bool,
-    /// `true` if the process had sent its submit.
+    /// `true` if the process had sent the submit.
     pub(super) is_sent: bool,
-    /// The run knew that its cancel was accepted.
+    /// `true` if a cancel was accepted during the run.
     pub(super) is_cancelled: bool,
 }
 
@@ -128,7 +128,8 @@ impl World {
         })
     }
 
-    /// Returns the statements of a line that the service accepted, with the orchestrator's names for them.
+    /// Returns the statements of a line that the service accepted, with the names that the orchestrator gave
+    /// them.
     pub(super) fn accepted(&self, line: usize) -> BTreeMap<StatementId, Accepted> {
         let notes = self.networks[line].notes();
         let of_line = |(id, accepted): (&StatementId, &Accepted)| {
@@ -184,7 +185,7 @@ impl Network {
         self.notes().aliases.insert(name, original);
     }
 
-    /// Records a violation that cannot be seen in the records of the journal.
+    /// Records a violation that is not visible in the records of the journal. Only the first one is kept.
     pub(super) fn violated(&self, text: String) {
         self.notes().violation.get_or_insert(text);
     }
@@ -212,7 +213,7 @@ impl Network {
         self.outages.iter().any(|outage| outage.span.start <= now && since < outage.span.end)
     }
 
-    /// Refuses a request at the service's door if its credentials have expired.
+    /// Rejects a request if the credentials have expired.
     async fn identify<T>(
         &self,
         elapsed: Duration,
@@ -253,40 +254,41 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An executor in a process that may die. Its requests pass through the network to the service.
+/// Executor in a process that may die. It sends its requests over the network to the service.
 ///
-/// A request that was sent belongs to the network. It arrives and takes effect even if its caller has dropped
-/// its future. If the process dies before the request arrives, the seed determines its fate. A dead process
-/// sends and receives nothing more.
+/// A request that was sent arrives and takes effect even if its caller drops its future. If the process dies
+/// before the request arrives, the request is lost or still arrives, at random. A dead process sends no
+/// requests and receives no responses.
 pub(super) struct Process {
     pub(super) world: Arc<World>,
     pub(super) line: usize,
     pub(super) fate: Arc<Fate>,
     pub(super) submits: Submits,
-    /// Its credentials are renewed then.
+    /// Time from which the credentials are valid.
     pub(super) valid_from: Instant,
 }
 
-/// The submits of one process: the queued ones and the sent ones.
+/// Queued and sent submits of one process, and its cancels.
 #[derive(Clone, Default)]
 pub(super) struct Submits(Arc<Mutex<SubmitsInner>>);
 
 #[derive(Default)]
 struct SubmitsInner {
-    /// Submits in the queues, and since when.
+    /// Times at which submits entered the queues, by statement name.
     queued: HashMap<String, Instant>,
     sent: HashSet<String>,
-    /// Submits that may have taken effect.
+    /// Names of statements whose submit may have taken effect.
     doubtful: HashSet<String>,
     last_sent: Option<Instant>,
-    /// Statements whose cancel was accepted, and when.
+    /// Times at which cancels were accepted.
     cancelled: HashMap<StatementId, Instant>,
-    /// Cancelled statements that were seen running a minute later, or that ended by themselves.
+    /// Cancelled statements that were still running a minute later (`false`), or that ended otherwise
+    /// (`true`).
     outlived: HashSet<(StatementId, bool)>,
 }
 
 impl Submits {
-    /// Notes that a submit leaves the queues. Returns when it entered them, unless it had left them before.
+    /// Records that a submit is sent. Returns the time at which it entered the queues, if it was queued.
     fn sent(&self, name: &str) -> Option<Instant> {
         let mut inner = locked(&self.0);
         inner.last_sent = Some(Instant::now());
@@ -300,7 +302,7 @@ impl Submits {
         locked(&self.0).queued.contains_key(name)
     }
 
-    /// Notes that a submit may have taken effect.
+    /// Records that a submit may have taken effect.
     fn doubt(&self, name: &str) {
         locked(&self.0).doubtful.insert(name.to_owned());
     }
@@ -314,13 +316,14 @@ impl Submits {
         locked(&self.0).cancelled.get(id).map(Instant::elapsed)
     }
 
-    /// Forgets the accepted cancels at the start of a run. A new wait knows only its own cancel, because the
-    /// journal does not contain a pending one.
+    /// Forgets the accepted cancels at the start of a run. The journal does not contain pending cancels, so
+    /// the run does not know them either.
     pub(super) fn forget_cancels(&self) {
         locked(&self.0).cancelled.clear();
     }
 
-    /// Returns `true` if a cancelled statement is seen for the first time to run on, or to have ended by itself.
+    /// Returns `true` the first time that a cancelled statement is seen running, or with an end other than an
+    /// abort.
     fn outlives_its_cancel(&self, id: &StatementId, has_ended: bool) -> bool {
         locked(&self.0).outlived.insert((id.clone(), has_ended))
     }
@@ -366,7 +369,7 @@ impl Process {
         answer
     }
 
-    /// Records that the statement of an entry is unknown.
+    /// Records that the outcome of an entry was reported as unknown.
     pub(super) fn note_unknown(&self, record: Record, entry: &Entry) {
         let is_sent = locked(&self.submits.0).sent.contains(&entry.name);
         let is_queued = self.submits.is_queued(&entry.name);
@@ -379,14 +382,14 @@ impl Process {
         self.world.played.note(condition);
     }
 
-    /// Notes that a submit left the queues, which it entered at `since`.
+    /// Records that a submit, queued since `since`, leaves the queues.
     fn left_queue(&self, since: Instant) {
         if since.elapsed() >= TOKEN_RETENTION {
             self.played(Condition::LongQueue);
         }
     }
 
-    /// Notes what the answer to a submit says about the credentials and about the submit.
+    /// Records what the response to a submit shows about the credentials and the submit.
     fn note_submit(&self, name: &str, answer: &Result<Submitted>) {
         let Err(error) = answer else { return };
         if error.kind() == ErrorKind::CredentialsExpired {
@@ -400,7 +403,7 @@ impl Process {
         }
     }
 
-    /// Notes what a description says about the credentials and about a cancel.
+    /// Records what a description shows about the credentials and a cancel.
     fn note_description(&self, id: &StatementId, answer: &Result<Description>) {
         let status = match answer {
             Err(error) if error.kind() == ErrorKind::CredentialsExpired => {
@@ -426,7 +429,7 @@ impl Process {
     }
 }
 
-/// A request that was sent. If its caller drops it, it goes on in a task of its own.
+/// Request that was sent. If its caller drops it, it continues in a separate task.
 struct InFlight<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
 
 impl<F: Future<Output: Send> + Send> InFlight<F> {
@@ -454,23 +457,23 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for InFlight<F> {
     }
 }
 
-/// Half of the time for which the orchestrator waits for a response beyond the requested wait.
+/// Latency above which a request may count as lost for its caller.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Returns the latency of a request: mostly milliseconds, sometimes longer than any timeout.
+/// Draws the latency of a request: mostly below 100 ms, one in 32 up to 90 s.
 fn way(draw: &mut fastrand::Rng) -> Duration {
     let slowest = if draw.u8(0..32) == 0 { 90_000 } else { 100 };
     Duration::from_millis(draw.u64(0..slowest))
 }
 
-/// A listing in flight. Records if it fails or takes too long.
+/// Listing in flight. When it is dropped, it records a failure or a duration that is too long.
 struct Listing<'a> {
     process: &'a Process,
     begun: Instant,
     is_good: bool,
 }
 
-/// Time for which every caller waits for a listing at least.
+/// Time for which every caller waits for a listing. A listing that takes longer counts as failed.
 const PATIENT: Duration = Duration::from_secs(150);
 
 impl Drop for Listing<'_> {
@@ -545,7 +548,7 @@ impl StatementExecutor for Process {
         if is_expired {
             self.played(Condition::ExpiredInLookup);
         }
-        // Expired credentials are renewed in time, and are no reason to give a lookup up.
+        // Expired credentials are renewed in time, so they do not end a lookup.
         listing.is_good = answer.is_ok() || is_expired;
         answer
     }
@@ -561,23 +564,24 @@ impl fmt::Debug for Process {
     }
 }
 
-/// The outermost layer. It knows which submits are in the queues of the layers below it.
+/// Outermost layer. It records which submits are in the queues of the layers below.
 #[derive(Debug)]
 pub(super) struct Watched<E> {
     pub(super) inner: E,
     pub(super) process: Arc<Process>,
 }
 
-/// Time for which the service remembers a token.
+/// Time for which the service remembers a client token.
 const TOKEN_RETENTION: Duration = Duration::from_hours(8);
 /// Interval at which a queued submit is checked.
 const LOOK: Duration = Duration::from_secs(600);
-/// A permit that has no holder for this long is lost. Doubtful submits are looked up every 15 minutes.
+/// Time after which a submit that waits for a permit without a reason is stuck. A layer looks up doubtful
+/// submits every 15 minutes.
 const LONGEST_DOUBT: Duration = Duration::from_secs(6 * 3_600);
 
 impl<E> Watched<E> {
-    /// Returns `true` if the submit is in a queue without a reason: the process has no active statement, it
-    /// has sent no submit for a while, and no outage prevents it from learning the fate of earlier submits.
+    /// Returns `true` if the submit is in a queue without a reason: the line has no active statement, the
+    /// process has sent no submit recently, and no outage prevents the lookup of earlier submits.
     async fn waits_for_nothing(&self, name: &str) -> bool {
         let Process { world, line, submits, .. } = &*self.process;
         let is_idle = locked(&submits.0).last_sent.is_none_or(|at| at.elapsed() >= LOOK);
@@ -588,7 +592,7 @@ impl<E> Watched<E> {
     }
 }
 
-/// A submit in the queues. Dropped when the submit is sent or dropped.
+/// Guard for a submit in the queues. It is dropped together with the submit.
 struct Queued<'a> {
     process: &'a Process,
     name: &'a str,
@@ -646,7 +650,7 @@ impl<E: StatementExecutor> StatementExecutor for Watched<E> {
     }
 }
 
-/// Returns `true` if the record says that a statement is unknown.
+/// Returns `true` if the record reports an outcome as unknown.
 pub(super) fn is_unknown(record: &Record) -> bool {
     matches!(record.event, Event::Unknown { .. })
 }

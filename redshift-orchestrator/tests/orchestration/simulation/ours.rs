@@ -1,4 +1,4 @@
-//! Runs a schedule with the orchestrator, which may be deliberately broken.
+//! Plays a schedule with the orchestrator, which may have a flaw.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -55,7 +55,7 @@ pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally
         .play()
     });
     let ended = try_join_all(lines.collect::<Vec<_>>()).await?;
-    // Statements that are still running can still take effect.
+    // Wait for statements that are still running, because they can still take effect.
     sleep(LONGEST).await;
     let of = |value: fn(&Line) -> String| schedule.lines.iter().map(value).collect::<BTreeSet<_>>().len();
     if of(|line| line.pipeline.name().to_owned()) > 1 {
@@ -72,7 +72,7 @@ pub(super) async fn play(schedule: Schedule, flaw: Option<Flaw>) -> Result<Tally
     Ok(tally)
 }
 
-/// Storage of a line's journal.
+/// Storage of the journal of a line.
 enum Storage {
     Disk(Disk),
     Objects(Objects),
@@ -104,7 +104,7 @@ impl Storage {
     }
 }
 
-/// A line that is running.
+/// Line that is being played.
 struct Play<'a> {
     schedule: &'a Schedule,
     line: &'a Line,
@@ -113,16 +113,16 @@ struct Play<'a> {
     flaw: Option<Flaw>,
     storage: Storage,
     draw: fastrand::Rng,
-    /// Remaining number of deaths.
+    /// Number of deaths that are left.
     left: Arc<AtomicU64>,
     processes: i32,
-    /// Seconds by which the clock of the last process was ahead of the service's.
+    /// Seconds by which the clock of the last process was ahead of the service's clock.
     ahead: i64,
-    /// Statements that a report called cancelled and not ended.
+    /// Statements that a report listed as cancelled but not ended.
     left_cancelling: HashSet<StatementId>,
 }
 
-/// A line that has ended.
+/// Line that has ended.
 struct Ended {
     number: usize,
     storage: Storage,
@@ -131,7 +131,7 @@ struct Ended {
     left_cancelling: HashSet<StatementId>,
 }
 
-/// A living process.
+/// Running process.
 struct Life {
     fate: Arc<Fate>,
     submits: Submits,
@@ -140,10 +140,10 @@ struct Life {
 
 /// Number of failed runs after which no other run is started.
 const TRIES: u32 = 3;
-/// More than a statement, its commit and its rollback take.
+/// Time in which every statement ends, including its commit or rollback.
 const LONGEST: Duration = Duration::from_hours(12);
-/// Number of consecutive refused runs after which no other run is started. In the second half of them, the
-/// journal's storage works.
+/// Number of consecutive rejected runs after which the schedule fails. After half of them, the storage of the
+/// journal no longer fails.
 const REFUSALS: u32 = 24;
 
 impl Play<'_> {
@@ -155,7 +155,7 @@ impl Play<'_> {
         let (mut died, mut failed, mut refused) = (0, 0, 0);
         // Statements that were cancelled more than 12 hours ago.
         let mut long_cancelled = HashSet::new();
-        // `true` if the previous run ended and nothing failed in it.
+        // `true` if the previous run ended without a failure of the journal.
         let mut was_orderly = true;
         loop {
             let is_long_lived = self.draw.bool();
@@ -184,7 +184,7 @@ impl Play<'_> {
                         }
                         self.left_cancelling.extend(pending.iter().cloned());
                         if let Some(id) = long_cancelled.intersection(&pending).next() {
-                            return Err(format!("UNCANCELLED: {id} runs 12 hours after its cancel"));
+                            return Err(format!("UNCANCELLED: {id} still runs 12 hours after its cancel"));
                         }
                         let is_last = failed > TRIES || (failed == TRIES && pending.is_empty());
                         if report.is_success() || is_last {
@@ -194,7 +194,8 @@ impl Play<'_> {
                         }
                         failed += 1;
                         if failed > TRIES {
-                            // Every cancelled statement ends in this time, and the next run reports how.
+                            // Every cancelled statement ends in this time, so the next run must report its
+                            // outcome.
                             sleep(LONGEST).await;
                             long_cancelled = pending;
                         }
@@ -204,11 +205,13 @@ impl Play<'_> {
                         let is_overlap = error.kind() == ErrorKind::Overlap;
                         if is_overlap && (was_orderly || refused > REFUSALS) {
                             return Err(format!(
-                                "LOCKED: no process is at the run, and it is refused: {error}"
+                                "LOCKED: no process runs the pipeline, but a run is rejected: {error}"
                             ));
                         }
                         if !is_overlap && (is_sound || refused > REFUSALS) {
-                            return Err(format!("STUCK: the storage of the journal works, and: {error}"));
+                            return Err(format!(
+                                "STUCK: the storage of the journal works, but the run fails: {error}"
+                            ));
                         }
                         was_orderly = false;
                         sleep(Duration::from_secs(600)).await;
@@ -225,7 +228,7 @@ impl Play<'_> {
         }
     }
 
-    /// Refuses a report of a statement as timed out if its cancel was never sent.
+    /// Fails if a statement is reported as timed out, but its cancel was never sent.
     fn expect_cancels(&self, report: &Report) -> Result<(), String> {
         let network = self.world.network(self.number);
         let attempts = report.steps().iter().flat_map(|step| &step.attempts);
@@ -241,7 +244,7 @@ impl Play<'_> {
         sleep(downtime(&mut self.draw, self.schedule.is_crowded)).await;
     }
 
-    /// Prunes the journal between two processes, as an operator may do.
+    /// Prunes the journal at times, like an operator.
     async fn visit(&mut self) {
         let Storage::Objects(objects) = &self.storage else { return };
         if self.flaw == Some(Flaw::PrunesUnfinished) {
@@ -271,7 +274,7 @@ impl Play<'_> {
             .with_clock(clock)
             .with_backoff(Backoff::default().with_seed(self.schedule.seed));
         if self.flaw == Some(Flaw::ResubmitsUnknown) {
-            // A death while settling is one of the process's deaths. The next process settles the rest.
+            // If the process dies here, the next process settles the remaining entries.
             fate.live(settle_all(&orchestrator)).await.transpose()?;
         }
         self.processes += 1;
@@ -385,19 +388,19 @@ impl Play<'_> {
     }
 }
 
-/// Returns the statements that were cancelled and had not ended.
+/// Returns the statements that a report lists as cancelled but not ended.
 pub(super) fn cancels_pending(report: &Report) -> HashSet<StatementId> {
     let attempts = report.steps().iter().flat_map(|step| &step.attempts);
     let pending = attempts.filter(|attempt| attempt.result == "timed out" && attempt.may_still_run);
     pending.filter_map(|attempt| attempt.statement_id.clone()).collect()
 }
 
-/// Fails if the journal failed in the reported run although its storage worked.
+/// Fails if the report contains an error of the journal. Called only if the storage worked during the run.
 fn expect_no_failure_of_the_journal(report: &Report) -> Result<(), String> {
     let mut errors =
         report.steps().iter().flat_map(|step| &step.attempts).filter_map(|attempt| attempt.error.as_ref());
     match errors.find(|error| error.starts_with("journal")) {
-        Some(error) => Err(format!("STUCK: the storage of the journal works, and: {error}")),
+        Some(error) => Err(format!("STUCK: the storage of the journal works, but an append failed: {error}")),
         None => Ok(()),
     }
 }
@@ -432,14 +435,14 @@ impl Ended {
 async fn settle_all(orchestrator: &Orchestrator) -> Result<(), String> {
     for entry in orchestrator.journal().entries(RUN).await.map_err(|error| error.to_string())? {
         if matches!(entry.state, EntryState::Unknown(_)) {
-            // If the journal fails at this moment, that is equivalent to an operator who forgot to settle.
+            // An error of the journal is ignored. The entry is then settled by the next process.
             let _ = orchestrator.settle(&entry.key, SettledOutcome::NeverRan).await;
         }
     }
     Ok(())
 }
 
-/// The clock of a process. It differs from the service's clock by some seconds.
+/// Clock of a process, which differs from the service's clock by some seconds.
 #[derive(Clone, Copy, Debug)]
 struct Skewed {
     clock: TokioClock,

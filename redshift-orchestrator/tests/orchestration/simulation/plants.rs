@@ -1,4 +1,4 @@
-//! [`Flaw`]: faults that are planted into the orchestrator from outside, to check that the judge finds them.
+//! [`Flaw`]: adds flaws to the orchestrator with decorators, to check that the judge finds them.
 
 use std::{
     fmt,
@@ -20,19 +20,19 @@ use tokio::time::{sleep, timeout};
 use super::{coverage::Condition, disk::Disk, network::Process};
 use crate::intercept::Intercept;
 
-/// A fault of the orchestrator, of a layer or of a journal. Each breaks a promise, and the judge must report
-/// which one.
+/// Flaw of the orchestrator, of a layer or of a journal. Each flaw breaks a promise, and the judge must
+/// report which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    /// Each submit has a new token, as with clients that leave the token to the SDK.
+    /// Each submit has a new client token, as for clients that leave the token to the SDK.
     FreshTokens,
-    /// A process does not know the previous process's records.
+    /// The journal loses its records when a process ends.
     ForgetfulJournal,
-    /// An unknown statement counts as never run, and is submitted again.
+    /// A statement with an unknown outcome counts as never run, and is submitted again.
     ResubmitsUnknown,
     /// A statement that has started counts as finished.
     HastyReader,
-    /// A request that fails at the first try makes its statement unknown.
+    /// After one failed request, the outcome of the statement is unknown.
     Impatient,
     /// Tokens do not depend on the pipeline, and responses are not checked.
     TokensWithoutPipeline,
@@ -40,11 +40,11 @@ pub(crate) enum Flaw {
     TokensWithoutTarget,
     /// Statement names do not contain the pipeline, and listed statements are not checked.
     NamesWithoutPipeline,
-    /// A repeated submit stays in the queue of a layer after its token has expired, and is then sent.
+    /// A repeated submit that was queued until its token expired is sent.
     IgnoresDeadlines,
     /// Time in the queue of a layer counts as time without a response.
     CountsQueues,
-    /// A listing may take 60 s.
+    /// A listing is cut off after 60 s.
     CutsListings,
     /// Opening a run reads every run in the journal.
     ReadsEveryRun,
@@ -52,7 +52,7 @@ pub(crate) enum Flaw {
     PrunesUnfinished,
     /// A journal that failed once fails until the process ends.
     NeverRecovers,
-    /// A journal that failed once has lost its records when its storage recovers.
+    /// A journal that failed once loses its records when its storage recovers.
     LosesRecords,
     /// Permits of doubtful submits are not released.
     KeepsPermits,
@@ -60,20 +60,21 @@ pub(crate) enum Flaw {
     RenewsReleasedLeases,
     /// The clock is set back by two hours with each restart.
     StepsBack,
-    /// Expired credentials in a wait are final.
+    /// A wait ends when credentials expire.
     CredentialsAreFinal,
-    /// A refused repetition counts as proof that a submit in doubt had no effect.
+    /// A rejected repetition counts as proof that the first submit had no effect.
     LastRefusalCounts,
-    /// A statement that still runs a minute after its cancel is unknown.
+    /// If a statement still runs a minute after its cancel, its outcome is unknown.
     SlowCancelsUnknown,
     /// A cancel is not sent.
     ForgetsCancels,
-    /// A statement that finished after its cancel was accepted is aborted.
+    /// A statement that finishes after its cancel was accepted is reported as aborted.
     CancelsAlwaysWork,
 }
 
 impl Flaw {
-    /// All flaws, and how the verdict on each may begin. A statement that is reported wrongly can be repeated.
+    /// All flaws, each with the verdicts that are correct. If a statement is reported wrongly, its step may
+    /// also be run again, so two verdicts can be correct.
     pub(crate) const ALL: [(Self, &'static [&'static str]); 23] = [
         (Self::FreshTokens, &["DOUBLED"]),
         (Self::ForgetfulJournal, &["DOUBLED"]),
@@ -105,7 +106,7 @@ impl Flaw {
     }
 }
 
-/// Plants flaws between the layers and the network.
+/// Executor with a flaw between the layers and the network.
 #[derive(Debug)]
 pub(super) struct Below {
     pub(super) process: Arc<Process>,
@@ -114,7 +115,7 @@ pub(super) struct Below {
 }
 
 impl Below {
-    /// Returns run, step and attempt of a statement name.
+    /// Returns the part of a statement name that consists of run, step and attempt.
     fn key<'a>(&self, name: &'a str) -> &'a str {
         let key = name.strip_prefix(&self.pipeline).unwrap_or(name).trim_start_matches('/');
         key.split(' ').next().unwrap_or(key)
@@ -210,7 +211,7 @@ impl StatementExecutor for Below {
                 }
                 Ok(page)
             }
-            // No response reaches the layer that would release a permit.
+            // The layer above releases permits after a listing, so it receives an error.
             Some(Flaw::KeepsPermits) => Err(Error::new(ErrorKind::Unsupported, "no listing here")),
             _ => self.process.list(filter, page).await,
         }
@@ -221,7 +222,7 @@ impl StatementExecutor for Below {
     }
 }
 
-/// Plants flaws between the orchestrator and the layers.
+/// Executor with a flaw between the orchestrator and the layers.
 #[derive(Debug)]
 pub(super) struct Above {
     pub(super) inner: Arc<dyn StatementExecutor>,
@@ -245,7 +246,7 @@ impl StatementExecutor for Above {
             Flaw::CountsQueues => within_a_minute(self.inner.submit(statement, wait)).await,
             Flaw::IgnoresDeadlines => {
                 let (inner, statement) = (self.inner.clone(), statement.clone());
-                // A separate task has no deadline.
+                // The orchestrator's deadline does not apply to a request in a separate task.
                 let sent = tokio::spawn(async move { inner.submit(&statement, wait).await });
                 sent.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error.to_string())))
             }
@@ -278,7 +279,7 @@ impl StatementExecutor for Above {
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         match self.flaw {
             Flaw::CutsListings => within_a_minute(self.inner.list(filter, page)).await,
-            // Bypasses the layer that would release a permit.
+            // Bypass the layer, which releases permits after a listing.
             Flaw::KeepsPermits => self.process.list(filter, page).await,
             _ => self.inner.list(filter, page).await,
         }
@@ -289,7 +290,7 @@ impl StatementExecutor for Above {
     }
 }
 
-/// A journal with a flaw.
+/// Journal with a flaw.
 pub(super) struct FlawedJournal {
     pub(super) inner: Arc<dyn Journal>,
     pub(super) flaw: Flaw,
@@ -333,13 +334,13 @@ impl Intercept for FlawedJournal {
     }
 }
 
-/// Journal in front of the orchestrator. Records which statements the orchestrator reports as unknown, the
-/// state at that time, and when the journal is back.
+/// Journal that the orchestrator uses. It notes which outcomes are reported as unknown, the state at that
+/// time, and recoveries of the journal.
 #[derive(Debug)]
 pub(super) struct Witnessed {
     pub(super) inner: Arc<dyn Journal>,
     pub(super) process: Arc<Process>,
-    /// The last record could not be written.
+    /// `true` if the last append failed.
     pub(super) is_away: AtomicBool,
 }
 

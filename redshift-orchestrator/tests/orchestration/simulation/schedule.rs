@@ -1,4 +1,4 @@
-//! [`Schedule`]: the conditions that are drawn from a seed before a run. They are the same for every client.
+//! [`Schedule`]: work, faults and outages, drawn from a seed. They are the same for every client.
 
 use std::{ops::Range, time::Duration};
 
@@ -8,33 +8,34 @@ use redshift_orchestrator::{
     pipeline::{OnFailure, RetryPolicy, Step},
 };
 
-/// The work, its execution in the service, and the events in the network.
+/// Work of a schedule, its execution in the service, and the faults of the network.
 pub(super) struct Schedule {
     pub(super) seed: u64,
     /// One to three pipelines with equal steps. They run with the same run name on one service.
     pub(super) lines: Vec<Line>,
     pub(super) script: Script,
-    /// Seconds that the service takes for a page of a listing.
+    /// Range of the seconds that the service takes for a page of a listing.
     pub(super) listing: Range<u64>,
-    /// `true` for long statements, one permit per process, and downtimes of about the token window.
+    /// `true` for a schedule with long statements, one permit per process, and downtimes of about the time
+    /// for which a token is remembered.
     pub(super) is_crowded: bool,
-    /// Time for which a cancelled statement is waited for; `None` for the default.
+    /// Grace time of cancels; `None` for the default.
     pub(super) cancel_grace: Option<Duration>,
     /// Maximum difference between the clock of a process and the service's clock.
     pub(super) skew: Duration,
 }
 
-/// One pipeline in one database, with its own journal and processes.
+/// One pipeline in one database, with a separate journal and separate processes.
 pub(super) struct Line {
     /// One to five steps.
     pub(super) pipeline: Pipeline,
     pub(super) target: Target,
     pub(super) faults: Faults,
-    /// Times at which its network is down, counted from the beginning.
+    /// Outages of the network, counted from the beginning of the schedule.
     pub(super) outages: Vec<Outage>,
-    /// When its credentials are expired, counted from the beginning.
+    /// Periods in which the credentials are expired, counted from the beginning of the schedule.
     pub(super) expired: Vec<Range<Duration>>,
-    /// Maximum number of deaths of its processes.
+    /// Maximum number of deaths of processes.
     pub(super) deaths: u64,
     /// `true` if the journal is on object storage instead of a disk.
     pub(super) is_on_object_storage: bool,
@@ -42,7 +43,7 @@ pub(super) struct Line {
     pub(super) past_runs: usize,
 }
 
-/// A period in which requests get lost.
+/// Period in which requests get lost.
 #[derive(Clone)]
 pub(super) struct Outage {
     pub(super) span: Range<Duration>,
@@ -79,7 +80,7 @@ impl Schedule {
         Self { seed, lines, script, listing, is_crowded, cancel_grace, skew }
     }
 
-    /// Returns the random generator for decisions during the run.
+    /// Returns the random generator for decisions while the schedule is played.
     pub(super) fn rng(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed ^ 0x5eed_ed1e_7a1e_0000)
     }
@@ -90,11 +91,12 @@ impl Schedule {
     }
 }
 
-/// One schedule in this many is crowded.
+/// On average, one in this number of schedules is crowded.
 const CROWDED: u8 = 16;
-/// Seconds. Credentials are expired for a shorter time, so that a cancel can be sent before it is over.
+/// Minimum grace time in seconds. Credentials are expired for a shorter time, so that a cancel can be sent
+/// within the grace time.
 const LEAST_GRACE: u64 = 900;
-/// Maximum difference between clocks, in seconds. The service refuses requests of a process whose clock
+/// Maximum difference between clocks, in seconds. The service rejects requests of a process whose clock
 /// differs by more than 5 minutes.
 const MAX_SKEW: u64 = 240;
 
@@ -162,21 +164,21 @@ fn work(draw: &mut fastrand::Rng, is_crowded: bool) -> (Vec<(Pipeline, Target)>,
     let build = |(name, workgroup): (&str, &str)| {
         let builder = Pipeline::builder(name).with_concurrency(concurrency);
         let builder = steps.iter().cloned().fold(builder, |builder, step| builder.with_step(step));
-        let pipeline = builder.build().expect("a pipeline whose steps come after earlier ones");
+        let pipeline = builder.build().expect("each step depends only on earlier steps");
         (pipeline, Target::workgroup(workgroup, "warehouse"))
     };
     (places.into_iter().take(lines).map(build).collect(), script)
 }
 
-/// How long a statement takes to be rolled back, and from when a cancel comes too late.
+/// Duration of the rollback of a statement, and of its commit, during which a cancel is too late.
 struct Cancelling {
     rollback: Duration,
     commit: Duration,
 }
 
 impl Cancelling {
-    /// Draws a rollback: mostly none, one in eight up to a minute, one in four a minute to an hour. One statement in
-    /// four cannot be cancelled in a drawn part of its time.
+    /// Draws a rollback: one in eight of up to a minute, one in four of a minute to an hour, otherwise none.
+    /// One statement in four also has a commit, which takes a part of its duration.
     fn drawn(draw: &mut fastrand::Rng, takes: Duration) -> Self {
         let rollback = Duration::from_secs(match draw.u8(0..8) {
             0 => draw.u64(1..60),
@@ -192,12 +194,12 @@ impl Cancelling {
     }
 }
 
-/// Draws a duration of up to nine hours, mostly more than one.
+/// Draws a duration of 10 minutes to 9 hours.
 fn hours(draw: &mut fastrand::Rng) -> Duration {
     Duration::from_secs(draw.u64(600..9 * 3_600))
 }
 
-/// Draws a duration: 0.1 s to seven minutes, one in eight up to two hours.
+/// Draws a duration: mostly 0.1 s to seven minutes, one in eight up to two hours.
 fn duration(draw: &mut fastrand::Rng) -> Duration {
     let magnitudes = if draw.u8(0..8) == 0 { 4.86 } else { 3.6 };
     Duration::from_secs_f64(0.1 * 10_f64.powf(draw.f64() * magnitudes))
@@ -223,7 +225,7 @@ fn faults(draw: &mut fastrand::Rng) -> Faults {
     faults
 }
 
-/// Draws outages: mostly none; otherwise one or two that last seconds to hours.
+/// Draws outages: mostly none, otherwise one or two that last seconds to hours.
 fn outages(draw: &mut fastrand::Rng) -> Vec<Outage> {
     let count = draw.u8(0..8).saturating_sub(5);
     (0..count)
@@ -235,8 +237,8 @@ fn outages(draw: &mut fastrand::Rng) -> Vec<Outage> {
         .collect()
 }
 
-/// Draws when credentials are expired: never in half of the schedules, otherwise once or twice, for seconds to
-/// minutes.
+/// Draws the periods in which credentials are expired: none in half of the lines, otherwise one or two of
+/// seconds to minutes.
 fn expiries(draw: &mut fastrand::Rng) -> Vec<Range<Duration>> {
     let count = draw.u8(0..4).saturating_sub(1);
     (0..count)
@@ -247,13 +249,14 @@ fn expiries(draw: &mut fastrand::Rng) -> Vec<Range<Duration>> {
         .collect()
 }
 
-/// Draws for how long a process begins with expired credentials: mostly zero, sometimes up to three minutes.
+/// Draws the time for which the credentials of a new process are expired: mostly zero, sometimes up to three
+/// minutes.
 pub(super) fn stale_credentials(draw: &mut fastrand::Rng) -> Duration {
     Duration::from_secs(if draw.u8(0..12) == 0 { draw.u64(1..180) } else { 0 })
 }
 
-/// Draws a time without a process: mostly short, sometimes close to the 8 and 24 hours that limit what can be
-/// proved.
+/// Draws the time until the next process starts: mostly short, sometimes close to the 8 hours of a token or
+/// the 24 hours of a record.
 pub(super) fn downtime(draw: &mut fastrand::Rng, is_crowded: bool) -> Duration {
     let minutes = match draw.u8(0..8) {
         0 => 7 * 60 + draw.u64(0..120),

@@ -1,4 +1,4 @@
-//! [`Store`]: object storage for a journal of a process that may die, behind a network that fails at times.
+//! [`Store`]: object storage for the journal of a process that may die, on a network that fails at times.
 
 use std::{
     collections::HashMap,
@@ -30,26 +30,26 @@ use super::{
     network::locked,
 };
 
-/// The objects, which outlive a process.
+/// Objects of a journal, which successive processes share.
 #[derive(Clone)]
 pub(super) struct Objects {
     inner: Arc<InMemory>,
-    /// Number of requests that failed, and of those that arrived after the death of their process.
+    /// Number of requests that failed, or that arrived after the death of their process.
     failures: Arc<AtomicU64>,
     pub(super) lease: Duration,
-    /// Milliseconds that a write of a lease takes at most.
+    /// Maximum duration of most writes of a lease, in milliseconds.
     lease_takes: u64,
 }
 
-/// Milliseconds that a request takes mostly.
+/// Maximum duration of most requests, in milliseconds.
 const USUAL: u64 = 40;
 const PREFIX: &str = "journal";
 const PAST: &str = "past-";
-/// Age up to which pruning keeps runs. It is longer than any schedule.
+/// Age up to which pruning keeps runs. No schedule is longer.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 impl Objects {
-    /// Draws the duration of leases. In one store of four, a write of a lease takes so long that releases and
+    /// Draws the duration of leases. In one of four stores, writing a lease takes so long that releases and
     /// renewals often overlap.
     pub(super) fn drawn(draw: &mut fastrand::Rng) -> Self {
         let lease = draw.u64(120..2_400);
@@ -77,7 +77,7 @@ impl Objects {
         ObjectStoreJournal::new(self.inner.clone(), PREFIX).with_lease(self.lease).with_clock(clock)
     }
 
-    /// Writes runs that pruning may remove.
+    /// Adds finished runs that are old enough to be pruned.
     pub(super) async fn add_past_runs(&self, pipeline: &Pipeline, count: usize, now: Timestamp) {
         let journal = ObjectStoreJournal::new(self.inner.clone(), PREFIX);
         for number in 0..count {
@@ -92,7 +92,7 @@ impl Objects {
         }
     }
 
-    /// Removes old finished runs, as an operator does between two processes.
+    /// Removes old finished runs, like an operator.
     pub(super) async fn prune(&self, clock: impl Clock + Copy + 'static) {
         let pruned = prune(&self.read(clock), &Prune::before(clock.now() - KEPT)).await;
         pruned.expect("the store does not fail");
@@ -106,24 +106,24 @@ impl Objects {
     }
 }
 
-/// The objects as one process sees them.
+/// Object store of one process.
 pub(super) struct Store {
     pub(super) objects: Objects,
     pub(super) fate: Arc<Fate>,
     /// Time at which the store works again.
     pub(super) away_until: Mutex<Option<Instant>>,
-    /// Called with the path of each object of another run that is read.
+    /// Called with the path of each object of a past run that is read.
     pub(super) on_costly: Box<dyn Fn(&str) + Send + Sync>,
-    /// The clock for the flaw [`Flaw::RenewsReleasedLeases`](super::Flaw::RenewsReleasedLeases), if it is
-    /// planted.
+    /// Clock for the flaw [`Flaw::RenewsReleasedLeases`](super::Flaw::RenewsReleasedLeases); `None` without
+    /// the flaw.
     pub(super) renews_released: Option<Box<dyn Clock>>,
-    /// The last writes of leases, by path.
+    /// Last write of each lease, by path.
     pub(super) written: Mutex<HashMap<Path, Written>>,
-    /// Called when a lease is released while it is renewed, or is due.
+    /// Called when a lease is released while its renewal is in progress or becomes due.
     pub(super) on_race: Box<dyn Fn() + Send + Sync>,
 }
 
-/// A write of a lease.
+/// Write of a lease.
 #[derive(Clone, Copy)]
 pub(super) struct Written {
     is_release: bool,
@@ -137,8 +137,8 @@ impl Store {
         Err(Error::Generic { store: "simulated", source: "connection reset".into() })
     }
 
-    /// Sends a request, which mostly takes less than `usual` milliseconds. It reaches the store or dies with the
-    /// process.
+    /// Sends a request, which mostly takes less than `usual` milliseconds. If the process dies, the request
+    /// may still arrive later.
     async fn send<T: Send + 'static>(
         &self,
         usual: u64,
@@ -176,7 +176,7 @@ impl Store {
         answer
     }
 
-    /// Notes that a lease is about to be written. Returns `None` for other objects.
+    /// Records that a lease is about to be written. Returns `None` for any other object.
     fn begin_writing(&self, path: &Path, payload: &PutPayload) -> Option<Written> {
         if !path.as_ref().contains("leases") {
             return None;
@@ -195,7 +195,8 @@ impl Store {
         Some(Written { is_release, begun: now, ended: None })
     }
 
-    /// Notes that a lease was written. Its next renewal is due a third of its duration after the one before.
+    /// Records that a lease was written. A renewal is due when a third of the lease's duration has passed
+    /// since the previous one.
     fn end_writing(&self, path: &Path, writing: Written) {
         let now = Instant::now();
         let before = locked(&self.written).insert(path.clone(), Written { ended: Some(now), ..writing });
@@ -212,7 +213,7 @@ impl Store {
         }
     }
 
-    /// Extends a lease after its release, as a renewal that lost the race would do.
+    /// Extends a lease after its release, like a renewal that is late.
     async fn renew_released(&self, path: &Path, payload: &PutPayload) {
         let Some(clock) = &self.renews_released else { return };
         let text: Bytes = payload.clone().into();
@@ -284,7 +285,7 @@ impl ObjectStore for Store {
         if let Some(prefix) = prefix {
             self.note_read(prefix);
         }
-        // Listed when the stream is polled.
+        // The objects are listed when the stream is polled.
         let (inner, fate, prefix) = (self.objects.inner.clone(), self.fate.clone(), prefix.cloned());
         let listed = async move {
             let listed = fate.meet(async { inner.list(prefix.as_ref()).collect::<Vec<_>>().await }).await;

@@ -1,6 +1,6 @@
-//! Airflow's operator, durable and not deferred. The id is saved after the submit. A retry of the task
-//! describes the statement, and submits it again unless it is running or has finished. The task polls every
-//! 10 s and once more at the end. A task's timeout cancels the statement.
+//! Airflow's operator, durable and not deferred. It saves the id after the submit. A retry of the task
+//! describes the statement, and submits another one unless the first is running or has finished. The task
+//! polls every 10 s, and once more at the end. At its timeout, it cancels the statement.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ pub(super) async fn run(process: &Process, books: &Books, step: &Step) -> Result
     let id = match saved {
         Some(id) => match client.describe(&id).await {
             Ok(known) if known.status == Status::Finished => {
-                return Ok(books.tell(&process.fate, step, &id, &known.status).await);
+                return Ok(books.report(&process.fate, step, &id, &known.status).await);
             }
             Ok(known) if known.status.is_terminal() => {
-                books.tell(&process.fate, step, &id, &known.status).await;
+                books.report(&process.fate, step, &id, &known.status).await;
                 submit(&client, books, step).await?
             }
             Ok(_) => id,
@@ -33,7 +33,7 @@ pub(super) async fn run(process: &Process, books: &Books, step: &Step) -> Result
     loop {
         if client.describe(&id).await?.status.is_terminal() {
             let last = client.describe(&id).await?;
-            return Ok(books.tell(&process.fate, step, &id, &last.status).await);
+            return Ok(books.report(&process.fate, step, &id, &last.status).await);
         }
         if step.timeout().is_some_and(|limit| begun.elapsed() >= limit) {
             client.cancel(&id).await?;

@@ -1,5 +1,5 @@
-//! awswrangler: 16 polls with pauses of 0.25 s × 1.5^k, then an exception, while the statement continues to
-//! run. Nothing is saved.
+//! awswrangler: polls 16 times with pauses of 0.25 s × 1.5^k, and then raises an exception while the
+//! statement continues to run. It saves no id.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) async fn run(process: &Process, books: &Books, step: &Step) -> Result
     for tried in 0..16 {
         let description = client.describe(&id).await?;
         if description.status.is_terminal() {
-            return Ok(books.tell(&process.fate, step, &id, &description.status).await);
+            return Ok(books.report(&process.fate, step, &id, &description.status).await);
         }
         sleep(Duration::from_secs_f64(0.25 * 1.5_f64.powi(tried))).await;
     }

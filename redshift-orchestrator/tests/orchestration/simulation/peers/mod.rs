@@ -1,9 +1,8 @@
-//! Other clients of the service on the same schedules, modelled by their published rules.
+//! Plays the same schedules with models of other clients, according to their published rules.
 //!
-//! The model favours the peers. Their processes are started as often as ours and after the same pauses, and
-//! the simulation remembers the steps that reported success and never runs them again. Doubled and lost
-//! statements therefore come only from the gap between a submit and that report. Steps run one after the
-//! other in the order of their dependencies.
+//! The model favours the peers. A process that dies is started again after a pause, and a step that has
+//! reported success is never run again. A statement is therefore doubled or lost only between its submit and
+//! the report of its success. Steps run one after another, in the order of their dependencies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,17 +28,17 @@ mod plain;
 mod sdk;
 mod step_functions;
 
-/// A client of the service, with its version if it has one.
+/// Other client of the service, with the modelled version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// apache-airflow-providers-amazon 9.39.0, `RedshiftDataOperator(durable=True)`.
     Airflow,
     /// awswrangler 3.17.1, `data_api.redshift`.
     AwsWrangler,
-    /// The reference solution: one Lambda function for submit and status, and a state machine with a Wait of
-    /// 30 s.
+    /// AWS's reference solution: one Lambda function for submit and status, and a state machine with a Wait
+    /// state of 30 s.
     StepFunctions,
-    /// A loop over the Rust SDK with its defaults, which polls after 1, 2, 4, … 30 s.
+    /// Loop with the Rust SDK and its defaults, which polls after 1, 2, 4, … 30 s.
     PlainSdk,
 }
 
@@ -58,7 +57,7 @@ impl Peer {
     }
 }
 
-/// Runs the schedule of a seed by the rules of a peer, and counts the violations.
+/// Plays the schedule of a seed by the rules of a peer, and counts doubled and lost statements.
 pub(crate) fn play(peer: Peer, seed: u64) -> std::result::Result<Tally, Broken> {
     on_a_clock_of_its_own(seed, async { Ok(lines(peer, Schedule::drawn(seed)).await) })
 }
@@ -99,7 +98,7 @@ async fn life(
         };
         let run = run(peer, &process, &books, line.pipeline.steps());
         let ended = match peer {
-            // The state machine survives when a function dies.
+            // The state machine continues when its function dies.
             Peer::StepFunctions => Some(run.await),
             _ => fate.live(run).await,
         };
@@ -114,7 +113,7 @@ async fn life(
     (books, died)
 }
 
-/// State that outlives the processes of a peer.
+/// State that is kept between the processes of a peer.
 #[derive(Default)]
 struct Books(Mutex<Pages>);
 
@@ -125,7 +124,7 @@ struct Pages {
     /// Statement ids of steps, for peers that save them.
     ids: BTreeMap<String, StatementId>,
     /// Reported statuses of statements.
-    told: BTreeMap<StatementId, Status>,
+    reported: BTreeMap<StatementId, Status>,
 }
 
 impl Books {
@@ -134,10 +133,10 @@ impl Books {
     }
 
     /// Reports the status of a statement. Returns `true` if its step is done.
-    async fn tell(&self, fate: &Fate, step: &Step, id: &StatementId, status: &Status) -> bool {
+    async fn report(&self, fate: &Fate, step: &Step, id: &StatementId, status: &Status) -> bool {
         let report = async {
             let mut pages = self.open();
-            pages.told.insert(id.clone(), status.clone());
+            pages.reported.insert(id.clone(), status.clone());
             if *status == Status::Finished {
                 pages.done.insert(step.name().to_owned());
             }
@@ -157,7 +156,7 @@ async fn run(peer: Peer, process: &Process, books: &Books, steps: &[Step]) -> bo
         if !is_next {
             continue;
         }
-        // An error ends the step, as an exception does; its text is not counted.
+        // An error ends the step, like an exception of the client. The error itself is not needed.
         let _: Result<bool> = match peer {
             Peer::Airflow => airflow::run(process, books, step).await,
             Peer::AwsWrangler => awswrangler::run(process, books, step).await,
@@ -172,7 +171,7 @@ fn count(world: &World, line: usize, books: &Books, died: u64) -> Tally {
     let (accepted, effects, pages) = (world.accepted(line), world.effects(line), books.open());
     let steps: BTreeSet<_> = effects.iter().map(|effect| &effect.sql).collect();
     let finished: BTreeSet<_> = effects.iter().map(|effect| &effect.statement_id).collect();
-    let is_lost = |id: &&StatementId| match pages.told.get(id) {
+    let is_lost = |id: &&StatementId| match pages.reported.get(id) {
         None => true,
         Some(status) => (*status == Status::Finished) != finished.contains(id),
     };

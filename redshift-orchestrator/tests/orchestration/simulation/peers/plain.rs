@@ -1,4 +1,4 @@
-//! A simple client over the SDK: submit, poll with growing pauses, stop at the first error.
+//! Simple client with the Rust SDK: it submits, polls with growing pauses, and stops at the first error.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) async fn run(process: &Process, books: &Books, step: &Step) -> Result
     loop {
         let description = client.describe(&id).await?;
         if description.status.is_terminal() {
-            return Ok(books.tell(&process.fate, step, &id, &description.status).await);
+            return Ok(books.report(&process.fate, step, &id, &description.status).await);
         }
         sleep(Duration::from_secs(pause)).await;
         pause = (pause * 2).min(30);

@@ -1,5 +1,5 @@
-//! An AWS SDK: it has retries of its own, uses one client token for all attempts of a call, and a new token
-//! for every call.
+//! Model of an AWS SDK. It retries requests, with the same client token for all attempts of a call and a new
+//! token for each call.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Process;
 
-/// Client of an SDK.
+/// Client with the retries of an SDK.
 pub(super) struct Client<'a> {
     pub(super) process: &'a Process,
     attempts: u32,
@@ -18,12 +18,12 @@ pub(super) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// Creates a client with botocore's defaults: 5 attempts, a read timeout of 60 s.
+    /// Creates a client with the defaults of botocore: 5 attempts and a read timeout of 60 s.
     pub(super) fn boto3(process: &'a Process) -> Self {
         Self { process, attempts: 5, read_timeout: Some(Duration::from_secs(60)) }
     }
 
-    /// Creates a client with the Rust SDK's defaults: 3 attempts, no read timeout.
+    /// Creates a client with the defaults of the Rust SDK: 3 attempts and no read timeout.
     pub(super) fn rust(process: &'a Process) -> Self {
         Self { process, attempts: 3, read_timeout: None }
     }
@@ -64,8 +64,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Both SDKs retry lost connections and plain throttles, but not a throttle wrapped in a
-/// `ValidationException`.
+/// Returns `true` for errors that both SDKs retry: lost connections, service faults and plain throttling, but
+/// not throttling wrapped in a `ValidationException`.
 fn is_retried(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Disconnected | ErrorKind::NotSent | ErrorKind::ServiceFault => true,

@@ -1,7 +1,8 @@
-//! The reference solution: a Lambda function submits, and the state machine waits 30 s and has the function
-//! poll, until FINISHED or FAILED. The machine retries failures of the Lambda service (2 s, doubling, 6
-//! times), but not failures of the function. It ends after 30 minutes without cancelling. Failed work is
-//! started again by the next schedule or by hand.
+//! AWS's reference solution. A Lambda function submits the statement. The state machine then waits for 30 s
+//! and calls the function to poll, until the status is FINISHED or FAILED. The state machine retries failures
+//! of the Lambda service 6 times, after 2 s and then doubled pauses, but not failures of the function. It
+//! times out after 30 minutes, and does not cancel the statement. A failed step is run again in the next
+//! execution.
 
 use std::time::Duration;
 
@@ -29,13 +30,13 @@ async fn execution(process: &Process, books: &Books, step: &Step) -> Result<bool
                 pages.done.insert(step.name().to_owned());
             }
             let is_done = status == Status::Finished;
-            pages.told.insert(id, status);
+            pages.reported.insert(id, status);
             return Ok(is_done);
         }
     }
 }
 
-/// Runs a task of the state machine. The death of the function's environment counts as a failure of the
+/// Runs a task of the state machine. If the process of the function dies, this counts as a failure of the
 /// Lambda service.
 async fn invoked<T>(process: &Process, function: impl AsyncFn() -> Result<T>) -> Result<T> {
     let mut pause = Duration::from_secs(2);
