@@ -28,16 +28,17 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn admit(&self, record: &Record) -> Result<Admission>;
 
-    /// Runs the statement unless it has already run: repeated calls have at most one effect. Returns the
-    /// ending, or `None` while another process runs the statement; the caller then retries later.
+    /// Runs the statement. Repeated calls have at most one effect. Returns the ending, or `None` while
+    /// another process runs the statement; the caller then retries later.
     #[doc(hidden)]
     async fn run(&self, job: &Job<'_>) -> Option<Ending>;
 
-    /// Requests that a running or queued statement be stopped. Returns `false` if it cannot be stopped.
+    /// Requests the cancellation of a queued or running statement. Returns `false` if the statement cannot be
+    /// cancelled.
     #[doc(hidden)]
     async fn cancel(&self, record: &Record) -> Result<bool>;
 
-    /// Returns `true` if the back end can keep sessions.
+    /// Returns `true` if the back end supports sessions.
     #[doc(hidden)]
     fn keeps_sessions(&self) -> bool;
 
@@ -49,11 +50,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn close_session(&self, id: &SessionId);
 
-    /// Returns `true` if a session that was opened here is still open.
+    /// Returns `true` if this process opened the session and its connection is still open.
     #[doc(hidden)]
     fn holds_session(&self, id: &SessionId) -> bool;
 
-    /// Returns one page of the result of a part, counted from 0. The part has a result.
+    /// Returns one page of the result of a part. Parts are counted from 0. The caller has checked that the
+    /// part has a result.
     #[doc(hidden)]
     async fn page(&self, record: &Record, part: usize, page: Option<PageToken>) -> Result<ResultPage>;
 
@@ -61,9 +63,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn find(&self, id: &StatementId) -> Result<Option<Record>>;
 
-    /// Returns at most `count` records, newest first, each with its number. They were submitted before
-    /// `before`, and either have not ended or ended after `since`. They need not match the filter exactly.
-    /// Returns `None` if this process has all records.
+    /// Returns at most `count` records, newest first, each with its submit number. All of them were submitted
+    /// before number `before`, and either have not ended or ended after `since`. They may include records
+    /// that do not match the filter. Returns `None` if the state machine already holds all records in memory.
     #[doc(hidden)]
     async fn list(
         &self,
@@ -73,16 +75,16 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         since: Timestamp,
     ) -> Result<Option<Vec<(u64, Record)>>>;
 
-    /// Drops everything that is kept in memory for a statement whose record has expired.
+    /// Frees the memory kept for a statement whose record has expired.
     #[doc(hidden)]
     fn forget(&self, id: &StatementId);
 }
 
 /// Outcome of a submit.
 pub(crate) enum Admission {
-    /// The statement is new and is recorded.
+    /// The statement is new and has been recorded.
     New,
-    /// The client token belongs to this statement.
+    /// An existing statement, with this id, has the same client token.
     Known(StatementId),
 }
 
@@ -90,16 +92,16 @@ pub(crate) enum Admission {
 pub(crate) struct Job<'a> {
     pub(crate) id: &'a StatementId,
     pub(crate) statement: &'a Statement,
-    /// Returns the parts that an earlier process ran.
+    /// Returns the states of the parts, including parts that an earlier process ran.
     pub(crate) parts: &'a (dyn Fn() -> Vec<Part> + Send + Sync),
     pub(crate) signals: &'a Signals,
-    /// Reports a change of the running statement.
+    /// Reports progress of the statement.
     pub(crate) report: &'a (dyn Fn(Report) + Send + Sync),
 }
 
-/// Change of a running statement.
+/// Progress of a running statement.
 pub(crate) enum Report {
-    /// The database process with this number runs the statement.
+    /// The statement has started, in the database process with this number.
     Started(Option<i64>),
     /// The new state of a part, counted from 0.
     Part(usize, Part),
@@ -115,7 +117,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Records that a cancel was accepted.
+    /// Sets the cancelled flag and notifies the waiting tasks.
     pub(crate) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Release);
         self.cancelled.notify_waiters();
@@ -123,7 +125,7 @@ impl Signals {
 }
 
 impl Job<'_> {
-    /// Returns `true` if a cancel was accepted.
+    /// Returns `true` if a cancel has been accepted.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.signals.is_cancelled.load(Ordering::Acquire)
     }
@@ -131,7 +133,8 @@ impl Job<'_> {
     /// Waits until a cancel is accepted.
     pub(crate) async fn cancelled(&self) {
         let rings = self.signals.cancelled.notified();
-        // The future is created before the flag is read, so that a notification in between is not lost.
+        // Registers for the notification before reading the flag, so that a cancel between the two is not
+        // missed.
         if !self.is_cancelled() {
             rings.await;
         }
@@ -139,8 +142,8 @@ impl Job<'_> {
 }
 
 impl Ending {
-    /// The ending of a statement that was aborted before or while it ran. Parts that have not ended are
-    /// aborted, too.
+    /// Returns the ending of a statement that was cancelled before or during its run. Parts that have not
+    /// ended become `ABORTED`.
     pub(crate) fn aborted(mut parts: Vec<Part>, duration: Option<Duration>) -> Self {
         for part in &mut parts {
             if !part.status.is_terminal() {
@@ -150,13 +153,15 @@ impl Ending {
         Self { status: Status::Aborted, error: None, duration, parts }
     }
 
-    /// The ending of a statement that failed with this text. Parts that have not ended are aborted.
+    /// Returns the ending of a statement that failed with this error text. Parts that have not ended become
+    /// `ABORTED`.
     #[cfg(feature = "postgres")]
     pub(crate) fn failed(parts: Vec<Part>, error: impl Into<String>, duration: Option<Duration>) -> Self {
         Self { status: Status::Failed, error: Some(error.into()), ..Self::aborted(parts, duration) }
     }
 
-    /// The ending of a batch, derived from its parts. The first failed part determines the error.
+    /// Derives the ending of a statement from its parts. The first part that did not finish determines the
+    /// status and the error.
     pub(crate) fn of_parts(parts: Vec<Part>, is_batch: bool, duration: Option<Duration>) -> Self {
         let worst = (1..).zip(&parts).find(|(_, part)| part.status != Status::Finished);
         let (status, error) = match worst {

@@ -1,5 +1,4 @@
-//! The catalog of a [`LocalExecutor`]: the tables that a script declares, or the catalog of the PostgreSQL
-//! server.
+//! The catalog of a [`LocalExecutor`] with a script: the tables that the script declares.
 
 use async_trait::async_trait;
 
@@ -12,10 +11,10 @@ use redshift_orchestrator::{
 /// Default page size of the service's catalog listings.
 const PAGE: u16 = 1_000;
 
-/// Database of a script if the request names none.
+/// Database name that a script reports if the request names none.
 const DATABASE: &str = "dev";
 
-/// Returns the requested page of the sessions that match the filter.
+/// Returns one page of the sessions that match the filter.
 pub(super) fn cut_sessions(
     mut sessions: Vec<Session>,
     filter: &SessionFilter,
@@ -26,7 +25,7 @@ pub(super) fn cut_sessions(
     Page::cut(sessions, size.into(), page)
 }
 
-/// Returns the requested page of a complete listing.
+/// Cuts one page from a complete listing.
 pub(super) fn cut<T>(entries: Vec<T>, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<T>> {
     let size = filter.page_size.filter(|size| *size > 0).unwrap_or(PAGE).min(PAGE);
     Page::cut(entries, size.into(), page)
@@ -39,7 +38,7 @@ fn fit(pattern: Option<&str>, name: &str) -> bool {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Catalog for LocalExecutor<Scripted> {
-    /// Returns the database that the filter names. A script has no other databases.
+    /// Returns the database that the request names: a script has exactly one database.
     async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
         let connected = filter.target.as_ref().map(|target| target.database());
         let database = connected.or(filter.database.as_deref()).unwrap_or(DATABASE);

@@ -1,4 +1,4 @@
-//! [`Faulty`]: an executor with faults drawn from one seed.
+//! [`Faulty`]: wraps an executor and injects faults drawn from one seed.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -18,35 +18,37 @@ use redshift_orchestrator::{
     catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
 };
 
-/// A fault of a request or of its response.
+/// A fault that affects a request or its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The connection cannot be opened. Nothing is sent, and the caller knows it ([`ErrorKind::NotSent`]).
+    /// The connection cannot be opened. The caller knows that the request was not sent
+    /// ([`ErrorKind::NotSent`]).
     DroppedConnection,
-    /// The request is lost. Nothing happens, and the caller cannot know it ([`ErrorKind::Disconnected`]).
-    LostRequest,
-    /// The request takes effect and its response is lost. The caller cannot know it
+    /// The request is lost and has no effect. The caller cannot tell this from [`LostReply`](Self::LostReply)
     /// ([`ErrorKind::Disconnected`]).
+    LostRequest,
+    /// The request takes effect, but its response is lost. The caller cannot tell this from
+    /// [`LostRequest`](Self::LostRequest) ([`ErrorKind::Disconnected`]).
     LostReply,
-    /// The service throttles the request. Nothing happens ([`ErrorKind::Throttled`], code
+    /// The service throttles the request, which has no effect ([`ErrorKind::Throttled`], code
     /// `ThrottlingException`).
     Throttle,
     /// The service throttles the request with a `ValidationException`, as serverless workgroups do
     /// ([`ErrorKind::Throttled`], code `ValidationException`).
     WrappedThrottle,
-    /// The service fails. Nothing happens, and the caller cannot know it ([`ErrorKind::ServiceFault`], status
-    /// 500).
+    /// The service fails before the request has an effect. The caller cannot know that
+    /// ([`ErrorKind::ServiceFault`], status 500).
     InternalError,
-    /// The record of the statement expires early and stays expired ([`ErrorKind::RecordExpired`]). Applies to
-    /// requests about one statement: describe, cancel, result.
+    /// The record of the statement expires early and stays expired ([`ErrorKind::RecordExpired`]). Only applies to
+    /// requests about one statement: describe, cancel and result.
     Expiry,
-    /// The response is delayed by this duration.
+    /// The response arrives this much later.
     Delay(Duration),
 }
 
 impl Fault {
-    /// Stable name of the fault. All delays share one name.
+    /// Returns a stable name for the fault. All delays share one name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DroppedConnection => "dropped connection",
@@ -102,12 +104,12 @@ impl Operation {
         Self::Sessions,
     ];
 
-    /// Returns `true` if the fault can occur in requests of this operation.
+    /// Returns `true` if requests of this operation can have the fault.
     pub(super) fn meets(self, fault: Fault) -> bool {
         fault != Fault::Expiry || matches!(self, Self::Describe | Self::Cancel | Self::Result)
     }
 
-    /// The operation's name in the service.
+    /// Returns the operation's name in the Data API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "ExecuteStatement",
@@ -124,7 +126,7 @@ impl Operation {
     }
 }
 
-/// The rates of faults, and the seed that determines when they occur.
+/// Fault rates, and the seed that determines which requests they hit.
 ///
 /// ```
 /// use redshift_data_local::{Fault, Faults, Operation};
@@ -141,7 +143,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Creates a set without faults. Requests in the same order have the same faults.
+    /// Creates a set without faults. The same requests in the same order have the same faults.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, rates: Vec::new() }
     }
@@ -161,7 +163,7 @@ impl Faults {
         self
     }
 
-    /// Returns an operation whose rates add up to more than 1.
+    /// Returns an operation whose rates add up to more than 1, if there is one.
     pub(super) fn overdone(&self) -> Option<Operation> {
         Operation::ALL.into_iter().find(|operation| {
             let rates = self.rates.iter().filter(|(of, ..)| of == operation);
@@ -169,7 +171,7 @@ impl Faults {
         })
     }
 
-    /// Adds a fault to every operation in which it can occur.
+    /// Adds a fault to every operation that can have it.
     #[must_use]
     pub fn with_everywhere(self, fault: Fault, rate: f64) -> Self {
         Operation::ALL
@@ -179,7 +181,7 @@ impl Faults {
     }
 }
 
-/// The number of faults that occurred, by operation and name.
+/// Number of faults that have occurred, by operation and fault name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InjectedFaults(BTreeMap<(Operation, &'static str), u64>);
 
@@ -194,20 +196,19 @@ impl InjectedFaults {
         self.iter().filter(|(of, ..)| *of == operation).map(|(.., count)| count).sum()
     }
 
-    /// Returns the operation, the name of the fault ([`Fault::as_str`]), and the count.
+    /// Iterates over the operations, fault names ([`Fault::as_str`]) and counts.
     pub fn iter(&self) -> impl Iterator<Item = (Operation, &'static str, u64)> + '_ {
         self.0.iter().map(|((operation, fault), count)| (*operation, *fault, *count))
     }
 }
 
-/// Called when a submit has taken effect, before its response is delivered.
+/// Hook that runs after a submit has taken effect, before its response is delivered.
 type OnSubmitted = Arc<dyn Fn(&Statement, &Submitted) + Send + Sync>;
 
-/// Maximum number of statements remembered because their records expired early. Their records in the service
-/// expire within a day.
+/// Maximum number of early-expired statements to remember. The service's own records expire within a day.
 const MAX_EXPIRED: usize = 100_000;
 
-/// The latest statements whose records expired early.
+/// The statements whose records expired early, most recent last.
 #[derive(Default)]
 struct EarlyExpired {
     ids: HashSet<StatementId>,
@@ -231,26 +232,25 @@ impl EarlyExpired {
     }
 }
 
-/// An executor that adds faults to requests and responses. It sits between a caller and any executor, as a
-/// network does.
+/// Executor that adds faults to the requests and responses of another executor, like an unreliable network
+/// between the two.
 pub struct Faulty<E> {
     inner: E,
     rates: Vec<(Operation, Fault, f64)>,
     drawn: Mutex<(fastrand::Rng, InjectedFaults)>,
-    /// Statements whose records expired early.
     expired: Mutex<EarlyExpired>,
     on_submitted: Option<OnSubmitted>,
 }
 
 impl<E> Faulty<E> {
-    /// Wraps `inner`, whose requests then suffer these faults.
+    /// Wraps `inner`. Its requests are subject to `faults`.
     pub fn new(inner: E, faults: Faults) -> Self {
         let drawn = Mutex::new((fastrand::Rng::with_seed(faults.seed), InjectedFaults::default()));
         Self { inner, rates: faults.rates, drawn, expired: Mutex::default(), on_submitted: None }
     }
 
-    /// Calls `hook` right after a submit took effect, before its response reaches the caller or is lost. A
-    /// process that aborts in the hook dies at the worst moment.
+    /// Calls `hook` after a submit has taken effect, before its response is delivered or lost. Aborting the
+    /// process in the hook tests recovery from the worst moment for a crash.
     #[must_use]
     pub fn with_on_submitted(
         mut self,
@@ -260,7 +260,7 @@ impl<E> Faulty<E> {
         self
     }
 
-    /// Returns the faults so far.
+    /// Returns the number of faults so far.
     pub fn injected(&self) -> InjectedFaults {
         self.drawn().1.clone()
     }
@@ -278,7 +278,7 @@ impl<E> Faulty<E> {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides the fault of the next request of this operation.
+    /// Draws the fault of the next request of this operation.
     fn draw(&self, operation: Operation) -> Option<Fault> {
         let mut drawn = self.drawn();
         let mut point = drawn.0.f64();
@@ -294,8 +294,8 @@ impl<E> Faulty<E> {
         Some(fault)
     }
 
-    /// Sends a request about one statement, with a drawn fault. Fails if the record has expired early, or if
-    /// the fault lets it expire now.
+    /// Sends a request about one statement and applies a drawn fault. Fails if the record has expired early,
+    /// or if the fault makes the record expire now.
     async fn pass_about<T>(
         &self,
         operation: Operation,
@@ -312,13 +312,13 @@ impl<E> Faulty<E> {
         Err(limits::expired(id, Timestamp::UNIX_EPOCH))
     }
 
-    /// Sends a request with a drawn fault.
+    /// Sends a request and applies a drawn fault.
     async fn pass<T>(&self, operation: Operation, request: impl Future<Output = Result<T>>) -> Result<T> {
         let fault = self.draw(operation);
         self.meet(fault, operation, request).await
     }
 
-    /// Applies a fault to a request. A hook in `request` runs even if the response is lost.
+    /// Applies a fault to a request. For [`Fault::LostReply`] the request runs, including a hook in it.
     async fn meet<T>(
         &self,
         fault: Option<Fault>,
@@ -340,8 +340,7 @@ impl<E> Faulty<E> {
             Some(Fault::Expiry) => error(ErrorKind::RecordExpired, "the record has expired"),
             Some(Fault::InternalError) => error(ErrorKind::ServiceFault, "an internal error occurred"),
             Some(Fault::LostReply) => {
-                // The executor would have returned this error without an effect; the error response is lost
-                // as well.
+                // Even if the executor returned an error, the caller only sees the lost connection.
                 let _ = request.await;
                 error(ErrorKind::Disconnected, "connection reset")
             }

@@ -1,4 +1,4 @@
-//! Scripts and faults in TOML.
+//! Parsing of scripts and faults from TOML.
 
 use std::time::Duration;
 
@@ -16,25 +16,26 @@ use redshift_orchestrator::{
 };
 
 impl Script {
-    /// Parses a script from TOML. Every key is optional; durations are like `90s`, `1m 30s` or `100ms`.
+    /// Parses a script from TOML. Every key is optional. Durations are written like `90s`, `1m 30s` or
+    /// `100ms`.
     ///
     /// ```
     /// use redshift_data_local::Script;
     ///
     /// let script = Script::from_toml(r#"
-    /// concurrency = 4                       # statements that run at a time
+    /// concurrency = 4                       # maximum number of running statements
     /// latency = { submitted = "100ms", picked = "50ms" }
     /// limits = { active_statements = 200, rows_per_page = 100 }
     /// otherwise = { takes = "10ms" }
     ///
-    /// [[statement]]                         # the first one whose text occurs in the SQL applies
+    /// [[statement]]                         # the first entry whose text occurs in the SQL applies
     /// contains = "CALL load_sales"
     /// takes = "1m 30s"
-    /// rows = 17                             # rows affected
+    /// rows = 17                             # number of affected rows
     ///
     /// [[statement]]
     /// contains = "CALL load_items"
-    /// runs = [                              # the first run, and all later runs
+    /// runs = [                              # the first run, then all later runs
     ///     { takes = "2s", fails = "ERROR: 1023 Serializable isolation violation on table" },
     ///     { takes = "3s" },
     /// ]
@@ -44,7 +45,7 @@ impl Script {
     /// columns = [{ name = "id", type = "int4" }, { name = "price", type = "numeric", precision = 10, scale = 2 }]
     /// result = [[1, "9.90"], [2, { null = true }]]
     ///
-    /// [[table]]                             # what the catalog lists
+    /// [[table]]                             # a table that the catalog lists
     /// schema = "mystore"
     /// name = "fact_sales"
     /// columns = [{ name = "id", type = "int4", nullable = false }]
@@ -54,7 +55,7 @@ impl Script {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] with the line and the problem.
+    /// [`ErrorKind::Definition`], with the line and the problem.
     pub fn from_toml(text: &str) -> Result<Self> {
         read::<ScriptFile>(text)?.into_script()
     }
@@ -87,7 +88,7 @@ impl Faults {
     /// `internal error`, `expiry` (of the record of the requested statement) and `delay`.
     ///
     /// # Errors
-    /// [`ErrorKind::Definition`] with the line and the problem.
+    /// [`ErrorKind::Definition`], with the line and the problem.
     pub fn from_toml(text: &str) -> Result<Self> {
         let file: FaultsFile = read(text)?;
         let mut entries = file.fault.into_iter();
@@ -95,7 +96,7 @@ impl Faults {
         match faults.overdone() {
             Some(operation) => Err(Error::new(
                 ErrorKind::Definition,
-                format!("the rates of the faults of {} add up to more than 1", operation.as_str()),
+                format!("the fault rates of {} add up to more than 1", operation.as_str()),
             )),
             None => Ok(faults),
         }
@@ -153,7 +154,8 @@ struct LimitsFile {
     expired_records: Option<usize>,
 }
 
-/// `deny_unknown_fields` and `flatten` exclude each other, so the keys of a run are listed twice.
+/// The keys of a run are listed here again, because serde cannot combine `deny_unknown_fields` with
+/// `flatten`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleFile {
@@ -384,22 +386,22 @@ impl FaultFile {
             ("expiry", None) => Fault::Expiry,
             (other, None) => {
                 return refuse(format!(
-                    "there is no fault `{other}`; there are `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error`, `expiry` and `delay`"
+                    "there is no fault `{other}`; use one of `dropped connection`, `lost request`, `lost reply`, `throttle`, `wrapped throttle`, `internal error`, `expiry` or `delay`"
                 ));
             }
         };
         if !(0.0..=1.0).contains(&self.rate) {
-            return refuse(format!("a rate is a share from 0 to 1, not {}", self.rate));
+            return refuse(format!("a rate must be from 0 to 1, not {}", self.rate));
         }
         let Some(name) = self.operation else { return Ok(faults.with_everywhere(fault, self.rate)) };
         match Operation::ALL.into_iter().find(|operation| operation.as_str() == name) {
             Some(operation) if !operation.meets(fault) => {
-                refuse(format!("`{name}` is not about a statement, so no record can expire"))
+                refuse(format!("`{name}` is not about one statement, so it cannot have the fault `expiry`"))
             }
             Some(operation) => Ok(faults.with(operation, fault, self.rate)),
             None => {
                 let names = Operation::ALL.map(Operation::as_str).join(", ");
-                refuse(format!("there are no faults for an operation `{name}`; use one of {names}"))
+                refuse(format!("faults cannot be injected into `{name}`; use one of {names}"))
             }
         }
     }
@@ -440,12 +442,12 @@ mod tests {
         assert!(faults("[[fault]]\nfault = 'flood'\nrate = 0.1").contains("there is no fault `flood`"));
         assert!(faults("[[fault]]\nfault = 'throttle'\nrate = 10").contains("from 0 to 1"));
         let twice = "[[fault]]\nfault = 'throttle'\nrate = 0.6\n[[fault]]\nfault = 'lost reply'\nrate = 0.6\noperation = 'ListTables'";
-        assert!(faults(twice).contains("faults of ListTables add up to more than 1"));
+        assert!(faults(twice).contains("fault rates of ListTables add up to more than 1"));
         let expiry = "[[fault]]\nfault = 'expiry'\nrate = 0.1\noperation = 'ListTables'";
-        assert!(faults(expiry).contains("is not about a statement"));
+        assert!(faults(expiry).contains("is not about one statement"));
         assert!(
             faults("[[fault]]\nfault = 'throttle'\nrate = 0.1\noperation = 'BatchExecuteStatement'")
-                .contains("no faults")
+                .contains("cannot be injected")
         );
     }
 

@@ -1,17 +1,17 @@
 //! [`LocalExecutor`]: the Redshift Data API's state machine, in process.
 //!
-//! It accepts statements as the service does and moves them through the service's states: `SUBMITTED`,
+//! [`LocalExecutor`] accepts a statement like the service and moves it through the same states: `SUBMITTED`,
 //! `PICKED`, `STARTED`, then `FINISHED`, `FAILED` or `ABORTED`. It covers batches with sub-statements,
-//! sessions, client tokens, long polls, cancels, paged results, listings, and the service's limits and
-//! refusals. One of two back ends runs the statements:
+//! sessions, client tokens, long polls, cancels, paged results, listings, and the service's limits and error
+//! responses. One of two back ends runs the statements:
 //!
-//! | back end | a statement is | for |
+//! | back end | definition of a statement | use for |
 //! |---|---|---|
-//! | [`Scripted`] | a duration and an outcome that were declared | unit tests and simulation, on tokio's (paused) clock |
-//! | `Postgres` (feature `postgres`) | SQL on a PostgreSQL server, which also keeps the records | laptops and integration tests |
+//! | [`Scripted`] | a declared duration and outcome | unit tests and simulation, on tokio's clock, which can be paused |
+//! | `Postgres` (feature `postgres`) | SQL, run by a PostgreSQL server that also stores the records | laptops and integration tests |
 //!
-//! [`Faulty`] injects throttles, lost replies and similar faults in front of any executor, drawn from one
-//! seed.
+//! [`Faulty`] wraps any executor and injects faults such as throttling and lost replies. One seed determines
+//! all of them.
 //!
 //! ```
 //! use std::time::Duration;
@@ -32,8 +32,8 @@
 //!
 //! # Versions
 //!
-//! The public signatures contain types of `redshift-orchestrator` and `jiff` (0.2). The latter is re-exported
-//! as [`redshift_orchestrator::jiff`]; its updates are not breaking changes of this crate.
+//! The public signatures contain types of `redshift-orchestrator` and of `jiff` (0.2), which is re-exported
+//! as [`redshift_orchestrator::jiff`]. An update of `jiff` is not a breaking change of this crate.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,4 +1,4 @@
-//! The service's limits and refusals.
+//! The service's limits, and the errors it returns when a request breaks one.
 
 use std::time::Duration;
 
@@ -9,32 +9,34 @@ use redshift_orchestrator::{Error, ErrorKind, MAX_BATCH, Result, Statement, Stat
 
 /// The service's quotas and retention times.
 ///
-/// The defaults are the service's own (Amazon Redshift Management Guide, "Using the Amazon Redshift Data API"
-/// and its quotas).
+/// The defaults are the service's values (Amazon Redshift Management Guide, "Using the Amazon Redshift Data
+/// API" and its quotas).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Maximum number of active statements (submitted and not ended). Default: 500.
+    /// Maximum number of active statements, that is, submitted and not yet ended. Default: 500.
     pub active_statements: usize,
     /// Maximum number of open sessions. Default: 500.
     pub active_sessions: usize,
-    /// Maximum number of concurrent long polls of one statement. The service does not publish its limit.
+    /// Maximum number of concurrent long polls for one statement. The service does not publish its value.
     /// Default: 1,000.
     pub waiters_per_statement: usize,
-    /// Maximum bytes of one SQL text. Default: 100 KB.
+    /// Maximum length of one SQL text in bytes. Default: 100 KB.
     pub sql_bytes: usize,
-    /// Maximum bytes of one result. Default: 500 MB.
+    /// Maximum size of one result in bytes. Default: 500 MB.
     pub result_bytes: u64,
-    /// Maximum bytes of one row of a result. Default: 64 KB.
+    /// Maximum size of one row of a result in bytes. Default: 64 KB.
     pub row_bytes: u64,
-    /// Rows of one page of a result. The service pages by size. Default: 1,000.
+    /// Number of rows on one page of a result. The service limits pages by size instead. Default: 1,000.
     pub rows_per_page: usize,
-    /// Time for which a client token identifies its statement. Default: 8 hours.
+    /// Time during which a repeated submit with the same client token returns the first statement. Default: 8
+    /// hours.
     pub token_retention: Duration,
     /// Time for which the record of an ended statement is kept. Default: 24 hours.
     pub record_retention: Duration,
-    /// Maximum number of statements that are remembered as expired. Older ones are unknown. The service
-    /// reports expired records even days later; it does not publish for how long. Default: 100,000.
+    /// Maximum number of expired statements whose ids are remembered. These are reported as expired, and
+    /// statements that expired earlier as unknown. The service reports records as expired even days later and
+    /// does not publish for how long. Default: 100,000.
     pub expired_records: usize,
 }
 
@@ -56,7 +58,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Checks everything that the service checks before it accepts a statement.
+    /// Performs the checks that the service performs before it accepts a statement.
     pub(super) fn check(&self, statement: &Statement) -> Result<()> {
         let sqls = statement.sqls();
         if statement.execution_mode().is_some() && !(1..=MAX_BATCH).contains(&sqls.len()) {
@@ -90,13 +92,13 @@ impl Limits {
 }
 
 impl Limits {
-    /// Returns the refusal of a result that exceeds the service's limits.
+    /// Returns the error text for a result that exceeds the service's limits, or `None` if it fits.
     pub(super) fn refuse(&self, result: &Table) -> Option<String> {
         let row = result.rows.iter().map(|row| Table::row_size(row)).max().unwrap_or_default();
         self.refuse_row(row).or_else(|| self.refuse_result(result.size()))
     }
 
-    /// Returns the refusal of a row of this size.
+    /// Returns the error text for a row of this size, or `None` if it fits.
     pub(super) fn refuse_row(&self, bytes: u64) -> Option<String> {
         let limit = self.row_bytes;
         (bytes > limit).then(|| {
@@ -104,7 +106,7 @@ impl Limits {
         })
     }
 
-    /// Returns the refusal of a result of this size.
+    /// Returns the error text for a result of this size, or `None` if it fits.
     pub(super) fn refuse_result(&self, bytes: u64) -> Option<String> {
         let limit = self.result_bytes;
         (bytes > limit).then(|| {
@@ -120,7 +122,7 @@ fn check_parameters(statement: &Statement) -> Result<()> {
         let refused = |text: String| Err(validation(text).with_context("parameter", name));
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return refused(format!(
-                "the parameter name '{name}' contains other characters than letters, digits and _"
+                "the parameter name '{name}' contains characters other than letters, digits and _"
             ));
         }
         if parameter.value.is_empty() {
@@ -137,7 +139,7 @@ fn check_parameters(statement: &Statement) -> Result<()> {
         let text = format!("Parameters list contains unused parameters: no statement uses :{}", unused.name);
         return Err(validation(text).with_context("parameter", &unused.name));
     }
-    // Without parameters, the service does not look for placeholders.
+    // If a request has no parameters, the service does not look for placeholders.
     let known = |name: &&str| parameters.iter().any(|parameter| parameter.name == **name);
     match used.iter().find(|name| !parameters.is_empty() && !known(name)) {
         Some(missing) => {
@@ -153,7 +155,7 @@ pub(super) fn validation(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, message).with_code("ValidationException")
 }
 
-/// A statement id is a UUID; the id of a sub-statement ends in `:N`.
+/// Checks that an id is a UUID, followed by `:N` for a sub-statement.
 pub(super) fn check_id(id: &StatementId) -> Result<()> {
     let (uuid, number) = id.as_str().split_once(':').unwrap_or((id.as_str(), "1"));
     let well_formed = uuid.len() == 36

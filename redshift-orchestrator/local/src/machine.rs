@@ -1,4 +1,4 @@
-//! The state machine: records, their state transitions, and the requests that wait for them.
+//! The state machine: records, their state transitions, and the long polls that wait for them.
 
 use std::{
     cmp::Reverse,
@@ -31,31 +31,31 @@ use redshift_orchestrator::{
 
 /// The Redshift Data API's state machine in process; see the [module](crate).
 ///
-/// Clones share one service. Dropping the last clone stops the service at once, like a killed process, even
-/// if statements are running. Statements recorded on a PostgreSQL server continue with the next start.
+/// Clones share one service. Dropping the last clone stops the service at once, like killing the process,
+/// even if statements are running. Statements recorded on a PostgreSQL server continue at the next start.
 pub struct LocalExecutor<B: Backend> {
     service: Arc<Service<B>>,
     tasks: Arc<Tasks>,
-    /// The target of statements that have none.
+    /// Target reported for statements that have none.
     target: Option<redshift_orchestrator::Target>,
 }
 
 /// Time that a statement spends in each state before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// Time in `SUBMITTED`, once a slot is free.
+    /// Time in `SUBMITTED`, counted from when a slot is free.
     pub submitted: Duration,
     /// Time in `PICKED`.
     pub picked: Duration,
 }
 
-/// State shared by the tasks. It does not own the tasks, which end when their owner is dropped.
+/// State shared by the tasks. It does not own them, so dropping the last `LocalExecutor` aborts the tasks.
 struct Service<B> {
     backend: B,
     limits: Limits,
     latency: Latency,
     clock: Arc<dyn Clock>,
-    /// Slots for running statements. The other statements wait in `SUBMITTED`, in the order of their submit.
+    /// Permits for running statements. Statements without a permit wait in `SUBMITTED`, in submit order.
     slots: Option<Arc<Semaphore>>,
     state: Mutex<State>,
 }
@@ -67,20 +67,20 @@ struct Tasks(Mutex<JoinSet<()>>);
 struct State {
     ids: fastrand::Rng,
     known: HashMap<StatementId, Known>,
-    /// Statements in the order of their submit.
+    /// Statements in submit order.
     order: BTreeMap<u64, StatementId>,
     tokens: HashMap<ClientToken, (StatementId, Timestamp)>,
     active: usize,
-    /// Statements that are being admitted.
+    /// Number of statements that are being admitted.
     entering: usize,
     next: u64,
-    /// Ended records, the next one to expire first.
+    /// Ended statements, ordered by expiry.
     expiring: BinaryHeap<Reverse<(Timestamp, StatementId)>>,
     sessions: Sessions,
     expired: Expired,
 }
 
-/// Ids of the latest statements whose records expired.
+/// Ids of the statements whose records expired most recently.
 #[derive(Default)]
 struct Expired {
     at: HashMap<StatementId, Timestamp>,
@@ -88,7 +88,7 @@ struct Expired {
 }
 
 impl Expired {
-    /// Remembers a statement. If there are more than `most`, the oldest one is forgotten.
+    /// Adds a statement, and removes the oldest one if there are more than `most`.
     fn insert(&mut self, id: StatementId, at: Timestamp, most: usize) {
         if self.at.insert(id.clone(), at).is_none() {
             self.order.push_back(id);
@@ -104,7 +104,7 @@ impl Expired {
 /// A statement known to this process.
 struct Known {
     record: Record,
-    /// Position in the order of submits.
+    /// Position in submit order.
     place: u64,
     signals: Arc<Signals>,
     waiters: usize,
@@ -145,8 +145,8 @@ impl<B: Backend> LocalExecutor<B> {
         Self { service: Arc::new(service), tasks: Arc::default(), target: None }
     }
 
-    /// Sets the target that this client reports for statements without a target, as a
-    /// [`DataApiExecutor`](struct@redshift_orchestrator::DataApiExecutor) does. It does not affect their
+    /// Sets the target that this client reports for statements without a target, like
+    /// [`DataApiExecutor`](struct@redshift_orchestrator::DataApiExecutor). The target does not affect
     /// execution.
     #[must_use]
     pub fn with_target(mut self, target: redshift_orchestrator::Target) -> Self {
@@ -166,7 +166,8 @@ impl<B: Backend> LocalExecutor<B> {
         state.sessions.list(now)
     }
 
-    /// Takes over records of an earlier or another process, and continues statements that have not ended.
+    /// Adds the records of an earlier or concurrent process, and continues the statements that have not
+    /// ended.
     pub(super) fn adopt(&self, records: Vec<Record>) {
         for record in records {
             let (id, ended) = (record.id.clone(), record.status.is_terminal());
@@ -174,11 +175,11 @@ impl<B: Backend> LocalExecutor<B> {
                 self.tasks.spawn(drive(self.service.clone(), id));
             }
         }
-        // A record of another process may have expired in the meantime.
+        // A record of another process may already have expired.
         self.service.forget_expired();
     }
 
-    /// Loads the statement if another process recorded it.
+    /// Loads the record if another process submitted the statement.
     async fn look_up(&self, id: &StatementId) -> Result<()> {
         limits::check_id(id)?;
         let (whole, _) = split(id);
@@ -191,7 +192,7 @@ impl<B: Backend> LocalExecutor<B> {
         Ok(())
     }
 
-    /// Waits until the statement or sub-statement ends, or until the wait is over.
+    /// Waits until the statement or sub-statement ends, or until `wait` has passed.
     async fn await_end(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<()> {
         let Some(wait) = wait else { return Ok(()) };
         let Some(_waiter) = Waiter::of(&self.service, id)? else { return Ok(()) };
@@ -209,7 +210,7 @@ impl<B: Backend> LocalExecutor<B> {
                 ring.await;
             }
         };
-        // The response contains the current status, even after a timeout.
+        // After a timeout, the caller responds with the current status.
         let _ = timeout(wait.duration(), until_ended).await;
         Ok(())
     }
@@ -225,12 +226,13 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
             statement = statement.with_target(target.clone());
         }
         let (answer, answered) = oneshot::channel();
-        // The task outlives this future: once the record is durable, the statement runs, even if the caller
-        // is gone.
+        // The task outlives this future: once the record is durable, the statement runs even if the caller
+        // drops the future.
         self.tasks.spawn(accept(self.service.clone(), statement, answer));
         let id = answered.await.map_err(|_| stopped())??;
         self.look_up(&id).await?;
-        // The statement is submitted even if it already has the maximum number of waiting requests.
+        // A submit succeeds even if its statement already has the maximum number of long polls. It then
+        // returns without waiting.
         let _ = self.await_end(&id, wait).await;
         let state = self.service.lock();
         let record = state.record(&id)?;
@@ -286,7 +288,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         let size = usize::from(filter.page_size.unwrap_or(100).clamp(1, 100));
         let retention = self.service.limits.record_retention;
         let since = self.service.clock.now().checked_sub(retention).unwrap_or(Timestamp::MIN);
-        // One more entry than the page holds shows that there is another page.
+        // An entry beyond the page size shows that there is another page.
         let mut found = Vec::new();
         while found.len() <= size {
             let wanted = size + 1 - found.len();
@@ -297,7 +299,7 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
             let is_last = records.len() < wanted;
             for (number, record) in records {
                 before = number;
-                // A statement that another process left unfinished continues here.
+                // Continues a statement that another process left unfinished.
                 if !record.status.is_terminal() {
                     self.look_up(&record.id).await?;
                 }
@@ -318,9 +320,10 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
     }
 }
 
-/// First part of a statement's life: its record becomes durable, the submit returns, and the statement runs.
+/// Admits a statement, sends its id to the caller, and runs it.
 ///
-/// Thousands of statements may be waiting, so state that only one phase needs is boxed.
+/// Thousands of statements may be waiting at a time. State needed by only one phase is boxed, so that the
+/// task does not reserve memory for it in the other phases.
 fn accept<B: Backend>(
     service: Arc<Service<B>>,
     statement: Statement,
@@ -336,7 +339,7 @@ fn accept<B: Backend>(
             Ok((id, Admission::New)) => Some(id.clone()),
             Ok((_, Admission::Known(_))) | Err(_) => None,
         };
-        // The caller is gone: the response is lost.
+        // Sending fails if the caller has dropped its future; the response is then lost.
         drop(answer.send(admitted.map(|(id, _)| id)));
         if let Some(id) = new {
             drive(service, id).await;
@@ -344,7 +347,7 @@ fn accept<B: Backend>(
     }
 }
 
-/// Runs a statement from its record to its end.
+/// Runs a recorded statement to its end.
 async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
     let known = |known: &Known| (known.record.statement.clone(), known.signals.clone());
     let Some((statement, signals)) = service.lock().known.get(&id).map(known) else { return };
@@ -360,7 +363,8 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
             sleep(service.latency.picked).await;
             slot
         };
-        // A statement that is cancelled before it runs is passed to the back end, too, which records its end.
+        // A statement cancelled before it runs is passed to the back end, too, because the back end records
+        // its ending.
         let slot = Box::pin(async {
             tokio::select! {
                 biased;
@@ -388,8 +392,8 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
 }
 
 impl<B: Backend> Service<B> {
-    /// Returns the state. It is consistent even after a panic elsewhere, because every change is one
-    /// assignment or insertion.
+    /// Locks the state. A poisoned lock is used anyway: every change is one assignment or insertion, so a
+    /// panic does not leave the state inconsistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -425,10 +429,10 @@ impl<B: Backend> Service<B> {
             state.entering -= 1;
             let known = match admission {
                 Ok(Admission::Known(known)) => Ok(known),
-                // A concurrent submit with this token may have been faster.
+                // A concurrent submit with the same token may have been recorded first.
                 Ok(Admission::New) => match state.token(&record.statement, now) {
                     Some(known) if known != id => Ok(known),
-                    // A listing may already have found the record and run it.
+                    // A listing may already have found the record and started the statement.
                     _ => {
                         let is_new = state.insert(record, &self.limits);
                         let admission = if is_new { Admission::New } else { Admission::Known(id.clone()) };
@@ -438,7 +442,7 @@ impl<B: Backend> Service<B> {
                 Err(error) => Err(error),
             };
             match record.statement.session() {
-                // The submit failed, so the session id was never returned.
+                // The caller never received the session id, because the submit failed.
                 Some(session) if opened => state.sessions.forget(session),
                 Some(session) => drop(state.sessions.release(session, &id, now)),
                 None => {}
@@ -459,8 +463,8 @@ impl<B: Backend> Service<B> {
         self.backend.admit(record).await
     }
 
-    /// Acquires the session of the statement, or opens the session that it requests. Returns `true` if a
-    /// session was opened.
+    /// Marks the statement's session as busy, or opens the session that the statement requests. Returns
+    /// `true` if a session was opened.
     fn enter_session(
         &self,
         state: &mut State,
@@ -500,7 +504,7 @@ impl<B: Backend> Service<B> {
         Ok((statement.in_session(session), true))
     }
 
-    /// Moves the statement to `PICKED`, unless an earlier process had advanced it further.
+    /// Moves the statement to `PICKED`, unless an earlier process has already moved it further.
     fn pick(&self, id: &StatementId) {
         let now = self.clock.now();
         if let Some(known) = self.lock().known.get_mut(id)
@@ -534,7 +538,7 @@ impl<B: Backend> Service<B> {
         }
     }
 
-    /// Ends a statement. Returns the time after which its session, idle from now on, is closed.
+    /// Ends a statement. Returns the keep-alive of its session, which is now available.
     fn end(&self, id: &StatementId, ending: Ending) -> Option<Duration> {
         let now = self.clock.now();
         let mut state = self.lock();
@@ -559,7 +563,7 @@ impl State {
         uuid::Builder::from_random_bytes(self.ids.u128(..).to_be_bytes()).into_uuid().to_string()
     }
 
-    /// Inserts a record. Returns `false` if it is known.
+    /// Inserts a record. Returns `false` if the statement is already known.
     fn insert(&mut self, record: Record, limits: &Limits) -> bool {
         if self.known.contains_key(&record.id) {
             return false;
@@ -580,7 +584,7 @@ impl State {
         true
     }
 
-    /// Returns the newest statements before a position that match the filter, with their positions.
+    /// Returns the newest matching statements before position `before`, with their positions.
     fn list(&self, filter: &StatementFilter, before: u64, count: usize) -> Vec<(u64, StatementSummary)> {
         let matching = self.order.range(..before).rev().filter_map(|(at, id)| {
             let record = &self.known.get(id)?.record;
@@ -589,8 +593,8 @@ impl State {
         matching.take(count).collect()
     }
 
-    /// Returns the summary of a record if it matches the filter. The state of this process takes precedence
-    /// over the record.
+    /// Returns the summary of a record if it matches the filter. If this process knows the statement, its own
+    /// record takes precedence over the stored one.
     fn listed(&self, record: Record, filter: &StatementFilter) -> Option<StatementSummary> {
         if self.expired.at.contains_key(&record.id) {
             return None;
@@ -599,12 +603,12 @@ impl State {
         record.matches(filter).then(|| record.summary())
     }
 
-    /// Returns `true` if the statement is known or expired.
+    /// Returns `true` if this process has the record of the statement, or remembers that it expired.
     fn knows(&self, id: &StatementId) -> bool {
         self.known.contains_key(id) || self.expired.at.contains_key(id)
     }
 
-    /// Returns the statement that has the same client token as this one.
+    /// Returns the statement that was submitted with the same client token, until the token's retention ends.
     fn token(&self, statement: &Statement, now: Timestamp) -> Option<StatementId> {
         let (id, until) = self.tokens.get(statement.client_token()?)?;
         (now < *until).then(|| id.clone())
@@ -618,7 +622,8 @@ impl State {
         }
     }
 
-    /// Returns the statement, or `None` if it or this sub-statement of it has ended or is unknown.
+    /// Returns the statement unless the statement, or the sub-statement that `id` names, has ended or is
+    /// unknown.
     fn not_ended(&self, id: &StatementId) -> Option<&Known> {
         let (whole, number) = split(id);
         let known = self.known.get(&whole)?;
@@ -629,12 +634,12 @@ impl State {
         (!status.is_terminal()).then_some(known)
     }
 
-    /// Records when an ended record expires.
+    /// Schedules the expiry of an ended record.
     fn expires(&mut self, id: StatementId, at: Timestamp) {
         self.expiring.push(Reverse((at, id)));
     }
 
-    /// Forgets expired records and returns their statements. At most `most` ids are remembered as expired.
+    /// Removes expired records and returns their ids. Remembers at most `most` ids as expired.
     fn forget_expired(&mut self, now: Timestamp, most: usize) -> Vec<StatementId> {
         let mut forgotten = Vec::new();
         while let Some(Reverse((at, _))) = self.expiring.peek()
@@ -655,14 +660,14 @@ impl State {
     }
 }
 
-/// A held request. It counts towards the statement's limit until it is dropped.
+/// A long poll in progress. Until it is dropped, it counts towards the limit of long polls for the statement.
 struct Waiter<'a, B: Backend> {
     service: &'a Service<B>,
     id: StatementId,
 }
 
 impl<'a, B: Backend> Waiter<'a, B> {
-    /// Registers a waiting request. Returns `None` if the statement has ended.
+    /// Registers a long poll. Returns `None` if the statement has ended.
     fn of(service: &'a Service<B>, id: &StatementId) -> Result<Option<Self>> {
         let mut state = service.lock();
         if state.not_ended(id).is_none() {
@@ -694,7 +699,7 @@ impl Tasks {
     }
 }
 
-/// `moment + duration`, saturating at the maximum timestamp.
+/// Returns `moment + duration`, or the maximum timestamp if the sum overflows.
 pub(super) fn later(moment: Timestamp, duration: Duration) -> Timestamp {
     moment.checked_add(duration).unwrap_or(Timestamp::MAX)
 }

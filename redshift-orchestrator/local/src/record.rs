@@ -9,7 +9,7 @@ use redshift_orchestrator::{
     SubStatement, Submitted, Target,
 };
 
-/// The record of a statement, from its submit to its expiry.
+/// The record of a statement, kept from its submit until it expires.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) id: StatementId,
@@ -18,7 +18,7 @@ pub(crate) struct Record {
     pub(crate) updated_at: Timestamp,
     pub(crate) status: Status,
     pub(crate) error: Option<String>,
-    /// Time that the database spent on it.
+    /// Time that the database spent on the statement.
     pub(crate) duration: Option<Duration>,
     pub(crate) pid: Option<i64>,
     /// One entry for each SQL text.
@@ -111,7 +111,8 @@ impl Record {
         description
     }
 
-    /// Returns the description of sub-statement `number`, counted from 1, or `None` if there is none.
+    /// Returns the description of sub-statement `number`, counted from 1, or `None` if the batch has no such
+    /// sub-statement.
     pub(crate) fn describe_part(&self, number: usize) -> Option<Description> {
         let part = self.part(Some(number))?;
         let mut description = Description::new(self.id.sub_statement(number), part.status.clone());
@@ -130,7 +131,7 @@ impl Record {
         Some(description)
     }
 
-    /// Returns the response to the submit with the current status.
+    /// Returns the response to a submit. If the submit waited for the end, the response includes the status.
     pub(crate) fn submitted(&self, waited: bool) -> Submitted {
         let mut submitted = Submitted::new(self.id.clone());
         if waited {
@@ -176,7 +177,8 @@ impl Record {
         sub
     }
 
-    /// Returns sub-statement `number`, counted from 1; without a number, the SQL text of a single statement.
+    /// Returns sub-statement `number` of a batch, counted from 1. Without a number, returns the first part,
+    /// which is the only part of a single statement.
     pub(crate) fn part(&self, number: Option<usize>) -> Option<&Part> {
         match number {
             None => self.parts.first(),
@@ -185,7 +187,7 @@ impl Record {
         }
     }
 
-    /// Returns the entry of a listing.
+    /// Returns the statement's entry in a listing.
     pub(crate) fn summary(&self) -> StatementSummary {
         let mut summary = StatementSummary::new(self.id.clone(), self.status.clone());
         summary.name = self.statement.name().map(str::to_owned);

@@ -26,8 +26,8 @@ use redshift_orchestrator::{
 
 /// The behaviour of a [`LocalExecutor`] without a database.
 ///
-/// The first rule whose text occurs in a statement's SQL determines its run. A statement that no rule matches
-/// finishes at once.
+/// The first rule whose text occurs in a statement's SQL determines how the statement runs. A statement
+/// without a matching rule finishes at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,7 +35,7 @@ use redshift_orchestrator::{
 ///
 /// let script = Script::new()
 ///     .on("CALL load_sales", ScriptedExecution::finished(Duration::from_secs(90)))
-///     // The first run fails, and every later run finishes.
+///     // The first run fails; later runs finish.
 ///     .on_each("CALL load_items", [
 ///         ScriptedExecution::failed(Duration::from_secs(2), "ERROR: 1023 Serializable isolation violation on table"),
 ///         ScriptedExecution::finished(Duration::from_secs(3)),
@@ -57,7 +57,7 @@ pub struct Script {
     keeps_effects: bool,
 }
 
-/// One run of a scripted statement: its duration and its outcome.
+/// Duration and outcome of one run of a scripted statement.
 #[derive(Clone, PartialEq)]
 pub struct ScriptedExecution {
     duration: Duration,
@@ -69,7 +69,7 @@ pub struct ScriptedExecution {
 }
 
 impl ScriptedExecution {
-    /// A run that takes `duration` and finishes.
+    /// Creates a run that finishes after `duration`.
     pub fn finished(duration: Duration) -> Self {
         Self {
             duration,
@@ -81,21 +81,21 @@ impl ScriptedExecution {
         }
     }
 
-    /// A run that takes `duration` and fails with this error text of the database.
+    /// Creates a run that fails after `duration` with this database error.
     pub fn failed(duration: Duration, error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::finished(duration) }
     }
 
-    /// Sets the time from a cancel until the run has been rolled back. In this time it is still `STARTED`.
-    /// Default: zero.
+    /// Sets the time that the rollback takes after a cancel. The statement is `STARTED` until then. Default:
+    /// zero.
     #[must_use]
     pub fn with_rollback(mut self, takes: Duration) -> Self {
         self.rollback = takes;
         self
     }
 
-    /// Sets the time at the end of the run in which a cancel is accepted and comes too late, as during a
-    /// commit. Default: zero.
+    /// Sets the length of the commit at the end of the run. A cancel during the commit is accepted, but the
+    /// statement still finishes. Default: zero.
     #[must_use]
     pub fn with_commit(mut self, takes: Duration) -> Self {
         self.commit = takes;
@@ -124,8 +124,7 @@ impl Default for Script {
 }
 
 impl Script {
-    /// Creates a script in which every statement finishes at once. The time of day begins at 2026-01-01 00:00
-    /// UTC; ids are drawn from seed 0.
+    /// Creates a script in which every statement finishes at once. Statement ids are drawn from seed 0.
     pub fn new() -> Self {
         Self {
             rules: Vec::new(),
@@ -146,7 +145,7 @@ impl Script {
         self.on_each(text, [run])
     }
 
-    /// Sets the runs of statements whose SQL contains `text`, one after the other. The last run repeats.
+    /// Sets the successive runs of statements whose SQL contains `text`. The last run repeats.
     #[must_use]
     pub fn on_each(
         mut self,
@@ -157,14 +156,14 @@ impl Script {
         self
     }
 
-    /// Sets the run of statements that no rule matches.
+    /// Sets the run of statements without a matching rule.
     #[must_use]
     pub fn otherwise(mut self, run: ScriptedExecution) -> Self {
         self.otherwise = run;
         self
     }
 
-    /// Sets the time in `SUBMITTED` and `PICKED`. Default: zero.
+    /// Sets the time that statements spend in `SUBMITTED` and `PICKED`. Default: zero.
     #[must_use]
     pub fn with_latency(mut self, latency: Latency) -> Self {
         self.latency = latency;
@@ -178,22 +177,21 @@ impl Script {
         self
     }
 
-    /// Replaces the service's limits.
+    /// Replaces the limits. Default: the service's.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets the initial time of day. Default: the machine's time, as for an orchestrator. Set it if times
-    /// must be repeatable.
+    /// Sets the initial time of day, so that all timestamps are repeatable. Default: the current time.
     #[must_use]
     pub fn starting_at(mut self, epoch: Timestamp) -> Self {
         self.epoch = Some(epoch);
         self
     }
 
-    /// Adds a table to the [`Catalog`](redshift_orchestrator::Catalog). Statements do not use it.
+    /// Adds a table to the [`Catalog`](redshift_orchestrator::Catalog). It has no influence on statements.
     #[must_use]
     pub fn with_table(mut self, table: CatalogTable, columns: impl IntoIterator<Item = Column>) -> Self {
         let within = |mut column: Column| {
@@ -206,14 +204,14 @@ impl Script {
         self
     }
 
-    /// Sets the seed of the statement ids.
+    /// Sets the seed of the statement ids. Default: 0.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Does not record effects, so that the memory of a long-lived service is bounded.
+    /// Turns off the recording of effects, so that a long-lived service uses bounded memory.
     #[must_use]
     pub fn without_effects(mut self) -> Self {
         self.keeps_effects = false;
@@ -226,7 +224,7 @@ impl Script {
     }
 }
 
-/// The back end that runs a [`Script`].
+/// Back end that runs a [`Script`].
 pub struct Scripted {
     script: Script,
     clock: TokioClock,
@@ -235,32 +233,32 @@ pub struct Scripted {
 
 #[derive(Default)]
 struct Played {
-    /// Number of uses of each rule.
+    /// Number of statements that each rule has matched.
     uses: HashMap<usize, usize>,
     effects: Vec<Effect>,
     results: HashMap<StatementId, HashMap<usize, Arc<Table>>>,
 }
 
-/// A statement's effect: it ran to its end and was not rolled back. `Debug` does not print its SQL.
+/// The effect of one SQL text that ran to its end and was not rolled back. `Debug` does not print the SQL.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Effect {
     /// The statement.
     pub statement_id: StatementId,
-    /// Its name.
+    /// Statement name.
     pub name: Option<String>,
-    /// Its client token.
+    /// Client token of the statement.
     pub client_token: Option<ClientToken>,
     /// Number of the SQL text, counted from 1.
     pub number: usize,
     /// The SQL text.
     pub sql: String,
-    /// Time of the effect.
+    /// Time at which the statement took effect.
     pub at: Timestamp,
 }
 
 impl LocalExecutor<Scripted> {
-    /// Creates a service that follows the script.
+    /// Creates an executor that follows the script.
     pub fn scripted(script: Script) -> Self {
         let clock = TokioClock::starting_at(script.epoch.unwrap_or_else(|| SystemClock.now()));
         Self::assemble(Parts {
@@ -273,7 +271,7 @@ impl LocalExecutor<Scripted> {
         })
     }
 
-    /// Returns all effects so far, in order. A statement that ran twice occurs twice.
+    /// Returns all effects so far, in order. A statement that took effect twice occurs twice.
     pub fn effects(&self) -> Vec<Effect> {
         self.backend().played().effects.clone()
     }
@@ -285,7 +283,7 @@ impl LocalExecutor<Scripted> {
 }
 
 impl Scripted {
-    /// The tables that the script declares.
+    /// Returns the tables that the script declares.
     pub(super) fn tables(&self) -> &[(CatalogTable, Vec<Column>)] {
         &self.script.tables
     }
@@ -294,7 +292,7 @@ impl Scripted {
         self.played.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the next run of this SQL.
+    /// Returns the next run for this SQL.
     fn next(&self, sql: &str) -> &ScriptedExecution {
         let Some(rule) = self.script.rule(sql) else { return &self.script.otherwise };
         let runs = &self.script.rules[rule].1;
@@ -305,7 +303,7 @@ impl Scripted {
         run
     }
 
-    /// Runs one SQL text to its end. Returns `None` if it was cancelled and has been rolled back.
+    /// Runs one SQL text. Returns `None` if it was cancelled and rolled back.
     async fn play(&self, job: &Job<'_>, index: usize) -> Option<Part> {
         let run = self.next(&job.statement.sqls()[index]);
         (job.report)(Report::Part(index, Part::new(Status::Started)));
@@ -322,7 +320,7 @@ impl Scripted {
         Some(self.ended(job, index, run))
     }
 
-    /// Returns the ending of a run, and keeps its result.
+    /// Returns the final state of a part and stores its result.
     fn ended(&self, job: &Job<'_>, index: usize, run: &ScriptedExecution) -> Part {
         let mut part = Part::new(Status::Finished);
         part.duration = Some(run.duration);
@@ -379,7 +377,7 @@ impl Backend for Scripted {
         }
         let begin = Instant::now();
         (job.report)(Report::Started(None));
-        // The parts that have ended. A running single statement has none.
+        // Parts that have ended.
         let (mut parts, count) = (Vec::new(), job.statement.sqls().len());
         let atomic = job.statement.execution_mode() != Some(ExecutionMode::AutoCommit);
         for index in 0..count {

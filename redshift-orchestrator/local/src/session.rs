@@ -1,4 +1,4 @@
-//! [`Sessions`]: connections kept between statements, as the state machine sees them.
+//! [`Sessions`]: the state of each session. The back end keeps the connections themselves.
 //!
 //! ```text
 //!          submit with a keep-alive            its statement ended
@@ -19,7 +19,7 @@ use redshift_orchestrator::{
     catalog::{Session, SessionFilter, SessionStatus},
 };
 
-/// The sessions of the last 24 hours.
+/// Sessions that are open or were closed within the last 24 hours.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     known: HashMap<SessionId, Known>,
@@ -45,7 +45,7 @@ enum State {
 }
 
 impl Sessions {
-    /// Opens a session for this statement.
+    /// Opens a session that is busy with this statement.
     ///
     /// # Errors
     /// [`ErrorKind::TooManySessions`].
@@ -73,13 +73,14 @@ impl Sessions {
         Ok(())
     }
 
-    /// Undoes the opening of a session.
+    /// Removes a session whose first submit failed.
     pub(super) fn forget(&mut self, id: &SessionId) {
         self.known.remove(id);
         self.order.retain(|_, known| known != id);
     }
 
-    /// Acquires an open session for this statement. Returns the target with which the session was opened.
+    /// Marks an open session as busy with this statement. Returns the target with which the session was
+    /// opened.
     pub(super) fn occupy(
         &mut self,
         id: &SessionId,
@@ -103,7 +104,7 @@ impl Sessions {
         Ok(session.target.clone())
     }
 
-    /// Closes a session whose connection is lost.
+    /// Closes a session whose connection is lost. A busy session remains busy until its statement ends.
     pub(super) fn lose(&mut self, id: &SessionId, now: Timestamp) {
         if let Some(session) = self.known.get_mut(id)
             && session.state == State::Available
@@ -119,7 +120,7 @@ impl Sessions {
         lost.iter().for_each(|id| self.lose(id, now));
     }
 
-    /// Marks the session as idle after its statement ended or was rejected. Returns its keep-alive.
+    /// Marks the session as available after its statement ended or was rejected. Returns its keep-alive.
     pub(super) fn release(
         &mut self,
         id: &SessionId,
@@ -135,13 +136,14 @@ impl Sessions {
         Some(session.keep_alive)
     }
 
-    /// Closes the session unless it is busy or was used again. Returns `true` if it is closed.
+    /// Closes the session if its keep-alive has passed since its last use. Returns `true` if the session is
+    /// closed.
     pub(super) fn close_if_idle(&mut self, id: &SessionId, now: Timestamp) -> bool {
         self.close_idle(now);
         self.known.get(id).is_none_or(|session| session.state == State::Closed)
     }
 
-    /// Closes the sessions that were idle for their keep-alive.
+    /// Closes the sessions that have been idle for their keep-alive, and removes those closed for 24 hours.
     fn close_idle(&mut self, now: Timestamp) {
         for session in self.known.values_mut() {
             let until = later(session.updated_at, session.keep_alive);
@@ -207,11 +209,11 @@ fn of_session(kind: ErrorKind, text: &str, id: &SessionId) -> Error {
     Error::new(kind, text).with_code("ValidationException").with_context("session_id", id)
 }
 
-/// The error of an executor that keeps no sessions.
+/// Returns the error of an executor that does not support sessions.
 pub(super) fn unsupported() -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        "a local executor with one connection cannot keep sessions; submit statements that belong together as one batch",
+        "a local executor with one connection does not support sessions; submit statements that belong together as one batch",
     )
 }
 
@@ -219,7 +221,7 @@ pub(super) fn unsupported() -> Error {
 pub(super) fn check_keep_alive(keep_alive: Option<Duration>) -> Result<()> {
     match keep_alive {
         Some(idle) if idle > Duration::from_hours(24) => {
-            Err(limits::validation("a session is kept alive for at most 86400 seconds"))
+            Err(limits::validation("the keep-alive of a session must be at most 86400 seconds"))
         }
         _ => Ok(()),
     }

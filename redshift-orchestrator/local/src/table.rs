@@ -13,12 +13,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Returns the size of the values in bytes, as text.
+    /// Returns the size of all values in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.rows.iter().map(|row| Self::row_size(row)).sum()
     }
 
-    /// Returns the size of a row's values in bytes.
+    /// Returns the size of a row's values in bytes: 1 for NULL and booleans, 8 for numbers, otherwise the
+    /// length.
     pub(crate) fn row_size(row: &[Field]) -> u64 {
         let size = |field: &Field| match field {
             Field::Null | Field::Boolean(_) => 1,
@@ -29,7 +30,7 @@ impl Table {
         row.iter().map(|field| size(field) as u64).sum()
     }
 
-    /// Returns the page with this token, or the first page without a token.
+    /// Returns the page that the token identifies, or the first page if there is no token.
     pub(crate) fn page(
         &self,
         format: ResultFormat,
@@ -47,7 +48,7 @@ impl Table {
     }
 }
 
-/// Returns the number, from 0, of the page that a token identifies.
+/// Returns the number of the page that the token identifies, counted from 0.
 pub(crate) fn page_number(page: Option<PageToken>) -> Result<usize> {
     match page {
         None => Ok(0),
@@ -55,7 +56,7 @@ pub(crate) fn page_number(page: Option<PageToken>) -> Result<usize> {
     }
 }
 
-/// Returns page `number` of a result in its format.
+/// Returns page `number` of a result in the requested format.
 pub(crate) fn page_of(
     columns: Vec<Column>,
     rows: Vec<Vec<Field>>,
@@ -74,8 +75,8 @@ pub(crate) fn page_of(
     page
 }
 
-/// Formats rows as CSV according to RFC 4180: records end with `\r\n`. NULL is an empty field and an empty
-/// text is `""`, as in PostgreSQL; the service's format is not documented.
+/// Formats rows as CSV according to RFC 4180, with records ending in `\r\n`. NULL is an empty field and an
+/// empty text is `""`, as in PostgreSQL, because the service does not document how it distinguishes the two.
 fn csv(columns: &[Column], rows: &[Vec<Field>], header: bool) -> String {
     let mut text = String::new();
     if header {
@@ -120,7 +121,7 @@ fn printed(field: &Field) -> Option<String> {
     }
 }
 
-/// Formats a double like PostgreSQL: with the fewest digits that yield the same value when read, and with an
+/// Formats a double like PostgreSQL: with the fewest digits that parse to the same value, and with an
 /// exponent for very large and very small numbers.
 fn double(value: f64) -> String {
     match value.abs() {

@@ -1,4 +1,4 @@
-//! `LocalExecutor` with a script: the service's state machine at exact instants.
+//! Tests `LocalExecutor` with a script on a paused clock, and asserts the exact times of state changes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -45,7 +45,7 @@ async fn a_statement_stays_in_each_state_as_declared() {
         ["SUBMITTED"; 2].into_iter().chain(["PICKED"; 3]).chain(["STARTED"; 5]).chain(["FINISHED"]);
     assert!(seen.iter().map(String::as_str).eq(expected), "{seen:?}");
     let done = service.describe(&id, None).await.unwrap();
-    assert_eq!(done.execution_time, Some(secs(5)), "the database's time, without the queue");
+    assert_eq!(done.execution_time, Some(secs(5)), "the time in the database, without the time in the queue");
     assert_eq!(done.created_at.unwrap().to_string(), "2026-01-01T00:00:00Z");
     assert_eq!(done.updated_at.unwrap().to_string(), "2026-01-01T00:00:10Z");
 }
@@ -59,7 +59,7 @@ async fn a_long_poll_is_answered_at_the_end_or_when_its_time_is_over() {
     let done = service.describe(&submitted.id, wait(30)).await.unwrap();
     assert_eq!((done.status, begin.elapsed()), (Status::Finished, secs(45)));
     service.describe(&submitted.id, wait(30)).await.unwrap();
-    assert_eq!(begin.elapsed(), secs(45), "an ended statement keeps nobody waiting");
+    assert_eq!(begin.elapsed(), secs(45), "a poll of an ended statement returns at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +154,7 @@ async fn a_failing_transaction_batch_takes_no_effect_and_an_auto_commit_one_does
     assert_eq!(
         (second.status, begin.elapsed()),
         (Status::Failed, secs(3)),
-        "a sub-statement is waited for by itself"
+        "a poll of a sub-statement returns when that sub-statement ends"
     );
     let done = service.describe(&id, wait(30)).await.unwrap();
     assert_eq!(statuses(&done.sub_statements), ["FINISHED", "FAILED", "FINISHED"]);
@@ -441,7 +441,7 @@ async fn as_many_sessions_as_allowed_are_open() {
 async fn a_bounded_number_of_expired_statements_is_remembered() {
     let mut limits = Limits::default();
     limits.expired_records = 2;
-    // The emulator's configuration, with an empty list of faults.
+    // Matches the emulator's configuration, which wraps the service even if the list of faults is empty.
     let service = LocalExecutor::scripted(Script::new().with_limits(limits));
     let service = Faulty::new(service, Faults::seeded(0));
     let mut ids = Vec::new();

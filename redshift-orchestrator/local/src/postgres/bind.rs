@@ -1,4 +1,4 @@
-//! Named parameters for PostgreSQL: `:name` becomes `$1`, and values are sent as text.
+//! Binds named parameters for PostgreSQL: `:name` becomes `$1`, and values are sent as text.
 
 use std::error::Error as StdError;
 
@@ -10,19 +10,19 @@ use redshift_orchestrator::{
     sql::{Token, tokens},
 };
 
-/// SQL with numbered placeholders, and the value of each.
+/// SQL with numbered placeholders, and the values in the order of their numbers.
 #[derive(Debug, PartialEq)]
 pub(super) struct Bound<'a> {
     pub(super) sql: String,
     pub(super) values: Vec<TextValue<'a>>,
 }
 
-/// A value as text. The server casts it to the type that its position requires.
+/// A value in text format. The server converts it to the type that the placeholder's position requires.
 #[derive(Debug, PartialEq)]
 pub(super) struct TextValue<'a>(pub(super) &'a str);
 
-/// Numbers the placeholders. Each occurrence gets its own number, so that one value can be a number in one
-/// place and a text in another. Names without a parameter are left unchanged.
+/// Replaces named placeholders by numbered ones. Each occurrence gets a separate number, so that PostgreSQL
+/// can infer a different type for each. Names without a parameter are left unchanged.
 pub(super) fn bind<'a>(sql: &str, parameters: &'a [Parameter]) -> Bound<'a> {
     let mut bound = Bound { sql: String::with_capacity(sql.len()), values: Vec::new() };
     for token in tokens(sql) {

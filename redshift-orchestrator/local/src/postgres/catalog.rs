@@ -1,4 +1,4 @@
-//! The server's catalog, in the form of the Data API's metadata operations.
+//! The server's catalog, mapped to the Data API's metadata operations.
 
 use std::cmp::Reverse;
 
@@ -21,7 +21,7 @@ use redshift_orchestrator::{
 const DATABASES: &str =
     "SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
 
-/// The schema of the records ($1) is internal and is not listed.
+/// Query for the schemas, except the internal schema of the records ($1).
 const SCHEMAS: &str = r"SELECT nspname::text FROM pg_namespace
     WHERE nspname <> $1 AND nspname NOT LIKE 'pg\_toast%' AND nspname NOT LIKE 'pg\_temp\_%'
       AND ($2::text IS NULL OR nspname LIKE $2)
@@ -37,7 +37,8 @@ const TABLES: &str = r"SELECT nspname::text, relname::text,
       AND ($2::text IS NULL OR nspname LIKE $2) AND ($3::text IS NULL OR relname LIKE $3)
     ORDER BY 1, 2";
 
-/// Type modifiers are those of PostgreSQL's `information_schema`: for a decimal or a text, the value plus 4.
+/// Query for the columns. It decodes `atttypmod`, in which PostgreSQL stores the declared size or precision
+/// plus 4.
 const COLUMNS: &str = r"SELECT nspname::text, relname::text, attname::text, typname::text, NOT attnotnull,
         CASE WHEN attlen > 0 THEN attlen::int WHEN typname IN ('varchar', 'bpchar') AND atttypmod >= 4 THEN atttypmod - 4 END,
         CASE WHEN typname = 'numeric' AND atttypmod >= 4 THEN (atttypmod - 4) >> 16
@@ -75,7 +76,7 @@ impl Catalog for LocalExecutor<Postgres> {
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, filter, page)
     }
 
-    /// Lists the schemas of the connected database, even if the filter names another database.
+    /// Lists the schemas of the connected database, even if the request names another one.
     async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
         let rows = self.backend().ask(SCHEMAS, &[&filter.schema]).await?;
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, filter, page)
@@ -95,7 +96,7 @@ impl Catalog for LocalExecutor<Postgres> {
         cut(rows.iter().map(column).collect::<Result<_>>()?, filter, page)
     }
 
-    /// Lists the sessions of this process and the recorded sessions of others.
+    /// Lists the sessions of this process, and the sessions that other processes have recorded.
     async fn sessions(&self, filter: &SessionFilter, page: Option<PageToken>) -> Result<Page<Session>> {
         let mut sessions = LocalExecutor::sessions(self);
         let backend = self.backend();

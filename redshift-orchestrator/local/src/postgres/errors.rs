@@ -1,4 +1,4 @@
-//! Converts PostgreSQL's errors to the error texts of failed statements and to errors of requests.
+//! Converts PostgreSQL's errors to the error texts of failed statements and to the errors of requests.
 
 use std::{error::Error as _, fmt::Write};
 
@@ -10,10 +10,11 @@ use tokio_postgres::{
 use super::dialect;
 use redshift_orchestrator::{Error, ErrorKind};
 
-/// The text of a failed statement: the server's message in the form that Redshift's drivers print, with the
-/// SQLSTATE.
+/// Returns the error text of a failed statement: the server's message as Redshift's drivers print it, with
+/// the SQLSTATE.
 ///
-/// Redshift numbers a serialization conflict 1023. Users and programs search for that number.
+/// A serialization conflict gets the number 1023, which Redshift uses for it and which users and programs
+/// search for.
 pub(super) fn text(error: &DbError) -> String {
     if let Some(refused) = missing(error).and_then(dialect::refusal_of_missing) {
         return refused;
@@ -25,7 +26,7 @@ pub(super) fn text(error: &DbError) -> String {
     // Writing to a String cannot fail.
     let _ = write!(text, "{} [SQLSTATE {}]", error.message(), error.code().code());
     for (name, part) in [("Detail", error.detail()), ("Hint", error.hint()), ("Where", error.where_())] {
-        // The functions called by the check of a column's bytes are internal.
+        // Omits the context lines of the internal functions that column checks call.
         let part =
             part.map(|part| part.lines().filter(|line| !is_of_check(line)).collect::<Vec<_>>().join("\n"));
         if let Some(part) = part.filter(|part| !part.is_empty()) {
@@ -39,8 +40,8 @@ fn is_of_check(line: &str) -> bool {
     line.starts_with("PL/pgSQL function ") && (line.contains(".too_long(") || line.contains(".not_ascii("))
 }
 
-/// Returns the name of the missing table or function: `relation "x" does not exist`, `function x(integer)
-/// does not exist`.
+/// Returns the name of the missing table or function, from messages such as `relation "x" does not exist` and
+/// `function x(integer) does not exist`.
 fn missing(error: &DbError) -> Option<&str> {
     let message = error.message();
     match *error.code() {
@@ -50,7 +51,7 @@ fn missing(error: &DbError) -> Option<&str> {
     }
 }
 
-/// Returns the server's error, or `error` itself if it did not come from the server.
+/// Returns the server's error that caused `error`. Returns `error` itself if it has another cause.
 pub(super) fn refusal(error: Error) -> Result<Box<DbError>, Error> {
     let source = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
     match source.and_then(tokio_postgres::Error::as_db_error) {
@@ -59,22 +60,22 @@ pub(super) fn refusal(error: Error) -> Result<Box<DbError>, Error> {
     }
 }
 
-/// Returns `true` if the statement must run outside a transaction, because it ends transactions itself or
-/// cannot run in one.
+/// Returns `true` if the statement must run outside a transaction, because it ends transactions or cannot run
+/// in one.
 pub(super) fn wants_no_transaction(error: &DbError) -> bool {
     *error.code() == SqlState::INVALID_TRANSACTION_TERMINATION
         || *error.code() == SqlState::ACTIVE_SQL_TRANSACTION
 }
 
-/// Returns `true` if the statement was cancelled, and `false` if it timed out.
+/// Returns `true` if the statement was cancelled. PostgreSQL reports a timeout with the same SQLSTATE.
 pub(super) fn is_cancel(error: &DbError) -> bool {
     *error.code() == SqlState::QUERY_CANCELED && !error.message().contains("timeout")
 }
 
-/// The error of a failed connection. It contains the address but no password.
+/// Returns the error of a failed connection. It contains the address but not the password.
 pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Error {
     let message = match error.as_db_error() {
-        Some(refusal) => format!("the database refused the connection: {}", refusal.message()),
+        Some(refusal) => format!("the database rejected the connection: {}", refusal.message()),
         None => "the database cannot be reached".to_owned(),
     };
     let hosts: Vec<_> = config.get_hosts().iter().map(|host| format!("{host:?}")).collect();
@@ -84,7 +85,7 @@ pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Erro
         .with_source(error)
 }
 
-/// The error of a failed catalog query, which has no effect.
+/// Returns the error of a failed catalog query.
 pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
     let message = match error.as_db_error() {
         Some(refusal) => text(refusal),
@@ -93,7 +94,7 @@ pub(super) fn catalog(error: tokio_postgres::Error) -> Error {
     Error::new(ErrorKind::DatabaseUnreachable, message).with_source(error)
 }
 
-/// The error of a failed request about the records. If the connection broke, the request may have taken
+/// Returns the error of a failed query on the records. If the connection was lost, the query may have taken
 /// effect.
 pub(super) fn records(error: tokio_postgres::Error) -> Error {
     match error.as_db_error() {
@@ -104,7 +105,7 @@ pub(super) fn records(error: tokio_postgres::Error) -> Error {
         Some(refusal) => Error::new(
             ErrorKind::Other,
             format!(
-                "the database refused to keep the record: {} [SQLSTATE {}]",
+                "the database could not store the record: {} [SQLSTATE {}]",
                 refusal.message(),
                 refusal.code().code()
             ),

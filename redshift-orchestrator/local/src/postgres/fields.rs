@@ -1,5 +1,5 @@
-//! Conversion of PostgreSQL's binary values into the service's fields: integers, floats and booleans are
-//! typed, everything else is exact text.
+//! Converts PostgreSQL's binary values to the service's fields. Integers, floats and booleans are typed. All
+//! other values become text, without loss of precision.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -12,8 +12,8 @@ use tokio_postgres::{
 use super::link::Link;
 use redshift_orchestrator::{Column, Field};
 
-/// Returns the service's description of the columns of a prepared statement. Fails if a column has a type
-/// that a result cannot contain.
+/// Returns the service's description of the columns of a prepared statement. Fails if a result cannot contain
+/// the type of a column.
 pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     let column = |column: &tokio_postgres::Column| {
         let kind = base(column.type_());
@@ -28,7 +28,7 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
         (described.precision, described.scale) = measures(kind);
         let modifier = column.type_modifier();
         if modifier >= 4 {
-            // A type modifier is the type's own value plus 4 (PostgreSQL, `atttypmod`).
+            // PostgreSQL stores the type's value plus 4 in `atttypmod`.
             let modifier = (modifier - 4) as u32;
             match *kind {
                 Type::NUMERIC => {
@@ -44,7 +44,7 @@ pub(super) fn columns(statement: &Statement) -> Result<Vec<Column>, String> {
     statement.columns().iter().map(column).collect()
 }
 
-/// Returns the service's name of a PostgreSQL type. Redshift treats `text` as `varchar`, and calls bytes
+/// Returns the service's name of a PostgreSQL type. Redshift treats `text` as `varchar` and calls binary data
 /// `varbyte`.
 pub(super) fn name(type_name: &str) -> &str {
     match type_name {
@@ -54,7 +54,7 @@ pub(super) fn name(type_name: &str) -> &str {
     }
 }
 
-/// Returns precision and scale of types without a modifier, as the JDBC driver reports them to the service.
+/// Returns the precision and scale that the JDBC driver reports to the service for types without a modifier.
 fn measures(kind: &Type) -> (Option<u32>, Option<u32>) {
     let (precision, scale) = match *kind {
         Type::BOOL => (1, 0),
@@ -68,14 +68,14 @@ fn measures(kind: &Type) -> (Option<u32>, Option<u32>) {
         Type::TIMETZ => (21, 6),
         Type::TIMESTAMP => (29, 6),
         Type::TIMESTAMPTZ => (35, 6),
-        // The maximum length.
+        // The precision of a text is its maximum length.
         Type::TEXT | Type::VARCHAR | Type::UNKNOWN => (65_535, 0),
         _ => return (None, None),
     };
     (Some(precision), Some(scale))
 }
 
-/// Adds the table and column that each column of a result comes from, and its nullability.
+/// Adds each result column's table, schema and nullability, if the column comes from a table.
 pub(super) async fn add_origins(
     link: &Link,
     statement: &Statement,
@@ -192,13 +192,13 @@ impl Raw<'_> {
     }
 }
 
-/// Converts to the double with the same decimal digits, because the service parses the driver's text, in
-/// which 0.1 is 0.1.
+/// Converts to the double with the same decimal digits, so that 0.1 remains 0.1. The service parses the text
+/// that its driver prints.
 fn widen(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }
 
-/// Returns the value as the server prints it.
+/// Formats a value like the server's text output.
 fn print(kind: &Type, bytes: &[u8]) -> Option<String> {
     if let Kind::Array(element) = kind.kind() {
         return array(base(element), bytes);
@@ -222,15 +222,15 @@ fn print(kind: &Type, bytes: &[u8]) -> Option<String> {
             format!("{}{}", time(i64::from_be_bytes(time_of_day.try_into().ok()?)), zone(offset))
         }
         Type::TIMESTAMP => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), ""),
-        // Sessions of the service use UTC.
+        // The session's time zone is UTC, as in the service.
         Type::TIMESTAMPTZ => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), "+00"),
         Type::INTERVAL => interval(bytes)?,
         _ => String::from_utf8(bytes.to_vec()).ok()?,
     })
 }
 
-/// Formats the output of `numeric_send`: groups of four decimal digits, the weight of the first group, the
-/// sign, and the number of digits after the point.
+/// Formats the output of `numeric_send`, which contains groups of four decimal digits, the weight of the
+/// first group, the sign, and the number of digits after the point.
 fn numeric(bytes: &[u8]) -> Option<String> {
     let word = |index: usize| Some(u16::from_be_bytes(bytes.get(index * 2..index * 2 + 2)?.try_into().ok()?));
     let (groups, weight, sign, scale) =
@@ -267,7 +267,7 @@ fn numeric(bytes: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// Days since 2000-01-01.
+/// Formats days since 2000-01-01.
 fn date(days: i32) -> String {
     match days {
         i32::MAX => return "infinity".to_owned(),
@@ -276,7 +276,7 @@ fn date(days: i32) -> String {
     }
     let day = civil::date(2000, 1, 1)
         .checked_add(jiff::Span::new().days(i64::from(days).clamp(-4_000_000, 4_000_000)));
-    // Years outside the calendar's range (before 1 BC, after 9999) are computed here.
+    // Fallback for dates outside jiff's range.
     day.map_or_else(|_| format!("{days} days after 2000-01-01"), civil_date)
 }
 
@@ -287,7 +287,7 @@ fn civil_date(date: civil::Date) -> String {
     }
 }
 
-/// Microseconds since midnight.
+/// Formats microseconds since midnight.
 fn time(micros: i64) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let mut text = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -297,7 +297,7 @@ fn time(micros: i64) -> String {
     text
 }
 
-/// Microseconds since 2000-01-01 00:00.
+/// Formats microseconds since 2000-01-01 00:00.
 fn timestamp(micros: i64, zone: &str) -> String {
     const DAY: i64 = 86_400_000_000;
     match micros {
@@ -323,7 +323,7 @@ fn zone(offset: Offset) -> String {
     text
 }
 
-/// Formats the output of `interval_send`: microseconds, days, months, in the server's default style.
+/// Formats the output of `interval_send` (microseconds, days, months) in the server's default style.
 fn interval(bytes: &[u8]) -> Option<String> {
     let micros = i64::from_be_bytes(bytes.get(0..8)?.try_into().ok()?);
     let days = i32::from_be_bytes(bytes.get(8..12)?.try_into().ok()?);
@@ -344,7 +344,8 @@ fn interval(bytes: &[u8]) -> Option<String> {
     Some(parts.join(" "))
 }
 
-/// Formats the output of `array_send` with one dimension: `{1,2,NULL}`. More dimensions are not supported.
+/// Formats the output of `array_send`, such as `{1,2,NULL}`. Returns `None` for arrays with several
+/// dimensions.
 fn array(element: &Type, bytes: &[u8]) -> Option<String> {
     let int = |at: usize| Some(i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     match int(0)? {

@@ -1,4 +1,4 @@
-//! Runs a statement in a kept session.
+//! Runs a statement in a session.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
 use redshift_orchestrator::{ExecutionMode, Result, Status};
 
 impl Postgres {
-    /// Runs a statement in a kept session, which may be in a transaction that the caller began.
+    /// Runs a statement in a session, which may be in a transaction that the caller began.
     pub(super) async fn in_session(
         &self,
         link: &Link,
@@ -32,8 +32,8 @@ impl Postgres {
             Err(error) => Err(error),
         };
         if job.is_cancelled() {
-            // A cancel request may still be in flight. It should hit this query and not the session's next
-            // statement.
+            // A cancel request may still be in flight. This query absorbs it, so that it does not hit the
+            // session's next statement.
             let _ = session.batch_execute("SELECT pg_sleep(0.1)").await;
         }
         self.keep_notices(job, session.take_notices());
@@ -43,19 +43,19 @@ impl Postgres {
         if let Some(id) = job.statement.session() {
             self.sessions().remove(id);
         }
-        // Either both the end and the effect are recorded, or neither is; the record shows which.
+        // The ending and the effect were either both committed or both rolled back. The record shows which.
         Ok(attempt.unwrap_or(Attempt::Again))
     }
 
-    /// Returns `true` if the statement runs in a transaction that the caller began, or begins or ends such a
-    /// transaction.
+    /// Returns `true` if the statement runs in a transaction that the caller began, or if it begins or ends
+    /// one.
     async fn in_callers_transaction(&self, session: &Link, job: &Job<'_>) -> Result<bool> {
         let may_control = job.statement.execution_mode() != Some(ExecutionMode::Transaction);
         if may_control && job.statement.sqls().iter().any(|sql| transaction_control(sql).is_some()) {
             return Ok(true);
         }
-        // Outside a transaction, a simple query is its own transaction and has the same start time. (In the
-        // extended protocol, each message is a statement of its own.)
+        // Outside a transaction, a simple query is a transaction of its own, so both times are equal. In the
+        // extended protocol they could differ, because each message counts as a statement.
         match session.simple_query("SELECT transaction_timestamp() <> statement_timestamp()").await {
             Ok(answer) => Ok(answer.iter().any(|message| match message {
                 SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
@@ -66,8 +66,8 @@ impl Postgres {
         }
     }
 
-    /// Runs a statement in a transaction that the caller began and that may span several statements. Only the
-    /// end of its `COMMIT` can be recorded in that transaction.
+    /// Runs a statement in a transaction that the caller began and that may span several statements. Of these
+    /// statements, only the ending of the final `COMMIT` can be recorded in the same transaction.
     async fn in_callers_hands(
         &self,
         link: &Link,
@@ -80,7 +80,8 @@ impl Postgres {
         let sealed = mode.is_none()
             && job.statement.sqls().iter().all(|sql| commits(sql))
             && self.seal(session, job, &parts).await?;
-        // A lost connection rolls back uncommitted work, unless the statement itself may have committed.
+        // A lost connection rolls back uncommitted work. If the statement can commit, its work may have been
+        // committed, so it must not run again.
         let may_commit =
             mode.is_some() || job.statement.sqls().iter().any(|sql| transaction_control(sql).is_some());
         if may_commit && !sealed && !self.records.leave_transaction(link, job.id, 0).await? {
@@ -99,7 +100,8 @@ impl Postgres {
                     parts[index] = failed_part(&failure, started.elapsed());
                 }
                 SqlEnd::Failed(failure) => {
-                    // The server closes the connection after this error; the client may not have noticed yet.
+                    // The server closes the connection after a fatal error, which the client may not have
+                    // noticed yet.
                     if failure.is_fatal()
                         && let Some(id) = job.statement.session()
                     {
@@ -107,7 +109,7 @@ impl Postgres {
                     }
                     ending = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
                     if atomic {
-                        // A closed connection has already been rolled back.
+                        // If the connection is closed, the server has already rolled back.
                         let _ = session.batch_execute("ROLLBACK").await;
                     }
                     break;
@@ -132,8 +134,8 @@ impl Postgres {
         self.commit(link, ending).await
     }
 
-    /// Writes the end of a `COMMIT` into the transaction that it commits. Returns `false` and leaves the
-    /// transaction unchanged if it accepts no more statements.
+    /// Writes the ending of a `COMMIT` into the transaction that it commits. Returns `false` and leaves the
+    /// transaction unchanged if the ending cannot be written.
     async fn seal(&self, session: &Link, job: &Job<'_>, parts: &[Part]) -> Result<bool> {
         if session.batch_execute("SAVEPOINT redshift_data_local").await.is_err() {
             return Ok(false);
@@ -143,7 +145,7 @@ impl Postgres {
         let written = self.write_end(session, job, &ending, &[]).await;
         let end = match written {
             Ok(()) => "RELEASE redshift_data_local",
-            // The transaction is read-only, or belongs to another role.
+            // The transaction is read-only, or runs as another role.
             Err(_) => "ROLLBACK TO redshift_data_local; RELEASE redshift_data_local",
         };
         session.batch_execute(end).await.map_err(errors::records)?;

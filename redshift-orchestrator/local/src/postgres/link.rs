@@ -1,4 +1,4 @@
-//! [`Pool`]: the connections to the server.
+//! [`Pool`]: connections to the server.
 
 use std::{
     fmt,
@@ -18,29 +18,29 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, types::Ty
 use super::{Notice, errors};
 use redshift_orchestrator::{Error, Result, SessionId};
 
-/// Settings that make a session like the service's: the time zone is UTC, and a backslash is an escape
-/// character in strings.
+/// Session settings that match the service: time zone UTC, and backslash as an escape character in strings.
 pub(super) const AS_IN_THE_SERVICE: &str = "set_config('TimeZone', 'UTC', false), \
     set_config('standard_conforming_strings', 'off', false), set_config('escape_string_warning', 'off', false)";
 
-/// The connections to the server.
+/// Connections to the server.
 ///
-/// With two or more connections, one keeps the records and the others run statements. A single connection
-/// does both in turn, for an embedded engine that has only one.
+/// With two or more connections, one manages the records and the others run statements. A single connection
+/// does both alternately, for an embedded engine that accepts only one.
 pub(super) struct Pool {
     config: Config,
     connections: usize,
-    /// The connection for records. With a maximum of one connection, it also runs statements.
+    /// Connection for the records. If it is the only connection, it also runs statements.
     records: Arc<AsyncMutex<Option<Link>>>,
-    /// Idle connections that run statements.
+    /// Connections that are ready to run a statement.
     idle: Arc<Mutex<Vec<Link>>>,
 }
 
-/// Notices received since they were last taken.
+/// Notices that have been received and not yet taken.
 #[derive(Default)]
 pub(super) struct Notices {
     pub(super) notices: Vec<Notice>,
-    /// While SQL runs again: the number of the next notice that is expected to repeat.
+    /// While SQL is run a second time: index of the notice that is expected next. Notices of the first run
+    /// are not added again.
     again: Option<usize>,
 }
 
@@ -56,18 +56,19 @@ impl Notices {
     }
 }
 
-/// A connection. Dropping it closes the connection, even while a query is running.
+/// An open connection. Dropping it closes the connection, even while a query is running.
 pub(super) struct Link {
     client: Client,
     notices: Arc<Mutex<Notices>>,
     driver: JoinHandle<()>,
 }
 
-/// A connection that one caller uses.
+/// Exclusive use of a connection.
 pub(super) enum Lease {
-    /// The connection for records, or the only one.
+    /// The connection for records, which may be the only one.
     Records(OwnedMutexGuard<Option<Link>>),
-    /// A connection for statements. It is returned to the idle connections unless it was discarded.
+    /// A connection for statements. When the lease is dropped, the connection becomes idle unless it was
+    /// discarded.
     Worker(Option<Link>, Arc<Mutex<Vec<Link>>>),
 }
 
@@ -77,14 +78,14 @@ impl Pool {
             config.application_name("redshift-orchestrator");
         }
         if connections > 1 {
-            // The server notices while a statement runs that its client has died, and stops the statement.
+            // Makes the server detect a dead client while a statement runs, and stop the statement.
             let options = config.get_options().map(str::to_owned).unwrap_or_default();
             config.options(format!("{options} -c client_connection_check_interval=1000"));
         }
         Self { config, connections: connections.max(1), records: Arc::default(), idle: Arc::default() }
     }
 
-    /// Returns `true` if one connection does everything.
+    /// Returns `true` if a single connection manages the records and runs the statements.
     pub(super) fn is_single(&self) -> bool {
         self.connections == 1
     }
@@ -103,8 +104,8 @@ impl Pool {
         Ok(Lease::Records(link))
     }
 
-    /// Opens a connection for a session. While the connection is open, it holds a lock by which other
-    /// processes recognise the session.
+    /// Opens a connection for a session. The connection holds an advisory lock, which shows other processes
+    /// that the session is open.
     pub(super) async fn open_session(&self, id: &SessionId) -> Result<Link> {
         let link = Link::open(&self.config).await?;
         link.query_typed(
@@ -131,7 +132,7 @@ impl Pool {
         }
     }
 
-    /// Acquires a connection for a statement, as soon as the server can be reached.
+    /// Acquires a connection for a statement. Retries until the server can be reached.
     pub(super) async fn next_worker(&self) -> Lease {
         let mut pause = Duration::from_millis(50);
         loop {
@@ -163,31 +164,31 @@ impl Link {
         Ok(Self { client, notices, driver })
     }
 
-    /// Returns the notices received since they were last taken.
+    /// Returns the shared list of notices that have not been taken.
     pub(super) fn notices(&self) -> Arc<Mutex<Notices>> {
         self.notices.clone()
     }
 
-    /// Returns the number of notices received since they were last taken.
+    /// Returns the number of notices that have not been taken.
     pub(super) fn notice_count(&self) -> usize {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).notices.len()
     }
 
-    /// Announces that SQL runs again. Notices that repeat those from number `from` on are not added a second
-    /// time.
+    /// Announces that the SQL is about to run a second time. Notices that repeat those from index `from`
+    /// onwards are not added again.
     pub(super) fn runs_again(&self, from: usize) {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).again = Some(from);
     }
 
-    /// Removes and returns the notices received since they were last taken.
+    /// Removes and returns the received notices.
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner)).notices
     }
 
-    /// Repeats the cancel request for as long as this future is polled.
+    /// Sends cancel requests until this future is dropped.
     pub(super) async fn keep_cancelling(token: CancelToken) -> std::convert::Infallible {
         loop {
-            // An error means that the request did not arrive; the next one may.
+            // On an error the request did not arrive, so the next iteration repeats it.
             let _ = token.cancel_query(NoTls).await;
             sleep(Duration::from_millis(500)).await;
         }
@@ -209,7 +210,7 @@ impl Drop for Link {
 }
 
 impl Lease {
-    /// Returns the connection, or an error if it was discarded.
+    /// Returns the connection. Fails if it was discarded.
     pub(super) fn link(&self) -> Result<&Link> {
         let link = match self {
             Self::Records(link) => link.as_ref(),
@@ -241,7 +242,7 @@ impl Drop for Lease {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The rest of the configuration contains the password.
+        // Omits the rest of the configuration, which contains the password.
         f.debug_struct("Pool")
             .field("database", &self.config.get_dbname())
             .field("connections", &self.connections)

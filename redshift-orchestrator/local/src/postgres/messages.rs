@@ -1,4 +1,4 @@
-//! Passes on the server's notices as messages.
+//! Reports the server's notices as messages of a statement.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ impl MessageSource for LocalExecutor<Postgres> {
         Ok(self.notices(id).into_iter().map(|notice| Message::new(notice.severity, notice.message)).collect())
     }
 
-    /// The messages are in memory, so reading them sends no request.
+    /// Returns a short interval, because the messages are in memory and reading them sends no request.
     fn interval(&self) -> Duration {
         Duration::from_millis(500)
     }

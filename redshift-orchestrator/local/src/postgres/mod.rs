@@ -1,4 +1,4 @@
-//! [`Postgres`]: the back end that runs SQL on a PostgreSQL server and keeps its records there. See
+//! [`Postgres`]: back end that runs SQL on a PostgreSQL server and stores the records there. See
 //! `docs/postgres.md`.
 
 use std::{
@@ -44,22 +44,21 @@ mod records;
 mod run;
 mod words;
 
-/// The back end that runs statements on a PostgreSQL server. See [`LocalExecutor::postgres`]. Its guarantees
-/// and the translation of Redshift's SQL are described in
-/// [`on_postgres`](crate::on_postgres).
+/// Back end that runs statements on a PostgreSQL server, created by [`LocalExecutor::postgres`]. The module
+/// [`on_postgres`](crate::on_postgres) documents its guarantees and the translation of Redshift's SQL.
 pub struct Postgres {
     pool: Pool,
     records: Records,
     clock: Arc<dyn Clock>,
     notices: Mutex<HashMap<StatementId, Vec<Notice>>>,
-    /// The notices of the running statements, by statement.
+    /// Notices of running statements.
     running_notices: Mutex<HashMap<StatementId, Arc<Mutex<Notices>>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
-    /// When expired records were last removed from the database.
+    /// Time at which expired records were last removed from the database.
     cleaned_at: Mutex<Timestamp>,
 }
 
-/// Interval at which expired records are removed from the database.
+/// Interval between removals of expired records from the database.
 const CLEANING: Duration = Duration::from_hours(1);
 
 /// Configuration of a [`LocalExecutor`] on a PostgreSQL server, created by [`LocalExecutor::postgres`].
@@ -74,13 +73,13 @@ pub struct PostgresBuilder {
     seed: Option<u64>,
 }
 
-/// A message that the server sent while a statement ran, such as that of `RAISE NOTICE`.
+/// A message that the server sent while a statement ran, such as the message of a `RAISE NOTICE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
-    /// `NOTICE`, `WARNING`, `INFO`, …
+    /// Severity: `NOTICE`, `WARNING`, `INFO`, …
     pub severity: String,
-    /// The text.
+    /// Message text.
     pub message: String,
 }
 
@@ -91,11 +90,11 @@ impl From<&DbError> for Notice {
 }
 
 impl LocalExecutor<Postgres> {
-    /// Creates a service on the PostgreSQL server (15 or newer) at `url`,
+    /// Configures an executor that uses the PostgreSQL server (15 or newer) at `url`,
     /// `postgresql://user:password@host:port/database`.
     ///
-    /// TLS is not supported: the server is expected on the same machine. The driver, `tokio_postgres`, writes
-    /// SQL to `log` at level *debug*; exclude it from logs.
+    /// TLS is not supported, because the server is expected to run on the same machine. The driver,
+    /// `tokio_postgres`, writes SQL to `log` at level *debug*, so exclude it from logs.
     ///
     /// ```no_run
     /// # async fn doc() -> redshift_orchestrator::Result<()> {
@@ -119,8 +118,8 @@ impl LocalExecutor<Postgres> {
         }
     }
 
-    /// Returns the notices of a statement that ran in this process, in order; for a running statement, the
-    /// notices so far.
+    /// Returns the notices of a statement that ran in this process, in order. For a running statement,
+    /// returns the notices so far.
     pub fn notices(&self, id: &StatementId) -> Vec<Notice> {
         let backend = self.backend();
         let mut notices = backend.notices().get(id).cloned().unwrap_or_default();
@@ -132,57 +131,57 @@ impl LocalExecutor<Postgres> {
 }
 
 impl PostgresBuilder {
-    /// Sets the maximum number of connections. Default: 5. One keeps the records, the others run statements.
-    /// A single connection does both in turn, for an embedded engine that accepts only one; a running
-    /// statement can then not be cancelled.
+    /// Sets the maximum number of connections. One connection manages the records, and the others run
+    /// statements. A single connection does both alternately, for an embedded engine that accepts only one,
+    /// and then a running statement cannot be cancelled. Default: 5.
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// Sets the schema of the records. It is created if it does not exist. Default: `redshift_data_local`.
+    /// Sets the schema of the records, which is created if it does not exist. Default: `redshift_data_local`.
     #[must_use]
     pub fn with_schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// Replaces the service's limits.
+    /// Replaces the limits. Default: the service's.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets the time in `SUBMITTED` and `PICKED`. Default: zero.
+    /// Sets the time that statements spend in `SUBMITTED` and `PICKED`. Default: zero.
     #[must_use]
     pub fn with_latency(mut self, latency: Latency) -> Self {
         self.latency = latency;
         self
     }
 
-    /// Sets the clock by which tokens and records expire. Default: the system clock.
+    /// Sets the clock that determines when tokens and records expire. Default: the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Sets the seed of the statement ids. Default: the system's entropy. Processes that share a database
-    /// need different seeds.
+    /// Sets the seed of the statement ids. Processes that share a database need different seeds. Default:
+    /// drawn from the system's entropy.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Connects, creates the tables of the records if they do not exist, and continues the statements of an
-    /// earlier process.
+    /// Connects, creates the tables of the records if they do not exist, and continues the statements that an
+    /// earlier process left unfinished.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if the URL is not valid, [`ErrorKind::DatabaseUnreachable`] if the server cannot be
-    /// reached, [`ErrorKind::Unsupported`] if the records have another version.
+    /// reached, [`ErrorKind::Unsupported`] if another version of this crate wrote the records.
     pub async fn start(self) -> Result<LocalExecutor<Postgres>> {
         let config = read(&self.url)?;
         let pool = Pool::new(config, self.connections);
@@ -219,7 +218,7 @@ fn read(url: &str) -> Result<Config> {
     let form = "write it like postgresql://user:password@127.0.0.1:5432/database";
     let config = Config::from_str(url).map_err(|error| {
         let refused = invalid(&format!("not a valid URL of a PostgreSQL server; {form}"));
-        // The other causes quote the URL and, if it is parsed incorrectly, part of the password.
+        // Other causes quote the URL, possibly with a part of the password.
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         if cause.starts_with("invalid value for option") { refused.with_source(error) } else { refused }
     })?;
@@ -234,10 +233,7 @@ fn read(url: &str) -> Result<Config> {
     Ok(config)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "ids that two processes draw must differ; tests hand in a seed"
-)]
+#[expect(clippy::disallowed_methods, reason = "two processes must draw different ids; tests set a seed")]
 fn entropy() -> fastrand::Rng {
     fastrand::Rng::new()
 }
@@ -251,7 +247,7 @@ impl Postgres {
         self.running_notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns `true` if expired records are due for removal, and sets the next time.
+    /// Returns `true` if expired records are due for removal, and restarts the interval.
     fn is_cleaning_due(&self) -> bool {
         let now = self.clock.now();
         let mut cleaned_at = self.cleaned_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,7 +276,7 @@ impl Backend for Postgres {
         if self.is_cleaning_due()
             && let Err(error) = self.records.clean(lease.link()?, self.clock.now()).await
         {
-            tracing::warn!(%error, "expired records of the local executor are still in the database");
+            tracing::warn!(%error, "expired records of the local executor could not be removed from the database");
         }
         Ok(admission)
     }
@@ -290,7 +286,7 @@ impl Backend for Postgres {
     }
 
     async fn cancel(&self, record: &Record) -> Result<bool> {
-        // The only connection is busy running the statement.
+        // The only connection is busy running the statement, so the record cannot be updated.
         if self.pool.is_single() && record.status == Status::Started {
             return Ok(false);
         }
@@ -327,7 +323,7 @@ impl Backend for Postgres {
             .page(lease.link()?, &record.id, part, number)
             .await?
             .ok_or_else(|| limits::no_result(&record.id))?;
-        // The result may have been written with other limits, and then has fewer pages.
+        // If the result was written with larger pages, it has fewer of them than the first check assumed.
         if number > 0 && rows.is_empty() {
             return Err(limits::bad_page());
         }
@@ -335,7 +331,7 @@ impl Backend for Postgres {
     }
 
     async fn find(&self, id: &StatementId) -> Result<Option<Record>> {
-        // With a single connection, there can be no other processes.
+        // A single connection means that no other process uses the database.
         if self.pool.is_single() {
             return Ok(None);
         }
@@ -370,7 +366,7 @@ impl fmt::Debug for Postgres {
 
 impl fmt::Debug for PostgresBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL contains the password.
+        // Omits the URL, which contains the password.
         f.debug_struct("PostgresBuilder")
             .field("schema", &self.schema)
             .field("connections", &self.connections)

@@ -1,15 +1,15 @@
-//! The records of statements, in tables of the database.
+//! Stores the records of statements in tables of the database.
 //!
 //! ```text
 //! statement     one row for each submit: the statement, its status and its ending
-//! part          one row for each SQL text that ended (a single statement has one, a batch several)
+//! part          one row for each SQL text that has ended (a single statement has one text, a batch several)
 //! result_page   the rows of results as JSON, one page per row
-//! client_token  the statement that used a token, and the token's expiry
+//! client_token  the statement that was submitted with a token, and the token's expiry
 //! version       the version of these tables
 //! ```
 //!
-//! The rows with a statement's end are written in the same transaction as its effect: either both exist, or
-//! neither.
+//! The ending of a statement is written in the same transaction as its effect, so that both are committed or
+//! neither is.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,28 +30,28 @@ use redshift_orchestrator::{
     catalog::{Session, SessionStatus},
 };
 
-/// The version of the tables.
+/// Version of the tables.
 const VERSION: i32 = 1;
 
-/// The advisory lock under which the tables are created.
+/// Key of the advisory lock that is held while the tables are created.
 const MAKING: i64 = 0x7265_6473_6869_6674;
 
-/// Time after their expiry at which ended records are deleted.
+/// Time from the end of a statement until its record is deleted.
 const KEEP_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
-/// The tables, by the name of their schema.
+/// Access to the tables in one schema.
 #[derive(Clone, Debug)]
 pub(super) struct Records {
     name: String,
-    /// The quoted name.
+    /// Quoted name.
     schema: String,
     pub(super) limits: Limits,
 }
 
-/// Outcome of a claim for a statement.
+/// Outcome of claiming a statement.
 pub(super) enum Ownership {
-    /// This connection runs the statement, for the `attempt`th time. `outside`: the part (from 0) that an
-    /// interrupted earlier attempt was running outside a transaction.
+    /// This connection runs the statement, for the `attempt`th time. `outside` is the part, counted from 0,
+    /// that an interrupted attempt was running outside a transaction.
     Ours { attempt: i32, outside: Option<usize>, cancelled: bool, ended: Vec<(usize, Part)> },
     /// The statement has ended.
     Ended(Box<Record>),
@@ -64,7 +64,7 @@ pub(super) enum Ownership {
 type Params<'a> = &'a [(&'a (dyn tokio_postgres::types::ToSql + Sync), Type)];
 
 impl Records {
-    /// Fails if a name contains anything but letters, digits and `_`.
+    /// Checks the name of the schema. Fails if it contains characters other than letters, digits and `_`.
     pub(super) fn new(name: &str, limits: Limits) -> Result<Self> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return Err(Error::new(
@@ -76,12 +76,12 @@ impl Records {
         Ok(Self { name: name.to_owned(), schema: format!("\"{name}\""), limits })
     }
 
-    /// The name of the schema.
+    /// Returns the name of the schema.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The quoted name of the schema.
+    /// Returns the quoted name of the schema.
     pub(super) fn schema(&self) -> &str {
         &self.schema
     }
@@ -101,7 +101,7 @@ impl Records {
 
     /// Creates the tables if they do not exist.
     pub(super) async fn create(&self, link: &Link, now: Timestamp) -> Result<()> {
-        // One process creates the tables, and the others wait for it.
+        // One process creates the tables while the others wait for the lock.
         self.query(link, "SELECT pg_advisory_lock($1)", &[(&MAKING, Type::INT8)]).await?;
         let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
         let there: bool = one(&self.query(link, exists, &[(&self.name, Type::TEXT)]).await?, 0)?;
@@ -139,16 +139,17 @@ impl Records {
         Ok(())
     }
 
-    /// Returns the end time before which records have expired.
+    /// Returns the time such that statements which ended before it have expired.
     fn oldest(&self, now: Timestamp) -> Timestamp {
         now.checked_sub(self.limits.record_retention).unwrap_or(Timestamp::MIN)
     }
 
-    /// Adds the column and the index that tables of an earlier version lack.
+    /// Adds the column and the index that an earlier version of the tables lacks.
     async fn widen(&self, link: &Link) -> Result<()> {
         const THERE: &str = "SELECT EXISTS (SELECT FROM pg_attribute
             WHERE attrelid = '~.statement'::regclass AND attname = 'keep_alive_us' AND NOT attisdropped)";
-        // The check comes first, because adding the column waits for all writers of the table.
+        // The column is checked first, because ALTER TABLE would wait for all writers of the table even if
+        // the column exists.
         if !one::<bool>(&self.query(link, THERE, &[]).await?, 0)? {
             let add = "ALTER TABLE ~.statement ADD COLUMN IF NOT EXISTS keep_alive_us bigint";
             self.execute(link, add, &[]).await?;
@@ -160,8 +161,8 @@ impl Records {
         Ok(())
     }
 
-    /// Creates the functions that translated SQL calls, unless this version of them exists. The comment on
-    /// the schema contains the version.
+    /// Creates the functions that translated SQL calls, unless this version of them exists. The version is a
+    /// digest in the comment on the schema.
     async fn create_functions(&self, link: &Link) -> Result<()> {
         let digest = Sha256::digest(dialect::LIBRARY);
         let print: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -177,8 +178,8 @@ impl Records {
         Ok(())
     }
 
-    /// Records a new statement, unless its token belongs to another one. A single request does both, so it
-    /// either happens as a whole or not at all.
+    /// Records a new statement, unless its client token belongs to another one. A single SQL statement writes
+    /// both the token and the record, so that neither exists without the other.
     pub(super) async fn admit(&self, link: &Link, record: &Record) -> Result<Admission> {
         const INSERT: &str = "
             WITH token AS (
@@ -227,9 +228,9 @@ impl Records {
 
     /// Claims a statement for this connection, until the connection is reset or closed.
     pub(super) async fn claim(&self, link: &Link, id: &StatementId, now: Timestamp) -> Result<Ownership> {
-        // The lock keeps a second process from starting the same statement. A statement cannot take effect
-        // twice, because its end is written in the transaction of its effect, and only if there is no end
-        // yet.
+        // The advisory lock keeps a second process from starting the same statement. Even without the lock, a
+        // statement could not take effect twice: its ending is written in the transaction of its effect, and
+        // only if no ending exists yet.
         const CLAIM: &str = "
             UPDATE ~.statement SET status = 'STARTED', attempts = attempts + 1, pid = pg_backend_pid(), updated_at = $2
             WHERE id = $1 AND ended_at IS NULL
@@ -253,21 +254,21 @@ impl Records {
         })
     }
 
-    /// Returns `true` if the process with the session is alive: its connection holds the lock, which is
-    /// released when the connection is reset.
+    /// Returns `true` if a process keeps the session open, that is, if its connection holds the session's
+    /// lock. If this query acquires the lock instead, the next reset of this connection releases it.
     pub(super) async fn session_lives(&self, link: &Link, id: &SessionId) -> Result<bool> {
         let sql = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
         Ok(!one::<bool>(&self.query(link, sql, &[(&id.as_str(), Type::TEXT)]).await?, 0)?)
     }
 
     /// Records that a part is about to run outside a transaction. Returns `false` if the statement has ended
-    /// or this was already recorded.
+    /// or if another attempt has already recorded that.
     pub(super) async fn leave_transaction(&self, link: &Link, id: &StatementId, part: usize) -> Result<bool> {
         let sql = "UPDATE ~.statement SET outside = $2 WHERE id = $1 AND ended_at IS NULL AND outside IS DISTINCT FROM $2";
         Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT), (&(part as i32), Type::INT4)]).await? == 1)
     }
 
-    /// Writes the end of a part and its result. Fails if the end is already written.
+    /// Writes the ending of a part and its result. Fails if an ending already exists.
     pub(super) async fn end_part(
         &self,
         link: &Link,
@@ -313,8 +314,8 @@ impl Records {
         Ok(())
     }
 
-    /// Writes the end of a statement. Returns `false` if it had already ended; this transaction must then be
-    /// rolled back.
+    /// Writes the ending of a statement. Returns `false` if the statement had already ended. The caller must
+    /// then roll back the transaction.
     pub(super) async fn end(
         &self,
         link: &Link,
@@ -341,7 +342,7 @@ impl Records {
         Ok(ended == 1)
     }
 
-    /// Records a cancel request and signals the connection that runs the statement. Returns `false` if the
+    /// Records a cancel request and interrupts the connection that runs the statement. Returns `false` if the
     /// statement has ended.
     pub(super) async fn cancel(&self, link: &Link, id: &StatementId) -> Result<bool> {
         const CANCEL: &str = "
@@ -354,7 +355,7 @@ impl Records {
         Ok(!self.query(link, CANCEL, &[(&id.as_str(), Type::TEXT)]).await?.is_empty())
     }
 
-    /// Cancels a statement that has not started. Returns `false` if it has.
+    /// Cancels a statement that has not started. Returns `false` if it has started.
     pub(super) async fn cancel_queued(&self, link: &Link, id: &StatementId) -> Result<bool> {
         let sql = "UPDATE ~.statement SET cancel_requested = true WHERE id = $1 AND status = 'SUBMITTED'";
         Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT)]).await? == 1)
@@ -373,7 +374,7 @@ impl Records {
         Ok(Some(record))
     }
 
-    /// Returns all unexpired records, in the order of their submit.
+    /// Returns all unexpired records in submit order.
     pub(super) async fn load_all(&self, link: &Link, now: Timestamp) -> Result<Vec<Record>> {
         const LIVE: &str = "ended_at IS NULL OR ended_at > $1";
         let since = self.oldest(now);
@@ -396,9 +397,9 @@ impl Records {
         Ok(records)
     }
 
-    /// Returns a page of records, newest first, each with its number and without its parts. The statuses
-    /// before the end are not distinguished, because only the process that runs a statement knows the exact
-    /// one.
+    /// Returns a page of records, newest first, each with its number and without its parts. A filter for
+    /// `SUBMITTED`, `PICKED` or `STARTED` returns every statement that has not ended, because only the
+    /// process that runs a statement knows which of these it is in.
     pub(super) async fn list(
         &self,
         link: &Link,
@@ -441,8 +442,9 @@ impl Records {
         rows.iter().map(numbered).collect()
     }
 
-    /// Returns the sessions of the last 24 hours, derived from their statements. A session without a
-    /// connection is closed; it was closed when its last statement ended, or later.
+    /// Returns the sessions of the last 24 hours, derived from their statements. A session whose lock is not
+    /// held is reported as closed. Its time of closing is not recorded, so the end of its last statement is
+    /// reported instead.
     pub(super) async fn sessions(&self, link: &Link, now: Timestamp) -> Result<Vec<Session>> {
         const SESSIONS: &str = "
             SELECT session_id, min(created_at), max(updated_at),
@@ -465,8 +467,8 @@ impl Records {
         rows.iter().map(part).collect()
     }
 
-    /// Returns one page of a result: columns, rows, the total number of rows, and `true` if another page
-    /// follows. A page that does not exist has no rows.
+    /// Returns one page of a result: the columns, the rows, the total number of rows, and `true` if another
+    /// page follows. A page that does not exist has no rows.
     pub(super) async fn page(
         &self,
         link: &Link,
@@ -520,7 +522,7 @@ CREATE TABLE ~.statement (
     updated_at timestamptz NOT NULL,
     ended_at timestamptz);
 CREATE INDEX statement_name ON ~.statement (name text_pattern_ops);
-COMMENT ON COLUMN ~.statement.outside IS 'the part (from 0) that ran outside of a transaction last';
+COMMENT ON COLUMN ~.statement.outside IS 'the part (from 0) that last ran outside a transaction';
 CREATE TABLE ~.part (
     statement_id text NOT NULL REFERENCES ~.statement (id) ON DELETE CASCADE,
     part int NOT NULL,
@@ -542,12 +544,13 @@ CREATE TABLE ~.result_page (
 CREATE TABLE ~.client_token (token text PRIMARY KEY, statement_id text NOT NULL, expires_at timestamptz NOT NULL);
 COMMIT";
 
-/// Supports listings by the prefix of a name.
+/// Index for listings by name prefix.
 const NAME_INDEX: &str = "CREATE INDEX IF NOT EXISTS statement_name ON ~.statement (name text_pattern_ops)";
 
-/// Drops the functions of another version: PostgreSQL cannot replace a function with other parameter names,
-/// nor a view with other columns. Objects on which a user's view depends are kept, and replaced if possible.
-/// Views are dropped first, then aggregates, which depend on functions.
+/// Drops the functions and views of another version, because PostgreSQL cannot replace a function that has
+/// other parameter names, or a view that has other columns. Objects that a user's view depends on are kept,
+/// and replaced if possible. Views are dropped before aggregates, and aggregates before the functions that
+/// they depend on.
 const DROP_FUNCTIONS: &str = "
 DO $drop$
 DECLARE old record;
@@ -577,7 +580,7 @@ fn record(row: &Row) -> Result<Record> {
     let mode: Option<String> = column(row, 4)?;
     let mut statement = match (mode, sqls.as_slice()) {
         (None, [sql]) => Statement::sql(sql),
-        (None, _) => return Err(damaged("a single statement has one SQL text")),
+        (None, _) => return Err(damaged("a single statement must have exactly one SQL text")),
         (Some(mode), _) => {
             Statement::batch(sqls.clone()).with_execution_mode(from_word::<ExecutionMode>(&mode)?)
         }
@@ -679,13 +682,14 @@ fn from_micros(micros: i64) -> std::time::Duration {
     std::time::Duration::from_micros(micros.unsigned_abs())
 }
 
-/// Returns serde's name of an enum variant without fields.
+/// Returns the name that serde gives to an enum variant without fields.
 fn word<T: Serialize>(value: T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn from_word<T: for<'de> Deserialize<'de>>(word: &str) -> Result<T> {
-    serde_json::from_value(word.into()).map_err(|error| damaged("a value is not known").with_source(error))
+    serde_json::from_value(word.into())
+        .map_err(|error| damaged("a stored value is unknown").with_source(error))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String> {
@@ -697,7 +701,8 @@ fn from_json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| damaged("a result cannot be read").with_source(error))
 }
 
-/// A field as JSON. Floats are text to preserve NaN and infinities; bytes are a list.
+/// JSON form of a field. Floats are stored as text to preserve NaN and infinities, and binary data as a list
+/// of numbers.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Stored {

@@ -1,5 +1,5 @@
-//! Runs statements on a connection: in a transaction that also records the end, or outside a transaction
-//! where the SQL does not allow one.
+//! Runs statements on a connection: in a transaction that also records the ending, or outside a transaction
+//! if the SQL does not allow one.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::{
 };
 use redshift_orchestrator::{ExecutionMode, Result, Status, sql::outside_transaction};
 
-/// Maximum number of attempts at a statement whose runs are interrupted by the death of the process or the
-/// database. Without a maximum, a statement that causes the death would do so forever.
+/// Maximum number of attempts at a statement that is interrupted each time because the process or the
+/// database stops. Without a maximum, a statement that crashes the server would do so forever.
 const MAX_ATTEMPTS: i32 = 5;
 
 /// Outcome of one run of SQL.
@@ -31,29 +31,29 @@ pub(super) enum SqlEnd {
     Failed(Failure),
 }
 
-/// Reason why SQL did not finish.
+/// Reason why SQL failed.
 pub(super) enum Failure {
     /// The server returned an error.
     Server(Box<DbError>),
-    /// This executor refused the SQL, with this text.
+    /// This executor rejected the SQL. Contains the error text.
     Refused(String),
-    /// The connection broke; the effects are unknown.
+    /// The connection was lost; the effects are unknown.
     Lost,
 }
 
-/// Outcome of an attempt at a statement.
+/// Outcome of one attempt to run a statement.
 pub(super) enum Attempt {
     Ended(Ending),
     /// Another process runs the statement.
     Elsewhere,
-    /// Another process ended the statement, so the record must be read again.
+    /// The record may have changed, so the attempt must be repeated.
     Again,
-    /// The server closed the connection with an error. This ending must be written on a different connection.
+    /// The server closed the connection with an error. The ending must be written on another connection.
     Broken(Ending),
 }
 
 impl Postgres {
-    /// Runs a statement to its end, or finds that another process runs it.
+    /// Runs a statement to its end. Returns `None` if another process runs it.
     pub(super) async fn take_to_end(&self, job: &Job<'_>) -> Option<Ending> {
         let mut verdict = None;
         loop {
@@ -66,9 +66,9 @@ impl Postgres {
             if let Ok(link) = lease.link() {
                 self.keep_notices(job, link.take_notices());
             }
-            // Each statement has its own session, as in the service, and leaves nothing for the next one,
-            // including locks. A connection with a pending cancel request may receive it late, so it is
-            // discarded.
+            // Each statement runs in a fresh session, as in the service: the reset removes settings,
+            // temporary tables and locks. A connection with a pending cancel request may receive it late, so
+            // it is discarded.
             let keep = attempt.as_ref().is_ok_and(|attempt| !matches!(attempt, Attempt::Broken(_)))
                 && (self.pool.is_single() || !job.is_cancelled());
             if !keep || !self.reset(job, &lease).await {
@@ -88,7 +88,7 @@ impl Postgres {
         }
     }
 
-    /// Resets the connection. Returns `false` if that failed.
+    /// Resets the session of the connection. Returns `false` on failure.
     async fn reset(&self, job: &Job<'_>, lease: &Lease) -> bool {
         let Ok(link) = lease.link() else { return false };
         let reset = link.batch_execute("DISCARD ALL").await.is_ok();
@@ -102,7 +102,8 @@ impl Postgres {
         }
     }
 
-    /// `verdict`: an ending that could not be written on an earlier connection.
+    /// Makes one attempt to run a statement. `verdict` is an ending that could not be written on an earlier
+    /// connection.
     async fn attempt(&self, job: &Job<'_>, lease: &Lease, verdict: Option<Ending>) -> Result<Attempt> {
         let link = lease.link()?;
         let mut parts = (job.parts)();
@@ -111,7 +112,7 @@ impl Postgres {
         if let (Some(session), None) = (session, &held)
             && self.records.session_lives(link, session).await?
         {
-            // Another process keeps the session and runs its statements.
+            // Another process keeps the session open and runs the session's statements.
             return Ok(match self.records.load(link, job.id).await? {
                 Some(record) if record.status.is_terminal() => Attempt::Ended(record.into()),
                 _ => Attempt::Elsewhere,
@@ -122,7 +123,8 @@ impl Postgres {
                 return Ok(Attempt::Ended((*record).into()));
             }
             Ownership::Elsewhere => {
-                // The cancel request may have hit the gap between two SQL texts, so it is repeated.
+                // An earlier cancel request may have arrived between two SQL texts, where it has no effect.
+                // Repeat it.
                 if job.is_cancelled() {
                     self.records.cancel(link, job.id).await?;
                 }
@@ -155,7 +157,7 @@ impl Postgres {
                 let at_its_end = parts.iter().all(|part| part.status.is_terminal());
                 if attempt > MAX_ATTEMPTS && !at_its_end {
                     let text = format!(
-                        "ERROR: interrupted {MAX_ATTEMPTS} times by the end of the database or of the executor while it ran; each time, its uncommitted work was rolled back"
+                        "ERROR: interrupted {MAX_ATTEMPTS} times because the executor or the database stopped; each time, uncommitted work was rolled back"
                     );
                     return self.end(link, job, Ending::failed(parts, text, None)).await;
                 }
@@ -169,7 +171,7 @@ impl Postgres {
             (Some(_), Some(held)) => return self.in_session(link, &held, job, parts).await,
             (Some(session), None) => {
                 let text = format!(
-                    "ERROR: session {session} ended with its connection; its uncommitted work was rolled back"
+                    "ERROR: the connection of session {session} was lost; its uncommitted work was rolled back"
                 );
                 return self.end(link, job, Ending::failed(parts, text, None)).await;
             }
@@ -177,8 +179,8 @@ impl Postgres {
         self.run_on(link, job, parts).await
     }
 
-    /// Runs the statement on a connection without a transaction. Each part runs in one transaction with its
-    /// end.
+    /// Runs the statement on a connection that is not in a transaction. The ending of each part is recorded
+    /// in the transaction that runs the part.
     pub(super) async fn run_on(&self, link: &Link, job: &Job<'_>, parts: Vec<Part>) -> Result<Attempt> {
         match job.statement.execution_mode() {
             Some(ExecutionMode::AutoCommit) => self.one_by_one(link, job, parts).await,
@@ -186,11 +188,11 @@ impl Postgres {
         }
     }
 
-    /// Runs all SQL texts in one transaction, which also records their end.
+    /// Runs all SQL texts in one transaction, which also records the ending.
     async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
         let is_batch = job.statement.execution_mode().is_some();
-        // In a batch that is one transaction, the exception handlers of procedures must not commit.
+        // The batch is one transaction, so the exception handlers of procedures must not commit.
         let head = if is_batch { "BEGIN; SET LOCAL redshift.handled = 1" } else { "BEGIN" };
         link.batch_execute(head).await.map_err(errors::records)?;
         let mut results = Vec::new();
@@ -207,8 +209,8 @@ impl Postgres {
                 }
                 SqlEnd::Failed(failure) => {
                     if link.batch_execute("ROLLBACK").await.is_err() {
-                        // Closing the connection also rolls back. `EXCEPTION` blocks leave the embedded
-                        // engine in this state.
+                        // Closing the connection also rolls back. An embedded engine can be in this state
+                        // after an `EXCEPTION` block.
                         let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
                         return Ok(Attempt::Broken(ending));
                     }
@@ -231,8 +233,8 @@ impl Postgres {
         match sealed.await {
             Ok(()) => Ok(Attempt::Ended(ending)),
             Err(error) => {
-                // The cause is a deferred constraint, or the statement made the transaction read-only or gave
-                // it to another role. The statement fails.
+                // A deferred constraint failed, or the statement made the transaction read-only or changed
+                // its role. In each case the statement fails.
                 let failure = errors::refusal(error)?;
                 link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
                 let last = job.statement.sqls().len() - 1;
@@ -242,8 +244,8 @@ impl Postgres {
         }
     }
 
-    /// Runs each SQL text in its own transaction, which also records its end. Parts that an earlier process
-    /// ended are not run again.
+    /// Runs each SQL text in a separate transaction, which also records the part's ending. Skips parts that
+    /// an earlier process completed.
     async fn one_by_one(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
         for (index, sql) in job.statement.sqls().iter().enumerate() {
@@ -295,7 +297,7 @@ impl Postgres {
         self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
     }
 
-    /// Records the end of a part and commits. If the server returns an error, the part fails.
+    /// Records the ending of a part and commits. If the server rejects that, the part fails.
     async fn seal_part(
         &self,
         link: &Link,
@@ -316,8 +318,8 @@ impl Postgres {
         Ok(failed)
     }
 
-    /// Runs a statement that commits by itself or cannot run in a transaction. Its end is recorded
-    /// afterwards, so an interruption in between is reported.
+    /// Runs a statement that commits by itself or cannot run in a transaction. The ending is recorded
+    /// afterwards. If the process stops in between, the statement is later reported as interrupted.
     async fn outside(
         &self,
         link: &Link,
@@ -346,7 +348,7 @@ impl Postgres {
         }
     }
 
-    /// Writes an end without an effect.
+    /// Writes the ending of a statement that had no effect, or whose effect is already committed.
     async fn end(&self, link: &Link, job: &Job<'_>, ending: Ending) -> Result<Attempt> {
         link.batch_execute("BEGIN").await.map_err(errors::records)?;
         let parts = self.records.load(link, job.id).await?.map(|record| record.parts).unwrap_or_default();
@@ -376,7 +378,7 @@ impl Postgres {
         }
         match self.records.end(link, job.id, ending, self.clock.now()).await? {
             true => Ok(()),
-            // Closing the connection rolls back this transaction.
+            // Dropping the connection rolls back this transaction.
             false => Err(lost()),
         }
     }
@@ -386,15 +388,16 @@ impl Postgres {
         Ok(Attempt::Ended(ending))
     }
 
-    /// Runs one SQL text. Once the statement is cancelled, sends cancel requests to the server.
+    /// Runs one SQL text. After the statement is cancelled, sends cancel requests to the server.
     pub(super) async fn run_sql(&self, link: &Link, job: &Job<'_>, sql: &str) -> SqlEnd {
-        // In a session, the transaction may be the caller's, except in a batch that is one transaction.
+        // In a session, the caller may control transactions, except in a batch that is itself one
+        // transaction.
         let is_transaction = job.statement.execution_mode() == Some(ExecutionMode::Transaction);
         if (job.statement.session().is_none() || is_transaction)
             && let Some(word) = transaction_control(sql)
         {
             return SqlEnd::Failed(Failure::Refused(format!(
-                "ERROR: {word} cannot be submitted: every statement is its own transaction, and a batch is one transaction\n  Hint: submit it in a session (SessionKeepAliveSeconds), by itself or in a batch with the execution mode AUTO_COMMIT"
+                "ERROR: {word} cannot be submitted: a single statement or batch runs in one transaction\n  Hint: submit it in a session (SessionKeepAliveSeconds), as a single statement or in a batch with the execution mode AUTO_COMMIT"
             )));
         }
         if is_transaction && let Some(command) = outside_transaction(sql) {
@@ -404,7 +407,7 @@ impl Postgres {
         }
         if copies_through_the_connection(sql) {
             let text =
-                "ERROR: COPY FROM STDIN and TO STDOUT cannot be submitted: a statement has no such stream";
+                "ERROR: COPY FROM STDIN and TO STDOUT cannot be submitted: the Data API has no data streams";
             return SqlEnd::Failed(Failure::Refused(text.to_owned()));
         }
         let token = link.cancel_token();
@@ -427,7 +430,7 @@ impl Postgres {
     }
 }
 
-/// Runs SQL and reads its rows.
+/// Translates and runs SQL, and reads its rows.
 async fn fetch(
     link: &Link,
     job: &Job<'_>,
@@ -439,7 +442,7 @@ async fn fetch(
     let prepared = link.prepare(&bound.sql).await.map_err(Failure::from)?;
     if prepared.params().len() != bound.values.len() {
         let text = format!(
-            "ERROR: the SQL needs {} numbered parameters; use named ones, `:name`",
+            "ERROR: the SQL has {} numbered parameters; use named parameters such as `:name`",
             prepared.params().len()
         );
         return Err(Failure::Refused(text));
@@ -492,8 +495,8 @@ impl From<tokio_postgres::Error> for Failure {
         match error.as_db_error() {
             Some(refusal) => Self::Server(Box::new(refusal.clone())),
             None if error.is_closed() => Self::Lost,
-            // A value that cannot be sent or read is an error of the statement; any other error means a lost
-            // connection.
+            // A value that cannot be encoded or decoded is an error of the statement. Any other error means
+            // that the connection was lost.
             None => match std::error::Error::source(&error) {
                 Some(source) if source.downcast_ref::<std::io::Error>().is_none() => {
                     Self::Refused(format!("ERROR: {error}: {source}"))
@@ -504,7 +507,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside a transaction (it commits on its own, or cannot run in one): the work that it had committed is kept, the rest is not; it may have ended";
+const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside a transaction (it commits by itself, or cannot run in one): committed work is kept, uncommitted work was rolled back; the statement may have completed";
 
 pub(super) fn fail(
     mut parts: Vec<Part>,
@@ -532,7 +535,7 @@ pub(super) fn failed_part(failure: &Failure, duration: Duration) -> Part {
     part.error = Some(match failure {
         Failure::Server(error) if errors::wants_no_transaction(error) => {
             format!(
-                "{}\n  Hint: submit it by itself, or in a batch with the execution mode AUTO_COMMIT",
+                "{}\n  Hint: submit it as a single statement, or in a batch with the execution mode AUTO_COMMIT",
                 errors::text(error)
             )
         }

@@ -2,7 +2,7 @@
 
 use redshift_orchestrator::sql::{Token, tokens};
 
-/// Returns the first word of a text if it begins or ends a transaction.
+/// Returns the first word of the SQL if it begins or ends a transaction or savepoint.
 pub(super) fn transaction_control(sql: &str) -> Option<String> {
     let mut words = words(sql);
     let first = words.next()?;
@@ -11,7 +11,7 @@ pub(super) fn transaction_control(sql: &str) -> Option<String> {
     (control.contains(&first.as_str()) || prepares).then_some(first)
 }
 
-/// Returns `true` if a text commits its own transaction.
+/// Returns `true` if the SQL is a `COMMIT` or `END` that does not begin another transaction.
 pub(super) fn commits(sql: &str) -> bool {
     let mut words = words(sql);
     let ends = words.next().is_some_and(|first| first == "COMMIT" || first == "END");
@@ -24,7 +24,7 @@ pub(super) fn copies_through_the_connection(sql: &str) -> bool {
     words.next().is_some_and(|first| first == "COPY") && words.any(|word| word == "STDIN" || word == "STDOUT")
 }
 
-/// Returns the words of a text in upper case. The first one is empty if the text does not begin with a word.
+/// Returns the words of the SQL in upper case. If the first token is not a word, the first item is empty.
 fn words(sql: &str) -> impl Iterator<Item = String> {
     let mut begun = false;
     tokens(sql).filter_map(move |token| match token {

@@ -1,5 +1,5 @@
-//! CSV results of a real database as Arrow batches. The values are compared with numbers that the database
-//! computes.
+//! Converts CSV results of a real database to Arrow batches, and compares the values with numbers that the
+//! database computes.
 
 use futures::TryStreamExt;
 use redshift_data_local::{Limits, LocalExecutor, Postgres};
@@ -32,7 +32,7 @@ async fn batches(
     service.record_batches(&id, RecordBatchOptions::default().with_batch_size(64)).await?.try_collect().await
 }
 
-/// Each value, and a number that PostgreSQL computes from it.
+/// Values, each followed by a number that PostgreSQL computes from it.
 const SELECT: &str = r#"
     SELECT n::int8 AS n,
            (CASE WHEN n % 2 = 0 THEN -1 ELSE 1 END * (n * 10000000 + n / 10000.0))::numeric(18, 4) AS price,
@@ -55,7 +55,7 @@ const SELECT: &str = r#"
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn batches_hold_what_the_database_counts() {
     let database = Database::new("batches").await;
-    // Redshift's EXTRACT returns whole seconds, and so does the executor's.
+    // Redshift's EXTRACT returns whole seconds, and the executor translates it accordingly.
     let micros = "CREATE FUNCTION micros(timestamp) RETURNS int8 LANGUAGE sql AS 'SELECT (extract(epoch FROM $1) * 1000000)::int8'";
     database.client.batch_execute(micros).await.unwrap();
     let mut limits = Limits::default();

@@ -1,4 +1,4 @@
-//! The conformance scenarios on PostgreSQL.
+//! Runs the conformance suite on PostgreSQL.
 
 use redshift_data_local::Limits;
 use redshift_orchestrator::conformance;

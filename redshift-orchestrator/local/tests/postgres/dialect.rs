@@ -1,4 +1,4 @@
-//! Redshift's SQL on PostgreSQL.
+//! Runs Redshift's SQL on PostgreSQL.
 
 use redshift_data_local::{LocalExecutor, Postgres};
 use redshift_orchestrator::{Field, Statement, StatementExecutor, Status, WaitTime};
@@ -36,7 +36,7 @@ async fn does(service: &LocalExecutor<Postgres>, sql: &str) {
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn functions_have_redshifts_results() {
     let service = Database::new("dialect_functions").await.start().await;
-    // The expected results are those of Redshift's documentation, if it contains the example.
+    // The expected results are copied from Redshift's documentation if it has the example.
     for (sql, expected) in [
         ("SELECT NVL(NULL, 5), ISNULL(NULL, 'x'), NVL2(NULL, 1, 2), NVL2('a', 1, 2)", "5 | x | 2 | 1"),
         (
@@ -157,7 +157,7 @@ async fn procedures_give_what_they_give_on_redshift() {
             f2 := f2 || '+';
          END $$ LANGUAGE plpgsql SECURITY INVOKER",
     ).await;
-    // As on Redshift, a CALL omits OUT parameters.
+    // A CALL omits OUT parameters, as on Redshift.
     assert_eq!(value(&service, "CALL load(2, '2019')").await, "2019+ | loaded 4");
     let named = Statement::sql("CALL load(:n, :year)").with_parameter("n", "2").with_parameter("year", "26");
     assert_eq!(run(&service, &named).await.error, None);
@@ -205,8 +205,8 @@ async fn what_only_redshift_has_fails_by_name_and_leaves_nothing() {
     assert!(two.message().contains("must be a single SQL statement"));
 }
 
-/// Runs the statements of a script, each with its expected outcome after `-->`: its rows, `ok`, an error, or
-/// the refused feature. `&&` joins statements to a batch.
+/// Runs the statements of a script. After `-->` comes the expected outcome: the rows, `ok`, `fails:` with an
+/// error, or `refused:` with a feature. `&&` joins statements into a batch.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_elt_people_write_runs_as_on_redshift_or_is_refused_by_name() {
@@ -223,7 +223,7 @@ async fn what_elt_people_write_runs_as_on_redshift_or_is_refused_by_name() {
             _ => found == expected,
         };
         if !fits {
-            wrong.push(format!("{sql}\n    {found}\n    instead of {expected}"));
+            wrong.push(format!("{sql}\n    {found}\n    expected: {expected}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));

@@ -1,4 +1,4 @@
-//! The fixture of the conformance scenarios on PostgreSQL.
+//! Fixture for running the conformance suite on PostgreSQL.
 
 use redshift_orchestrator::{
     StatementExecutor,
@@ -7,7 +7,7 @@ use redshift_orchestrator::{
 
 use crate::harness::Database;
 
-/// An executor on a database.
+/// An executor and the database that it uses.
 pub(crate) struct OnPostgres<E> {
     pub(crate) database: Database,
     pub(crate) executor: E,

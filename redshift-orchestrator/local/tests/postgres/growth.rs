@@ -1,4 +1,5 @@
-//! A service that runs for weeks: its memory and its tables remain bounded, and a listing costs one page.
+//! Growth of a service that runs for weeks: memory and tables must stay bounded, and a listing must read only
+//! one page.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ async fn a_listing_reads_a_page_and_not_all_records() {
         SELECT gen_random_uuid(), 'theirs-' || n, ARRAY['SELECT 1'], '[]', 'JSON', false, 'FINISHED', now(), now(), now() FROM generate_series(1, 20000) n";
     database.client.batch_execute(fill).await.unwrap();
     database.client.batch_execute("ANALYZE redshift_data_local.statement").await.unwrap();
-    // Waits until the counters include this connection's own statements, before the listings begin.
+    // Waits until the counters include the statements of this connection, because the test compares the
+    // counters.
     database.until(&format!("SELECT ({READ}) >= 0")).await;
     let before: i64 = database.client.query_one(READ, &[]).await.unwrap().get(0);
 
@@ -36,7 +38,7 @@ async fn a_listing_reads_a_page_and_not_all_records() {
     let read: i64 = database.client.query_one(READ, &[]).await.unwrap().get(0);
     assert!(read - before < 2_000, "{} records were read for three pages", read - before);
 
-    // A name is found without reading the other records.
+    // Finding a statement by name does not read the other records.
     let found = service.list(&StatementFilter::default().with_name_prefix("ours"), None).await.unwrap();
     assert_eq!(found.statements.iter().map(|one| &one.id).collect::<Vec<_>>(), [&ours]);
     assert_eq!(found.next, None);
@@ -67,7 +69,7 @@ async fn what_expired_is_forgotten_in_memory_and_in_the_database() {
     assert_eq!(count("SELECT count(*) FROM redshift_data_local.result_page").await, 1);
     assert_eq!(service.list(&StatementFilter::default(), None).await.unwrap().statements.len(), 1);
 
-    // The records are deleted a week later.
+    // A week later, the records are deleted.
     clock.turn(8.0 * 24.0);
     submit("SELECT 3").await;
     assert_eq!(count("SELECT count(*) FROM redshift_data_local.statement").await, 1);

@@ -1,4 +1,4 @@
-//! A database for one test.
+//! A separate database for each test.
 
 use std::{str::FromStr, time::Duration};
 
@@ -8,7 +8,7 @@ use redshift_orchestrator::{
 };
 use tokio_postgres::{Client, Config, NoTls};
 
-/// A fresh database, with a connection that does not belong to the executor.
+/// A new database, and a connection to it that is independent of the executor.
 pub(crate) struct Database {
     pub(crate) url: String,
     pub(crate) client: Client,
@@ -16,15 +16,16 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn new(test: &str) -> Self {
-        let server = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL")
-            .expect("REDSHIFT_ORCHESTRATOR_POSTGRES_URL names no server; scripts/test starts one");
+        let server = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL").expect(
+            "REDSHIFT_ORCHESTRATOR_POSTGRES_URL is not set; scripts/test starts a server and sets it",
+        );
         let name = format!("{test}_{}", std::process::id());
         let admin = connect(&server).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let config = Config::from_str(&server).unwrap();
         let host = match &config.get_hosts()[0] {
             tokio_postgres::config::Host::Tcp(host) => host.clone(),
-            tokio_postgres::config::Host::Unix(path) => panic!("{path:?} is no TCP address"),
+            tokio_postgres::config::Host::Unix(path) => panic!("{path:?} is not a TCP address"),
         };
         let password =
             config.get_password().map(|password| format!(":{}", String::from_utf8_lossy(password)));
@@ -47,7 +48,7 @@ impl Database {
         self.service().start().await.unwrap()
     }
 
-    /// Returns the number of effects of `what`.
+    /// Returns how many times `what` has taken effect.
     pub(crate) async fn effects(&self, what: &str) -> i64 {
         self.client.query_one("SELECT count(*) FROM effects WHERE what = $1", &[&what]).await.unwrap().get(0)
     }
@@ -62,7 +63,7 @@ impl Database {
         };
         tokio::time::timeout(Duration::from_secs(30), become_true)
             .await
-            .unwrap_or_else(|_| panic!("never: {query}"));
+            .unwrap_or_else(|_| panic!("not true within 30 s: {query}"));
     }
 }
 
@@ -72,13 +73,13 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// Submits a statement and waits for its end.
+/// Submits a statement and waits until it ends.
 pub(crate) async fn run(service: &LocalExecutor<Postgres>, statement: &Statement) -> Description {
     let id = service.submit(statement, None).await.unwrap().id;
     ended(service, &id).await
 }
 
-/// Waits for the end of a statement.
+/// Waits until a statement ends.
 pub(crate) async fn ended(service: &LocalExecutor<Postgres>, id: &StatementId) -> Description {
     let description = service.describe(id, Some(WaitTime::MAX)).await.unwrap();
     assert!(description.status.is_terminal(), "{description:?}");

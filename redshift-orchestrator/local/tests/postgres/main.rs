@@ -1,7 +1,7 @@
-//! `LocalExecutor` on a real PostgreSQL server: `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which `scripts/postgres
-//! start` prints.
+//! Tests `LocalExecutor` on the PostgreSQL server at `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`, which
+//! `scripts/postgres start` prints.
 //!
-//! Each test has its own database, so that tests run in parallel.
+//! Each test uses a separate database, so the tests can run in parallel.
 
 #![allow(clippy::unwrap_used)]
 

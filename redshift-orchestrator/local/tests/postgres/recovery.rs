@@ -1,4 +1,4 @@
-//! Statements after the death of a process, a connection or the server.
+//! Recovery of statements after a process, a connection or the server dies.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use redshift_orchestrator::{ClientToken, ExecutionMode, Field, Statement, Statem
 
 use crate::harness::{Database, ended, rows, run};
 
-/// A statement that takes effect once another session releases the table `gate`.
+/// Returns a statement that takes effect once another connection unlocks the table `gate`.
 fn gated(what: &str) -> Statement {
     Statement::sql("CALL gated(:what)").with_parameter("what", what)
 }
@@ -32,11 +32,11 @@ async fn what_was_accepted_and_did_not_run_runs_after_a_restart() {
     let waiting =
         service.submit(&Statement::sql("INSERT INTO effects VALUES ('waiting')"), None).await.unwrap().id;
     database.until(AT_THE_GATE).await;
-    // As in a killed process, the connections are closed without a message.
+    // Dropping the service closes the connections without a message, like killing the process.
     drop(service);
 
     let service = database.start().await;
-    // The status never goes back.
+    // The status does not move back to an earlier state.
     assert_eq!(service.describe(&running, None).await.unwrap().status, Status::Started);
     database.client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(ended(&service, &waiting).await.status, Status::Finished);
@@ -108,7 +108,7 @@ async fn two_processes_on_one_database_run_each_statement_once() {
             Statement::sql("INSERT INTO effects VALUES (:what)").with_parameter("what", format!("e{n}"));
         ids.push(services[n % 2].submit(&statement, None).await.unwrap().id);
     }
-    // The second executor is also polled, so that both know the statement and try to run it.
+    // Polling the second executor, too, makes both executors try to run the statement.
     for (n, id) in ids.iter().enumerate() {
         assert_eq!(ended(&services[(n + 1) % 2], id).await.status, Status::Finished);
         assert_eq!(ended(&services[n % 2], id).await.status, Status::Finished);
@@ -138,7 +138,7 @@ async fn a_submit_runs_although_its_caller_is_gone() {
     let statement = Statement::sql("INSERT INTO effects VALUES ('gone')").with_name("gone");
     {
         let mut submit = Box::pin(service.submit(&statement, None));
-        // One poll of the future starts it.
+        // The first poll of the future starts the submit.
         assert!(futures::poll!(&mut submit).is_pending());
     }
     database.until("SELECT count(*) = 1 FROM effects WHERE what = 'gone'").await;
@@ -169,9 +169,9 @@ async fn an_auto_commit_batch_goes_on_where_it_was() {
     }
 }
 
-/// A process is killed at 60 moments drawn from a seed, each time with all its statements in flight; its
-/// successor submits them again. A statement that ended `FINISHED` must have taken effect once, and any other
-/// statement not at all.
+/// Kills a process at 60 moments drawn from a seed, each time with all its statements in flight. The next
+/// process submits them again. A statement that ended as `FINISHED` must have taken effect once, and any
+/// other statement must have had no effect.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn killed_again_and_again_every_statement_takes_effect_once() {
@@ -222,8 +222,8 @@ async fn killed_again_and_again_every_statement_takes_effect_once() {
     assert!(finished >= 48 - 60 * 4 / 6, "only {finished} of {} finished", statements.len());
 }
 
-/// Regression: after a parameter of a function was renamed, the executor could no longer start on databases
-/// of an earlier version.
+/// Regression: after the parameter of a function was renamed, the executor could not start on a database of
+/// an earlier version.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn functions_of_another_version_are_replaced() {

@@ -1,4 +1,4 @@
-//! Connections that are kept between statements.
+//! Tests of sessions.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn a_session_keeps_its_temporary_tables_and_its_transaction() {
     for sql in ["BEGIN", "INSERT INTO effects SELECT 'n' || n FROM work"] {
         assert_eq!(run(&service, &within(sql)).await.error, None);
     }
-    assert_eq!(database.effects("n7").await, 0, "its transaction is open");
+    assert_eq!(database.effects("n7").await, 0, "the transaction is still open");
     assert_eq!(run(&service, &within("COMMIT")).await.error, None);
     assert_eq!(database.effects("n7").await, 1);
 
@@ -86,8 +86,8 @@ async fn a_session_ends_with_its_process() {
     assert_eq!(other.submit(&next, None).await.unwrap_err().kind(), ErrorKind::SessionGone);
 }
 
-/// Regression: a statement in a session was committed before its end was recorded. If the process died in
-/// between, the statement took effect but was reported as failed.
+/// Regression: a statement in a session was committed before its ending was recorded. If the process died in
+/// between, the statement had taken effect but was reported as failed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn a_statement_in_a_session_and_its_end_are_one() {
@@ -96,7 +96,8 @@ async fn a_statement_in_a_session_and_its_end_are_one() {
     let first = Statement::sql("SELECT 1 AS n").with_session_keep_alive(HOUR);
     let session = service.submit(&first, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
     let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
-    // The statement's end is written by the statement's own transaction, which is that of the session.
+    // The trigger records whether the ending was written by the session's transaction, which also wrote the
+    // effect.
     let sql = "CREATE TABLE seen (id text, by_effect boolean);
         CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF NEW.ended_at IS NOT NULL THEN
@@ -134,14 +135,14 @@ async fn a_failed_transaction_of_a_session_goes_on_until_it_is_rolled_back() {
     assert!(run(&service, &within("SELECT 1 / 0")).await.error.unwrap().contains("division by zero"));
     let next = run(&service, &within("INSERT INTO effects VALUES ('later')")).await;
     assert!(next.error.unwrap().contains("current transaction is aborted"));
-    // As in the database itself, this COMMIT is a ROLLBACK.
+    // As in PostgreSQL, COMMIT rolls back a failed transaction.
     assert_eq!(run(&service, &within("COMMIT")).await.status, Status::Finished);
     assert_eq!((database.effects("lost").await, database.effects("later").await), (0, 0));
-    // A batch may begin a transaction itself.
+    // A batch may also begin a transaction.
     let batch = Statement::batch(["BEGIN", "INSERT INTO effects VALUES ('kept')", "COMMIT"])
         .in_session(session.clone());
     let refused = run(&service, &batch).await;
-    assert!(refused.error.unwrap().contains("AUTO_COMMIT"), "a transaction batch is one itself");
+    assert!(refused.error.unwrap().contains("AUTO_COMMIT"), "a batch in this mode is already a transaction");
     let batch = batch.with_execution_mode(ExecutionMode::AutoCommit);
     assert_eq!(run(&service, &batch).await.error, None);
     assert_eq!(database.effects("kept").await, 1);
@@ -168,8 +169,8 @@ async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_commit
     assert_eq!(database.effects("lost").await, 0);
 }
 
-/// Regression: a submit whose token belonged to another statement kept the connection that it had opened, and
-/// an unknown session was listed.
+/// Regression: if a submit opened a connection for a session and its client token turned out to belong to
+/// another statement, the connection was kept and an unknown session was listed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn a_submit_that_was_another_leaves_no_session_behind() {

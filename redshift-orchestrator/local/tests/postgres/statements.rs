@@ -1,4 +1,4 @@
-//! Statements in a process that stays alive.
+//! Statements in a process that keeps running.
 
 use std::{sync::Arc, time::Duration};
 
@@ -69,7 +69,7 @@ async fn of_submits_at_the_same_time_as_many_are_taken_as_may_be_active() {
     assert!(refused.iter().all(|error| error.kind() == ErrorKind::TooManyStatements), "{refused:?}");
 }
 
-/// Regression: rows were skipped when a process with larger pages read a result written with smaller ones.
+/// Regression: if a process wrote a result and a process with larger pages read it, rows were skipped.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn pages_are_as_they_were_written_whatever_the_limits_are_later() {
@@ -241,7 +241,7 @@ async fn a_transaction_batch_is_all_or_nothing() {
     assert_eq!((database.effects("b").await, database.effects("c").await), (0, 0));
 }
 
-/// PostgreSQL can change the type of a column in a transaction; Redshift cannot.
+/// PostgreSQL can change the type of a column inside a transaction, but Redshift cannot.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_cannot_run_in_a_transaction_fails_in_a_batch_that_is_one() {
@@ -295,7 +295,7 @@ async fn a_procedure_that_commits_runs_outside_of_a_transaction() {
     assert!(done.error.unwrap().contains("division by zero"));
     assert_eq!((database.effects("x").await, database.effects("x!").await), (1, 0));
     let done = run(&service, &Statement::batch(["CALL commits('y')"])).await;
-    assert!(done.error.unwrap().contains("AUTO_COMMIT"), "the error suggests a remedy");
+    assert!(done.error.unwrap().contains("AUTO_COMMIT"), "the error suggests an alternative");
     assert_eq!(database.effects("y").await, 0);
 }
 
@@ -438,8 +438,8 @@ async fn a_copy_through_the_connection_is_refused() {
     assert!(done.error.unwrap().starts_with("ERROR: COPY FROM STDIN"));
 }
 
-/// The end of a statement is written in its transaction. If this write fails, the statement fails; it is not
-/// run again.
+/// The ending of a statement is written in the statement's transaction. If that fails, the statement fails
+/// and does not run again.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn what_cannot_be_committed_fails_once_and_at_once() {

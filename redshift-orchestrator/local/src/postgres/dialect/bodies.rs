@@ -1,4 +1,5 @@
-//! Bodies of procedures: exception handlers, and SQL that a procedure assembles and executes.
+//! Translates the bodies of procedures: their exception handlers, and the SQL strings that they assemble and
+//! execute.
 
 use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 
@@ -10,21 +11,21 @@ use super::{
 };
 use redshift_orchestrator::sql::{Token, tokens};
 
-/// Transaction behaviour of a routine.
+/// How a routine deals with transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transactions {
-    /// The routine ends no transaction: a function, or a procedure with `NONATOMIC`. Its handlers catch an
-    /// exception as PostgreSQL's do.
+    /// The routine does not end transactions: it is a function, or a procedure with `NONATOMIC`. Its handlers
+    /// catch exceptions, as in PostgreSQL.
     None,
-    /// A handler rethrows the exception, and everything is rolled back. PostgreSQL does not let these
-    /// procedures end a transaction.
+    /// A handler rethrows the exception, which rolls everything back. Used where PostgreSQL does not allow
+    /// the procedure to end a transaction.
     Thrown,
-    /// A handler has its own transaction, which is committed before the exception is rethrown.
+    /// A handler runs in a separate transaction, which is committed before the exception is rethrown.
     Own,
 }
 
-/// Translates a body in dollar quotes or single quotes. A body in single quotes that changes is returned in
-/// dollar quotes.
+/// Translates a body in dollar quotes or single quotes. If the translation changes a body in single quotes,
+/// it is returned in dollar quotes.
 pub(super) fn translated<'a>(
     quoted: &'a str,
     library: &str,
@@ -35,7 +36,7 @@ pub(super) fn translated<'a>(
     if text == inner {
         return Ok(Cow::Borrowed(quoted));
     }
-    // A routine inside this one may have been translated into dollar quotes with the same tag.
+    // The translation of a nested routine may have introduced the same dollar quote.
     let own = quoted.strip_prefix('$').and_then(|rest| rest.find('$')).map(|length| &quoted[..length + 2]);
     let tag = own.filter(|tag| !text.contains(tag)).map_or_else(|| unused_tag(&text), str::to_owned);
     Ok(Cow::Owned(format!("{tag}{text}{tag}")))
@@ -74,7 +75,7 @@ fn body(inner: &str, library: &str, transactions: Transactions) -> Result<String
     Reader { tokens: &named, library }.text(0..named.len(), Context::Body)
 }
 
-/// A text that replaces tokens.
+/// Replaces a range of tokens by text.
 struct Edit {
     place: Range<usize>,
     text: String,
@@ -97,30 +98,32 @@ fn is(body: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
     word(body, at).is_some_and(|word| words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Returns `true` if the tokens before a position end a statement, so that another one begins there.
+/// Returns `true` if a statement begins at this position.
 fn begins(body: Reader<'_, '_>, at: usize) -> bool {
     let before = body.last(0..at);
     body.begins(before, Context::Body) || before == Some(Token::Symbol(">"))
 }
 
-/// A block, or a statement with an `END` of its own.
+/// A block, or a statement that is closed by `END`, such as `IF`, `LOOP` or `CASE`.
 struct Frame {
     begin: usize,
-    /// The position of `EXCEPTION`, and the position after `WHEN OTHERS THEN`.
+    /// Positions of `EXCEPTION` and of the first token after `WHEN OTHERS THEN`.
     handler: Option<(usize, usize)>,
 }
 
-/// Statements that need a transaction. A handler that only raises messages needs none.
+/// First words of statements that need a transaction. A handler without such a statement, for example one
+/// that only raises messages, needs no transaction.
 const SQL: [&str; 14] = [
     "INSERT", "UPDATE", "DELETE", "MERGE", "CALL", "EXECUTE", "CREATE", "DROP", "ALTER", "TRUNCATE",
     "SELECT", "PERFORM", "COPY", "WITH",
 ];
 
-/// The edits of the handlers of a procedure with a transaction.
+/// Returns the edits that give exception handlers Redshift's behaviour.
 ///
-/// On Redshift, everything is rolled back before a handler runs, the work of the handler is committed, and
-/// the exception is rethrown. PostgreSQL only rolls back the block and catches the exception. The translated
-/// procedure does the rest itself, unless an enclosing block catches exceptions.
+/// On Redshift, everything is rolled back before a handler runs, the handler's work is committed, and the
+/// exception is rethrown. PostgreSQL rolls back only the block and then continues after it. The edits add the
+/// `ROLLBACK`, `COMMIT` and `RAISE`. The `ROLLBACK` and `COMMIT` are skipped at run time if an enclosing
+/// block has a handler, because PostgreSQL does not allow them there.
 fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
     let (mut edits, mut frames, library) = (Vec::new(), Vec::<Frame>::new(), body.library);
     let mut at = 0;
@@ -167,7 +170,7 @@ fn continue_handler(body: Reader<'_, '_>) -> Option<String> {
     })
 }
 
-/// Prefix of the names that stand for expressions in assembled SQL.
+/// Prefix of the placeholders for expressions in assembled SQL.
 pub(super) const MARK: &str = "zq__";
 
 /// A piece of assembled SQL.
@@ -176,7 +179,7 @@ enum Operand {
     Expression(Range<usize>),
 }
 
-/// Translates the strings that a body executes, or assigns to variables that it executes.
+/// Translates the strings that a body executes, directly or through a variable.
 fn executed(body: Reader<'_, '_>) -> Result<Vec<Edit>, String> {
     let end = body.tokens.len();
     let mut texts = Vec::new();
@@ -206,8 +209,8 @@ fn executed(body: Reader<'_, '_>) -> Result<Vec<Edit>, String> {
     Ok(edits)
 }
 
-/// Returns the way in which a piece of SQL ends: it is open if more SQL may be appended to the variable to
-/// which it is assigned.
+/// Returns [`End::Open`] if other statements of the body append more SQL to the variable that holds this
+/// piece.
 fn end_of_piece(body: Reader<'_, '_>, text: &Range<usize>, texts: &[Range<usize>]) -> End {
     let target = (0..text.start).rev().find_map(|at| begins(body, at).then(|| word(body, at)).flatten());
     let Some(target) = target else { return End::Closed };
@@ -228,7 +231,7 @@ fn end_of_piece(body: Reader<'_, '_>, text: &Range<usize>, texts: &[Range<usize>
     if continues { End::Open } else { End::Closed }
 }
 
-/// Returns the end of an expression in a statement.
+/// Returns the end of an expression: the next semicolon, or the next of these words outside parentheses.
 fn end_of(body: Reader<'_, '_>, at: usize, words: &[&str]) -> usize {
     let mut depth = 0_usize;
     (at..body.tokens.len())
@@ -247,8 +250,8 @@ fn end_of(body: Reader<'_, '_>, at: usize, words: &[&str]) -> usize {
         .unwrap_or(body.tokens.len())
 }
 
-/// Returns the expression assigned to a variable, which ends before this position: after `:=` or `=`, or
-/// after the type in its declaration.
+/// Returns the expression assigned to a variable, after `:=` or `=`. `at` is the position after the
+/// variable's name; in a declaration, the type comes first.
 fn assigned(body: Reader<'_, '_>, at: usize) -> Option<Range<usize>> {
     let stop = end_of(body, at, &[]);
     let first = body.next(at, stop)?;
@@ -257,7 +260,7 @@ fn assigned(body: Reader<'_, '_>, at: usize) -> Option<Range<usize>> {
     (colon || sign == first).then_some(sign + 1..stop)
 }
 
-/// Translates SQL assembled with `||`. Returns `None` if nothing changes.
+/// Translates SQL assembled with `||`. Returns `None` if the translation changes nothing.
 fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Option<Edit>, String> {
     let Some(operands) = operands(body, text.clone()) else { return Ok(None) };
     let mark = |number: usize| format!("{MARK}{number}__");
@@ -295,7 +298,8 @@ fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Op
     Ok(Some(Edit { place: text, text: format!(" {} ", pieces.join(" || ")) }))
 }
 
-/// Returns the operands of a text, or `None` if it is not a string or has unknown escapes.
+/// Splits an expression at `||`. Returns `None` if it contains no string literal, or one that cannot be
+/// unquoted.
 fn operands(body: Reader<'_, '_>, text: Range<usize>) -> Option<Vec<Operand>> {
     let (mut operands, mut begin, mut depth) = (Vec::new(), text.start, 0_usize);
     let mut ends = Vec::new();
@@ -322,7 +326,7 @@ fn operands(body: Reader<'_, '_>, text: Range<usize>) -> Option<Vec<Operand>> {
     operands.iter().any(|operand| matches!(operand, Operand::Literal(_))).then_some(operands)
 }
 
-/// Returns the value of a string literal; `None` if it contains the code of a character.
+/// Returns the value of a string literal, or `None` if it contains a numeric escape such as `\x41`.
 fn unquoted(quoted: &str) -> Option<String> {
     if quoted.starts_with('$') {
         let tag = &quoted[..quoted.get(1..)?.find('$')? + 2];

@@ -1,4 +1,4 @@
-//! Function calls, and other words inside a statement.
+//! Translates function calls and other words inside a statement.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -8,7 +8,7 @@ use redshift_orchestrator::sql::Token;
 const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')";
 const SYSDATE: &str = "(transaction_timestamp() AT TIME ZONE 'UTC')";
 
-/// Library functions that keep their name.
+/// Functions that the library implements under the same name.
 const LIBRARY: [&str; 21] = [
     "ADD_MONTHS",
     "ANY_VALUE",
@@ -85,15 +85,15 @@ pub(super) fn is_redshifts_alone(name: &str) -> bool {
     is_known(name) && !same.iter().any(|one| name.eq_ignore_ascii_case(one))
 }
 
-/// Returns the name of a call's column on Redshift, if PostgreSQL names the column of the translation
-/// differently. `name`: in upper case.
+/// Returns Redshift's name for the column of a call, if PostgreSQL would name the column differently after
+/// the translation. `name` is in upper case.
 pub(super) fn column_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "CHARINDEX" => "charindex",
         "CONCAT" => "concat",
         "DATEADD" | "DATE_ADD" => "date_add",
         "DATEDIFF" | "DATE_DIFF" => "date_diff",
-        // The documentation of DATE_PART states this default name.
+        // The documentation of DATE_PART specifies this default name.
         "DATE_PART" | "PGDATE_PART" => "pgdate_part",
         "EXTRACT" => "date_part",
         "FIRST_VALUE" => "first_value",
@@ -110,11 +110,11 @@ pub(super) fn column_name(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Words after which a name before a bracket is not a call.
+/// Words after which a name before a parenthesis is not a call.
 const NO_CALL: [&str; 10] =
     ["FUNCTION", "PROCEDURE", "AGGREGATE", "TABLE", "INTO", "CALL", "VIEW", "REFERENCES", "EXISTS", "INDEX"];
 
-/// Translates the word at the beginning of a part. Returns `None` if the word does not change.
+/// Translates the word at the beginning of a range. Returns `None` if the word does not change.
 pub(super) fn translate<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -133,7 +133,7 @@ pub(super) fn translate<'a>(
             };
         }
         ("SYSDATE", None) => return renamed(SYSDATE),
-        // The end of a late-binding view.
+        // `WITH NO SCHEMA BINDING`, at the end of a late-binding view.
         ("WITH", None) => {
             let behind = reader.words(at + 1, end, &["NO", "SCHEMA", "BINDING"]);
             return Ok(behind.map(|behind| (Cow::Borrowed(""), behind)));
@@ -187,7 +187,7 @@ struct FunctionCall<'a, 'l, 'n> {
 }
 
 impl<'a> FunctionCall<'a, '_, '_> {
-    /// Returns the call in PostgreSQL's form, or `None` if it does not change.
+    /// Returns the call in PostgreSQL's syntax, or `None` if it does not change.
     fn translate(&self, word: &str) -> Result<Option<String>, String> {
         let pieces = self.reader.split(self.list.clone());
         let library = self.reader.library;
@@ -256,7 +256,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         Ok(case)
     }
 
-    /// `CAST(x AS type)` with a type of Redshift.
+    /// Translates `CAST(x AS type)`, in case the type is specific to Redshift.
     fn cast(&self) -> Result<Option<Piece<'a>>, String> {
         let mut depth = 0;
         let as_at = self.list.clone().rev().find(|at| {
@@ -274,7 +274,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         Ok(Some((Cow::Owned(format!("CAST({value}AS{name})")), self.behind)))
     }
 
-    /// `LISTAGG([DISTINCT] x [, separator]) [WITHIN GROUP (ORDER BY …)]`.
+    /// Translates `LISTAGG([DISTINCT] x [, separator]) [WITHIN GROUP (ORDER BY …)]`.
     fn list_agg(&self) -> Result<Option<Piece<'a>>, String> {
         let reader = self.reader;
         let mut pieces = reader.split(self.list.clone());
@@ -306,7 +306,8 @@ impl<'a> FunctionCall<'a, '_, '_> {
             )
             .map(Some);
         }
-        // With DISTINCT, the order must be the aggregated value itself.
+        // PostgreSQL's DISTINCT aggregates can only be ordered by their argument, so the sort key needs the
+        // same cast.
         let by_itself = || {
             let rest = order.get("ORDER BY".len()..)?.trim_start().strip_prefix(value.as_str())?;
             (rest.is_empty() || rest.starts_with(char::is_whitespace))
@@ -322,14 +323,14 @@ impl<'a> FunctionCall<'a, '_, '_> {
         Ok(Some((Cow::Owned(text), behind)))
     }
 
-    /// Returns the part and the time of `EXTRACT(part FROM time)`.
+    /// Returns the date part and the time of `EXTRACT(part FROM time)`.
     fn extracted(&self) -> Option<(String, Range<usize>)> {
         let (part, next) = self.reader.word(self.list.start, self.list.end)?;
         let from = self.reader.words(next, self.list.end, &["FROM"])?;
         Some((part.to_ascii_lowercase(), from..self.list.end))
     }
 
-    /// Returns the word of an argument that is a single word.
+    /// Returns the argument if it is a single word.
     fn single_word(&self, piece: &Range<usize>) -> Option<&'a str> {
         let at = self.reader.next(piece.start, piece.end)?;
         match self.reader.tokens[at] {
@@ -338,7 +339,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         }
     }
 
-    /// Returns a date part, given as a word or a string.
+    /// Returns a date part as a string. It may be written as a word or as a string.
     fn date_part(&self, piece: &Range<usize>) -> Result<String, String> {
         match self.single_word(piece) {
             Some(word) => Ok(format!("'{}'", word.to_ascii_lowercase())),
@@ -346,7 +347,7 @@ impl<'a> FunctionCall<'a, '_, '_> {
         }
     }
 
-    /// Returns a time. Redshift treats a literal as a timestamp.
+    /// Returns a time expression. A literal is cast to a timestamp, as on Redshift.
     fn time(&self, piece: &Range<usize>) -> Result<String, String> {
         let text = self.reader.expression(piece.clone())?;
         let at = self.reader.next(piece.start, piece.end);
@@ -359,12 +360,12 @@ impl<'a> FunctionCall<'a, '_, '_> {
     }
 }
 
-/// Returns `true` if a word after this token is the name of a table.
+/// Returns `true` if the next word is the name of a table.
 fn names_a_table(before: Option<Token<'_>>) -> bool {
     matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("FROM") || word.eq_ignore_ascii_case("JOIN"))
 }
 
-/// `SELECT [DISTINCT] TOP n …` as `SELECT [DISTINCT] … LIMIT n`.
+/// Translates `SELECT [DISTINCT] TOP n …` to `SELECT [DISTINCT] … LIMIT n`.
 fn top<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -387,7 +388,7 @@ fn top<'a>(
     Ok(Some((Cow::Owned(if in_set { format!("({text})") } else { text }), last)))
 }
 
-/// Returns the number of rows of `TOP`, and the position after it.
+/// Returns the row count of `TOP`, and the position after it. Returns `None` if there is no `TOP`.
 pub(super) fn count_of_top(
     reader: Reader<'_, '_>,
     at: usize,

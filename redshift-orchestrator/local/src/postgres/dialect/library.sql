@@ -1,4 +1,4 @@
--- Redshift's names of date parts.
+-- Maps Redshift's names and abbreviations of date parts to PostgreSQL's names.
 CREATE OR REPLACE FUNCTION ~.date_part_name(part text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE
         WHEN lower(part) IN ('millennium', 'millennia', 'mil', 'mils') THEN 'millennium'
@@ -19,7 +19,7 @@ CREATE OR REPLACE FUNCTION ~.date_part_name(part text) RETURNS text LANGUAGE sql
         ELSE lower(part) END
 $$;
 
--- Converts a number of date parts to an interval.
+-- Converts a number of units of a date part to an interval.
 CREATE OR REPLACE FUNCTION ~.date_parts(part text, number bigint) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE ~.date_part_name(part)
         WHEN 'quarter' THEN make_interval(months => (3 * number)::int)
@@ -44,7 +44,7 @@ CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at time) RETURNS 
     SELECT at + ~.date_parts(part, number)
 $$;
 
--- The number of boundaries of a date part between two times.
+-- Counts the boundaries of a date part between two times, as Redshift does.
 CREATE OR REPLACE FUNCTION ~.datediff(part text, begins timestamp, ends timestamp) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (CASE ~.date_part_name(part)
         WHEN 'millennium' THEN extract(millennium FROM ends) - extract(millennium FROM begins)
@@ -60,7 +60,7 @@ CREATE OR REPLACE FUNCTION ~.datediff(part text, begins timestamp, ends timestam
         WHEN 'second' THEN extract(epoch FROM date_trunc('second', ends)) - extract(epoch FROM date_trunc('second', begins))
         WHEN 'millisecond' THEN floor(1000 * extract(epoch FROM ends)) - floor(1000 * extract(epoch FROM begins))
         WHEN 'microsecond' THEN 1000000 * (extract(epoch FROM ends) - extract(epoch FROM begins))
-        ELSE ('no part of a date: ' || part)::int END)::bigint
+        ELSE ('not a valid date part: ' || part)::int END)::bigint
 $$;
 CREATE OR REPLACE FUNCTION ~.datediff(part text, begins timestamptz, ends timestamptz) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT ~.datediff(part, begins AT TIME ZONE 'UTC', ends AT TIME ZONE 'UTC')
@@ -69,7 +69,7 @@ CREATE OR REPLACE FUNCTION ~.datediff(part text, begins time, ends time) RETURNS
     SELECT ~.datediff(part, DATE '2000-01-01' + begins, DATE '2000-01-01' + ends)
 $$;
 
--- The last day of a month becomes the last day of the resulting month.
+-- If the date is the last day of its month, the result is the last day of the resulting month.
 CREATE OR REPLACE FUNCTION ~.add_months(at timestamp, months bigint) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN extract(month FROM at + INTERVAL '1 day') <> extract(month FROM at)
         THEN date_trunc('month', at) + make_interval(months => months::int + 1) - INTERVAL '1 day' + (at - date_trunc('day', at))
@@ -101,7 +101,7 @@ CREATE OR REPLACE FUNCTION ~.convert_timezone(source text, target text, at times
     SELECT ~.convert_timezone(source, target, at::timestamp)
 $$;
 
--- A time with a zone is converted to the session's zone.
+-- Overloads for times with a zone, which are first converted to the session's time zone.
 CREATE OR REPLACE FUNCTION ~.add_months(at timestamptz, months bigint) RETURNS timestamp LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT ~.add_months(at::timestamp, months)
 $$;
@@ -115,7 +115,7 @@ CREATE OR REPLACE FUNCTION ~.months_between(late timestamptz, early timestamptz)
     SELECT ~.months_between(late::timestamp, early::timestamp)
 $$;
 
--- A date becomes a timestamp without a zone.
+-- Overloads for dates return a timestamp without a zone.
 CREATE OR REPLACE FUNCTION ~.date_trunc(part text, at timestamp) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT pg_catalog.date_trunc(~.date_part_name(part), at)
 $$;
@@ -163,7 +163,7 @@ BEGIN
     RETURN sign * value;
 END $$;
 
--- Replaces every match from a position onwards. `$1` is the match of the first group.
+-- Replaces every match at or after a position. Redshift writes `$1` for the first group, and PostgreSQL `\1`.
 CREATE OR REPLACE FUNCTION ~.regexp_replace(source text, pattern text, replacement text DEFAULT '', start int DEFAULT 1, parameters text DEFAULT 'c')
 RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT left(source, greatest(start, 1) - 1) || pg_catalog.regexp_replace(substr(source, greatest(start, 1)), pattern,
@@ -195,13 +195,13 @@ EXCEPTION WHEN invalid_text_representation THEN RETURN false; END $$;
 CREATE OR REPLACE FUNCTION ~.first_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT first $$;
 CREATE OR REPLACE AGGREGATE ~.any_value(anyelement) (SFUNC = ~.first_of, STYPE = anyelement, PARALLEL = SAFE);
 
--- Aggregates that return the last and the first non-NULL value of a window.
+-- Aggregates for FIRST_VALUE and LAST_VALUE with IGNORE NULLS: the first or last non-NULL value of a window.
 CREATE OR REPLACE FUNCTION ~.later_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT coalesce(next, first) $$;
 CREATE OR REPLACE FUNCTION ~.earlier_of(first anyelement, next anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT coalesce(first, next) $$;
 CREATE OR REPLACE AGGREGATE ~.last_filled(anyelement) (SFUNC = ~.later_of, STYPE = anyelement);
 CREATE OR REPLACE AGGREGATE ~.first_filled(anyelement) (SFUNC = ~.earlier_of, STYPE = anyelement);
 
--- PERCENTILE_CONT of a window. The state holds the fraction, followed by the values.
+-- PERCENTILE_CONT with OVER. The state is an array of the fraction followed by the values.
 CREATE OR REPLACE FUNCTION ~.percentile_add(state double precision[], fraction double precision, value double precision)
 RETURNS double precision[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN value IS NULL THEN state ELSE coalesce(state, ARRAY[fraction]) || value END
@@ -211,7 +211,7 @@ CREATE OR REPLACE FUNCTION ~.percentile_of(state double precision[]) RETURNS dou
 $$;
 CREATE OR REPLACE AGGREGATE ~.percentile_over(double precision, double precision) (SFUNC = ~.percentile_add, STYPE = double precision[], FINALFUNC = ~.percentile_of);
 
--- The average of whole numbers is a whole number.
+-- AVG of integers returns an integer, as on Redshift.
 CREATE OR REPLACE FUNCTION ~.avg_of_whole(state bigint[]) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT state[2] / nullif(state[1], 0)
 $$;
@@ -241,7 +241,7 @@ CREATE OR REPLACE AGGREGATE ~.avg(real) (SFUNC = float4_accum, STYPE = double pr
 CREATE OR REPLACE AGGREGATE ~.avg(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
 CREATE OR REPLACE AGGREGATE ~.avg(interval) (SFUNC = ~.avg_add, STYPE = interval[], FINALFUNC = ~.avg_of, INITCOND = '{0 s,0 s}');
 
--- The result is a whole number, except for times with a zone.
+-- EXTRACT returns an integer, except for a timestamp with a zone.
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timestamp) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
 $$;
@@ -261,7 +261,7 @@ CREATE OR REPLACE FUNCTION ~.extract_part(part text, at interval) RETURNS intege
     SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
 $$;
 
--- If the last argument is true, invalid JSON yields NULL.
+-- Overloads with `null_if_invalid`: if it is true, invalid JSON yields NULL.
 CREATE OR REPLACE FUNCTION ~.json_or_null(document text, null_if_invalid boolean) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
     RETURN nullif(document, '')::json;
 EXCEPTION WHEN invalid_text_representation THEN
@@ -298,14 +298,14 @@ CREATE OR REPLACE FUNCTION ~.from_varbyte(value bytea, format text) RETURNS text
 $$;
 CREATE OR REPLACE FUNCTION ~.from_hex(value text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT decode(value, 'hex') $$;
 
--- The number of enclosing blocks that catch exceptions, after this change. Blocks that were rolled back do
--- not count.
+-- Adds `change` to the number of active blocks with an exception handler, and returns the sum. The setting is
+-- transactional: rolling back a block also restores the number.
 CREATE OR REPLACE FUNCTION ~.handled(change int) RETURNS int LANGUAGE sql VOLATILE AS $$
     SELECT set_config('redshift.handled', (coalesce(nullif(current_setting('redshift.handled', true), '')::int, 0) + change)::text, true)::int
 $$;
 
--- Errors raised by the checks of columns. They are volatile, because the planner evaluates immutable
--- functions of constants in advance.
+-- Raise the errors of column checks. They are declared volatile because the planner would evaluate an
+-- immutable function of constants, and raise the error, even if the check does not call it.
 CREATE OR REPLACE FUNCTION ~.too_long(size int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN
     RAISE EXCEPTION 'value too long for type character varying(%)', size USING ERRCODE = 'string_data_right_truncation';
 END $$;
@@ -316,7 +316,7 @@ BEGIN
     RAISE EXCEPTION 'Invalid characters: only ASCII characters are allowed in fixed length strings. Invalid ASCII char: %',
         btrim(regexp_replace(encode(convert_to(letter, 'UTF8'), 'hex'), '(..)', E'\\1 ', 'g')) USING ERRCODE = 'character_not_in_repertoire';
 END $$;
--- ALTER TABLE … ALTER COLUMN … TYPE VARCHAR(size), which replaces the check of the size.
+-- Implements ALTER TABLE … ALTER COLUMN … TYPE VARCHAR(size): replaces the old size check by a new one.
 CREATE OR REPLACE FUNCTION ~.resize(target regclass, col text, size int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     old name;
@@ -330,7 +330,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ALTER COLUMN %s TYPE varchar(%s), ADD CHECK (CASE WHEN octet_length(%s) > %s THEN ~.too_long(%s) ELSE true END)', target, col, size, col, size, size);
 END $$;
 
--- System views.
+-- Views with the names and columns of Redshift's system views.
 CREATE OR REPLACE VIEW ~.pg_table_def AS
     SELECT n.nspname::text AS schemaname, c.relname::text AS tablename, a.attname::text AS "column", format_type(a.atttypid, a.atttypmod) AS type,
         'none'::text AS encoding, false AS distkey, 0 AS sortkey, a.attnotnull AS "notnull"

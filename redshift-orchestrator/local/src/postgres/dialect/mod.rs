@@ -17,14 +17,14 @@ mod windows;
 
 pub(super) use refusal::of_missing as refusal_of_missing;
 
-/// Functions of Redshift that PostgreSQL lacks. `~` is a placeholder for their schema.
+/// SQL that creates the Redshift functions which PostgreSQL lacks. `~` is a placeholder for their schema.
 pub(super) const LIBRARY: &str = include_str!("library.sql");
 
-/// Translates SQL to PostgreSQL's dialect. SQL without differences is returned unchanged. `library`: the
-/// quoted schema of [`LIBRARY`].
+/// Translates SQL to PostgreSQL's dialect. SQL that needs no translation is returned unchanged. `library` is
+/// the quoted schema of [`LIBRARY`].
 ///
 /// # Errors
-/// The text of the statement's failure, if PostgreSQL has no equivalent.
+/// Returns the error text of the statement if PostgreSQL has no equivalent.
 pub(super) fn translate<'a>(sql: &'a str, library: &str) -> Result<Cow<'a, str>, String> {
     translate_piece(sql, library, End::Closed)
 }
@@ -38,38 +38,38 @@ fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, 
     Ok(if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) })
 }
 
-/// Context in which a piece of SQL is translated.
+/// Syntactic context in which tokens are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Context {
     /// Whole statements.
     Statement,
-    /// The body of a procedure or function, in which words also begin and end statements.
+    /// Body of a procedure or function, where words such as `BEGIN` and `THEN` also separate statements.
     Body,
-    /// A part of a statement.
+    /// Part of a statement.
     Expression,
-    /// A type and the text after it.
+    /// A type, and the text after it.
     Type,
 }
 
-/// Reads the tokens of a text. Positions are token indices.
+/// View of the tokens of a text. Positions are token indices.
 #[derive(Clone, Copy)]
 struct Reader<'a, 'l> {
     tokens: &'a [Token<'a>],
     library: &'l str,
 }
 
-/// Words that are followed by an operand.
+/// Words after which an operand follows.
 const BEFORE_OPERAND: [&str; 25] = [
     "TABLE", "EXISTS", "FROM", "JOIN", "INTO", "UPDATE", "USING", "LIKE", "TRUNCATE", "ANALYZE", "VACUUM",
     "SELECT", "DISTINCT", "WHERE", "AND", "OR", "NOT", "ON", "BY", "SET", "WHEN", "THEN", "ELSE", "DELETE",
     "HAVING",
 ];
 
-/// A translated piece, and the position after it.
+/// Translation of some tokens, and the position after them.
 type Piece<'a> = (Cow<'a, str>, usize);
 
 impl<'a> Reader<'a, '_> {
-    /// Translates a part of the text.
+    /// Translates a range of tokens.
     fn text(self, part: Range<usize>, context: Context) -> Result<String, String> {
         let (mut text, mut at) = (String::new(), part.start);
         let mut before = None;
@@ -101,7 +101,7 @@ impl<'a> Reader<'a, '_> {
         Ok(text)
     }
 
-    /// Translates the beginning of a part of the text.
+    /// Translates the tokens at the beginning of a range, at least one.
     fn piece(
         self,
         part: Range<usize>,
@@ -137,7 +137,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Returns `true` if a statement begins after this token.
+    /// Returns `true` if a statement begins after the token `before`.
     fn begins(self, before: Option<Token<'a>>, context: Context) -> bool {
         match before {
             None | Some(Token::Semicolon) => true,
@@ -148,8 +148,8 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Translates `#name`, the name of a temporary table. The operator `#` differs: it has an operand before
-    /// it.
+    /// Translates `#name`, the name of a temporary table. Returns `None` if `#` is the operator, which
+    /// follows an operand.
     fn work_table(self, at: usize, before: Option<Token<'a>>) -> Option<Piece<'a>> {
         let Some(Token::Word(name)) = self.tokens.get(at + 1) else { return None };
         let is_table = match before {
@@ -162,7 +162,8 @@ impl<'a> Reader<'a, '_> {
         if !is_table || !(first.is_alphabetic() || first == '_') {
             return None;
         }
-        // After `INTO`, a query creates the table; an insert or a merge only uses it.
+        // `SELECT … INTO #name` creates the table, whereas `INSERT INTO` and `MERGE INTO` use an existing
+        // one.
         let mut words = self.tokens[..at].iter().rev().filter(|token| !matches!(token, Token::Blank(_)));
         let is = |token: Option<&Token<'_>>, expected: &str| matches!(token, Some(Token::Word(word)) if word.eq_ignore_ascii_case(expected));
         let makes = is(words.next(), "INTO") && {
@@ -173,7 +174,7 @@ impl<'a> Reader<'a, '_> {
         Some((Cow::Owned(format!("{temporary}\"#{}\"", name.to_ascii_lowercase())), at + 2))
     }
 
-    /// Returns the position of the first non-blank token from `at` on.
+    /// Returns the position of the first token at or after `at` that is not blank.
     fn next(self, at: usize, end: usize) -> Option<usize> {
         (at..end).find(|at| !matches!(self.tokens[*at], Token::Blank(_)))
     }
@@ -183,12 +184,13 @@ impl<'a> Reader<'a, '_> {
         (at..end).find(|at| self.tokens[*at] == Token::Semicolon).unwrap_or(end)
     }
 
-    /// Returns the last non-blank token of a part.
+    /// Returns the last token of a range that is not blank.
     fn last(self, part: Range<usize>) -> Option<Token<'a>> {
         self.tokens[part].iter().rev().find(|token| !matches!(token, Token::Blank(_))).copied()
     }
 
-    /// Returns the word at or after `at` in upper case, and the position after it.
+    /// Returns the next word in upper case, and the position after it. Returns `None` if the next token is
+    /// not a word.
     fn word(self, at: usize, end: usize) -> Option<(String, usize)> {
         let at = self.next(at, end)?;
         match self.tokens[at] {
@@ -197,7 +199,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Returns the position after these words, if they come next.
+    /// Returns the position after these words if they are the next tokens.
     fn words(self, mut at: usize, end: usize, words: &[&str]) -> Option<usize> {
         for expected in words {
             let (word, next) = self.word(at, end)?;
@@ -209,7 +211,7 @@ impl<'a> Reader<'a, '_> {
         Some(at)
     }
 
-    /// Returns the text between the brackets that come next, and the position after them.
+    /// Returns the range inside the parentheses that open next, and the position after them.
     fn list(self, at: usize, end: usize) -> Option<(Range<usize>, usize)> {
         let open = self.next(at, end)?;
         if self.tokens[open] != Token::Symbol("(") {
@@ -250,7 +252,8 @@ impl<'a> Reader<'a, '_> {
         pieces
     }
 
-    /// Translates an expression, without the surrounding white space. A comment keeps its line end.
+    /// Translates an expression and trims it. If it ends in a line comment, appends a newline, so that the
+    /// text that follows does not become part of the comment.
     fn expression(self, part: Range<usize>) -> Result<String, String> {
         let text = self.text(part, Context::Expression)?;
         let text = text.trim();

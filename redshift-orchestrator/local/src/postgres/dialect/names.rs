@@ -1,4 +1,4 @@
-//! Inserts names that Redshift does not require or generates itself, and quotes names that look like calls.
+//! Inserts the aliases that PostgreSQL needs where Redshift does not, and quotes names that look like calls.
 //!
 //! ```sql
 //! SELECT LEN(a) FROM (SELECT 'x' AS a)               -- as written
@@ -8,19 +8,20 @@
 //! WITH "last_day" (d) AS (SELECT 1) SELECT d FROM last_day
 //! ```
 //!
-//! * PostgreSQL 15 requires an alias of a subquery in `FROM`. Redshift and PostgreSQL 16 do not.
-//! * PostgreSQL names a column after the function that it runs, which in the translation is not the function
-//!   that was written.
+//! * PostgreSQL 15 requires an alias for a subquery in `FROM`. Redshift and PostgreSQL 16 do not.
+//! * PostgreSQL names a column after the function that is called, and the translation calls another function
+//!   than the original SQL.
 //! * The name of a common table expression, or an alias with a column list, looks like a call.
 //!
-//! The names are inserted before the translation, so that the rest of the dialect reads complete SQL.
+//! Aliases and quotes are inserted before the translation, so that the rest of the dialect only sees complete
+//! SQL.
 
 use std::ops::Range;
 
 use super::{Reader, bodies, functions, refusal};
 use redshift_orchestrator::sql::{Token, tokens};
 
-/// Words that continue a query after a table.
+/// Words that can follow a table in a query.
 pub(super) const AFTER_A_TABLE: [&str; 25] = [
     "WHERE",
     "GROUP",
@@ -68,7 +69,7 @@ const NO_ALIAS: [&str; 15] = [
     "SELECT",
 ];
 
-/// Words that end the tables of a query.
+/// Words that end the list of tables of a query.
 const BEHIND_TABLES: [&str; 20] = [
     "SELECT",
     "WHERE",
@@ -92,7 +93,7 @@ const BEHIND_TABLES: [&str; 20] = [
     "BEGIN",
 ];
 
-/// Words that end the items of a query.
+/// Words that end the select list of a query.
 const BEHIND_ITEMS: [&str; 18] = [
     "FROM",
     "INTO",
@@ -114,19 +115,19 @@ const BEHIND_ITEMS: [&str; 18] = [
     "FOR",
 ];
 
-/// A name to insert.
+/// A quoted name to insert into the tokens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Insertion {
-    /// The position of the insertion.
+    /// Position of the insertion.
     at: usize,
-    /// `true` if the name replaces the token at the position. Otherwise it is an alias, preceded by `AS`.
+    /// `true` if the name replaces the token at this position. Otherwise it is inserted before the token as
+    /// `AS name`.
     replaces: bool,
-    /// The quoted name.
     text: String,
 }
 
-/// Returns `true` if a text ends the preceding table or item: it begins with neither an alias nor an
-/// operator.
+/// Returns `true` if this text cannot continue the table or select-list item before it: it begins with
+/// neither an alias nor an operator.
 pub(super) fn closes(text: &str) -> bool {
     let first = tokens(text).find(|token| !matches!(token, Token::Blank(_)));
     first.is_some_and(|first| match first {
@@ -135,16 +136,16 @@ pub(super) fn closes(text: &str) -> bool {
     })
 }
 
-/// Way in which a piece of SQL ends.
+/// End of a piece of SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The SQL ends with this piece.
+    /// The piece ends the SQL.
     Closed,
-    /// More SQL may be appended to this piece.
+    /// More SQL may be appended.
     Open,
 }
 
-/// Returns the names to insert into a text, in the order of their positions.
+/// Returns the names to insert, ordered by position.
 pub(super) fn of_text(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let mut names = Tables::new(reader, end).names();
     names.extend(columns(reader, end));
@@ -169,7 +170,7 @@ pub(super) fn put_into<'a>(tokens: &[Token<'a>], names: &'a [Insertion]) -> Vec<
     named
 }
 
-/// Returns `true` unless the token is a word that cannot be the alias of a table.
+/// Returns `true` if the token can be the alias of a table.
 fn may_be_alias(token: Token<'_>) -> bool {
     !is(token, &AFTER_A_TABLE) && !is(token, &NO_ALIAS)
 }
@@ -178,13 +179,13 @@ pub(super) fn is(token: Token<'_>, words: &[&str]) -> bool {
     matches!(token, Token::Word(word) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Finds subqueries in `FROM` without an alias, and aliases and common table expressions that look like
+/// Finds subqueries in `FROM` that have no alias, and aliases and common table expressions that look like
 /// calls.
 struct Tables<'a, 'l> {
     reader: Reader<'a, 'l>,
     end: End,
     names: Vec<Insertion>,
-    /// The open brackets, innermost last. The first stands for the text itself.
+    /// Open parentheses, innermost last. The first level is the text itself.
     levels: Vec<Level>,
     /// `true` if the next token begins a table.
     expects: bool,
@@ -195,7 +196,7 @@ struct Tables<'a, 'l> {
     before: Option<Token<'a>>,
 }
 
-/// The text between two brackets.
+/// State of the text between two parentheses.
 #[derive(Clone, Copy, Default)]
 struct Level {
     /// `true` for a query or a statement, `false` for a list of expressions.
@@ -204,11 +205,11 @@ struct Level {
     is_derived: bool,
     /// `true` for a table of the enclosing query: a subquery, the arguments of a function, or joined tables.
     is_table: bool,
-    /// `true` if the position is among the tables of `FROM`.
+    /// `true` while the position is among the tables of `FROM`.
     tables: bool,
     /// `true` if the statement may have tables after `USING`.
     has_using: bool,
-    /// The number of open `CASE`s.
+    /// Number of open `CASE` expressions.
     cases: usize,
 }
 
@@ -245,7 +246,7 @@ impl<'a, 'l> Tables<'a, 'l> {
                     self.expect(false);
                 }
                 Token::Word(word) => self.word(at, word),
-                // `#work`.
+                // `#` begins the name of a temporary table.
                 Token::Symbol("#") if self.expects => {}
                 _ => {
                     self.may_alias = self.expects && matches!(token, Token::Quoted(_));
@@ -337,7 +338,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         }
     }
 
-    /// Quotes a name with a column list if a function has the same name.
+    /// Quotes a name with a column list if a translated function has the same name.
     fn quote(&mut self, at: usize, word: &str) {
         let end = self.reader.tokens.len();
         if functions::is_known(word) && self.reader.list(at + 1, end).is_some() {
@@ -346,7 +347,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         }
     }
 
-    /// `name (columns) AS [[NOT] MATERIALIZED] (`.
+    /// Returns `true` for `name (columns) AS [[NOT] MATERIALIZED] (`.
     fn is_common_table(&self, at: usize) -> bool {
         let (reader, end) = (self.reader, self.reader.tokens.len());
         let behind = || {
@@ -359,7 +360,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         self.before != Some(Token::Symbol(".")) && behind().is_some()
     }
 
-    /// Returns `true` if an alias comes at or after a position.
+    /// Returns `true` if an alias follows.
     fn has_alias(&self, at: usize) -> bool {
         let (reader, end) = (self.reader, self.reader.tokens.len());
         let Some(next) = reader.next(at, end) else { return self.end == End::Open };
@@ -373,7 +374,7 @@ impl<'a, 'l> Tables<'a, 'l> {
     }
 }
 
-/// Returns `true` if the brackets that open at a position contain a query.
+/// Returns `true` if the parentheses that open at this position contain a query.
 fn begins_query(reader: Reader<'_, '_>, open: usize) -> bool {
     let end = reader.tokens.len();
     let Some(first) = reader.next(open + 1, end) else { return false };
@@ -388,13 +389,14 @@ fn begins_query(reader: Reader<'_, '_>, open: usize) -> bool {
             begins_query(reader, first)
                 && reader.list(first, end).is_some_and(|(_, behind)| ends_query(behind))
         }
-        // A single name in brackets is not a table, so the name is a placeholder for a query.
+        // SQL does not allow a single name in parentheses as a table, so the placeholder must be a query.
         Token::Word(word) if word.starts_with(bodies::MARK) => ends_query(first + 1),
         token => is(token, &["SELECT", "WITH", "VALUES"]),
     }
 }
 
-/// Returns aliases for the items whose columns PostgreSQL would name after another function.
+/// Returns aliases for the select-list items whose columns PostgreSQL would name differently after the
+/// translation.
 fn columns(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let length = reader.tokens.len();
     let mut names = Vec::new();
@@ -432,7 +434,7 @@ fn end_of_items(reader: Reader<'_, '_>, begin: usize) -> usize {
             Token::Symbol(")" | "]") if depth == 0 => return at,
             Token::Symbol(")" | "]") => depth -= 1,
             Token::Semicolon => return at,
-            // Except in `IS DISTINCT FROM` and `WITHIN GROUP`.
+            // `FROM` in `IS DISTINCT FROM` and `GROUP` in `WITHIN GROUP` do not end the list.
             _ if depth == 0
                 && is(token, &BEHIND_ITEMS)
                 && !before.is_some_and(|before| is(before, &["DISTINCT", "WITHIN"])) =>
@@ -446,18 +448,18 @@ fn end_of_items(reader: Reader<'_, '_>, begin: usize) -> usize {
     reader.tokens.len()
 }
 
-/// Returns a part without the surrounding white space.
+/// Trims blank tokens at both ends of a range.
 pub(super) fn trimmed(reader: Reader<'_, '_>, part: Range<usize>) -> Range<usize> {
     let begin = reader.next(part.start, part.end).unwrap_or(part.end);
     let is_blank = |at: &usize| matches!(reader.tokens[*at], Token::Blank(_));
     begin..part.clone().rev().find(|at| !is_blank(at)).map_or(begin, |at| at + 1)
 }
 
-/// Returns the name that Redshift gives the column of an item without an alias, if PostgreSQL names the
-/// column of the translation differently.
+/// Returns Redshift's name for the column of a select-list item without an alias, if PostgreSQL would name
+/// the column differently after the translation.
 ///
-/// Redshift follows PostgreSQL's rule: a call is named after its function, a cast after its operand, a `CASE`
-/// after its `ELSE`.
+/// Redshift uses PostgreSQL's rule: a call is named after its function, a cast after its operand, and a
+/// `CASE` after its `ELSE`.
 pub(super) fn column(reader: Reader<'_, '_>, item: Range<usize>) -> Option<&'static str> {
     let Range { start, end } = trimmed(reader, item);
     if let Some(cast) =
@@ -498,7 +500,7 @@ pub(super) fn column(reader: Reader<'_, '_>, item: Range<usize>) -> Option<&'sta
     }
 }
 
-/// Returns the positions of tokens outside brackets.
+/// Returns the positions of tokens outside parentheses and brackets.
 pub(super) fn top_level<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -518,7 +520,7 @@ pub(super) fn top_level<'a>(
     })
 }
 
-/// Returns `true` if a part is exactly the name of a type.
+/// Returns `true` if the range is exactly a type name.
 fn is_type(reader: Reader<'_, '_>, part: Range<usize>) -> bool {
     let mut at = part.start;
     let Some((first, next)) = reader.word(at, part.end) else { return false };
@@ -537,7 +539,7 @@ fn is_type(reader: Reader<'_, '_>, part: Range<usize>) -> bool {
     reader.next(at, part.end).is_none()
 }
 
-/// Returns the expression after the `ELSE` of a part that is a whole `CASE`.
+/// Returns the `ELSE` expression if the range is exactly one `CASE`.
 fn otherwise(reader: Reader<'_, '_>, case: Range<usize>) -> Option<Range<usize>> {
     let (mut depth, mut found) = (0_usize, None);
     for at in top_level(reader, case.clone()) {
@@ -556,7 +558,7 @@ fn otherwise(reader: Reader<'_, '_>, case: Range<usize>) -> Option<Range<usize>>
     None
 }
 
-/// Returns the position after the clauses that belong to a call.
+/// Returns the position after the clauses of a call, such as `WITHIN GROUP`, `FILTER` and `OVER`.
 fn end_of_call(reader: Reader<'_, '_>, mut at: usize, end: usize) -> usize {
     let nulls = |at: usize| {
         let words: [&[&str]; 2] = [&["IGNORE", "NULLS"], &["RESPECT", "NULLS"]];

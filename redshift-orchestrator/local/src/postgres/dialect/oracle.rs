@@ -1,8 +1,8 @@
-//! An independent check of the dialect: SQL that `sqlparser` accepts as Redshift's must become SQL that it
-//! accepts as PostgreSQL's.
+//! Checks the dialect with an independent parser: SQL that `sqlparser` accepts as Redshift's must be
+//! translated to SQL that it accepts as PostgreSQL's.
 //!
-//! The corpus consists of the SQL of the tests and the examples, including statements within procedures, and
-//! of statements that a grammar generates from seeds. `DIALECT_SEED` replays one generated statement.
+//! The corpus contains the SQL of the tests and examples, including the statements inside procedures, and
+//! statements that a grammar generates from seeds. Set `DIALECT_SEED` to replay one generated statement.
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +21,17 @@ use redshift_orchestrator::sql::{Token, split, tokens};
 
 const LIBRARY: &str = "\"lib\"";
 
-/// First words of statements that the server accepts and `sqlparser` does not, each with the reason.
-const NOT_READ: [(&str, &str); 1] =
-    [("DO", "it has no DO, which ALTER TABLE becomes where it changes the size of a column, or nothing")];
+/// First words of translations that the server accepts but `sqlparser` does not, each with the reason.
+const NOT_READ: [(&str, &str); 1] = [(
+    "DO",
+    "sqlparser does not parse DO, which replaces an ALTER TABLE that resizes a column or has no effect",
+)];
 
 fn parse(dialect: &dyn Dialect, sql: &str) -> Result<Vec<Statement>, String> {
     Parser::parse_sql(dialect, sql).map_err(|error| error.to_string())
 }
 
-/// Checks for faults that PostgreSQL 15 reports and the parser does not.
+/// Collects errors that PostgreSQL 15 reports but the parser does not.
 #[derive(Default)]
 struct Strict {
     faults: Vec<String>,
@@ -51,27 +53,29 @@ impl Visitor for Strict {
             && let Some(name) = name.as_ident().filter(|name| name.quote_style.is_none())
             && functions::is_redshifts_alone(&name.value)
         {
-            self.faults.push(format!("a call that only Redshift knows: {expr}"));
+            self.faults.push(format!("a call to a function that only Redshift has: {expr}"));
         }
         ControlFlow::Continue(())
     }
 }
 
-/// Outcome of a check.
+/// Outcome for one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Found {
-    /// `sqlparser` does not accept the statement as Redshift's.
+    /// `sqlparser` does not accept the statement as Redshift's SQL.
     NotRead,
-    /// The dialect refuses the statement.
+    /// The dialect rejects the statement.
     Refused,
-    /// Both versions are accepted.
+    /// `sqlparser` accepts both the statement and its translation.
     Agreed,
-    /// One of [`NOT_READ`].
+    /// The translation begins with one of [`NOT_READ`].
     Listed,
 }
 
+/// Checks one statement.
+///
 /// # Errors
-/// The description of a disagreement.
+/// Returns a description of the disagreement.
 fn judge(sql: &str) -> Result<Found, String> {
     if parse(&RedshiftSqlDialect {}, sql).is_err() {
         return Ok(Found::NotRead);
@@ -95,8 +99,9 @@ fn judge(sql: &str) -> Result<Found, String> {
     }
 }
 
-/// Removes syntax that PostgreSQL accepts and `sqlparser` does not: `(value).*`, all columns of a row, which
-/// the translation of `QUALIFY` produces; and the options of `LIKE` in the column list of `CREATE TABLE`.
+/// Removes syntax that PostgreSQL accepts but `sqlparser` does not: `(value).*`, which selects all columns of
+/// a row and results from the translation of `QUALIFY`, and the options of `LIKE` in the column list of
+/// `CREATE TABLE`.
 fn readable(sql: &str) -> String {
     let sql = sql.replace(" INCLUDING CONSTRAINTS)", ")");
     let mut pieces = sql.split("(\"~q\".\"~");
@@ -108,7 +113,7 @@ fn readable(sql: &str) -> String {
     text
 }
 
-/// Checks all statements and returns the number of each outcome.
+/// Checks all statements and counts the outcomes.
 fn judge_all(statements: impl IntoIterator<Item = String>) -> BTreeMap<Found, usize> {
     let (mut found, mut wrong) = (BTreeMap::new(), Vec::new());
     for sql in statements {
@@ -126,7 +131,7 @@ fn judge_all(statements: impl IntoIterator<Item = String>) -> BTreeMap<Found, us
     found
 }
 
-/// Returns the statements of a script, and the SQL statements within its bodies.
+/// Splits a script into its statements, including the SQL statements inside its bodies.
 fn statements(script: &str) -> Vec<String> {
     let mut statements = split(script);
     let bodies: Vec<_> = tokens(script)
@@ -137,7 +142,7 @@ fn statements(script: &str) -> Vec<String> {
         .collect();
     for body in bodies {
         statements.extend(split(&body).into_iter().map(|sql| {
-            // The text after the words that begin a block.
+            // Skips the words that begin a block.
             let begin = ["BEGIN", "THEN", "ELSE", "LOOP"].iter().filter_map(|word| {
                 let at = sql.to_ascii_uppercase().rfind(word)?;
                 Some(at + word.len())
@@ -148,7 +153,7 @@ fn statements(script: &str) -> Vec<String> {
     statements
 }
 
-/// Finds a file or directory in this package, or in the nearest parent directory that contains it.
+/// Finds a file or directory in this package or in the nearest parent directory that has it.
 fn nearest(path: &str) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.ancestors().map(|directory| directory.join(path)).find(|path| path.exists()).expect(path)
@@ -182,7 +187,7 @@ fn generated_sql_is_read_before_and_after() {
     assert!(only.is_some() || found[&Found::Agreed] > 3_000, "{found:?}");
 }
 
-/// A generator of random Redshift SQL.
+/// Generator of random Redshift SQL.
 struct Grammar {
     rng: fastrand::Rng,
     depth: usize,

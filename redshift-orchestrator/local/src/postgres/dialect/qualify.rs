@@ -1,7 +1,7 @@
-//! `QUALIFY`: a condition on the results of window functions.
+//! Translates `QUALIFY`, a condition on the results of window functions.
 //!
-//! The query becomes a subquery with its condition as an additional column, and an outer query selects the
-//! rows where the condition is true:
+//! The query becomes a subquery whose condition is an additional column. An outer query selects the rows for
+//! which the condition is true:
 //!
 //! ```sql
 //! SELECT a, t.* FROM t QUALIFY ROW_NUMBER() OVER (PARTITION BY a ORDER BY b) = 1 ORDER BY c
@@ -10,7 +10,8 @@
 //! WHERE "~q"."~keep" ORDER BY "~q"."~o1"
 //! ```
 //!
-//! `*` becomes one whole row per table, so that the translation does not need the column names.
+//! `*` selects the whole row of each table as one value, so that the translation does not need the column
+//! names.
 
 use std::ops::Range;
 
@@ -19,13 +20,12 @@ use redshift_orchestrator::sql::Token;
 
 /// Words that end the condition.
 const TAIL: [&str; 6] = ["ORDER", "LIMIT", "OFFSET", "FETCH", "WITH", "INTO"];
-/// Words that end the tables.
+/// Words that end the list of tables.
 const CLAUSES: [&str; 4] = ["WHERE", "GROUP", "HAVING", "QUALIFY"];
-/// Words with which a join begins.
+/// Words that begin a join.
 const JOINS: [&str; 7] = ["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];
 
-/// Translates a query with `QUALIFY`. Returns `None` if there is no `QUALIFY`, or if the parts of the query
-/// are not recognised.
+/// Translates a query with `QUALIFY`. Returns `None` if the query has no `QUALIFY` or cannot be translated.
 pub(super) fn translate<'a>(
     reader: Reader<'a, '_>,
     part: Range<usize>,
@@ -57,7 +57,7 @@ pub(super) fn translate<'a>(
         outside(reader, range).find(|at| is_word(reader, *at, &TAIL)).unwrap_or(end)
     };
     let condition = trimmed(reader, qualify + 1..end_of(qualify + 1..stop));
-    // After a set operator, the remaining clauses belong to the whole set.
+    // After a set operator, the remaining clauses apply to the result of the set operation.
     let in_set = matches!(before, Some(token) if functions::is_set_operator(token));
     let mut rest = condition.end..if in_set { condition.end } else { stop };
     let keys =
@@ -130,7 +130,7 @@ pub(super) fn translate<'a>(
     Ok(Some((text.into(), end - blank)))
 }
 
-/// The parts of the two queries.
+/// Columns of the subquery and of the outer query.
 #[derive(Default)]
 struct Query {
     outer: Vec<String>,
@@ -145,13 +145,13 @@ impl Query {
         self.outer.push(format!("\"~q\".\"~{}\" AS {name}", self.values.len()));
     }
 
-    /// All columns of a table.
+    /// Adds all columns of a table.
     fn row(&mut self, table: String) {
         self.values.push(table);
         self.outer.push(format!("(\"~q\".\"~{}\").*", self.values.len()));
     }
 
-    /// Adds a sort key as a column.
+    /// Adds a sort key as a column of the subquery, and returns the column's name.
     fn key(&mut self, text: String) -> String {
         self.keys.push(text);
         format!("\"~q\".\"~o{}\"", self.keys.len())
@@ -171,14 +171,14 @@ impl Query {
     }
 }
 
-/// The name of a result column.
+/// Name of a result column.
 struct Name {
     text: String,
-    /// The position of `AS name`, or the end if there is no alias.
+    /// Position of `AS name`, or the end of the item if it has no alias.
     begin: usize,
 }
 
-/// Returns the positions of tokens outside brackets.
+/// Returns the positions of tokens outside parentheses and brackets.
 fn outside<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> impl Iterator<Item = usize> + use<'a> {
     let tokens = reader.tokens;
     let mut depth = 0_usize;
@@ -197,8 +197,8 @@ fn is_word(reader: Reader<'_, '_>, at: usize, words: &[&str]) -> bool {
     matches!(reader.tokens[at], Token::Word(word) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
-/// Returns the tables whose columns an item with `*` selects. Returns `None` for an item without `*`, and
-/// `Some(None)` if the tables are unknown.
+/// Returns the tables whose columns a select-list item with `*` selects. Returns `None` if the item has no
+/// `*`, and `Some(None)` if the tables cannot be determined.
 fn rows(reader: Reader<'_, '_>, item: &Range<usize>, tables: Range<usize>) -> Option<Option<Vec<String>>> {
     if reader.last(item.clone()) != Some(Token::Symbol("*")) {
         return None;
@@ -215,8 +215,8 @@ fn rows(reader: Reader<'_, '_>, item: &Range<usize>, tables: Range<usize>) -> Op
     }
 }
 
-/// Returns the names of a query's tables. Returns `None` if a join merges columns, or if a source is not a
-/// table.
+/// Returns the names of the tables of a query. Returns `None` if a join merges columns, or if a source is not
+/// a table.
 fn sources(reader: Reader<'_, '_>, part: Range<usize>) -> Option<Vec<String>> {
     let end = outside(reader, part.clone()).find(|at| is_word(reader, *at, &CLAUSES)).unwrap_or(part.end);
     let (mut names, mut at) = (Vec::new(), part.start);
@@ -263,7 +263,7 @@ fn source(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<(String, usiz
                 name = identifier(behind + 1)?;
                 behind = reader.next(behind + 1, end)? + 1;
             }
-            // A table function.
+            // A table function has no row type of that name.
             if reader.list(behind, end).is_some() {
                 return None;
             }
@@ -280,7 +280,7 @@ fn source(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<(String, usiz
     }
 }
 
-/// Returns the name of an item's column.
+/// Returns the column name of a select-list item.
 fn name(reader: Reader<'_, '_>, item: Range<usize>) -> Name {
     let solid: Vec<usize> =
         item.clone().filter(|at| !matches!(reader.tokens[*at], Token::Blank(_))).collect();
@@ -310,7 +310,7 @@ fn name(reader: Reader<'_, '_>, item: Range<usize>) -> Name {
     }
 }
 
-/// Returns `true` if two names, quoted or not, are equal.
+/// Returns `true` if two names are equal, regardless of quotes.
 fn is_same_name(one: &str, other: &str) -> bool {
     let plain = |name: &str| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\"\"", "\""),
@@ -319,7 +319,7 @@ fn is_same_name(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
-/// Returns the name of the function at the beginning of an item.
+/// Returns the column name of an item that begins with a function call.
 fn of_call(reader: Reader<'_, '_>, solid: &[usize]) -> Option<String> {
     let Token::Word(word) = reader.tokens[*solid.first()?] else { return None };
     if reader.tokens[*solid.get(1)?] != Token::Symbol("(") {

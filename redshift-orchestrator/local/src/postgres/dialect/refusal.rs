@@ -1,5 +1,5 @@
-//! Refusals, each with a remedy: features of Redshift that PostgreSQL lacks, and SQL that only PostgreSQL
-//! accepts.
+//! Error texts for rejected SQL, each with a remedy. Covers features of Redshift that PostgreSQL lacks, and
+//! SQL that PostgreSQL accepts but Redshift does not.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use super::{
 };
 use redshift_orchestrator::sql::Token;
 
-/// The first words of a statement, the refused feature, and the remedy.
+/// First words of a statement, the feature, and the remedy.
 #[rustfmt::skip]
 const STATEMENTS: &[(&[&str], &str, &str)] = &[
-    (&["UNLOAD"], "UNLOAD", "SELECT the rows and fetch them, as CSV if they are many"),
-    (&["CREATE", "EXTERNAL", "SCHEMA"], "CREATE EXTERNAL SCHEMA", "CREATE SCHEMA, and load the tables that are read from it"),
+    (&["UNLOAD"], "UNLOAD", "SELECT the rows and fetch the result, as CSV if it is large"),
+    (&["CREATE", "EXTERNAL", "SCHEMA"], "CREATE EXTERNAL SCHEMA", "CREATE SCHEMA, and load the tables that queries read"),
     (&["ALTER", "EXTERNAL", "SCHEMA"], "ALTER EXTERNAL SCHEMA", "use an ordinary schema"),
     (&["CREATE", "EXTERNAL", "TABLE"], "CREATE EXTERNAL TABLE (Redshift Spectrum)", "CREATE TABLE with the same columns, and INSERT the rows"),
     (&["ALTER", "EXTERNAL", "TABLE"], "ALTER EXTERNAL TABLE (Redshift Spectrum)", "use an ordinary table"),
@@ -29,32 +29,32 @@ const STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "LIBRARY"], "CREATE LIBRARY (Python)", "write the function in SQL or PL/pgSQL"),
     (&["CREATE", "OR", "REPLACE", "LIBRARY"], "CREATE LIBRARY (Python)", "write the function in SQL or PL/pgSQL"),
     (&["CREATE", "IDENTITY", "PROVIDER"], "CREATE IDENTITY PROVIDER", "use roles of the PostgreSQL server"),
-    (&["CREATE", "MASKING", "POLICY"], "a masking policy", "mask in a view"),
-    (&["ATTACH", "MASKING", "POLICY"], "a masking policy", "mask in a view"),
-    (&["CREATE", "RLS", "POLICY"], "CREATE RLS POLICY", "use PostgreSQL's CREATE POLICY on the server itself"),
-    (&["ATTACH", "RLS", "POLICY"], "ATTACH RLS POLICY", "use PostgreSQL's CREATE POLICY on the server itself"),
-    (&["SHOW", "DATABASES"], "SHOW DATABASES", "ListDatabases, or SELECT datname FROM pg_database"),
-    (&["SHOW", "SCHEMAS"], "SHOW SCHEMAS", "ListSchemas, or SELECT from information_schema.schemata"),
-    (&["SHOW", "TABLES"], "SHOW TABLES", "ListTables, or SELECT from SVV_TABLES"),
-    (&["SHOW", "COLUMNS"], "SHOW COLUMNS", "DescribeTable, or SELECT from SVV_COLUMNS"),
-    (&["SHOW", "TABLE"], "SHOW TABLE", "DescribeTable, or SELECT from PG_TABLE_DEF"),
+    (&["CREATE", "MASKING", "POLICY"], "a masking policy", "mask the values in a view"),
+    (&["ATTACH", "MASKING", "POLICY"], "a masking policy", "mask the values in a view"),
+    (&["CREATE", "RLS", "POLICY"], "CREATE RLS POLICY", "run PostgreSQL's CREATE POLICY directly on the server"),
+    (&["ATTACH", "RLS", "POLICY"], "ATTACH RLS POLICY", "run PostgreSQL's CREATE POLICY directly on the server"),
+    (&["SHOW", "DATABASES"], "SHOW DATABASES", "call ListDatabases, or SELECT datname FROM pg_database"),
+    (&["SHOW", "SCHEMAS"], "SHOW SCHEMAS", "call ListSchemas, or SELECT from information_schema.schemata"),
+    (&["SHOW", "TABLES"], "SHOW TABLES", "call ListTables, or SELECT from SVV_TABLES"),
+    (&["SHOW", "COLUMNS"], "SHOW COLUMNS", "call DescribeTable, or SELECT from SVV_COLUMNS"),
+    (&["SHOW", "TABLE"], "SHOW TABLE", "call DescribeTable, or SELECT from PG_TABLE_DEF"),
     (&["SHOW", "VIEW"], "SHOW VIEW", "SELECT pg_get_viewdef('the view')"),
-    (&["SHOW", "EXTERNAL"], "SHOW EXTERNAL TABLE", "there are no external tables here"),
+    (&["SHOW", "EXTERNAL"], "SHOW EXTERNAL TABLE", "leave it out: a local executor has no external tables"),
     (&["SHOW", "PROCEDURE"], "SHOW PROCEDURE", "SELECT pg_get_functiondef('the procedure'::regproc)"),
     (&["SHOW", "FUNCTION"], "SHOW FUNCTION", "SELECT pg_get_functiondef('the function'::regproc)"),
-    (&["SHOW", "MODEL"], "SHOW MODEL (Redshift ML)", "there are no models here"),
-    (&["SHOW", "DATASHARES"], "a datashare", "there are none here"),
+    (&["SHOW", "MODEL"], "SHOW MODEL (Redshift ML)", "leave it out: a local executor has no models"),
+    (&["SHOW", "DATASHARES"], "a datashare", "leave it out: a local executor has no datashares"),
     (&["SHOW", "GRANTS"], "SHOW GRANTS", "SELECT from information_schema.role_table_grants"),
-    (&["CANCEL"], "CANCEL", "CancelStatement, or SELECT pg_cancel_backend(…)"),
+    (&["CANCEL"], "CANCEL", "call CancelStatement, or SELECT pg_cancel_backend(…)"),
     (&["ANALYZE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
     (&["ANALYSE", "COMPRESSION"], "ANALYZE COMPRESSION", "leave it out: there are no encodings to choose"),
 ];
 
-/// Statements of PostgreSQL that Redshift rejects: first keywords, name, remedy.
+/// Statements that PostgreSQL accepts but Redshift does not: their first words, name, and remedy.
 #[rustfmt::skip]
 const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "INDEX"], "CREATE INDEX", "declare a SORTKEY"),
-    (&["CREATE", "UNIQUE", "INDEX"], "CREATE UNIQUE INDEX", "declare a SORTKEY, and keep rows unique in the load"),
+    (&["CREATE", "UNIQUE", "INDEX"], "CREATE UNIQUE INDEX", "declare a SORTKEY, and remove duplicates when loading"),
     (&["CREATE", "SEQUENCE"], "CREATE SEQUENCE", "declare a column with IDENTITY(1, 1)"),
     (&["CREATE", "TRIGGER"], "CREATE TRIGGER", "do this in the procedure that loads the rows"),
     (&["CREATE", "CONSTRAINT", "TRIGGER"], "CREATE TRIGGER", "do this in the procedure that loads the rows"),
@@ -67,7 +67,7 @@ const POSTGRES_STATEMENTS: &[(&[&str], &str, &str)] = &[
     (&["CREATE", "TABLESPACE"], "CREATE TABLESPACE", "leave it out"),
 ];
 
-/// Returns the refusal of a statement that only PostgreSQL accepts.
+/// Returns the error text for a statement that only PostgreSQL accepts.
 fn of_postgres_statement(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> {
     if let Some((_, name, way_out)) =
         POSTGRES_STATEMENTS.iter().find(|(words, ..)| reader.words(begin, end, words).is_some())
@@ -83,20 +83,21 @@ fn of_postgres_statement(reader: Reader<'_, '_>, begin: usize, end: usize) -> Op
             Token::Word(word) => !["USING", "WHERE"].iter().any(|one| word.eq_ignore_ascii_case(one)),
             token => matches!(token, Token::Quoted(_)),
         };
-        return alias
-            .then(|| syntax_error(reader, behind, "DELETE takes no alias: repeat the name of the table"));
+        return alias.then(|| {
+            syntax_error(reader, behind, "DELETE does not accept an alias: repeat the name of the table")
+        });
     }
     let target = reader.words(begin, end, &["MERGE", "INTO"])?;
     let behind = reader.next(behind_name(reader, target, end)?, end)?;
     if reader.words(behind, end, &["USING"]).is_none() {
-        let way_out = "the target of MERGE takes no alias: repeat the name of the table";
+        let way_out = "the target of MERGE cannot have an alias: repeat the name of the table";
         return Some(syntax_error(reader, behind, way_out));
     }
     branches(reader, behind, end)
 }
 
-/// Returns the refusal of a `MERGE`, unless it has exactly one `WHEN MATCHED THEN` and one `WHEN NOT MATCHED
-/// THEN`.
+/// Returns the error text for a `MERGE`, unless it has exactly one `WHEN MATCHED THEN` and one `WHEN NOT
+/// MATCHED THEN`.
 fn branches(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> {
     let way_out =
         "write exactly one WHEN MATCHED THEN UPDATE or DELETE, and one WHEN NOT MATCHED THEN INSERT";
@@ -111,7 +112,7 @@ fn branches(reader: Reader<'_, '_>, begin: usize, end: usize) -> Option<String> 
             Some(next) => (&mut matched, next),
             None => match reader.words(when, end, &["NOT", "MATCHED"]) {
                 Some(next) => (&mut unmatched, next),
-                // A `WHEN` of a `CASE`.
+                // The `WHEN` belongs to a `CASE`.
                 None => continue,
             },
         };
@@ -140,7 +141,7 @@ fn behind_name(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     Some(at + 1)
 }
 
-/// Returns the refusal of a column's type. `part`: the text after the column's name.
+/// Returns the error text for a column whose type Redshift lacks. `part` is the text after the column's name.
 pub(super) fn of_column(
     reader: Reader<'_, '_>,
     part: Range<usize>,
@@ -169,25 +170,25 @@ pub(super) fn of_column(
             "varchar" => "character varying",
             other => other,
         };
-        return Some(unsupported(&format!("{element}[]"), "keep the list as JSON in a VARCHAR"));
+        return Some(unsupported(&format!("{element}[]"), "store the list as JSON in a VARCHAR"));
     }
     match name.as_str() {
         "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2" => {
-            Some(unsupported(&name, "BIGINT IDENTITY(1, 1)"))
+            Some(unsupported(&name, "use BIGINT IDENTITY(1, 1)"))
         }
-        "bytea" => Some(unsupported(&name, "VARBYTE")),
-        "money" => Some(unsupported(&name, "DECIMAL(18, 2)")),
+        "bytea" => Some(unsupported(&name, "use VARBYTE")),
+        "money" => Some(unsupported(&name, "use DECIMAL(18, 2)")),
         "bit" | "inet" | "cidr" | "macaddr" | "name" | "oid" | "point" | "line" | "lseg" | "box" | "path"
-        | "polygon" | "circle" => Some(unsupported(&name, "keep it in a VARCHAR or a number")),
+        | "polygon" | "circle" => Some(unsupported(&name, "store it as a VARCHAR or a number")),
         "uuid" | "json" | "jsonb" | "xml" | "hstore" | "tsvector" | "tsquery" | "int4range" | "int8range"
         | "numrange" | "tsrange" | "tstzrange" | "daterange" => {
-            Some(as_on_redshift(&format!("type \"{name}\" does not exist"), "42704", "keep it in a VARCHAR"))
+            Some(as_on_redshift(&format!("type \"{name}\" does not exist"), "42704", "store it as a VARCHAR"))
         }
         _ => None,
     }
 }
 
-/// The refusal of a `CHECK` constraint.
+/// Returns the error text for a `CHECK` constraint.
 pub(super) fn check() -> String {
     as_on_redshift(
         "CHECK constraints are not supported",
@@ -201,12 +202,12 @@ fn syntax_error(reader: Reader<'_, '_>, at: usize, way_out: &str) -> String {
     as_on_redshift(&text, "42601", way_out)
 }
 
-/// Formats an error in Redshift's form, for SQL that PostgreSQL accepts.
+/// Formats the error that Redshift returns, for SQL that PostgreSQL accepts.
 pub(super) fn as_on_redshift(text: &str, sqlstate: &str, way_out: &str) -> String {
     format!("ERROR: {text} [SQLSTATE {sqlstate}]\n  Hint: {way_out}")
 }
 
-/// Returns the refusal of the statement at the beginning of a part.
+/// Returns the error text for the statement at the beginning of a range.
 pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option<String> {
     let (begin, end) = (part.start, part.end);
     if let Some((_, feature, way_out)) =
@@ -236,15 +237,14 @@ pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option
         let stores = rest().any(|token| matches!(token, Token::Quoted(text) if is_store(text)));
         let redshifts = ["IAM_ROLE", "CREDENTIALS", "ACCESS_KEY_ID", "MANIFEST", "JOB"].into_iter().any(has);
         if stores || redshifts {
-            let way_out =
-                "INSERT the rows, or load them with PostgreSQL's COPY over a connection of your own";
+            let way_out = "INSERT the rows, or load them with PostgreSQL's COPY over a separate connection";
             return Some(refused("COPY from S3 or another store", way_out));
         }
     }
     if reader.words(begin, end, &["MERGE"]).is_some() && has("DUPLICATES") {
         return Some(refused(
             "MERGE … REMOVE DUPLICATES",
-            "write the branches WHEN MATCHED and WHEN NOT MATCHED",
+            "write the WHEN MATCHED and WHEN NOT MATCHED branches",
         ));
     }
     if reader.words(begin, end, &["ALTER", "TABLE"]).is_some() && has("APPEND") {
@@ -260,13 +260,13 @@ pub(super) fn of_statement(reader: Reader<'_, '_>, part: Range<usize>) -> Option
     if creates && has("DATABASE") && (has("DATASHARE") || has("INTEGRATION")) {
         return Some(refused(
             "a database of a datashare or an integration",
-            "CREATE SCHEMA, and load what is read from it",
+            "CREATE SCHEMA, and load the tables that queries read",
         ));
     }
     None
 }
 
-/// Returns the refusal of a word within a statement.
+/// Returns the error text for a word within a statement.
 pub(super) fn of_word(
     reader: Reader<'_, '_>,
     part: Range<usize>,
@@ -277,16 +277,20 @@ pub(super) fn of_word(
     let calls = || reader.list(at + 1, end).is_some();
     let refused_by_redshift = match word.to_ascii_uppercase().as_str() {
         "ON" if reader.words(at + 1, end, &["CONFLICT"]).is_some() => {
-            Some(syntax_error(reader, at, "MERGE, or DELETE and then INSERT"))
+            Some(syntax_error(reader, at, "use MERGE, or DELETE and then INSERT"))
         }
         "RETURNING" if !matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS")) => {
-            Some(syntax_error(reader, at, "SELECT the rows in a statement of its own"))
+            Some(syntax_error(reader, at, "SELECT the rows in a separate statement"))
         }
         "DISTINCT"
             if reader.words(at + 1, end, &["ON"]).is_some_and(|next| reader.list(next, end).is_some()) =>
         {
             let text = "SELECT DISTINCT ON is not supported";
-            Some(as_on_redshift(text, "0A000", "QUALIFY ROW_NUMBER() OVER (PARTITION BY … ORDER BY …) = 1"))
+            Some(as_on_redshift(
+                text,
+                "0A000",
+                "use QUALIFY ROW_NUMBER() OVER (PARTITION BY … ORDER BY …) = 1",
+            ))
         }
         "FILTER" if before == Some(Token::Symbol(")")) => reader
             .list(at + 1, end)
@@ -312,30 +316,28 @@ pub(super) fn of_word(
                 .list(at + 1, end)
                 .is_some_and(|(_, behind)| windows::is_windowed(reader, behind, end)) =>
         {
-            ("PERCENTILE_DISC with OVER", "group in a subquery, and join it")
+            ("PERCENTILE_DISC with OVER", "aggregate in a subquery, and join it")
         }
         "IGNORE" if reader.words(at + 1, end, &["NULLS"]).is_some() => (
             "IGNORE NULLS of LAG, LEAD and NTH_VALUE",
-            "count the values that are not NULL up to each row, and take the first row of each count",
+            "count the non-NULL values up to each row, and take the first row of each count",
         ),
-        "EXCLUDE" if before == Some(Token::Symbol("*")) => {
-            ("SELECT * EXCLUDE", "name the columns that are wanted")
-        }
+        "EXCLUDE" if before == Some(Token::Symbol("*")) => ("SELECT * EXCLUDE", "list the columns to select"),
         "PIVOT" | "UNPIVOT" if calls() && follows_a_table(before) => {
             ("PIVOT and UNPIVOT", "write a CASE for each column, with GROUP BY")
         }
-        // A QUALIFY that was not translated.
+        // A QUALIFY that could not be translated.
         "QUALIFY" if is_qualify(reader, part, before) => (
-            "QUALIFY with SELECT * of joins with USING, with DISTINCT in another order, or with INTO first",
-            "name the columns, or put the window function into a subquery, and its condition into WHERE",
+            "QUALIFY with SELECT * over a join with USING, with DISTINCT and another order, or with INTO first",
+            "list the columns, or move the window function to a subquery and its condition to WHERE",
         ),
         _ => return None,
     };
     Some(refused(feature, way_out))
 }
 
-/// Returns `true` if the token can be the end of a table. Before a column named `qualify`, there is a comma,
-/// or a word such as SELECT.
+/// Returns `true` if the token can end a table reference. A column named `qualify` is preceded by a comma or
+/// by a word such as `SELECT`.
 fn follows_a_table(before: Option<Token<'_>>) -> bool {
     match before {
         Some(Token::Word(word)) => {
@@ -355,14 +357,14 @@ pub(super) fn is_qualify(reader: Reader<'_, '_>, part: Range<usize>, before: Opt
         && begins_a_condition(reader, part.start + 1, part.end)
 }
 
-/// Returns `true` if `(+)` begins here, after a column.
+/// Returns `true` if `(+)` follows a column here.
 pub(super) fn is_outer_join(reader: Reader<'_, '_>, part: Range<usize>, before: Option<Token<'_>>) -> bool {
     let list = reader.list(part.start, part.end);
     matches!(before, Some(Token::Word(_) | Token::Quoted(_)))
         && list.is_some_and(|(list, _)| list.len() == 1 && reader.tokens[list.start] == Token::Symbol("+"))
 }
 
-/// Returns `true` if an expression comes next. A table named `qualify` is followed by something else.
+/// Returns `true` if an expression comes next. After a table named `qualify`, none does.
 fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
     reader.next(at, end).is_some_and(|at| match reader.tokens[at] {
         token @ Token::Word(_) => !is(token, &AFTER_A_TABLE) && !is(token, &["AS", "TABLESAMPLE"]),
@@ -371,16 +373,16 @@ fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
     })
 }
 
-const SUPER: &str = "keep the document in a VARCHAR and read it with JSON_EXTRACT_PATH_TEXT";
+const SUPER: &str = "store the document in a VARCHAR, and read it with JSON_EXTRACT_PATH_TEXT";
 
-/// Returns the refusal of a type.
+/// Returns the error text for a type.
 pub(super) fn of_type(name: &str) -> Option<String> {
     let (feature, way_out) = match name.to_ascii_uppercase().as_str() {
         "SUPER" => ("the type SUPER", SUPER),
         "GEOMETRY" | "GEOGRAPHY" => {
-            ("the types GEOMETRY and GEOGRAPHY", "keep the coordinates as numbers, or the shape as text")
+            ("the types GEOMETRY and GEOGRAPHY", "store the coordinates as numbers, or the shape as text")
         }
-        "HLLSKETCH" => ("the type HLLSKETCH", "COUNT(DISTINCT …)"),
+        "HLLSKETCH" => ("the type HLLSKETCH", "use COUNT(DISTINCT …)"),
         _ => return None,
     };
     Some(refused(feature, way_out))
@@ -390,31 +392,31 @@ pub(super) fn refused(feature: &str, way_out: &str) -> String {
     format!("ERROR: {feature} exists on Amazon Redshift, but PostgreSQL has no equivalent\n  Hint: {way_out}")
 }
 
-/// Returns the refusal of a function or system view that exists on Redshift and not on the server. It is used
-/// only after an error of the server, because a server may have an object with that name.
+/// Returns the error text for a function or system view that Redshift has and the server lacks. Used only
+/// after the server reports the object as missing, because a user may have created one with that name.
 pub(in crate::postgres) fn of_missing(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
     let views = ["STL_", "STV_", "SVL_", "SVV_", "SVCS_", "SYS_"];
     if views.iter().any(|view| name.starts_with(view)) || name == "PG_TABLE_DEF" {
-        let way_out = "ask information_schema, SVV_TABLES, SVV_COLUMNS, PG_TABLE_DEF or pg_stat_activity, or make a table of that name for a test";
+        let way_out = "query information_schema, SVV_TABLES, SVV_COLUMNS, PG_TABLE_DEF or pg_stat_activity, or create a table with that name for a test";
         return Some(refused(&format!("the system view {name}"), way_out));
     }
     let way_out = match name.as_str() {
         "NVL" | "NVL2" | "ISNULL" | "GETDATE" | "DATEADD" | "DATEDIFF" | "DATE_ADD" | "DATE_DIFF"
         | "LISTAGG" | "LEN" | "CHARINDEX" | "REPLICATE" | "MEDIAN" | "ADD_MONTHS" | "MONTHS_BETWEEN"
         | "LAST_DAY" | "NEXT_DAY" | "CONVERT_TIMEZONE" | "STRTOL" | "SHA2" => {
-            "what is translated stands in the statement, or in a string that the procedure EXECUTEs, or assigns to the variable that it EXECUTEs: keep the whole call in one"
+            "only the statement itself, and strings that a procedure EXECUTEs directly or through a variable, are translated: write the whole call in one of these"
         }
-        "SHA" | "SHA1" | "FUNC_SHA1" => "SHA2(…, 256)",
+        "SHA" | "SHA1" | "FUNC_SHA1" => "use SHA2(…, 256)",
         "CHECKSUM" | "CRC32" | "FARMHASH64" | "FARMFINGERPRINT64" | "FNV_HASH" | "MURMUR3_32_HASH"
-        | "HLL" => "MD5 or SHA2, whose results differ",
+        | "HLL" => "use MD5 or SHA2, whose results differ",
         "PG_LAST_QUERY_ID"
         | "PG_LAST_COPY_ID"
         | "PG_LAST_COPY_COUNT"
         | "PG_LAST_UNLOAD_ID"
-        | "PG_LAST_UNLOAD_COUNT" => "DescribeStatement returns RedshiftQueryId and ResultRows",
+        | "PG_LAST_UNLOAD_COUNT" => "call DescribeStatement, which returns RedshiftQueryId and ResultRows",
         "SOUNDEX" | "DIFFERENCE" | "LAMBDA" | "KURTOSIS" | "SKEWNESS" | "BPCHARCMP"
-        | "BTTEXT_PATTERN_CMP" => "CREATE FUNCTION of that name with the results that a test needs",
+        | "BTTEXT_PATTERN_CMP" => "CREATE FUNCTION with that name and the results that a test needs",
         "OBJECT" | "ARRAY" | "ARRAY_CONCAT" | "ARRAY_FLATTEN" | "GET_ARRAY_LENGTH" | "SPLIT_TO_ARRAY"
         | "SUBARRAY" | "JSON_TYPEOF" | "OBJECT_TRANSFORM" | "IS_ARRAY" | "IS_OBJECT" | "IS_SCALAR" => SUPER,
         _ => return None,

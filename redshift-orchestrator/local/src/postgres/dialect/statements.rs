@@ -1,4 +1,4 @@
-//! Statements with options that PostgreSQL lacks.
+//! Translates statements with options that PostgreSQL lacks.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -9,7 +9,8 @@ use super::{
 };
 use redshift_orchestrator::sql::Token;
 
-/// Settings that PostgreSQL lacks. With a dot in its name, it accepts any setting.
+/// Settings that PostgreSQL lacks. They get a prefix with a dot, because PostgreSQL accepts any setting whose
+/// name has a dot.
 const SETTINGS: [&str; 20] = [
     "ANALYZE_THRESHOLD_PERCENT",
     "CAST_SUPER_NULL_ON_ERROR",
@@ -33,7 +34,7 @@ const SETTINGS: [&str; 20] = [
     "WLM_QUERY_SLOT_COUNT",
 ];
 
-/// Translates the statement at the beginning of a part, or its first words. Returns `None` if nothing
+/// Translates the statement at the beginning of a range, or only its first words. Returns `None` if nothing
 /// changes.
 pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
@@ -77,7 +78,7 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
     }
 }
 
-/// `QUOTA n GB`, `QUOTA UNLIMITED`.
+/// Returns the position after `QUOTA n GB` or `QUOTA UNLIMITED`.
 fn quota(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     let (size, next) = reader.word(reader.words(at, end, &["QUOTA"])?, end)?;
     let unit = ["MB", "GB", "TB"].iter().find_map(|unit| reader.words(next, end, &[unit]));
@@ -88,8 +89,8 @@ fn quota(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usize> {
     }
 }
 
-/// Returns a statement without the words that `drop` finds; `drop` returns the position after them. Returns
-/// `None` if it finds none.
+/// Returns the statement without the words that `drop` finds. `drop` returns the position after the words.
+/// Returns `None` if it finds none.
 fn without<'a>(
     reader: Reader<'a, '_>,
     begin: usize,
@@ -103,7 +104,7 @@ fn without<'a>(
     Some((Cow::Owned(kept.map(|token| token.text()).collect()), end))
 }
 
-/// `VACUUM [FULL | SORT ONLY | DELETE ONLY | REINDEX | RECLUSTER] [table] [TO n PERCENT] [BOOST]`.
+/// Translates `VACUUM [FULL | SORT ONLY | DELETE ONLY | REINDEX | RECLUSTER] [table] [TO n PERCENT] [BOOST]`.
 fn vacuum<'a>(reader: Reader<'a, '_>, mut at: usize, end: usize) -> Result<Option<Piece<'a>>, String> {
     let end = reader.statement_end(at, end);
     for words in [&["FULL"][..], &["SORT", "ONLY"], &["DELETE", "ONLY"], &["REINDEX"], &["RECLUSTER"]] {
@@ -119,7 +120,7 @@ fn vacuum<'a>(reader: Reader<'a, '_>, mut at: usize, end: usize) -> Result<Optio
     Ok(Some((Cow::Owned(format!("VACUUM{}", behind_words(reader, at..options)?)), end)))
 }
 
-/// `ANALYZE [VERBOSE] [table [(columns)]] [PREDICATE COLUMNS | ALL COLUMNS]`.
+/// Translates `ANALYZE [VERBOSE] [table [(columns)]] [PREDICATE COLUMNS | ALL COLUMNS]`.
 fn analyze<'a>(
     reader: Reader<'a, '_>,
     begin: usize,
@@ -136,7 +137,7 @@ fn analyze<'a>(
     Ok(Some((Cow::Owned(format!("{verb}{}", behind_words(reader, at..options)?)), end)))
 }
 
-/// Translates the rest of a statement whose first words are omitted.
+/// Translates the rest of a statement after omitted words.
 fn behind_words(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, String> {
     let text = reader.text(part, Context::Expression)?;
     Ok(match text.trim() {
@@ -145,7 +146,7 @@ fn behind_words(reader: Reader<'_, '_>, part: Range<usize>) -> Result<String, St
     })
 }
 
-/// `SET [SESSION | LOCAL] name TO …`, `RESET name`, `SHOW name`.
+/// Translates `SET [SESSION | LOCAL] name TO …`, `RESET name` and `SHOW name`.
 fn setting<'a>(reader: Reader<'a, '_>, begin: usize, at: usize, end: usize) -> Option<Piece<'a>> {
     let (word, next) = reader.word(at, end)?;
     let (name, next) = match word.as_str() {
@@ -159,7 +160,7 @@ fn setting<'a>(reader: Reader<'a, '_>, begin: usize, at: usize, end: usize) -> O
     Some((Cow::Owned(format!("{head}redshift.{}", name.to_ascii_lowercase())), next))
 }
 
-/// `CREATE PROCEDURE` and `CREATE FUNCTION`.
+/// Translates `CREATE PROCEDURE` and `CREATE FUNCTION`.
 fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(mut at) = reader.words(begin, end, &["CREATE"]) else { return Ok(None) };
@@ -176,7 +177,7 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
         if number > 0 {
             text.push(',');
         }
-        // A parameter can have a default only if all later ones have one.
+        // PostgreSQL allows a default only if all later parameters have one, too.
         let last =
             kind == "PROCEDURE" && parameters[number..].iter().all(|one| out_word(reader, one).is_some());
         text.push_str(&self::parameter(reader, parameter.clone(), last)?);
@@ -190,7 +191,7 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
     };
     let transactions = match kind.as_str() {
         "PROCEDURE" if has("NONATOMIC") => Transactions::None,
-        // PostgreSQL does not let these procedures end a transaction.
+        // PostgreSQL does not allow procedures with `SECURITY DEFINER` or `SET` to end a transaction.
         "PROCEDURE" if has("DEFINER") || has("SET") => Transactions::Thrown,
         "PROCEDURE" => Transactions::Own,
         _ => Transactions::None,
@@ -217,13 +218,13 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
     Ok(Some((Cow::Owned(text), at)))
 }
 
-/// Returns `true` if this is the body of a routine: `AS $$ … $$` or `AS '…'`.
+/// Returns `true` if the string is the body of a routine: `AS $$ … $$` or `AS '…'`.
 fn is_body(quoted: &str, before: Option<Token<'_>>) -> bool {
     let follows_as = matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS"));
     quoted.starts_with('$') || follows_as && quoted.ends_with('\'')
 }
 
-/// Returns the position of the word `OUT` of a parameter.
+/// Returns the position of the word `OUT` in a parameter.
 fn out_word(reader: Reader<'_, '_>, parameter: &Range<usize>) -> Option<usize> {
     let mut words = parameter
         .clone()
@@ -232,7 +233,7 @@ fn out_word(reader: Reader<'_, '_>, parameter: &Range<usize>) -> Option<usize> {
     words.find(|at| matches!(reader.tokens[*at], Token::Word(word) if word.eq_ignore_ascii_case("OUT")))
 }
 
-/// Translates a parameter: `[name] [IN | OUT | INOUT] type`. Name and mode may be in either order.
+/// Translates a parameter, `[name] [IN | OUT | INOUT] type`. The name and the mode may be in either order.
 fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool) -> Result<String, String> {
     let out = out_word(reader, &part).filter(|_| may_have_default);
     let mut text = String::new();
@@ -241,8 +242,8 @@ fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool)
         let (piece, next) = match reader.tokens[at] {
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             _ if Some(at) == out => (Cow::Borrowed("INOUT"), at + 1),
-            // The first word is treated as a name or a mode. A type alone is left unchanged, because none of
-            // Redshift's own types occurs alone.
+            // The first word is a name or a mode, and is left unchanged. If the parameter is only a type, it
+            // is left unchanged as well.
             Token::Word(_) => {
                 let first = reader.next(part.start, part.end) == Some(at);
                 tables::type_name(reader, at..part.end)?

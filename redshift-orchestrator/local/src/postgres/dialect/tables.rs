@@ -1,11 +1,11 @@
-//! Tables, their columns and types.
+//! Translates tables, columns and types.
 
 use std::{borrow::Cow, ops::Range};
 
 use super::{Context, Piece, Reader, names, refusal};
 use redshift_orchestrator::sql::Token;
 
-/// Translates the type at the beginning of a part, if only Redshift has it.
+/// Translates the type at the beginning of a range, if it is specific to Redshift.
 pub(super) fn type_name<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (at, end) = (part.start, part.end);
     let Token::Word(word) = reader.tokens[at] else { return Ok(None) };
@@ -27,7 +27,7 @@ pub(super) fn type_name<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
     Ok(Some((text, behind)))
 }
 
-/// `CREATE TABLE` and `CREATE MATERIALIZED VIEW`, up to the query that fills them.
+/// Translates `CREATE TABLE` and `CREATE MATERIALIZED VIEW`, up to the query after `AS`.
 pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(mut at) = reader.words(begin, end, &["CREATE"]) else { return Ok(None) };
@@ -100,8 +100,8 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
     Ok(Some((Cow::Owned(text), at)))
 }
 
-/// Translates `ALTER TABLE`. Attributes that distribute or sort rows are omitted, and a new size of a column
-/// counts bytes.
+/// Translates `ALTER TABLE`. Omits attributes that distribute or sort rows, and makes a new column size count
+/// bytes.
 pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(name) = reader.words(begin, end, &["ALTER", "TABLE"]) else { return Ok(None) };
@@ -142,7 +142,7 @@ pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Op
     Ok(Some((Cow::Owned(text), end)))
 }
 
-/// Translates `COLUMN name TYPE VARCHAR(n)`, which must replace the check of the old size.
+/// Translates `COLUMN name TYPE VARCHAR(n)`. The size check of the column must be replaced as well.
 fn resize(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Option<String>, String> {
     let (begin, end) = (part.start, part.end);
     let begin = reader.words(begin, end, &["COLUMN"]).unwrap_or(begin);
@@ -157,16 +157,17 @@ fn resize(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Opt
     Ok(Some(format!("DO 'BEGIN PERFORM {library}.resize(''{table}'', ''{name}'', {size}); END'")))
 }
 
-/// A statement without effect.
+/// A statement that has no effect.
 pub(super) const NOTHING: &str = "DO 'BEGIN END'";
 
-/// Translates the definition of a column, without the attributes that distribute, sort or encode its values.
-/// `table`: the name of its table.
+/// Translates a column definition. Omits attributes that distribute, sort or encode values. `table` is the
+/// table's name.
 fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<String, String> {
     let Some(name) = reader.next(part.start, part.end) else { return Ok(raw(reader, part)) };
     if let Token::Word(word) = reader.tokens[name] {
         match word.to_ascii_uppercase().as_str() {
-            // Redshift has no CHECK constraints, so the only ones to copy are the checks of sizes.
+            // Redshift has no CHECK constraints, so this copies only the size checks that the translation
+            // added.
             "LIKE" => {
                 return Ok(format!(
                     "{} INCLUDING CONSTRAINTS",
@@ -223,12 +224,12 @@ fn column(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Str
     Ok(text)
 }
 
-/// A character type of a column, with its size in bytes.
+/// Character type of a column, with its size in bytes.
 struct Character {
-    /// `CHAR`, which is limited to ASCII.
+    /// `true` for `CHAR`, which only accepts ASCII.
     is_fixed: bool,
     size: String,
-    /// The position after the type.
+    /// Position after the type.
     behind: usize,
 }
 
@@ -237,8 +238,8 @@ impl Character {
         format!("{}({})", if self.is_fixed { "CHAR" } else { "VARCHAR" }, self.size)
     }
 
-    /// Returns the constraint of a column. It checks bytes, because PostgreSQL's own limit counts characters.
-    /// `CASE` guarantees the order of evaluation and accepts NULL.
+    /// Returns the constraint that checks the size in bytes, because PostgreSQL's size limit counts
+    /// characters. `CASE` guarantees the order of evaluation and accepts NULL.
     fn check(&self, column: &str, library: &str) -> String {
         let size = &self.size;
         let (wrong, error) = match self.is_fixed {
@@ -252,10 +253,11 @@ impl Character {
     }
 }
 
-/// Returns the character type that comes next. Without a size, `VARCHAR`, `TEXT` and `BPCHAR` have 256 bytes.
+/// Returns the character type that comes next. The default size of `VARCHAR`, `TEXT` and `BPCHAR` is 256
+/// bytes.
 ///
 /// # Errors
-/// The refusal of a size beyond Redshift's maximum.
+/// Returns the error text if the size exceeds Redshift's maximum.
 fn character(reader: Reader<'_, '_>, at: usize, end: usize) -> Result<Option<Character>, String> {
     let Some((word, mut behind)) = reader.word(at, end) else { return Ok(None) };
     let varying = reader.words(behind, end, &["VARYING"]);
@@ -280,7 +282,7 @@ fn character(reader: Reader<'_, '_>, at: usize, end: usize) -> Result<Option<Cha
         return Err(refusal::as_on_redshift(
             &format!("length for type {name} cannot exceed {most}"),
             "22023",
-            &format!("declare at most {most} bytes"),
+            &format!("declare a size of at most {most} bytes"),
         ));
     }
     Ok(Some(Character { is_fixed, size, behind: list.map_or(behind, |(_, behind)| behind) }))
@@ -299,7 +301,7 @@ fn column_attribute<'a>(
         "COLLATE" => match reader.word(next, end) {
             Some((name, end)) if name == "CASE_SENSITIVE" || name == "CS" => Some((Cow::Borrowed(""), end)),
             Some((name, _)) if name == "CASE_INSENSITIVE" || name == "CI" => {
-                return Err(refusal::refused("COLLATE CASE_INSENSITIVE", "compare LOWER(…) of both sides"));
+                return Err(refusal::refused("COLLATE CASE_INSENSITIVE", "compare LOWER(…) on both sides"));
             }
             _ => None,
         },
@@ -307,8 +309,8 @@ fn column_attribute<'a>(
             let generated = matches!(before, Some(Token::Word(word)) if word.eq_ignore_ascii_case("AS"));
             let head = if generated { "IDENTITY" } else { "GENERATED ALWAYS AS IDENTITY" };
             match reader.list(next, end) {
-                // The documented syntax requires the arguments. Clusters also accept the word alone, as (1,
-                // 1).
+                // The documented syntax requires arguments. Clusters also accept `IDENTITY` alone, as
+                // `IDENTITY(1, 1)`.
                 None => Some((Cow::Owned(format!("{head} ({})", identity(1, 1))), next)),
                 Some((list, end)) => {
                     let numbers = raw(reader, list);
@@ -323,8 +325,8 @@ fn column_attribute<'a>(
     })
 }
 
-/// Returns the options of a sequence. Its default minimum is 1; the default maximum of a descending one is
-/// -1.
+/// Returns the options of a sequence. PostgreSQL's default minimum is 1 for an ascending sequence, and its
+/// default maximum is -1 for a descending one. A seed beyond that needs an explicit limit.
 fn identity(seed: i64, step: i64) -> String {
     let mut options = format!("START WITH {seed} INCREMENT BY {step}");
     if step >= 0 && seed < 1 {
@@ -354,7 +356,7 @@ fn table_attribute(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usiz
     }
 }
 
-/// Returns the text of a part.
+/// Returns the untranslated text of a range.
 fn raw(reader: Reader<'_, '_>, part: Range<usize>) -> String {
     reader.tokens[part].iter().map(|token| token.text()).collect()
 }

@@ -8,7 +8,7 @@ fn refused(sql: &str) -> String {
     super::translate(sql, "lib").expect_err(sql)
 }
 
-/// Ignores differences in white space.
+/// Compares the texts without regard to white space.
 fn assert_translated(redshift: &str, postgres: &str) {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(&translate(redshift)), words(postgres), "{redshift}");
@@ -340,7 +340,7 @@ fn procedures_are_translated_with_their_bodies() {
             FOR r IN SELECT * FROM t LIMIT 2 LOOP VACUUM t; END LOOP;
          END $body$ LANGUAGE plpgsql SECURITY DEFINER",
     );
-    // An OUT parameter, which a CALL omits on Redshift, gets a default unless a required parameter follows.
+    // A CALL on Redshift omits OUT parameters, so they get a default unless a required parameter follows.
     assert_translated(
         "CREATE PROCEDURE p(a INT, OUT b INT, c OUT VARCHAR(10)) AS $$ BEGIN b := a; END $$ LANGUAGE plpgsql",
         "CREATE PROCEDURE p(a INT, INOUT b INT DEFAULT NULL, c INOUT VARCHAR(10) DEFAULT NULL) AS $$ BEGIN b := a; END $$ LANGUAGE plpgsql",
@@ -348,15 +348,15 @@ fn procedures_are_translated_with_their_bodies() {
     assert_eq!(translate("SELECT $$ NVL(a) $$"), "SELECT $$ NVL(a) $$");
 }
 
-/// Regression: only bodies in dollar quotes were translated, so PostgreSQL refused the procedure when it was
-/// called.
+/// Regression: only bodies in dollar quotes were translated, so PostgreSQL rejected other procedures when
+/// they were called.
 #[test]
 fn bodies_in_single_quotes_are_translated() {
     assert_translated(
         "CREATE PROCEDURE p(a INT) AS 'BEGIN DELETE t WHERE s = NVL(x, ''it''''s''); END' LANGUAGE plpgsql",
         "CREATE PROCEDURE p(a INT) AS $body$BEGIN DELETE FROM t WHERE s = COALESCE(x, 'it''s'); END$body$ LANGUAGE plpgsql",
     );
-    // A body without differences keeps its quotes, and so does any other text.
+    // A body that needs no translation keeps its quotes. Other strings are never changed.
     for sql in [
         "CREATE PROCEDURE p() AS 'BEGIN RAISE INFO ''done''; END' LANGUAGE plpgsql",
         "CREATE PROCEDURE p() AS $$ BEGIN NULL; END $$ LANGUAGE plpgsql SET search_path TO 'NVL(a, 1)'",
@@ -383,7 +383,7 @@ fn a_handler_of_a_procedure_commits_and_throws_again() {
     let thrown = body.replace("END IF; END;", "END IF; RAISE; END;");
     assert_translated(&procedure("SECURITY DEFINER", body), &procedure("SECURITY DEFINER", &thrown));
     assert_translated(&procedure("NONATOMIC", body), &procedure("", body));
-    // A message needs no transaction.
+    // A handler that only raises a message needs no transaction.
     let told = "BEGIN PERFORM 1; EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; END;";
     let begun = "BEGIN PERFORM lib.handled(1); PERFORM 1; PERFORM lib.handled(-1); EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; RAISE; END;";
     assert_translated(&procedure("", told), &procedure("", begun));
@@ -612,7 +612,7 @@ fn a_body_in_single_quotes_is_read_with_its_escapes() {
 proptest! {
     #[test]
     fn nothing_is_done_to_what_both_understand(sql in "(SELECT|FROM|CREATE|VIEW|[a-m]{1,3}|[(),;.:'\"$ \n-]|[0-9]){0,40}") {
-        // PostgreSQL 15 needs an alias of a subquery in FROM.
+        // PostgreSQL 15 requires an alias for a subquery in FROM, so the translation inserts one.
         let squeezed: String = sql.split_whitespace().collect();
         prop_assume!(!(squeezed.contains("FROM") && squeezed.contains("(SELECT")));
         prop_assert_eq!(translate(&sql), sql.as_str());

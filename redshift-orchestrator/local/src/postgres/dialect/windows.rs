@@ -1,19 +1,19 @@
-//! Window functions that PostgreSQL lacks or cannot use with OVER. They are translated to aggregates.
+//! Translates window functions that PostgreSQL lacks, or does not allow with OVER, to aggregates.
 
 use std::{borrow::Cow, ops::Range};
 
 use super::{Piece, Reader, refusal::refused};
 use redshift_orchestrator::sql::Token;
 
-/// Returns `true` if a call that ends before `behind` has `OVER`.
+/// Returns `true` if `OVER` follows the call that ends before `behind`.
 pub(super) fn is_windowed(reader: Reader<'_, '_>, behind: usize, end: usize) -> bool {
     let group = reader.words(behind, end, &["WITHIN", "GROUP"]).and_then(|group| reader.list(group, end));
     let behind = group.map_or(behind, |(_, behind)| behind);
     reader.words(behind, end, &["OVER"]).is_some()
 }
 
-/// `LISTAGG(…) WITHIN GROUP (ORDER BY …) OVER (…)`: the order moves into the window, and the frame is the
-/// whole partition. `over`: the text after `OVER`.
+/// Translates `LISTAGG(…) WITHIN GROUP (ORDER BY …) OVER (…)`. The order moves into the window, and the frame
+/// is the whole partition. `over` is the text after `OVER`.
 pub(super) fn list_agg<'a>(
     reader: Reader<'a, '_>,
     is_distinct: bool,
@@ -21,7 +21,7 @@ pub(super) fn list_agg<'a>(
     over: Range<usize>,
 ) -> Result<Piece<'a>, String> {
     let Some((window, behind)) = reader.list(over.start, over.end).filter(|_| !is_distinct) else {
-        let way_out = "put LISTAGG with GROUP BY into a subquery, and join it";
+        let way_out = "compute LISTAGG with GROUP BY in a subquery, and join it";
         return Err(refused("LISTAGG (DISTINCT …) WITHIN GROUP … OVER", way_out));
     };
     let window = reader.expression(window)?;
@@ -31,7 +31,7 @@ pub(super) fn list_agg<'a>(
     Ok((Cow::Owned(text), behind))
 }
 
-/// `RATIO_TO_REPORT(x) OVER (…)`: the ratio of a value to the sum of its window.
+/// Translates `RATIO_TO_REPORT(x) OVER (…)`, the ratio of a value to the sum over its window.
 pub(super) fn ratio<'a>(
     reader: Reader<'a, '_>,
     list: Range<usize>,
@@ -46,7 +46,7 @@ pub(super) fn ratio<'a>(
     Ok(Some((Cow::Owned(text), behind)))
 }
 
-/// `MEDIAN(x)` and `PERCENTILE_CONT(f) WITHIN GROUP (ORDER BY x [DESC])` with `OVER`.
+/// Translates `MEDIAN(x)` and `PERCENTILE_CONT(f) WITHIN GROUP (ORDER BY x [DESC])` with `OVER`.
 pub(super) fn percentile<'a>(
     reader: Reader<'a, '_>,
     list: Range<usize>,
@@ -71,7 +71,7 @@ pub(super) fn percentile<'a>(
     Ok(Some((Cow::Owned(format!("{library}.percentile_over({fraction}, {value})")), behind)))
 }
 
-/// `FIRST_VALUE` and `LAST_VALUE` with `IGNORE NULLS`, inside or after the brackets.
+/// Translates `FIRST_VALUE` and `LAST_VALUE` with `IGNORE NULLS` inside or after the parentheses.
 pub(super) fn filled<'a>(
     reader: Reader<'a, '_>,
     name: &str,
