@@ -27,11 +27,11 @@ pub(crate) struct CancelOptions {
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
-    /// Cancel only the statements of these steps
+    /// Cancel the statements of these steps only
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Time to wait for a cancelled statement to end; Redshift rolls it back first
+    /// Time to wait for a cancelled statement to end, which includes its rollback on Redshift
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
     cancel_grace: Duration,
 
@@ -48,14 +48,14 @@ pub(crate) struct CancelOptions {
 pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let place = || options.journal.with(&options.pipeline.pipeline, &options.service);
-    // The endings are also written to the journal. If the run's own process has the journal open, it writes
-    // them itself.
+    // Opens the journal for writing to record the endings. If the process of the run has the journal open, a
+    // read-only journal is enough, because that process records the endings.
     let journal = match place().open_existing(false).await {
         Err(error) if error.kind() == ErrorKind::Overlap => place().look().await?,
         opened => opened?,
     };
     let unfinished = |run: &RunEntry| run.begun.pipeline == pipeline.name() && run.ended.is_none();
-    let otherwise = "the journal has no unfinished run; name a run with --run-id";
+    let otherwise = "the journal has no unfinished run; select a run with --run-id";
     let run = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
     let entries: Vec<_> = journal
         .entries(&run.run)
@@ -65,7 +65,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
         .filter(|entry| options.only.is_empty() || options.only.contains(&entry.key.step))
         .collect();
     if entries.is_empty() && !options.output.json {
-        show::out(&format!("{}: no statement is in flight", run.run));
+        show::out(&format!("{}: no statements in flight", run.run));
         return Ok(Exit::Success);
     }
     let service = options.service.connect(Some(&pipeline)).await?;
@@ -78,22 +78,22 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
             _ => exit,
         };
         if let Fate::Cancelled(description) | Fate::EndedBefore(description) = &fate {
-            // This fails if the journal is open read-only.
+            // Appending fails if the journal is read-only.
             let _ = journal.append(record(&entry, description)).await;
         }
-        tell(options.output.json, &entry, &fate);
+        print(options.output.json, &entry, &fate);
     }
     Ok(exit)
 }
 
-/// The outcome of a cancellation.
+/// Outcome of a cancellation.
 enum Fate {
     Cancelled(Description),
     EndedBefore(Description),
-    /// The service accepted the cancellation, and the statement has not ended.
+    /// The service accepted the cancel, but the statement has not ended yet.
     Pending,
     NotCancelled(String),
-    /// No listing contains the statement, and its id is not known.
+    /// The id of the statement is not recorded, and no listing contains its name.
     NotFound,
 }
 
@@ -125,7 +125,7 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
     let (filter, mut page) = (StatementFilter::default().with_name_prefix(name), None);
     loop {
         let listed = executor.list(&filter, page).await?;
-        // The service's filter matches a prefix.
+        // The service matches the filter as a prefix.
         let found = listed.statements.into_iter().find(|statement| statement.name.as_deref() == Some(name));
         if found.is_some() || listed.next.is_none() {
             return Ok(found.map(|statement| statement.id));
@@ -142,7 +142,7 @@ fn record(entry: &Entry, description: &Description) -> Record {
     )
 }
 
-fn tell(as_json: bool, entry: &Entry, fate: &Fate) {
+fn print(as_json: bool, entry: &Entry, fate: &Fate) {
     let (word, text) = match fate {
         Fate::Cancelled(_) => ("cancelled", "cancelled".to_owned()),
         Fate::EndedBefore(description) => match description.status {
@@ -150,9 +150,9 @@ fn tell(as_json: bool, entry: &Entry, fate: &Fate) {
             Status::Aborted => ("aborted-before", "was already cancelled".to_owned()),
             _ => ("failed-before", "failed just before".to_owned()),
         },
-        Fate::Pending => ("pending", "was cancelled, and has not ended yet".to_owned()),
+        Fate::Pending => ("pending", "was cancelled, but has not ended yet".to_owned()),
         Fate::NotCancelled(error) => ("not-cancelled", format!("could not be cancelled: {error}")),
-        Fate::NotFound => ("not-found", "may never have been submitted: no listing contains it".to_owned()),
+        Fate::NotFound => ("not-found", "not found: it may never have been submitted".to_owned()),
     };
     if as_json {
         show::line(&json!({

@@ -1,10 +1,10 @@
-//! [`Exit`]: the meaning of the exit codes.
+//! [`Exit`]: the exit codes.
 
 use std::process::ExitCode;
 
 use redshift_orchestrator::{Error, ErrorKind, Report};
 
-/// The outcome of the command, as an exit code.
+/// Exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Success = 0,
@@ -19,14 +19,14 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "Exit codes:
     0  every selected step finished
     1  a step failed, was cancelled, or was not submitted
-    2  invalid usage, pipeline file or parameter; nothing was submitted
-    3  the outcome of a statement is unknown: see `status`, then `settle`
-    4  refused: another run uses the pipeline or the journal
+    2  the usage, the pipeline file or a parameter is invalid; nothing was submitted
+    3  the outcome of a statement is unknown: see `status`, then use `settle`
+    4  another run is using the pipeline or the journal
     5  the service or the journal cannot be used
   130  interrupted before all steps were done";
 
 impl Exit {
-    /// Returns the code of an error that ended the command.
+    /// Returns the exit code for an error that ended the command.
     pub(crate) fn of(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::Definition | ErrorKind::Invalid | ErrorKind::Unsupported => Self::Usage,
@@ -35,7 +35,7 @@ impl Exit {
         }
     }
 
-    /// Returns the code of a completed run.
+    /// Returns the exit code for the report of a run.
     pub(crate) fn of_report(report: &Report, interrupted: bool) -> Self {
         match report {
             report if report.is_success() => Self::Success,

@@ -1,8 +1,8 @@
-//! Ctrl-C and SIGTERM.
+//! Receives Ctrl-C and SIGTERM.
 
 use redshift_orchestrator::{Error, ErrorKind, Result};
 
-/// Receives the interrupts that arrive after its creation.
+/// Stream of interrupts, beginning when it is created.
 #[cfg(unix)]
 pub(crate) struct Interrupts {
     interrupt: tokio::signal::unix::Signal,
@@ -11,10 +11,13 @@ pub(crate) struct Interrupts {
 
 #[cfg(unix)]
 impl Interrupts {
-    pub(crate) fn hear() -> Result<Self> {
+    pub(crate) fn register() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let hear = |kind| signal(kind).map_err(deaf);
-        Ok(Self { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
+        let register = |kind| signal(kind).map_err(unavailable);
+        Ok(Self {
+            interrupt: register(SignalKind::interrupt())?,
+            terminate: register(SignalKind::terminate())?,
+        })
     }
 
     /// Waits for the next interrupt.
@@ -31,7 +34,7 @@ pub(crate) struct Interrupts;
 
 #[cfg(not(unix))]
 impl Interrupts {
-    pub(crate) fn hear() -> Result<Self> {
+    pub(crate) fn register() -> Result<Self> {
         Ok(Self)
     }
 
@@ -43,6 +46,6 @@ impl Interrupts {
 }
 
 #[cfg_attr(not(unix), expect(dead_code))]
-fn deaf(error: std::io::Error) -> Error {
+fn unavailable(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Other, "signals cannot be received").with_source(error)
 }

@@ -1,4 +1,4 @@
-//! The journal that a command uses.
+//! Opens the journal of a command.
 
 use std::{path::Path, sync::Arc};
 
@@ -14,14 +14,14 @@ use redshift_orchestrator::{
     journal::{FileJournal, Journal, ObjectStoreJournal, RunEntry},
 };
 
-/// The location of the journal, and the credentials for S3.
+/// Location of the journal, and the AWS configuration that contains the credentials for S3.
 pub(crate) struct JournalLocation {
     pub(crate) text: String,
     pub(crate) aws: ConfigLoader,
 }
 
 impl JournalLocation {
-    /// Opens a journal for writing. With `queue` it waits for another process that uses the journal.
+    /// Opens the journal for writing. With `queue`, waits while another process uses it.
     pub(crate) async fn open(self, queue: bool) -> Result<Arc<dyn Journal>> {
         match self.bucket()? {
             Some((bucket, prefix)) => s3(&bucket, &prefix, self.aws).await,
@@ -36,7 +36,7 @@ impl JournalLocation {
         self.open(queue).await
     }
 
-    /// Opens a journal read-only, even while another process uses it.
+    /// Opens an existing journal read-only, even while another process uses it.
     pub(crate) async fn look(self) -> Result<Arc<dyn Journal>> {
         self.exists()?;
         match self.bucket()? {
@@ -53,8 +53,10 @@ impl JournalLocation {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
                 Ok(Some((bucket.to_owned(), prefix.trim_matches('/').to_owned())))
             }
-            Some(_) => Err(Error::new(ErrorKind::Invalid, "a journal is a file, or `s3://BUCKET/PREFIX`")
-                .with_context("journal", &self.text)),
+            Some(_) => {
+                Err(Error::new(ErrorKind::Invalid, "a journal must be a file or `s3://BUCKET/PREFIX`")
+                    .with_context("journal", &self.text))
+            }
         }
     }
 
@@ -62,7 +64,7 @@ impl JournalLocation {
         if self.text.contains("://") || Path::new(&self.text).exists() {
             return Ok(());
         }
-        let message = "there is no journal; run the pipeline first, or name another journal with --journal";
+        let message = "there is no journal; run the pipeline first, or select another journal with --journal";
         Err(Error::new(ErrorKind::Invalid, message).with_context("journal", &self.text))
     }
 }
@@ -71,8 +73,8 @@ fn shared(journal: impl Journal + 'static) -> Arc<dyn Journal> {
     Arc::new(journal)
 }
 
-/// Opens a journal on S3. Credentials and region come from the AWS configuration; an endpoint and its options
-/// come from the environment (`AWS_ENDPOINT_URL_S3`, `AWS_ALLOW_HTTP`).
+/// Opens a journal on S3. Credentials and region are taken from the AWS configuration. An endpoint and its
+/// options are taken from the environment (`AWS_ENDPOINT_URL_S3`, `AWS_ALLOW_HTTP`).
 async fn s3(bucket: &str, prefix: &str, aws: ConfigLoader) -> Result<Arc<dyn Journal>> {
     let sdk = aws.load().await;
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
@@ -110,10 +112,11 @@ impl CredentialProvider for Credentials {
     }
 }
 
-/// Maximum number of runs to search if no run is named.
+/// Maximum number of runs to search if no run id is given.
 const LATEST: usize = 200;
 
-/// Finds the run with this name. Without a name, finds the newest of the last 200 runs that `wanted` accepts.
+/// Finds the run with this id. Without an id, finds the newest run that `wanted` accepts, among the newest
+/// 200.
 pub(crate) async fn find_run(
     journal: &dyn Journal,
     name: Option<&str>,
@@ -141,7 +144,7 @@ pub(crate) async fn find_run(
     }
     found.ok_or_else(|| {
         let message = match after {
-            Some(_) => format!("{otherwise} (of the latest {LATEST})"),
+            Some(_) => format!("{otherwise} (among the newest {LATEST} runs)"),
             None => otherwise.to_owned(),
         };
         Error::new(ErrorKind::Invalid, message)

@@ -1,4 +1,4 @@
-//! `redshift-orchestrator`: pipelines from the command line.
+//! `redshift-orchestrator`: runs pipelines from the command line.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -22,8 +22,8 @@ mod status;
 
 use exit::Exit;
 
-/// Runs pipelines of SQL and stored procedures on Amazon Redshift: each statement once, resumed after a
-/// crash.
+/// Runs pipelines of SQL and stored procedures on Amazon Redshift. Each statement runs once, even if a run is
+/// resumed after a crash.
 #[derive(Parser)]
 #[command(version, max_term_width = 110, after_help = exit::HELP)]
 struct Options {
@@ -35,19 +35,19 @@ struct Options {
 enum Command {
     /// Run a pipeline, or continue the run with this id
     Run(run::RunOptions),
-    /// Continue a run that stopped, failed or died. Default: the last unfinished one
+    /// Continue a run that was stopped, failed or died. Default: the last unfinished run
     Resume(run::ResumeOptions),
-    /// Print the graph and the statements, without a service
+    /// Print the graph and the statements, without connecting to a service
     Plan(plan::PlanOptions),
-    /// Check a pipeline file and its SQL files, without a service
+    /// Check a pipeline file and its SQL files, without connecting to a service
     Validate(plan::ValidateOptions),
-    /// Show runs and their steps from the journal, and the places to check for unknown outcomes
+    /// Show the runs and steps in the journal, and how to check unknown outcomes
     Status(status::StatusOptions),
-    /// Record the outcome of a step whose outcome is unknown, after checking it
+    /// Record the outcome of a step after you have checked it, if the outcome is unknown
     Settle(settle::SettleOptions),
-    /// Remove old runs from the journal, except active, unfinished and unknown ones
+    /// Remove old runs from the journal. Active runs, unfinished runs and runs with unknown outcomes are kept
     Prune(prune::PruneOptions),
-    /// Cancel the statements of a run that are in flight, and print the outcome of each
+    /// Cancel the statements of a run that are in flight, and print the outcome for each
     Cancel(cancel::CancelOptions),
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
@@ -58,17 +58,17 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            show::say(&format!("error: no runtime: {error}"));
+            show::log(&format!("error: the async runtime cannot be started: {error}"));
             return Exit::Environment.into();
         }
     };
     let done = runtime.block_on(dispatch(options.command));
-    // The next start continues statements that are still running.
+    // Statements that are still running continue at the next start.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match done {
         Ok(exit) => exit.into(),
         Err(error) => {
-            show::say(&format!("error: {error:?}"));
+            show::log(&format!("error: {error:?}"));
             Exit::of(&error).into()
         }
     }

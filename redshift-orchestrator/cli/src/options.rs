@@ -11,10 +11,10 @@ use redshift_orchestrator::{Error, ErrorKind, Pipeline, Result, Run, Target};
 
 use crate::journal::JournalLocation;
 
-/// The pipeline.
+/// The pipeline file.
 #[derive(Args)]
 pub(crate) struct PipelineOptions {
-    /// The pipeline file: TOML, or JSON if its name ends in `.json`
+    /// Pipeline file in TOML, or in JSON if its name ends in `.json`
     #[arg(value_name = "PIPELINE")]
     pub(crate) pipeline: PathBuf,
 }
@@ -30,10 +30,10 @@ impl PipelineOptions {
     }
 }
 
-/// The parameters and the selection of steps of a run.
+/// Parameters of a run, and the steps to run.
 #[derive(Args)]
 pub(crate) struct RunValues {
-    /// Set a parameter of the run; may be repeated
+    /// Set a parameter of the run; can be repeated
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) parameters: Vec<(String, String)>,
 
@@ -41,7 +41,7 @@ pub(crate) struct RunValues {
     #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
     pub(crate) tags: Vec<String>,
 
-    /// Run only these steps
+    /// Run these steps only
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 }
@@ -60,13 +60,13 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Parses a duration as in a pipeline file: `90s`, `10m`, `1h 30m`.
+/// Parses a duration in the format of pipeline files: `90s`, `10m`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
     duration.ok_or_else(|| "expected a duration such as 90s, 10m or 1h 30m".to_owned())
 }
 
-/// Parses the URL of a service.
+/// Checks the URL of a service.
 fn endpoint(text: &str) -> Result<String, String> {
     match text.split_once("://") {
         Some(("http" | "https", rest)) if !rest.is_empty() && !rest.starts_with(['/', ':']) => {
@@ -76,21 +76,21 @@ fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-/// The location of the journal.
+/// Location of the journal.
 #[derive(Args)]
 pub(crate) struct JournalOptions {
-    /// Journal: a file, or `s3://BUCKET/PREFIX`. Default: the pipeline file's name followed by `.journal`
+    /// Journal: a file or `s3://BUCKET/PREFIX`. Default: the pipeline file with `.journal` appended
     #[arg(long, value_name = "PATH|URL")]
     pub(crate) journal: Option<String>,
 }
 
 impl JournalOptions {
-    /// Returns the location of the journal, for commands that also use an AWS service.
+    /// Returns the location of the journal, for commands that also connect to a service.
     pub(crate) fn with(&self, pipeline: &Path, service: &ServiceOptions) -> JournalLocation {
         JournalLocation { text: self.text(pipeline), aws: service.aws(service.region.clone()) }
     }
 
-    /// Returns the location of the journal, for commands that need no service.
+    /// Returns the location of the journal, for commands that do not connect to a service.
     pub(crate) fn location(&self, pipeline: &Path) -> JournalLocation {
         JournalLocation { text: self.text(pipeline), aws: aws_config::defaults(BehaviorVersion::latest()) }
     }
@@ -107,45 +107,45 @@ pub(crate) struct ServiceOptions {
     #[arg(long, value_name = "URL", conflicts_with_all = ["endpoint_url", "profile"])]
     pub(crate) postgres: Option<String>,
 
-    /// Use the Data API at this URL, such as that of `redshift-data-emulator`
+    /// URL of the Data API, for example of a `redshift-data-emulator`
     #[arg(long, value_name = "URL", value_parser = endpoint)]
     pub(crate) endpoint_url: Option<String>,
 
-    /// AWS region. Default: that of the pipeline file, or of the environment
+    /// AWS region. Default: the region in the pipeline file, or of the environment
     #[arg(long, value_name = "NAME")]
     pub(crate) region: Option<String>,
 
-    /// Profile of the AWS configuration
+    /// Profile in the AWS configuration files
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
 
-    /// Provisioned cluster
+    /// Identifier of a provisioned cluster
     #[arg(long, value_name = "ID", conflicts_with = "workgroup")]
     pub(crate) cluster: Option<String>,
 
-    /// Serverless workgroup
+    /// Name of a serverless workgroup
     #[arg(long, value_name = "NAME")]
     pub(crate) workgroup: Option<String>,
 
-    /// Database
+    /// Name of the database
     #[arg(long, value_name = "NAME")]
     pub(crate) database: Option<String>,
 
-    /// Run as this database user, with temporary credentials; clusters only
+    /// Run as this database user, with temporary credentials. Not possible with a workgroup
     #[arg(long, value_name = "NAME", conflicts_with_all = ["secret", "workgroup"])]
     pub(crate) db_user: Option<String>,
 
-    /// Use the credentials in this secret, by its ARN
+    /// ARN of the secret with the database credentials
     #[arg(long, value_name = "ARN")]
     pub(crate) secret: Option<String>,
 }
 
 impl ServiceOptions {
-    /// Returns the database that statements run in; options take precedence over the pipeline file.
+    /// Returns the target of the statements. Options take precedence over the pipeline file.
     pub(crate) fn target(&self, pipeline: Option<&Pipeline>) -> Result<Target> {
         use redshift_orchestrator::{Auth, Compute};
         let file = pipeline.and_then(Pipeline::declared_target);
-        // The emulator is a single database, whatever its name.
+        // An emulator has only one database, so any name will do.
         let emulator = self.endpoint_url.is_some();
         let database = self.database.clone().or_else(|| file.map(|target| target.database().to_owned()));
         let database =
@@ -166,7 +166,7 @@ impl ServiceOptions {
         match auth {
             Auth::DatabaseUser(_) if matches!(target.compute(), Compute::Workgroup(_)) => Err(Error::new(
                 ErrorKind::Invalid,
-                "a workgroup does not accept a database user; use --secret, or run as the IAM identity",
+                "a workgroup does not support a database user; use --secret, or neither option to run as the IAM identity",
             )),
             Auth::DatabaseUser(user) => Ok(target.with_database_user(user)),
             Auth::Secret(secret) => Ok(target.with_secret(secret)),
@@ -179,26 +179,27 @@ fn missing(option: &str) -> Error {
     Error::new(
         ErrorKind::Invalid,
         format!(
-            "the database to run on is missing; use {option}, a [target] in the pipeline file, or --postgres URL"
+            "the target database is missing; use {option}, a [target] in the pipeline file, or --postgres URL"
         ),
     )
 }
 
-/// The output format.
+/// Output format.
 #[derive(Args)]
 pub(crate) struct OutputOptions {
-    /// Print JSON: one object per line on standard output
+    /// Print one JSON object per line on standard output
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// The effect of an interrupt (Ctrl-C, SIGTERM) on running statements. A second one ends the process at once.
+/// Effect of the first interrupt (Ctrl-C or SIGTERM) on running statements. A second interrupt ends the
+/// process at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnInterrupt {
-    /// Start no further steps, and wait for running statements
+    /// Start no more steps, and wait for running statements
     Wait,
-    /// Start no further steps, and cancel running statements
+    /// Start no more steps, and cancel running statements
     Cancel,
-    /// Exit at once, and leave running statements in the service: `resume` finds them
+    /// Exit at once. Running statements continue in the service, and `resume` finds them
     Leave,
 }

@@ -1,4 +1,4 @@
-//! `plan` and `validate`: the statements of a pipeline, without a service.
+//! `plan` and `validate`: commands that do not connect to a service.
 
 use clap::{Args, ValueEnum};
 use redshift_orchestrator::{Result, Run};
@@ -22,18 +22,18 @@ pub(crate) struct PlanOptions {
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 
-    /// Also print the SQL. Parameter values are inserted if all of them are given
+    /// Also print the SQL. If parameters are given, the SQL contains their values
     #[arg(long)]
     show_sql: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Table
+    /// A table
     Text,
-    /// JSON object
+    /// A JSON object
     Json,
-    /// Mermaid flowchart, which Markdown viewers render
+    /// A Mermaid flowchart, which Markdown viewers can render
     Mermaid,
 }
 
@@ -49,7 +49,8 @@ pub(crate) struct ValidateOptions {
 pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let run = options.values.give(Run::new("plan"));
-    // Values are checked if any are given. Without values, the plan applies to every run.
+    // If parameters are given, they must be complete and valid. Without parameters, the plan applies to every
+    // run.
     let statements = match options.values.parameters.is_empty() {
         true => None,
         false => Some(pipeline.statements(&run)?),

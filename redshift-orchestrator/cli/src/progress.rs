@@ -1,4 +1,4 @@
-//! [`Progress`]: progress bars on a terminal, or lines in a log.
+//! [`Progress`]: shows the progress of a run, as bars on a terminal or as lines in a log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,8 +15,8 @@ use redshift_orchestrator::{
 };
 
 /// Observer that shows a run on standard error. On a terminal, it draws one bar for the run and one for each
-/// running step, and prints failures, retried faults and messages of procedures above the bars. Otherwise, it
-/// prints one line per event.
+/// running step. Above the bars, it prints failures, retries, and messages of procedures. Without a terminal,
+/// it prints one line per event.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Inner>);
 
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl Progress {
-    /// Creates bars if standard error is a terminal, and lines otherwise.
+    /// Creates an observer that draws bars if standard error is a terminal, and prints lines otherwise.
     ///
     /// # Errors
     /// Returns the errors of [`Pipeline::selected`].
@@ -66,7 +66,7 @@ impl Progress {
                 bar.finish_and_clear();
             }
             whole.finish_and_clear();
-            // An error means that the terminal is gone.
+            // Drawing fails if the terminal is gone, which does not matter here.
             let _ = bars.clear();
         }
     }
@@ -78,7 +78,7 @@ impl Progress {
     fn draw(&self, key: &StepKey, event: &ProgressEvent<'_>, bars: &MultiProgress, whole: &ProgressBar) {
         let mut state = self.lock();
         if let ProgressEvent::Submitted { .. } = event {
-            // For a batch in several parts, only the last part ends the step.
+            // If a batch has several parts, the step only ends with the last one.
             state.done.remove(&key.step);
         }
         match event {
@@ -129,18 +129,18 @@ impl Observer for Progress {
             format!("{}  {}  {event_text}", SystemClock.now().strftime("%H:%M:%S"), key.step_and_part());
         match (&self.0.bars, event) {
             (None, ProgressEvent::Polled { .. }) => {}
-            // An error means that standard error was closed.
+            // Writing fails if standard error is closed, which must not stop the run.
             (None, _) => drop(writeln!(std::io::stderr(), "{text}")),
             (Some((bars, whole)), event) => {
                 self.draw(key, event, bars, whole);
-                let is_said = match event {
+                let is_printed = match event {
                     ProgressEvent::Ended { outcome } => !outcome.is_success(),
                     ProgressEvent::Submitted { reattached, .. } => *reattached,
                     ProgressEvent::Polled { .. } => false,
                     _ => true,
                 };
-                if is_said {
-                    // An error means that the terminal is gone.
+                if is_printed {
+                    // Drawing fails if the terminal is gone, which must not stop the run.
                     let _ = bars.println(text);
                 }
             }
@@ -164,7 +164,7 @@ mod tests {
     use redshift_data_local::{self as local, LocalExecutor, Script};
     use redshift_orchestrator::{Orchestrator, pipeline::Step};
 
-    /// Terminal that keeps its output.
+    /// Terminal that records its output.
     #[derive(Clone, Debug, Default)]
     struct Terminal(Arc<Mutex<String>>);
 

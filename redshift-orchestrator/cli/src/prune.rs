@@ -21,19 +21,19 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct PruneOptions {
-    /// The pipeline file, which names the journal unless --journal does
+    /// Pipeline file, which determines the journal unless --journal is given
     #[arg(value_name = "PIPELINE", required_unless_present = "journal")]
     pipeline: Option<PathBuf>,
 
-    /// Keep the runs that began or ended within this time, such as 90d, 12w or 36h
+    /// Keep runs that began or ended within this time, such as 90d, 12w or 36h
     #[arg(long, value_name = "AGE", value_parser = age)]
     keep: Duration,
 
-    /// Also remove failed runs, if the outcome of each of their statements is known
+    /// Also remove failed runs, unless the outcome of one of their statements is unknown
     #[arg(long)]
     failed: bool,
 
-    /// Only print what would be removed
+    /// Print the runs that would be removed, without removing them
     #[arg(long)]
     dry_run: bool,
 
@@ -46,10 +46,9 @@ pub(crate) struct PruneOptions {
 
 pub(crate) async fn prune(options: &PruneOptions) -> Result<Exit> {
     let path = options.pipeline.as_deref().unwrap_or(Path::new(""));
-    let before = SystemClock
-        .now()
-        .checked_sub(options.keep)
-        .map_err(|error| Error::new(ErrorKind::Invalid, "--keep is too long").with_source(error))?;
+    let before = SystemClock.now().checked_sub(options.keep).map_err(|error| {
+        Error::new(ErrorKind::Invalid, "the time in --keep is too long").with_source(error)
+    })?;
     let location = options.journal.location(path);
     let journal =
         if options.dry_run { location.look().await? } else { location.open_existing(false).await? };
@@ -77,12 +76,12 @@ fn print(pruned: &Pruned, dry_run: bool) {
     show::out(&format!("{what} {}", runs(pruned.removed.len())));
     pruned.removed.iter().for_each(|run| show::out(&format!("    {run}")));
     if !pruned.kept.is_empty() {
-        show::out(&format!("kept {} of that age", runs(pruned.kept.len())));
+        show::out(&format!("kept {} old enough to be removed", runs(pruned.kept.len())));
         pruned.kept.iter().for_each(|kept| show::out(&format!("    {}  {}", kept.run, kept.reason)));
     }
 }
 
-/// An age in days, weeks or shorter units. Days have 24 hours.
+/// Parses an age in days, weeks or shorter units. A day has 24 hours.
 fn age(text: &str) -> Result<Duration, String> {
     let seconds = text
         .parse::<Span>()

@@ -1,10 +1,10 @@
-//! Reports as files.
+//! Writes reports to files.
 
 use std::{fs, path::PathBuf};
 
 use redshift_orchestrator::{Error, ErrorKind, Report, Result};
 
-/// A file for the report, in the format of its extension.
+/// File to write a report to. The extension determines the format.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportFile(PathBuf);
 
@@ -15,13 +15,13 @@ impl std::str::FromStr for ReportFile {
         let path = PathBuf::from(text);
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json" | "txt" | "svg" | "html") => Ok(Self(path)),
-            _ => Err("the extension of a report is .json, .txt, .svg or .html".to_owned()),
+            _ => Err("the extension must be .json, .txt, .svg or .html".to_owned()),
         }
     }
 }
 
 impl ReportFile {
-    /// Refuses an invalid path before anything runs.
+    /// Checks the directory before the run begins.
     pub(crate) fn check(&self) -> Result<()> {
         match self.0.parent() {
             Some(directory) if !directory.as_os_str().is_empty() && !directory.is_dir() => Err(Error::new(

@@ -1,4 +1,4 @@
-//! `run` and `resume`.
+//! `run` and `resume`: start and continue a run of a pipeline.
 
 use std::{
     collections::BTreeSet,
@@ -34,8 +34,8 @@ pub(crate) struct RunOptions {
     #[command(flatten)]
     values: RunValues,
 
-    /// Run id, which identifies the work, such as `sales-2026-11-23T06:30`: a second call with the same id
-    /// continues the first run. Default: the pipeline's name and the time
+    /// Run id, such as `sales-2026-11-23T06:30`. It identifies the work: a second call with the same id
+    /// continues the same run. Default: the pipeline's name and the current time
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
@@ -52,8 +52,7 @@ pub(crate) struct ResumeOptions {
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
-    /// Change the value of a parameter for statements that are not submitted yet; required for secret
-    /// parameters
+    /// Change a parameter for the statements that have not been submitted; required for secret parameters
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = crate::options::pair)]
     parameters: Vec<(String, String)>,
 
@@ -69,7 +68,7 @@ struct Common {
     #[command(flatten)]
     journal: JournalOptions,
 
-    /// Wait while another run of the pipeline is active, instead of failing
+    /// If another run of the pipeline is active, wait for it instead of failing
     #[arg(long)]
     queue: bool,
 
@@ -77,16 +76,16 @@ struct Common {
     #[arg(long, value_enum, default_value = "wait")]
     on_interrupt: OnInterrupt,
 
-    /// Time to keep submitting while the service throttles or is unreachable
+    /// Maximum time to retry submits while the service throttles requests or is unreachable
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
     retry_timeout: Duration,
 
-    /// Time to wait for a cancelled statement to end; Redshift rolls it back first. Default: as long as it
-    /// ran, and at least 15m
+    /// Time to wait for a cancelled statement to end, which includes its rollback on Redshift. Default: the
+    /// time that the statement had been running, at least 15m
     #[arg(long, value_name = "DURATION", value_parser = crate::options::duration)]
     cancel_grace: Option<Duration>,
 
-    /// Also write the report to this file (.json, .txt, .svg, .html); may be repeated
+    /// Also write the report to this file (.json, .txt, .svg, .html); can be repeated
     #[arg(long = "report", value_name = "FILE")]
     reports: Vec<ReportFile>,
 
@@ -94,17 +93,17 @@ struct Common {
     #[arg(long)]
     no_progress: bool,
 
-    /// Print messages that stored procedures RAISE while they run. On Redshift this polls with short queries;
-    /// on a PostgreSQL server messages are always printed, at no cost
+    /// Print messages that stored procedures RAISE while they run. On Redshift, this requires polling with
+    /// short queries. On a PostgreSQL server, messages are always printed, at no cost
     #[arg(long)]
     messages: bool,
 
-    /// Print the database's messages unredacted, even if they quote SQL and parameter values. The journal
-    /// then contains them, too
+    /// Do not redact the database's messages, which can quote SQL and parameter values. The journal then
+    /// contains them, too
     #[arg(long)]
     quotations: bool,
 
-    /// Begin each SQL text with a comment that holds the statement's name, so that it can be found in
+    /// Begin each SQL text with a comment that contains the statement name, to make it easy to find in
     /// Redshift's query log
     #[arg(long)]
     names_in_sql: bool,
@@ -119,10 +118,10 @@ pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
         format!("{}-{}", pipeline.name(), SystemClock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
     });
     let run = options.values.give(Run::new(id));
-    // Errors in the parameters are reported before anything is opened.
+    // Reports errors in the parameters before opening the journal.
     pipeline.statements(&run)?;
     pipeline.selected(&run)?;
-    let interrupts = Interrupts::hear()?;
+    let interrupts = Interrupts::register()?;
     let common = &options.common;
     let path = &options.pipeline.pipeline;
     let begin = async {
@@ -133,12 +132,12 @@ pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
         }
         Ok((journal, run))
     };
-    common.go(&pipeline, begin, interrupts).await
+    common.execute(&pipeline, begin, interrupts).await
 }
 
 pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
-    let interrupts = Interrupts::hear()?;
+    let interrupts = Interrupts::register()?;
     let common = &options.common;
     let path = &options.pipeline.pipeline;
     let begin = async {
@@ -149,7 +148,7 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
                 && run.ended.is_none_or(|(_, result)| result != RunOutcome::Finished)
         };
         let otherwise =
-            "every run in the journal has finished; name a run with --run-id, or start one with `run`";
+            "every run in the journal has finished; select a run with --run-id, or start one with `run`";
         let before = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
         let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_steps(before.begun.steps);
         for (name, value) in
@@ -161,10 +160,10 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
         pipeline.selected(&run)?;
         Ok((journal, run))
     };
-    common.go(&pipeline, begin, interrupts).await
+    common.execute(&pipeline, begin, interrupts).await
 }
 
-/// Rejects values that differ from those of the earlier process: they would make it a different run.
+/// Rejects parameter values that differ from the recorded ones, because they would make it a different run.
 fn check_values(pipeline: &Pipeline, before: &RunEntry, run: &Run) -> Result<()> {
     let given: BTreeSet<_> = run.parameters().filter(|(name, _)| !pipeline.is_secret(name)).collect();
     let was: BTreeSet<_> =
@@ -188,7 +187,7 @@ impl Common {
         self.queue || pipeline.overlap() == Overlap::Queue
     }
 
-    async fn go(
+    async fn execute(
         &self,
         pipeline: &Pipeline,
         begin: impl Future<Output = Result<(Arc<dyn Journal>, Run)>>,
@@ -233,19 +232,19 @@ impl Common {
         if self.output.json {
             show::line(&json!({"event": "begun", "pipeline": pipeline.name(), "run": run.name()}));
         } else {
-            show::say(&format!("run {}", run.name()));
+            show::log(&format!("run {}", run.name()));
         }
         let work = pipeline.run(&orchestrator, run);
         let (report, interrupted) =
             self.until_done(work, &mut interrupts, &stop, service.executor, active).await?;
         progress.clear();
         let Some(report) = report else { return Ok(Exit::Interrupted) };
-        self.tell(&report)?;
+        self.print(&report)?;
         Ok(Exit::of_report(&report, interrupted))
     }
 
-    /// Returns the report, and `true` if the run was interrupted. Returns no report if the process exits at
-    /// once.
+    /// Waits for the run and handles interrupts. Returns the report, and `true` if the run was interrupted.
+    /// Returns no report if the process must exit at once.
     async fn until_done(
         &self,
         work: impl Future<Output = Result<Report>>,
@@ -260,14 +259,14 @@ impl Common {
             () = interrupts.next() => {}
         }
         if self.on_interrupt == OnInterrupt::Leave {
-            show::say("interrupted: submitted statements keep running; `resume` finds them");
+            show::log("interrupted: submitted statements keep running; `resume` finds them");
             return Ok((None, true));
         }
         stop.request();
         let cancel = self.on_interrupt == OnInterrupt::Cancel;
         let what = if cancel { "cancelling" } else { "waiting for" };
-        show::say(&format!(
-            "interrupted: starting no further steps, {what} running statements; interrupt again to exit at once"
+        show::log(&format!(
+            "interrupted: starting no more steps, {what} running statements; interrupt again to exit at once"
         ));
         let cancelling = async {
             match cancel {
@@ -279,13 +278,13 @@ impl Common {
             report = &mut work => Ok((Some(report?), true)),
             () = cancelling => Ok((None, true)),
             () = interrupts.next() => {
-                show::say("interrupted again: submitted statements keep running; `resume` finds them");
+                show::log("interrupted again: submitted statements keep running; `resume` finds them");
                 Ok((None, true))
             }
         }
     }
 
-    fn tell(&self, report: &Report) -> Result<()> {
+    fn print(&self, report: &Report) -> Result<()> {
         if self.output.json {
             show::line(
                 &json!({"event": "report", "success": report.is_success(), "report": report.to_json()}),
@@ -297,7 +296,7 @@ impl Common {
     }
 }
 
-/// Cancels statements in flight, including those being submitted. Never returns.
+/// Cancels the statements in flight, including statements that are submitted later. Never returns.
 async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
     let mut asked = BTreeSet::new();
     loop {
@@ -308,8 +307,8 @@ async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
                     Ok(_) => {
                         asked.insert(id);
                     }
-                    // It is retried in the next round.
-                    Err(error) => show::say(&format!("{id} could not be cancelled yet: {error}")),
+                    // The next iteration retries the cancel.
+                    Err(error) => show::log(&format!("{id} could not be cancelled yet: {error}")),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The executor of the statements: AWS, an endpoint, or a PostgreSQL server.
+//! Connects to the service that runs the statements: AWS, an endpoint, or a PostgreSQL server.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -12,11 +12,11 @@ use redshift_orchestrator::{
 
 use crate::options::ServiceOptions;
 
-/// The executor of the statements, and the target that the journal records.
+/// Executor of the statements, and the name of its target for the journal.
 pub(crate) struct Service {
     pub(crate) executor: Arc<dyn StatementExecutor>,
     pub(crate) place: String,
-    /// The source of procedures' messages.
+    /// Source of the messages of stored procedures.
     pub(crate) messages: Option<Arc<dyn MessageSource>>,
 }
 
@@ -39,7 +39,7 @@ impl ServiceOptions {
             (None, None) => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    "no AWS region is known; use --region, or set AWS_REGION",
+                    "no AWS region is configured; use --region, or set AWS_REGION",
                 ));
             }
         };
@@ -49,8 +49,8 @@ impl ServiceOptions {
         Ok(Service { executor, place, messages: Some(messages) })
     }
 
-    /// Requests credentials immediately. Without them, each request would be repeated until the retry
-    /// timeout.
+    /// Loads the credentials now to report missing ones at once. Otherwise every request would be retried
+    /// until the retry timeout.
     async fn with_credentials(&self, sdk: SdkConfig) -> Result<SdkConfig> {
         let found = match sdk.credentials_provider() {
             Some(provider) => {
@@ -67,7 +67,7 @@ impl ServiceOptions {
             }
             Err(cause) => Err(Error::new(
                 ErrorKind::Denied,
-                "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, use a --profile, or run on a machine with an IAM role",
+                "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, use --profile, or run on a machine with an IAM role",
             )
             .with_source(cause)),
         }
@@ -80,7 +80,7 @@ impl ServiceOptions {
         }
         let sdk = loader.load().await;
         if self.endpoint_url.is_some() && sdk.region().is_none() {
-            // Requests are signed for a region; an emulator accepts any.
+            // Requests must be signed for some region, and an emulator accepts any.
             return sdk.into_builder().region(Region::new("us-east-1")).build();
         }
         sdk
@@ -88,7 +88,7 @@ impl ServiceOptions {
 }
 
 impl ServiceOptions {
-    /// Returns the AWS configuration of the environment, with the options that apply to AWS as a whole.
+    /// Returns the AWS configuration of the environment, with the region and the profile of the options.
     pub(crate) fn aws(&self, region: Option<String>) -> ConfigLoader {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = region {
@@ -101,10 +101,10 @@ impl ServiceOptions {
     }
 }
 
-/// Connects to this server. The journal identifies its runs only by the database, because the ports of
-/// temporary servers change.
+/// Connects to a PostgreSQL server. The name of the target contains only the database, because a temporary
+/// server may have another port when a run is resumed.
 async fn postgres(url: &str, pipeline: Option<&Pipeline>) -> Result<Service> {
-    // One connection stores the records.
+    // One additional connection is used for the records.
     let connections = pipeline.map_or(2, |pipeline| pipeline.concurrency().saturating_add(1)).clamp(2, 65);
     let executor = LocalExecutor::postgres(url).with_connections(connections).start().await?;
     let place = format!("postgres:{}", database(url));

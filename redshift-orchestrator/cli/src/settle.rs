@@ -1,4 +1,4 @@
-//! `settle`: records the outcome that a person found for a statement whose outcome is unknown.
+//! `settle`: records the outcome of a statement after a person has checked it.
 
 use clap::{Args, ValueEnum};
 use redshift_orchestrator::{
@@ -18,7 +18,7 @@ pub(crate) struct SettleOptions {
     #[command(flatten)]
     pipeline: PipelineOptions,
 
-    /// Step
+    /// Name of the step
     #[arg(value_name = "STEP")]
     step: String,
 
@@ -26,11 +26,11 @@ pub(crate) struct SettleOptions {
     #[arg(long, value_name = "ID")]
     run_id: String,
 
-    /// Attempt. Default: the last one
+    /// Number of the attempt. Default: the last one
     #[arg(long, value_name = "NUMBER")]
     attempt: Option<u32>,
 
-    /// Part of a batch of more than 40 statements. Default: the last one that was started
+    /// Part of a batch of more than 40 statements. Default: the last part that was started
     #[arg(long, value_name = "NUMBER")]
     part: Option<u32>,
 
@@ -38,11 +38,11 @@ pub(crate) struct SettleOptions {
     #[arg(long = "as", value_enum)]
     found: Found,
 
-    /// Reason for the outcome: the places that were checked
+    /// How the outcome was determined, for example which tables were checked
     #[arg(long, value_name = "TEXT")]
     because: String,
 
-    /// Person who checked. Default: the user of this machine
+    /// Person who checked the outcome. Default: the current user
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 
@@ -55,11 +55,11 @@ pub(crate) struct SettleOptions {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Found {
-    /// It ran and its effect exists: the step counts as finished
+    /// The statement took effect: the step counts as finished
     Finished,
-    /// It ran and left nothing behind: a further attempt may run
+    /// The statement ran without effect: the step counts as failed and may be attempted again
     Failed,
-    /// It never ran: it may be submitted
+    /// The statement never ran: it may be submitted
     NotRun,
 }
 
@@ -76,7 +76,7 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     let Some(last) = attempts.into_iter().max_by_key(|entry| (entry.key.attempt, entry.key.part)) else {
         return Err(Error::new(
             ErrorKind::Invalid,
-            "the journal does not contain this attempt; `status --run-id` lists the attempts",
+            "the journal has no such attempt; `status --run-id` lists the attempts",
         )
         .with_context("run", options.run_id)
         .with_context("step", options.step));
@@ -97,7 +97,7 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
             &json!({"event": "settled", "run": key.run, "step": key.step, "attempt": key.attempt, "as": settled}),
         );
     } else {
-        show::out(&format!("{key} is settled as {settled}; `resume --run-id {}` continues", key.run));
+        show::out(&format!("{key} is settled as {settled}; `resume --run-id {}` continues the run", key.run));
     }
     Ok(Exit::Success)
 }

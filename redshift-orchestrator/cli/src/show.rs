@@ -1,4 +1,4 @@
-//! Output during a run: human-readable lines, or JSON objects.
+//! Prints output of commands: human-readable lines or JSON objects.
 
 use std::{
     collections::BTreeMap,
@@ -9,18 +9,18 @@ use std::{
 use redshift_orchestrator::{Clock, Observer, ProgressEvent, StatementId, StepKey, SystemClock};
 use serde_json::{Value, json};
 
-/// Prints a line on standard output. Errors are ignored, because standard output may be closed.
+/// Prints a line on standard output. Ignores errors, because standard output may be closed.
 pub(crate) fn out(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Prints a human-readable line on standard error. Errors are ignored, because it may be closed.
-pub(crate) fn say(text: &str) {
+/// Prints a human-readable line on standard error. Ignores errors, because standard error may be closed.
+pub(crate) fn log(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints an object as one line, with the time.
+/// Prints an object as one line, with the current time.
 pub(crate) fn line(object: &Value) {
     let mut stamped = json!({"at": SystemClock.now().to_string()});
     if let (Some(stamped), Some(object)) = (stamped.as_object_mut(), object.as_object()) {
@@ -29,10 +29,10 @@ pub(crate) fn line(object: &Value) {
     out(&stamped.to_string());
 }
 
-/// Prints one object per event on standard output.
+/// Observer that prints one object per event on standard output.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
-    /// The last status of each attempt; an unchanged status is not printed.
+    /// Last status of each attempt. An unchanged status is not printed again.
     seen: Arc<Mutex<BTreeMap<StepKey, String>>>,
 }
 
@@ -93,14 +93,14 @@ fn as_json(event: &ProgressEvent<'_>) -> Value {
     }
 }
 
-/// Forwards all events, and records the statements in flight.
+/// Observer that forwards all events and keeps track of the statements in flight.
 #[derive(Debug)]
 pub(crate) struct Tracker<O> {
     inner: O,
     active: Active,
 }
 
-/// The statements in flight.
+/// Statements in flight.
 pub(crate) type Active = Arc<Mutex<BTreeMap<StepKey, StatementId>>>;
 
 impl<O> Tracker<O> {

@@ -1,4 +1,4 @@
-//! `status`: runs and their steps, from the journal.
+//! `status`: prints the runs and steps in the journal.
 
 use std::path::{Path, PathBuf};
 
@@ -18,23 +18,23 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct StatusOptions {
-    /// The pipeline file, which names the journal unless --journal does
+    /// Pipeline file, which determines the journal unless --journal is given
     #[arg(value_name = "PIPELINE", required_unless_present = "journal")]
     pipeline: Option<PathBuf>,
 
-    /// Show only this run, with its steps
+    /// Show this run only, with its steps
     #[arg(long, value_name = "ID")]
     run_id: Option<String>,
 
-    /// The number of runs to show, newest first
+    /// Maximum number of runs to show, newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
 
-    /// Show the runs after this cursor, which the previous page prints at its end
+    /// Continue the listing after this cursor, which the previous page prints at its end
     #[arg(long, value_name = "CURSOR", conflicts_with = "run_id")]
     after: Option<RunCursor>,
 
-    /// Show all runs, a page at a time
+    /// Show all runs
     #[arg(long, conflicts_with = "run_id")]
     all: bool,
 
@@ -67,7 +67,7 @@ pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
     }
     match after {
         _ if options.output.json => {}
-        Some(after) => show::say(&format!("older runs: --after '{after}', or --all")),
+        Some(after) => show::log(&format!("for older runs, use --after '{after}' or --all")),
         None if shown == 0 => show::out("no runs"),
         None => {}
     }
@@ -78,7 +78,7 @@ impl StatusOptions {
     async fn show(&self, journal: &dyn Journal, run: &RunEntry) -> Result<()> {
         let mut steps = journal.entries(&run.run).await?;
         steps.sort_by_key(|entry| entry.intended_at);
-        // The list shows the steps only of runs that need attention.
+        // A listing only shows the steps of runs that need attention.
         let whole = self.run_id.is_some() || !is_finished(run);
         if self.output.json {
             show::out(&as_json(run, &steps).to_string());

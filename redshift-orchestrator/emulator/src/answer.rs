@@ -1,6 +1,7 @@
-//! Converts this crate's types to the members of the service's responses.
+//! Converts this workspace's types to the members of the service's responses.
 //!
-//! A member without a value is omitted, except those for which the service has a marker: `-1` and `0`.
+//! Members without a value are omitted. The service reports some numbers as `-1` or `0` instead, and so does
+//! this module.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use redshift_orchestrator::{
     catalog::{Session, Table},
 };
 
-/// An object built member by member.
+/// Builds a JSON object member by member.
 #[derive(Default)]
 pub(super) struct Object(Map<String, Value>);
 
@@ -68,7 +69,7 @@ impl From<Object> for Value {
     }
 }
 
-/// Converts a time to seconds since the epoch, with milliseconds as in the service.
+/// Converts a time to seconds since the epoch with milliseconds, like the service.
 fn seconds(time: Timestamp) -> Value {
     json!(time.as_millisecond() as f64 / 1e3)
 }
@@ -99,8 +100,8 @@ fn mode(mode: ExecutionMode) -> &'static str {
     }
 }
 
-/// `ExecuteStatementOutput`, `BatchExecuteStatementOutput`. `described`: the additional members of a submit
-/// with a wait.
+/// Builds `ExecuteStatementOutput` or `BatchExecuteStatementOutput`. `described` is the source of the members
+/// that only a submit with a wait returns.
 pub(super) fn submitted(submitted: &Submitted, described: Option<&Description>) -> Value {
     let target = submitted.target.as_ref().or_else(|| described?.target.as_ref());
     let session = submitted.session_id.as_ref().or_else(|| described?.session_id.as_ref());
@@ -121,7 +122,7 @@ pub(super) fn submitted(submitted: &Submitted, described: Option<&Description>) 
         .into()
 }
 
-/// `DescribeStatementResponse`.
+/// Builds `DescribeStatementResponse`.
 pub(super) fn description(description: &Description) -> Value {
     let object = Object::default()
         .with("Id", description.id.as_str())
@@ -165,7 +166,7 @@ fn sub_statement(sub: &SubStatement) -> Value {
         .into()
 }
 
-/// `StatementData`.
+/// Builds `StatementData`.
 pub(super) fn summary(summary: &StatementSummary) -> Value {
     let object = Object::default()
         .with("Id", summary.id.as_str())
@@ -186,7 +187,7 @@ pub(super) fn summary(summary: &StatementSummary) -> Value {
     }
 }
 
-/// `SessionData`.
+/// Builds `SessionData`.
 pub(super) fn session(session: &Session) -> Value {
     Object::default()
         .with("SessionId", session.id.as_str())
@@ -202,12 +203,12 @@ pub(super) fn session(session: &Session) -> Value {
         .into()
 }
 
-/// `TableMember`, whose members begin in lower case.
+/// Builds `TableMember`. In the service's model, its member names begin with a lower-case letter.
 pub(super) fn table(table: &Table) -> Value {
     json!({"name": table.name, "type": table.kind, "schema": table.schema})
 }
 
-/// `ColumnMetadata`, whose members begin in lower case.
+/// Builds `ColumnMetadata`. In the service's model, its member names begin with a lower-case letter.
 pub(super) fn column(column: &Column) -> Value {
     let family = Family::of(&column.type_name);
     Object::default()
@@ -216,7 +217,7 @@ pub(super) fn column(column: &Column) -> Value {
         .with("isSigned", family == Family::Number)
         .with("label", column.name.as_str())
         .with("name", column.name.as_str())
-        // The constants of JDBC: columnNoNulls, columnNullable, columnNullableUnknown.
+        // 0, 1 and 2 are JDBC's columnNoNulls, columnNullable and columnNullableUnknown.
         .with("nullable", column.nullable.map_or(2, i32::from))
         .with("precision", column.precision.unwrap_or(0))
         .with("scale", column.scale.unwrap_or(0))
@@ -245,13 +246,13 @@ impl Family {
     }
 }
 
-/// `Field`, a union whose members begin in lower case.
+/// Builds the union `Field`. In the service's model, its member names begin with a lower-case letter.
 pub(super) fn field(field: &Field) -> Value {
     match field {
         Field::Null => json!({"isNull": true}),
         Field::Boolean(value) => json!({ "booleanValue": value }),
         Field::Long(value) => json!({ "longValue": value }),
-        // JSON has no such numbers; the SDKs read the texts that Smithy defines for them.
+        // JSON has no NaN or infinities. Smithy defines these strings for them, and the SDKs parse them.
         Field::Double(value) if value.is_nan() => json!({"doubleValue": "NaN"}),
         Field::Double(value) if value.is_infinite() && *value > 0.0 => json!({"doubleValue": "Infinity"}),
         Field::Double(value) if value.is_infinite() => json!({"doubleValue": "-Infinity"}),

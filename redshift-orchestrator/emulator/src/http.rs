@@ -29,13 +29,14 @@ use redshift_orchestrator::{StatementExecutor, catalog::Catalog};
 
 const CONTENT: &str = "application/x-amz-json-1.1";
 
-/// Maximum size of a body: 40 statements of 100 KB, with each character escaped.
+/// Maximum size of a request body in bytes: 40 statements of 100 KB, with every character escaped as
+/// `\uXXXX`.
 const LONGEST_BODY: usize = 40 * 100 * 1024 * 6;
 
-/// Time for running requests to finish after a stop. Held requests are answered at once.
+/// Time that running requests have to finish after a stop. Long polls return at once.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The Redshift Data API over HTTP in front of an executor; see the [module](crate).
+/// The Redshift Data API over HTTP, backed by an executor. See the [crate documentation](crate).
 #[derive(Debug)]
 pub struct Emulator<E> {
     executor: E,
@@ -44,32 +45,33 @@ pub struct Emulator<E> {
 }
 
 impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
-    /// Creates an emulator in front of this executor.
+    /// Creates an emulator backed by this executor.
     pub fn new(executor: E) -> Self {
         Self { executor, remote_access: false, seed: 0 }
     }
 
-    /// Allows addresses that other machines can reach. Default: `false`. Every client that can connect can run any SQL, because
-    /// credentials are not checked.
+    /// Allows addresses that other machines can reach. Credentials are not checked, so every client that can
+    /// connect can run any SQL. Default: `false`.
     #[must_use]
     pub fn with_remote_access(mut self, allowed: bool) -> Self {
         self.remote_access = allowed;
         self
     }
 
-    /// Sets the seed of the request ids.
+    /// Sets the seed of the request ids. Default: 0.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Binds the address; port 0 selects a free port. Connections that arrive before
-    /// [`serve_until`](BoundEmulator::serve_until) wait to be served.
+    /// Binds the address. Port 0 selects a free port. Connections are accepted, but not served before
+    /// [`serve_until`](BoundEmulator::serve_until) is called.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that is not a loopback address, unless
-    /// [`with_remote_access`](Self::with_remote_access); otherwise the system's error, usually that the port is in use.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the address is not a loopback address and
+    /// [`with_remote_access`](Self::with_remote_access) is not set. Otherwise the system's error, usually
+    /// because the port is in use.
     pub async fn bind(self, address: SocketAddr) -> io::Result<BoundEmulator<E>> {
         if !self.remote_access && !address.ip().is_loopback() {
             let text =
@@ -81,25 +83,26 @@ impl<E: StatementExecutor + Catalog + 'static> Emulator<E> {
         Ok(BoundEmulator { emulator: self, listener, address })
     }
 
-    /// Serves without a network: requests and responses are values. An SDK's client can be tested with it on
-    /// paused time; its connector passes the requests.
+    /// Returns an emulator that handles requests as values, without a network. An SDK client whose connector
+    /// passes its requests to it can be tested on paused time.
     pub fn in_process(self) -> InProcessEmulator<E> {
         let (stop, stopping) = watch::channel(false);
         InProcessEmulator { front: Arc::new(Front::new(self, stopping)), _stop: Arc::new(stop) }
     }
 }
 
-/// An emulator that is called rather than connected to. Clones share one emulator.
+/// An emulator that handles requests as values. Clones share one emulator.
 pub struct InProcessEmulator<E> {
     front: Arc<Front<E>>,
-    /// While this exists, held requests are not answered early.
+    /// Dropping the sender would make long polls return early.
     _stop: Arc<watch::Sender<bool>>,
 }
 
 impl<E: StatementExecutor + Catalog + 'static> InProcessEmulator<E> {
-    /// Returns the response, or `None` where a networked emulator closes the connection without one.
+    /// Returns the response to a request. Returns `None` where the emulator would close a network connection
+    /// without a response.
     ///
-    /// A submitted statement keeps running when the future is dropped.
+    /// If the future is dropped, submitted statements keep running.
     pub async fn handle(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
         self.front.respond(request.map(Full::new)).await.ok()
     }
@@ -117,7 +120,7 @@ impl<E: fmt::Debug> fmt::Debug for InProcessEmulator<E> {
     }
 }
 
-/// An emulator with a bound address.
+/// An emulator that is bound to an address.
 #[derive(Debug)]
 pub struct BoundEmulator<E> {
     emulator: Emulator<E>,
@@ -126,18 +129,18 @@ pub struct BoundEmulator<E> {
 }
 
 impl<E: StatementExecutor + Catalog + 'static> BoundEmulator<E> {
-    /// Returns the address, with its port.
+    /// Returns the bound address, including the port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns the endpoint URL for clients.
+    /// Returns the URL that clients use as their endpoint.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Serves until `stop` completes. It then accepts no connections, answers held requests with the current
-    /// status, gives running requests up to 5 seconds, and drops the executor.
+    /// Serves requests until `stop` completes. Then it accepts no more connections, returns the current
+    /// status to long polls, gives other requests up to 5 seconds to finish, and drops the executor.
     ///
     /// Dropping the future closes all connections at once.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) {
@@ -152,7 +155,7 @@ impl<E: StatementExecutor + Catalog + 'static> BoundEmulator<E> {
                     Ok((stream, _)) => {
                         connections.spawn(connection(stream, front.clone(), watching.clone()));
                     }
-                    // For example, the process is out of file descriptors; some will be released later.
+                    // The process may be out of file descriptors. Retry when some may have been closed.
                     Err(_) => sleep(Duration::from_millis(50)).await,
                 },
                 Some(_) = connections.join_next() => {}
@@ -175,14 +178,15 @@ async fn connection<E>(stream: TcpStream, front: Arc<Front<E>>, mut stopping: wa
 where
     E: StatementExecutor + Catalog + 'static,
 {
-    // Requests and responses are small, and the peer waits for each.
+    // Requests and responses are small, and each side waits for the other, so delaying packets would only add
+    // latency.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
         let front = front.clone();
         async move { front.respond(request).await.map(|response| response.map(Full::new)) }
     });
     let mut serving = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
-    // An error of a connection is caused by the client or by an injected fault.
+    // A connection error is caused by the client or by an injected fault, so it is ignored.
     tokio::select! {
         _ = serving.as_mut() => return,
         _ = stopping.wait_for(|stopping| *stopping) => serving.as_mut().graceful_shutdown(),
@@ -200,7 +204,7 @@ impl<E> Front<E> {
 }
 
 impl<E: StatementExecutor + Catalog> Front<E> {
-    /// Returns the response. An error makes hyper close the connection without one.
+    /// Returns the response. An error makes hyper close the connection without a response.
     async fn respond<B>(&self, request: Request<B>) -> Result<Response<Bytes>, HangUp>
     where
         B: Body<Data = Bytes>,
@@ -218,9 +222,9 @@ impl<E: StatementExecutor + Catalog> Front<E> {
         };
         let name = operation.map_or("unknown", Operation::name);
         match &answer {
-            Ok(_) => tracing::debug!(operation = name, "answered"),
-            Err(Refusal::Exception { code, .. }) => tracing::debug!(operation = name, code, "refused"),
-            Err(Refusal::HangUp) => tracing::debug!(operation = name, "hung up"),
+            Ok(_) => tracing::debug!(operation = name, "request succeeded"),
+            Err(Refusal::Exception { code, .. }) => tracing::debug!(operation = name, code, "request failed"),
+            Err(Refusal::HangUp) => tracing::debug!(operation = name, "connection closed without a response"),
         }
         let mut response = match answer {
             Ok(answer) => response(StatusCode::OK, answer),
@@ -237,13 +241,14 @@ impl<E: StatementExecutor + Catalog> Front<E> {
     }
 }
 
-/// Reads the request. As in the service, the content type is required. A web page can send it to another
-/// origin only after a preflight request, and the emulator does not approve those.
+/// Returns the requested operation. The content type is required, as in the service. This also protects
+/// against web pages: a browser sends a request with this content type to another origin only after a
+/// preflight request, which the emulator does not approve.
 fn operation(method: &Method, path: &str, headers: &HeaderMap) -> Result<Operation, Refusal> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let unknown = |text: String| Err(Refusal::exception("UnknownOperationException", text));
     if method != Method::POST || path != "/" {
-        return unknown(format!("{method} {path}: the Redshift Data API is POST /"));
+        return unknown(format!("{method} {path}: the Redshift Data API only accepts POST /"));
     }
     let content = header("content-type");
     if content.split(';').next().unwrap_or_default().trim() != CONTENT {
@@ -261,8 +266,8 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let too_long = || Refusal::validation(format!("the request is longer than {LONGEST_BODY} bytes"));
-    // The header states the length, so the body need not be read.
+    let too_long = || Refusal::validation(format!("the request body is longer than {LONGEST_BODY} bytes"));
+    // Checks the declared content length, so that an oversized body is not read.
     if body.size_hint().lower() > LONGEST_BODY as u64 {
         return Err(too_long());
     }
@@ -293,13 +298,13 @@ fn refused(refusal: Refusal) -> Result<Response<Bytes>, HangUp> {
     Ok(response)
 }
 
-/// The connection is to be closed without a response.
+/// Makes hyper close the connection without a response.
 #[derive(Debug)]
 struct HangUp;
 
 impl fmt::Display for HangUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("hung up")
+        f.write_str("closed without a response")
     }
 }
 

@@ -1,8 +1,9 @@
-//! [`Emulator`]: a local Redshift Data API over HTTP, for any client of the real one.
+//! [`Emulator`]: a local Redshift Data API over HTTP, for any client of the real service.
 //!
-//! It implements the service's protocol (AWS JSON 1.1, all 12 operations, its checks, errors and status
-//! codes) in front of any executor, usually a [`LocalExecutor`](redshift_data_local::LocalExecutor), scripted
-//! or on a PostgreSQL server. The AWS SDKs and tools built on them need only another endpoint:
+//! [`Emulator`] implements the service's protocol (AWS JSON 1.1, all 12 operations, validation, errors and
+//! status codes) on top of any executor. Usually this is a
+//! [`LocalExecutor`](redshift_data_local::LocalExecutor) with a script or a PostgreSQL server. AWS SDKs, and
+//! tools that use them, only need to be given the emulator's URL as their endpoint:
 //!
 //! ```text
 //! $ redshift-data-emulator --listen 127.0.0.1:8192 --postgres postgres://localhost/dev
@@ -14,7 +15,7 @@
 //! 'FINISHED'
 //! ```
 //!
-//! The same in a Rust test:
+//! In a Rust test:
 //!
 //! ```
 //! use redshift_data_emulator::Emulator;
@@ -31,32 +32,31 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # Like the service
+//! # Same as the service
 //!
-//! | what | how |
+//! | aspect | behaviour |
 //! |---|---|
-//! | requests | every member of every operation is read and checked against the constraints of the service's model; one `ValidationException` names all violations |
-//! | results | `GetStatementResult` for JSON, `GetStatementResultV2` for CSV, each rejects the other's results; pages by `NextToken` |
-//! | long polls | `WaitTimeSeconds` on all five operations; `GetStatementResult` returns `ResourceNotFoundException` if the statement is still running when the wait is over |
+//! | requests | every member of every operation is parsed and validated against the service's model; one `ValidationException` lists all violations |
+//! | results | `GetStatementResult` returns JSON results and `GetStatementResultV2` CSV results; each rejects the other format; pages by `NextToken` |
+//! | long polls | `WaitTimeSeconds` on all five operations; `GetStatementResult` returns `ResourceNotFoundException` if the statement is still running after the wait |
 //! | listings | `ListStatements` returns statements with the status `FINISHED` by default, matches names by prefix, and filters by target |
-//! | errors | the service's names and members, in `__type` and `x-amzn-errortype`; 500 for its faults, 400 for all others |
+//! | errors | the service's names and members, in `__type` and `x-amzn-errortype`; status 500 for faults of the service, 400 for all others |
 //!
-//! # Unlike the service
+//! # Different from the service
 //!
-//! * Any credentials are accepted: signatures are not checked. The emulator therefore listens on loopback
-//!   addresses only, unless [`Emulator::with_remote_access`] is set.
-//! * All callers share one role and one session of it (`RoleLevel` has no effect), and every cluster,
-//!   workgroup and database name stands for the executor's one database. Names are returned and filtered as
-//!   they were given.
+//! * Signatures are not checked, so any credentials are accepted. For this reason the emulator only listens
+//!   on loopback addresses, unless [`Emulator::with_remote_access`] is set.
+//! * All callers share one role and one role session, so `RoleLevel` has no effect. Every cluster, workgroup
+//!   and database name refers to the executor's only database; responses and filters use the names as given.
 //! * `WithEvent` sends no event.
-//! * An executor's [`Disconnected`](redshift_orchestrator::ErrorKind::Disconnected) and
-//!   [`NotSent`](redshift_orchestrator::ErrorKind::NotSent) close the connection without a response. The
-//!   faults of [`Faulty`](redshift_data_local::Faulty) thus look like those of a real network.
+//! * The errors [`Disconnected`](redshift_orchestrator::ErrorKind::Disconnected) and
+//!   [`NotSent`](redshift_orchestrator::ErrorKind::NotSent) of an executor close the connection without a
+//!   response, so that faults injected by [`Faulty`](redshift_data_local::Faulty) look like network failures.
 //!
 //! # Versions
 //!
-//! The public signatures contain types of `http` and `bytes` (both at version 1) and of the crates that
-//! `redshift_orchestrator` lists under *Versions*. Updates of the latter are not breaking changes of this
+//! The public signatures contain types of `http` and `bytes` (both at version 1), and of the crates that
+//! `redshift_orchestrator` lists under *Versions*. Updates of those crates are not breaking changes of this
 //! crate.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -20,28 +20,29 @@ use redshift_orchestrator::{
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 struct Options {
-    /// Address to listen on; port 0 selects a free port. The URL is printed when it is ready
+    /// Address to listen on; port 0 selects a free port. The emulator prints its URL when it is ready
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8192")]
     listen: SocketAddr,
 
     #[command(flatten)]
     back_end: BackEnd,
 
-    /// Connections to the PostgreSQL server: one keeps the records, each of the others runs one statement at
-    /// a time
+    /// Maximum number of connections to the PostgreSQL server. One is used for the records, and each of the
+    /// others runs one statement at a time
     #[arg(long, value_name = "NUMBER", default_value_t = 17)]
     #[cfg(feature = "postgres")]
     connections: u16,
 
-    /// Inject the faults of this TOML file (see `Faults::from_toml`)
+    /// Inject the faults in this TOML file (format: `Faults::from_toml`)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 
-    /// Seed of the faults and the statement ids. Default: the file's seed, or the system's entropy
+    /// Seed of the faults and of the statement ids. Default: the seed in the file of --faults, or the
+    /// system's entropy
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 
-    /// Listen on addresses that other machines can reach. Every client that can connect can run any SQL
+    /// Allow addresses that other machines can reach. Every client that can connect can run any SQL
     #[arg(long)]
     exposed: bool,
 }
@@ -49,12 +50,12 @@ struct Options {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct BackEnd {
-    /// Run the SQL on this PostgreSQL server (15 or newer), which also keeps the records
+    /// Run SQL on this PostgreSQL server (15 or newer), which also stores the records
     #[arg(long, value_name = "URL")]
     #[cfg(feature = "postgres")]
     postgres: Option<String>,
 
-    /// Run no SQL; follow the script in this TOML file instead (see `Script::from_toml`)
+    /// Follow the script in this TOML file instead of running SQL (format: `Script::from_toml`)
     #[arg(long, value_name = "FILE")]
     scripted: Option<PathBuf>,
 }
@@ -65,11 +66,15 @@ fn main() -> ExitCode {
     raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&Error::new(ErrorKind::Other, "no runtime").with_source(error)),
+        Err(error) => {
+            return failed(
+                &Error::new(ErrorKind::Other, "the async runtime cannot be started").with_source(error),
+            );
+        }
     };
     match runtime.block_on(run(options)) {
         Ok(()) => {
-            // Statements that are still running continue with the next start.
+            // Statements that are still running continue at the next start.
             runtime.shutdown_timeout(Duration::from_secs(1));
             ExitCode::SUCCESS
         }
@@ -77,13 +82,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Raises the limit of open files, because each held long poll is an open connection, and the usual soft
-/// limit is 1,024. The hard limit is left to the system.
+/// Raises the soft limit of open files, usually 1,024, to the hard limit, because each long poll holds a
+/// connection open.
 #[cfg(unix)]
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If the system refuses, the old limit remains, which is harmless with few connections.
+    // On failure the old limit remains in effect, which only matters with many connections.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
@@ -126,7 +131,7 @@ fn in_file(error: Error, path: &Path) -> Error {
     error.with_context("file", path.display())
 }
 
-#[expect(clippy::disallowed_methods, reason = "ids of different starts must differ, unless a seed is given")]
+#[expect(clippy::disallowed_methods, reason = "each start must draw different ids, unless a seed is given")]
 fn entropy() -> u64 {
     fastrand::u64(..)
 }
@@ -136,10 +141,10 @@ async fn serve(
     seed: u64,
     executor: impl StatementExecutor + Catalog + 'static,
 ) -> Result<()> {
-    // The seed itself is used for the ids of statements.
+    // Inverts the seed, because the statement ids already use the seed itself.
     let emulator = Emulator::new(executor).with_seed(!seed);
     let emulator = emulator.with_remote_access(options.exposed);
-    // Registered before listening, so that an early stop is not lost.
+    // Registers for signals before listening, so that an early signal is not lost.
     let stop = stop()
         .map_err(|error| Error::new(ErrorKind::Other, "signals cannot be received").with_source(error))?;
     let listening = emulator.bind(options.listen).await.map_err(|error| {
@@ -151,13 +156,13 @@ async fn serve(
         .with_source(error)
     })?;
     let mut out = std::io::stdout();
-    // A closed standard output is not an error.
+    // The program keeps running if standard output is closed.
     let _ = writeln!(out, "listening on {}", listening.url()).and_then(|()| out.flush());
     listening.serve_until(stop).await;
     Ok(())
 }
 
-/// Completes on SIGINT and, on Unix, on SIGTERM.
+/// Completes on SIGINT and, on Unix, also on SIGTERM.
 #[cfg(unix)]
 fn stop() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

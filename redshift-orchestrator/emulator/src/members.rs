@@ -1,4 +1,4 @@
-//! [`Members`]: the members of a request, parsed and checked as the service does before anything else.
+//! [`Members`]: the members of a request, parsed and validated like in the service.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::{operation::Operation, refusal::Refusal};
 
-/// The members of all operations' requests. A name has the same type in all operations, so one structure can
-/// parse all requests. As in the service, `null` counts as absent, and unknown members are ignored. There is
-/// no `Debug`, because it would print SQL and parameter values.
+/// The request members of all operations. A member name has the same type in every operation, so one
+/// structure can parse all requests. As in the service, `null` counts as absent and unknown members are
+/// ignored. `Debug` is not implemented, because it would print SQL and parameter values.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Members {
@@ -48,17 +48,18 @@ pub(super) struct Member {
 }
 
 impl Members {
-    /// Parses the members of a request for `operation`.
+    /// Parses and validates the members of a request for `operation`.
     pub(super) fn read(operation: Operation, body: &[u8]) -> Result<Self, Refusal> {
-        // A request without members may have an empty body.
+        // The body may be empty if the request has no members.
         let body = if body.is_empty() { b"{}" } else { body };
         let members: Self = serde_json::from_slice(body).map_err(|error| {
-            // The service reports no position. The emulator does, to help with requests written by hand.
+            // The service does not report the position. The emulator does, to help with requests written by
+            // hand.
             let place = format!("line {}, column {}", error.line(), error.column());
             let what = if error.is_data() {
-                "a member does not have the type that the service's model requires"
+                "a member has a type that the service's model does not allow"
             } else {
-                "not JSON"
+                "the body is not valid JSON"
             };
             Refusal::exception("SerializationException", format!("{what} ({place})"))
         })?;
@@ -66,7 +67,7 @@ impl Members {
         Ok(members)
     }
 
-    /// Checks the constraints of the service's model (botocore 1.44,
+    /// Checks the constraints in the service's model (botocore 1.44,
     /// `redshift-data/2019-12-20/service-2.json`).
     fn check(&self, operation: Operation) -> Result<(), Refusal> {
         use Operation as O;
@@ -133,8 +134,7 @@ impl Members {
         }
     }
 
-    /// Checks the rules that involve several members. They are not in the service's model, only in its
-    /// documentation.
+    /// Checks the rules that involve several members. The service documents them outside its model.
     fn check_together(&self, operation: Operation) -> Result<(), Refusal> {
         let (cluster, workgroup) = (self.cluster_identifier.is_some(), self.workgroup_name.is_some());
         let session = self.session_id.is_some();
@@ -377,9 +377,9 @@ mod tests {
     fn what_is_not_json_or_has_another_type_is_a_serialization_error() {
         assert_eq!(
             refused(Operation::ListStatements, "{"),
-            "SerializationException: not JSON (line 1, column 1)"
+            "SerializationException: the body is not valid JSON (line 1, column 1)"
         );
-        assert!(refused(Operation::ListStatements, r#"{"MaxResults": "ten"}"#).contains("the type that"));
+        assert!(refused(Operation::ListStatements, r#"{"MaxResults": "ten"}"#).contains("does not allow"));
         assert_eq!(refused(Operation::ListStatements, ""), "accepted");
         assert_eq!(refused(Operation::ListStatements, r#"{"Unheard": 1, "NextToken": null}"#), "accepted");
     }

@@ -1,6 +1,6 @@
-//! [`Operation`]: the operation of a request.
+//! [`Operation`]: an operation of the service.
 
-/// An operation of the service, identified by its name in the protocol.
+/// An operation of the service. The variants have the names that the protocol uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     ExecuteStatement,
@@ -33,7 +33,7 @@ impl Operation {
         Self::DescribeTable,
     ];
 
-    /// Parses the header `X-Amz-Target`.
+    /// Parses the header `X-Amz-Target`. Returns `None` if it names no operation.
     pub(super) fn from_target(target: &str) -> Option<Self> {
         let name = target.strip_prefix("RedshiftData.")?;
         Self::ALL.into_iter().find(|operation| operation.name() == name)
@@ -66,7 +66,7 @@ impl Operation {
         matches!(self, Self::ListDatabases | Self::ListSchemas | Self::ListTables | Self::DescribeTable)
     }
 
-    /// Returns `true` if the operation connects to the database while the caller waits.
+    /// Returns `true` if the operation needs a database connection before it can respond.
     pub(super) fn connects(self) -> bool {
         self.is_metadata() || self == Self::CancelStatement
     }

@@ -1,4 +1,4 @@
-//! [`Refusal`]: an error in the service's wording, and the conversion of errors.
+//! [`Refusal`]: an error response, and the conversion of an executor's errors to it.
 
 use std::{fmt, time::Duration};
 
@@ -11,18 +11,18 @@ use redshift_orchestrator::{Error, ErrorKind, StatementId, Status};
 #[derive(Debug)]
 pub(super) enum Refusal {
     Exception {
-        /// The service's name of the error.
+        /// Name of the error in the service's model.
         code: String,
         message: String,
-        /// The additional member of some errors.
+        /// Additional member that some errors have, and its value.
         member: Option<(&'static str, String)>,
         retry_after: Option<Duration>,
     },
-    /// There is no response: the connection is closed, as after a network failure.
+    /// Close the connection without a response, as after a network failure.
     HangUp,
 }
 
-/// Faults of the service (`fault: true` in its model) have status 500, all others 400.
+/// Errors with status 500 (`fault: true` in the service's model). All others have status 400.
 const FAULTS: [&str; 5] = [
     "ExecuteStatementException",
     "BatchExecuteStatementException",
@@ -44,7 +44,7 @@ impl Refusal {
         Self::exception("ResourceNotFoundException", message).with_member("ResourceId", id)
     }
 
-    /// The refusal of a cancel that came too late, in the service's wording.
+    /// Returns the service's error for a cancel of a statement that has already ended.
     pub(super) fn already_ended(id: &StatementId, status: &Status) -> Self {
         Self::validation(format!("Could not cancel a query that is already in {status} state with ID: {id}"))
     }
@@ -80,7 +80,7 @@ impl Refusal {
             K::Denied => "AccessDeniedException",
             K::CredentialsExpired => "ExpiredTokenException",
             K::DatabaseUnreachable if operation.connects() => "DatabaseConnectionException",
-            // `ServiceFault`, `Journal`, `Overlap`, `IdentityConflict`, `Other`, and future kinds.
+            // Includes `ServiceFault`, `Journal`, `Overlap`, `IdentityConflict`, `Other`, and future kinds.
             _ => internal,
         };
         let code = error.code().unwrap_or(usual);
@@ -101,7 +101,7 @@ impl Refusal {
     }
 }
 
-/// A refusal with a response.
+/// An error response that can be sent.
 pub(super) struct Worded {
     pub(super) status: u16,
     pub(super) code: String,
@@ -110,13 +110,13 @@ pub(super) struct Worded {
 }
 
 impl Refusal {
-    /// Returns the response, or `None` if the connection is to be closed.
+    /// Returns the response, or `None` if the connection must be closed without one.
     pub(super) fn worded(self) -> Option<Worded> {
         let Self::Exception { code, message, member, retry_after } = self else { return None };
         let mut body = Map::new();
         body.insert("__type".to_owned(), json!(code));
-        // Errors of the model have the member `Message`, and errors common to all AWS services have
-        // `message`. The SDKs read either.
+        // Errors of the service's model have a member `Message`, and errors common to all AWS services have
+        // `message`. The SDKs accept both.
         let modelled = code.ends_with("Exception") && !COMMON.contains(&code.as_str());
         body.insert(if modelled { "Message" } else { "message" }.to_owned(), json!(message));
         body.extend(member.map(|(name, value)| (name.to_owned(), json!(value))));
@@ -132,7 +132,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exception { code, message, .. } => write!(f, "{code}: {message}"),
-            Self::HangUp => f.write_str("the connection is closed"),
+            Self::HangUp => f.write_str("the connection was closed without a response"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Service`]: turns a request's members into a response, with any executor.
+//! [`Service`]: executes a request and builds the response, independent of the transport.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use redshift_orchestrator::{
     catalog::{Catalog, CatalogFilter, Page, SessionFilter, SessionStatus},
 };
 
-/// The service, independent of the transport.
+/// The operations of the service, implemented with an executor.
 pub(super) struct Service<E> {
     pub(super) executor: E,
-    /// Becomes `true` when the emulator stops: held requests are answered with the current status.
+    /// Becomes `true` when the emulator stops. Long polls then return the current status.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -49,8 +49,8 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         let statement = statement(members).map_err(|error| Refusal::of(operation, &error))?;
         let submitted = self.executor.submit(&statement, None).await;
         let submitted = submitted.map_err(|error| Refusal::of(operation, &error))?;
-        // The statement is submitted, so no later error may fail the request. If the wait fails, the status
-        // is omitted.
+        // The statement is now submitted, so an error of the wait must not fail the request. In that case the
+        // response omits the status.
         let described = match wait {
             Some(_) => self.describe(&submitted.id, wait).await.ok(),
             None => None,
@@ -58,7 +58,7 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         Ok(answer::submitted(&submitted, described.as_ref()))
     }
 
-    /// Describes the statement. Stopping the emulator ends the wait.
+    /// Describes the statement. If the emulator stops during the wait, returns the current status.
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
         let mut stopping = self.stopping.clone();
         if wait.is_some() {
@@ -70,11 +70,12 @@ impl<E: StatementExecutor + Catalog> Service<E> {
         self.executor.describe(id, None).await
     }
 
-    /// For a statement that has ended, an executor returns `false`, but the service refuses the request.
+    /// Cancels the statement. If it has already ended, the executor returns `false`, whereas the service
+    /// returns an error.
     async fn cancel(&self, operation: Operation, id: &StatementId) -> Result<Value, Refusal> {
         let accepted = self.executor.cancel(id).await.map_err(|error| Refusal::of(operation, &error))?;
         if !accepted {
-            // The batch is cancelled, even if the id is that of one of its statements.
+            // If the id is that of a sub-statement, the service cancels and reports the whole batch.
             let whole = StatementId::new(id.as_str().split(':').next().unwrap_or_default());
             if let Ok(described) = self.executor.describe(&whole, None).await
                 && described.status.is_terminal()
@@ -146,7 +147,7 @@ fn listing<T>(name: &str, page: Page<T>, answer: impl Fn(&T) -> Value) -> Value 
     Object::default().with(name, entries).with_some("NextToken", next).into()
 }
 
-/// There is one result operation for each format.
+/// Builds a page of a result. Each format has a separate operation.
 fn result_page(operation: Operation, page: ResultPage) -> Result<Value, Refusal> {
     let object = match (operation, page.data) {
         (Operation::GetStatementResult, PageData::Records(rows)) => {
@@ -239,12 +240,12 @@ fn wait(members: &Members) -> Option<WaitTime> {
     WaitTime::at_most(Duration::from_secs(seconds))
 }
 
-/// The service sends an empty token where a token is absent.
+/// Returns the page token. An empty token means that there is none, as in the service.
 fn page(members: &Members) -> Option<PageToken> {
     members.next_token.clone().filter(|token| !token.is_empty()).map(PageToken::new)
 }
 
-/// Zero means the service's default size.
+/// Returns the requested page size. Zero selects the service's default.
 fn page_size<N: TryFrom<i64> + Default + PartialEq>(members: &Members) -> Option<N> {
     members.max_results.and_then(|size| N::try_from(size).ok()).filter(|size| *size != N::default())
 }
@@ -325,7 +326,7 @@ mod tests {
         "",
     ];
 
-    /// Values that pass many checks, so that requests reach the later ones.
+    /// Generates values of which many pass the validation, so that requests also reach the code behind it.
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             select(vec![
@@ -367,7 +368,7 @@ mod tests {
                 let service = Service { executor: LocalExecutor::scripted(Script::new()), stopping };
                 for (operation, members) in requests {
                     if let Err(refusal) = service.answer(operation, json!(members).to_string().as_bytes()).await {
-                        let worded = refusal.worded().expect("nothing was lost");
+                        let worded = refusal.worded().expect("no fault closes the connection");
                         assert_eq!(worded.status, 400, "{}", worded.body);
                     }
                 }

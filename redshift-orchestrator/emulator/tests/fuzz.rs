@@ -1,7 +1,8 @@
-//! Mutations of valid external inputs, drawn from seeds. None makes the library panic or break a promise.
+//! Feeds mutations of valid external inputs, drawn from seeds, to the parsers. No input may cause a panic or
+//! break a promise.
 //!
-//! The cargo-fuzz targets in `fuzz/` use the same inputs, guided by coverage. `INPUTS` sets the number of
-//! inputs of each kind, and `INPUT` replays one.
+//! The cargo-fuzz targets in `fuzz/` use the same inputs and are guided by coverage. Set `INPUTS` to change
+//! the number of inputs of each kind, and `INPUT` to replay one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -24,7 +25,7 @@ fn feed(input: Input, usual: u64) {
     for one in numbers {
         let data = input.drawn(one);
         catch_unwind(AssertUnwindSafe(|| input.feed(&data))).unwrap_or_else(|panic| {
-            eprintln!("INPUT={one} feeds this again:\n{}", String::from_utf8_lossy(&data));
+            eprintln!("INPUT={one} replays this input:\n{}", String::from_utf8_lossy(&data));
             std::panic::resume_unwind(panic);
         });
     }

@@ -1,4 +1,4 @@
-//! `cancel` while a process runs the run, and after that process has died.
+//! Tests of `cancel`, while the process of the run is alive and after it has died.
 #![cfg(unix)]
 
 use crate::support::{PIPELINE, Stage};
@@ -14,7 +14,7 @@ fn cancels_beside_the_process_that_is_at_the_run() {
     assert_eq!(done.code, Some(1));
     assert!(done.out.contains("two    aborted"), "{}", done.out);
     let none = stage.call(&["cancel", "load.toml", "--run-id", "a"]);
-    assert_eq!((none.code, none.out.as_str()), (Some(0), "a: no statement is in flight\n"));
+    assert_eq!((none.code, none.out.as_str()), (Some(0), "a: no statements in flight\n"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Invalid input: one message, the correct exit code, and no submit.
+//! Tests of invalid input, which must lead to one message and the documented exit code, without a submit.
 
 use crate::support::{PIPELINE, Stage};
 
@@ -29,7 +29,7 @@ fn bad_input_is_one_message_and_exit_code_2() {
             &["run", "load.toml", "-p", "cycle=1", "--report", "none/r.svg"],
             "the directory for the report does not exist",
         ),
-        (&["run", "load.toml", "-p", "cycle=1"], "the database to run on is missing"),
+        (&["run", "load.toml", "-p", "cycle=1"], "the target database is missing"),
         (&["run", "load.toml", "-p", "cycle=1", "--database", "d", "--workgroup", "w"], "no AWS region"),
         (
             &["run", "load.toml", "-p", "cycle=1", "--postgres", "nonsense"],
@@ -71,9 +71,9 @@ fn a_service_or_journal_that_cannot_be_used_is_exit_code_5() {
         &["--endpoint-url", "http://127.0.0.1:1", "--retry-timeout", "1s", "--journal", "other.journal"],
     ];
     let done = stage.call(&nobody.concat());
-    assert_eq!(done.code, Some(1), "the step was certainly not submitted: {done:?}");
+    assert_eq!(done.code, Some(1), "the step is known not to have been submitted: {done:?}");
     assert!(done.out.contains("not submitted"), "{}", done.out);
-    // The message names the subject and the reason; the report contains it, too.
+    // Both the report and the log contain the endpoint and the cause.
     for said in [&done.out, &done.err] {
         assert!(said.contains("endpoint: http://127.0.0.1:1") && said.contains("refused"), "{said}");
     }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM.
+//! Tests of Ctrl-C and SIGTERM.
 #![cfg(unix)]
 
 use crate::support::{PIPELINE, Stage};
@@ -41,7 +41,7 @@ fn the_second_interrupt_ends_the_process_and_leaves_a_whole_journal() {
     let done = stage.call(&["resume", "load.toml", "--json"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let submitted = done.objects().into_iter().filter(|object| object["event"] == "submitted").count();
-    assert_eq!(submitted, 1, "only `three` was left");
+    assert_eq!(submitted, 1, "only `three` had not been submitted");
 }
 
 #[test]

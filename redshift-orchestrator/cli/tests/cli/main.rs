@@ -1,4 +1,4 @@
-//! The program `redshift-orchestrator` as a process, with the emulator.
+//! Tests the program `redshift-orchestrator` with the emulator.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../tests/support/bucket.rs"]

@@ -1,4 +1,4 @@
-//! Runs on a PostgreSQL server.
+//! Runs pipelines on a PostgreSQL server.
 
 use crate::support::Stage;
 
@@ -34,7 +34,7 @@ fn what_a_procedure_says_is_seen_while_it_runs_and_a_killed_run_goes_on() {
         ),
     );
     let mut going = stage.start(&["run", "load.toml", "--run-id", &table, "--postgres", &url]);
-    // The message arrives before the statement ends.
+    // The message is printed while the statement is still running.
     going.until("load  NOTICE: halfway").signal("KILL");
     assert_eq!(going.done().code, None);
     let done = stage.call(&["resume", "load.toml", "--postgres", &url]);
@@ -50,10 +50,10 @@ fn what_a_procedure_says_is_seen_while_it_runs_and_a_killed_run_goes_on() {
     assert_eq!(count.code, Some(0), "{count:?}");
 }
 
-/// Checks a condition with a pipeline that fails if the condition is false.
+/// Checks a condition by running a pipeline that fails if the condition is false.
 fn check(stage: &Stage, url: &str, id: &str, condition: &str) {
     let text = format!(
-        "name = \"check\"\n[[steps]]\nname = \"check\"\nsql = \"DO $$ BEGIN IF NOT ({condition}) THEN RAISE 'it is not so'; END IF; END $$\""
+        "name = \"check\"\n[[steps]]\nname = \"check\"\nsql = \"DO $$ BEGIN IF NOT ({condition}) THEN RAISE 'the condition is false'; END IF; END $$\""
     );
     stage.write("check.toml", &text);
     let done = stage.call(&["run", "check.toml", "--run-id", id, "--postgres", url]);

@@ -1,4 +1,4 @@
-//! Runs that finish, are repeated, are killed, or are settled.
+//! Tests of runs that finish, are repeated, are killed, or are settled.
 
 use crate::support::{PIPELINE, Stage};
 
@@ -46,7 +46,7 @@ fn every_event_is_one_object_a_line() {
     assert_eq!(events, ["submitted 1", "ended 1", "step-retried 1", "submitted 2", "ended 2"]);
 }
 
-/// Programs read these fields; renaming or removing one breaks them.
+/// Regression guard: programs read these fields, so renaming or removing one is a breaking change.
 #[test]
 fn objects_have_the_fields_that_the_guide_names() {
     let script = "[[statement]]\ncontains = 'two'\nfails = 'ERROR: deadlock detected'";
@@ -83,7 +83,7 @@ fn objects_have_the_fields_that_the_guide_names() {
         let mut found: Vec<_> = object.keys().map(String::as_str).collect();
         found.sort_unstable();
         assert_eq!(found, fields, "{event}");
-        // A state of a step may have the name of an event; its row is in another table.
+        // A step state can have the same name as an event, and its row is in another table of the guide.
         let rows: Vec<_> = guide.lines().filter(|line| line.starts_with(&format!("| `{event}`"))).collect();
         let common = ["at", "event", "run", "step", "attempt"];
         let own = fields.iter().filter(|field| !common.contains(field));
@@ -106,18 +106,14 @@ fn a_failed_run_goes_on_with_what_did_not_finish() {
     assert!(done.out.contains("ERROR: no such table") && done.out.contains("because of two"), "{}", done.out);
     let status = stage.call(&["status", "load.toml"]);
     assert!(status.out.contains("a  row  failed") && status.out.contains("two/1  failed"), "{}", status.out);
-    // The parameters are those of the first process.
+    // `resume` uses the parameters of the first process.
     let done = stage.call(&["resume", "load.toml"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let status = stage.call(&["status", "load.toml", "--run-id", "a", "--json"]).objects().remove(0);
     assert_eq!(status["state"], "finished");
     let steps: Vec<_> =
         status["steps"].as_array().unwrap().iter().map(|step| step["state"].clone()).collect();
-    assert_eq!(
-        steps,
-        ["finished", "failed", "finished", "finished"],
-        "in the order in which they were intended"
-    );
+    assert_eq!(steps, ["finished", "failed", "finished", "finished"], "in the order of their intents");
     let done = stage.call(&["resume", "load.toml"]);
     assert_eq!(done.code, Some(2));
     assert!(done.err.contains("every run in the journal has finished"), "{}", done.err);
@@ -144,7 +140,7 @@ fn a_killed_run_keeps_others_away_until_it_is_dead_and_is_then_gone_on_with() {
     assert_eq!(done.code, Some(0), "{done:?}");
     let submitted: Vec<_> =
         done.objects().into_iter().filter(|object| object["event"] == "submitted").collect();
-    assert_eq!(submitted.len(), 1, "only `three` was left: {submitted:?}");
+    assert_eq!(submitted.len(), 1, "only `three` had not been submitted: {submitted:?}");
     assert_eq!(submitted[0]["step"], "three");
 }
 
@@ -166,7 +162,7 @@ fn an_unknown_step_is_shown_settled_and_gone_on_from() {
     let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
     going.until("two  submitted");
     killed(going);
-    // The service has lost all records.
+    // The restarted service has lost all records.
     stage.restart("");
     let done = stage.call(&["resume", "load.toml"]);
     assert_eq!(done.code, Some(3), "{done:?}");
@@ -284,7 +280,7 @@ fn prune_removes_old_runs_that_finished() {
     assert_eq!((young.code, young.out.as_str()), (Some(0), "removed 0 runs\n"), "{young:?}");
     let before = stage.read("load.toml.journal");
     let dry = stage.call(&["prune", "load.toml", "--keep", "0s", "--dry-run"]);
-    let kept = "kept 1 run of that age\n    bad  failed\n";
+    let kept = "kept 1 run old enough to be removed\n    bad  failed\n";
     assert_eq!(dry.out, format!("would remove 1 run\n    good\n{kept}"), "{dry:?}");
     assert_eq!(stage.read("load.toml.journal"), before);
     let done = stage.call(&["prune", "load.toml", "--keep", "0s"]);

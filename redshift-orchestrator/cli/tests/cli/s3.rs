@@ -1,4 +1,4 @@
-//! Two processes with one journal on object storage.
+//! Tests two processes that share a journal on object storage.
 
 use std::process::{Command, Output, Stdio};
 
@@ -8,8 +8,8 @@ use redshift_data_local::{LocalExecutor, Script};
 
 use crate::bucket::Bucket;
 
-/// Two processes of the program run the same pipeline with their journal in the bucket: one runs it, and the
-/// other is rejected with the name of the active run.
+/// Starts the same pipeline in two processes with the same journal. One runs it, and the other fails with an
+/// error that names the active run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an S3 server: scripts/test"]
 async fn of_two_processes_one_runs_the_pipeline_and_the_other_is_refused() {

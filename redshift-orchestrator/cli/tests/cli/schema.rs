@@ -1,5 +1,5 @@
-//! The JSON Schema of pipeline files: it equals the file in the repository, accepts every valid definition,
-//! and rejects invalid ones as far as a schema can.
+//! Tests the JSON Schema of pipeline files. It must equal the file in the repository, accept every valid
+//! definition, and reject invalid definitions as far as a schema can.
 
 use redshift_orchestrator::{
     Pipeline,
@@ -20,7 +20,7 @@ fn the_schema_in_the_repository_is_the_one_that_is_printed() {
         std::fs::write(&path, schema_file()).unwrap();
     }
     let kept = std::fs::read_to_string(path).unwrap();
-    assert_eq!(kept, schema_file(), "run this test with UPDATE_SCHEMA=1");
+    assert_eq!(kept, schema_file(), "the file is out of date; run this test with UPDATE_SCHEMA=1");
     let printed = Stage::without_emulator(PIPELINE).call(&["schema"]);
     assert_eq!(printed.out, kept);
 }
@@ -77,7 +77,7 @@ fn what_a_schema_can_tell_is_refused_by_it_too() {
     }
 }
 
-/// Returns the violations of `schema` by `value`, and supports only the keywords that the schema uses. Any
+/// Returns the ways in which `value` violates `schema`. Only supports the keywords that the schema uses; any
 /// other keyword fails the test.
 fn problems(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -138,10 +138,10 @@ fn problems(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
                 assert_eq!(argument, "[0-9]");
                 value.as_str().is_none_or(|text| text.contains(|letter: char| letter.is_ascii_digit()))
             }
-            other => panic!("the schema says `{other}`, which this test does not know"),
+            other => panic!("this test does not support the keyword `{other}`"),
         };
         if !ok {
-            found.push(format!("{value} does not fit {keyword}: {argument}"));
+            found.push(format!("{value} violates {keyword}: {argument}"));
         }
     }
     found

@@ -1,4 +1,4 @@
-//! Processes of both programs in a directory for one test.
+//! Runs the program in a temporary directory, with an emulator.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use crate::emulator::Emulator;
 
-/// A directory with a pipeline file, and an emulator.
+/// A directory with a pipeline file, and an emulator that runs its statements.
 pub(crate) struct Stage {
     directory: tempfile::TempDir,
     emulator: Option<Emulator>,
 }
 
-/// `one` runs before `two`; the script determines the duration of `two`.
+/// Three steps, one after the other. A script can give `two` a duration.
 pub(crate) const PIPELINE: &str = r#"
 name = "row"
 [parameters.cycle]
@@ -35,7 +35,7 @@ sql = "UPDATE three SET classified = 1"
 after = ["two"]
 "#;
 
-/// Output of a process.
+/// Exit code and output of a process.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,
@@ -44,7 +44,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// Returns standard output as one JSON object per line.
+    /// Parses standard output, which has one JSON object per line.
     pub(crate) fn objects(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -58,7 +58,7 @@ pub(crate) struct Going {
 }
 
 impl Stage {
-    /// Creates a pipeline file and an emulator that runs the script.
+    /// Creates a pipeline file, and starts an emulator with this script.
     pub(crate) fn new(pipeline: &str, script: &str) -> Self {
         let mut stage = Self { directory: tempfile::tempdir().unwrap(), emulator: None };
         stage.write("load.toml", pipeline);
@@ -66,13 +66,13 @@ impl Stage {
         stage
     }
 
-    /// Starts a new emulator without the records of the previous one.
+    /// Replaces the emulator by a new one, which has no records.
     pub(crate) fn restart(&mut self, script: &str) {
         self.emulator = None;
         self.emulator = Some(Emulator::scripted(script));
     }
 
-    /// Creates a pipeline file and an emulator in front of a PostgreSQL server.
+    /// Creates a pipeline file, and starts an emulator that uses a PostgreSQL server.
     pub(crate) fn on_postgres(pipeline: &str, url: &str) -> Self {
         let mut stage = Self::without_emulator(pipeline);
         stage.emulator = Some(Emulator::postgres(url));
@@ -111,19 +111,19 @@ impl Stage {
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the program and waits for it.
     pub(crate) fn call(&self, arguments: &[&str]) -> Done {
         Self::done(self.command(arguments))
     }
 
-    /// Runs the program without AWS configuration.
+    /// Runs the program without an AWS configuration.
     pub(crate) fn call_without_credentials(&self, arguments: &[&str]) -> Done {
         let mut command = self.command(arguments);
         command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", self.directory.path());
         Self::done(command)
     }
 
-    /// Runs the program with closed outputs. Returns its exit code.
+    /// Runs the program with closed standard output and standard error. Returns its exit code.
     #[cfg(unix)]
     pub(crate) fn call_unheard(&self, arguments: &[&str]) -> Option<i32> {
         let mut child = self.command(arguments).spawn().unwrap();
@@ -142,7 +142,7 @@ impl Stage {
         done
     }
 
-    /// Starts the program.
+    /// Starts the program without waiting for it.
     pub(crate) fn start(&self, arguments: &[&str]) -> Going {
         let mut child = self.command(arguments).spawn().unwrap();
         let err = BufReader::new(child.stderr.take().unwrap());
@@ -155,7 +155,11 @@ impl Going {
     pub(crate) fn until(&mut self, part: &str) -> &mut Self {
         loop {
             let mut line = String::new();
-            assert!(self.err.read_line(&mut line).unwrap() > 0, "never `{part}`:\n{}", self.read);
+            assert!(
+                self.err.read_line(&mut line).unwrap() > 0,
+                "standard error ended without `{part}`:\n{}",
+                self.read
+            );
             self.read += &line;
             if line.contains(part) {
                 return self;
@@ -163,14 +167,14 @@ impl Going {
         }
     }
 
-    /// Sends a signal by name.
+    /// Sends the signal with this name to the process.
     pub(crate) fn signal(&mut self, name: &str) -> &mut Self {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
         self
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process ends.
     pub(crate) fn done(mut self) -> Done {
         let mut out = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();

@@ -1,4 +1,4 @@
-//! Captures all output of `tracing` at any level.
+//! Captures everything that is logged with `tracing`, at every level.
 
 use std::{
     fmt::{Debug, Write},
@@ -13,14 +13,14 @@ use tracing::{
 
 static SAID: Mutex<String> = Mutex::new(String::new());
 
-/// Starts capturing, once for all tests of this process.
+/// Starts capturing. Repeated calls have no effect.
 pub(crate) fn listen() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| tracing::subscriber::set_global_default(Listener).unwrap());
 }
 
-/// Returns the output of the process so far at any level, except for the AWS SDK's trace of whole requests
-/// and responses; the documentation of `DataApiExecutor` warns about it.
+/// Returns everything logged so far, except for the AWS SDK's traces of whole requests and responses, which
+/// the documentation of `DataApiExecutor` warns about.
 pub(crate) fn said() -> String {
     let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     let is_whole_request =

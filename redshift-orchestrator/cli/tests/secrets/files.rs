@@ -1,4 +1,4 @@
-//! The error for an invalid pipeline file contains the position, but no SQL.
+//! Checks that errors in pipeline files contain the position but no SQL.
 
 use redshift_orchestrator::Pipeline;
 

@@ -1,4 +1,5 @@
-//! A PostgreSQL server: URLs with passwords, errors of the server, and messages of procedures.
+//! Searches for secrets when a PostgreSQL server is used: URLs with passwords, errors of the server, and
+//! messages of procedures.
 
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ async fn errors_and_messages_of_the_server_tell_no_sql_of_ours() {
             Err(error) => search(&format!("statement {number}"), format!("{error} {error:?}")),
         }
     }
-    // Messages of procedures are passed on unchanged, except for secrets.
+    // Messages of procedures are printed unchanged, except for secret values.
     let heard = Heard::default();
     let talking = orchestrator.clone().with_observer(heard.clone()).with_messages(executor);
     let sql = "DO $$ BEGIN RAISE NOTICE 'of day % with %', 'today', current_setting('secrets.pin'); END $$";

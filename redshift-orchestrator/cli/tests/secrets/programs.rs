@@ -1,4 +1,4 @@
-//! All output of the program, with the most verbose settings.
+//! Searches everything that the program prints and writes, with the most verbose logging.
 
 use std::{path::Path, process::Command};
 
@@ -87,7 +87,7 @@ fn the_program_prints_and_writes_none() {
         ([&["cancel", "p.toml", "--run-id", "a"][..], &at].concat(), 0),
     ] {
         let (found, said) = call(program, directory.path(), &arguments);
-        // The arguments are the ones that the caller passed.
+        // The first two arguments identify the command.
         search(&arguments[..2].join(" "), &said);
         assert_eq!(found, Some(code), "{arguments:?}: {said}");
     }
@@ -98,7 +98,7 @@ fn the_program_prints_and_writes_none() {
     {
         use std::os::unix::fs::PermissionsExt;
         let journal = std::fs::metadata(directory.path().join("p.toml.journal")).unwrap();
-        assert_eq!(journal.permissions().mode() & 0o077, 0, "nobody else reads the journal");
+        assert_eq!(journal.permissions().mode() & 0o077, 0, "only the owner can read the journal");
     }
     let asked = [&["run", "p.toml", "--run-id", "c", "--quotations"][..], &pin, &at].concat();
     assert!(call(program, directory.path(), &asked).1.contains("no 'sesame-value' in UPDATE"));

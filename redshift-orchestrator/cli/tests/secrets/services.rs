@@ -1,4 +1,4 @@
-//! Statements that run and fail in the library: errors, outcomes, reports, journals, and `tracing`.
+//! Searches errors, outcomes, reports, journals and logs of statements that run and fail.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,7 +19,7 @@ use redshift_orchestrator::{
 
 use crate::{ARN, PIN, SAID, SQL, capture, search};
 
-/// Records all notifications of an observer.
+/// Observer that records all events as text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard(pub(crate) Arc<Mutex<String>>);
 
@@ -44,7 +44,7 @@ fn pipeline() -> Pipeline {
         .unwrap()
 }
 
-/// Runs statements on an executor, and searches all results.
+/// Runs statements with an executor, and searches everything that results.
 async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) {
     capture::listen();
     let directory = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) 
     let report = pipeline().run(&orchestrator, Run::new("r").with_parameter("pin", PIN)).await.unwrap();
     assert!(!report.is_success());
     let error = report.steps()[0].attempts[0].error.clone().unwrap();
-    assert!(error.contains("syntax error at or near \"…\""), "what is left helps: {error}");
+    assert!(error.contains("syntax error at or near \"…\""), "the redacted error is still useful: {error}");
     search(what, format!("{report} {report:?} {} {}", report.to_json(), report.to_svg()));
     search(what, &*heard.0.lock().unwrap());
     search(what, std::fs::read_to_string(&path).unwrap());
@@ -67,7 +67,7 @@ async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) 
     assert_eq!(
         outcome.description.unwrap().error.as_deref(),
         Some(SAID),
-        "whoever asks gets the words as they are"
+        "the description itself is not redacted"
     );
     let listed = orchestrator.executor().list(&StatementFilter::default(), None).await.unwrap();
     search(what, format!("{listed:?}"));
@@ -105,7 +105,7 @@ async fn the_real_sdk_against_the_emulator() {
     let executor = DataApiExecutor::new(&sdk, target);
     search("Debug of the executor", format!("{executor:?}"));
     run_and_search("the Data API", Traced::new(executor.clone())).await;
-    // Statements that the service rejects.
+    // These statements are rejected by the service.
     for refused in [
         Statement::sql(SQL).with_parameter("pin", ""),
         Statement::sql(SQL).with_parameter("nip", PIN),
@@ -119,7 +119,7 @@ async fn the_real_sdk_against_the_emulator() {
     serving.abort();
 }
 
-/// Texts are passed on unchanged if quotations are enabled.
+/// With quotations enabled, errors are not redacted.
 #[tokio::test(start_paused = true)]
 async fn quotations_are_told_when_asked_for() {
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script())).with_quotations(true);

@@ -1,4 +1,4 @@
-//! The library's values print no secret.
+//! Checks that the library's values print no secrets.
 
 use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{

@@ -1,4 +1,4 @@
-//! An emulator on a thread of the test's process.
+//! Runs an emulator on a thread of the test process.
 
 use std::{net::SocketAddr, thread};
 
@@ -7,7 +7,7 @@ use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{Clock, StatementExecutor, SystemClock, catalog::Catalog};
 use tokio::sync::oneshot;
 
-/// A listening emulator. Dropping it closes its connections and ends its thread.
+/// A running emulator. Dropping it closes its connections and ends its thread.
 pub(crate) struct Emulator {
     pub(crate) url: String,
     stop: Option<oneshot::Sender<()>>,
@@ -15,14 +15,14 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Starts an emulator that follows a script in TOML.
+    /// Starts an emulator with a script in TOML.
     pub(crate) fn scripted(script: &str) -> Self {
         let script = Script::from_toml(script).unwrap().starting_at(SystemClock.now());
         Self::start(async move { LocalExecutor::scripted(script) })
     }
 
-    /// Starts an emulator that runs SQL on a PostgreSQL server.
-    #[allow(dead_code, reason = "not every test that includes this file uses it")]
+    /// Starts an emulator that uses a PostgreSQL server.
+    #[allow(dead_code, reason = "only some of the tests that include this file use it")]
     pub(crate) fn postgres(url: &str) -> Self {
         let builder = LocalExecutor::postgres(url);
         Self::start(async move { builder.start().await.unwrap() })

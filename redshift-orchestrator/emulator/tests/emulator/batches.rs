@@ -1,4 +1,4 @@
-//! CSV results as Arrow batches, page by page over the real SDK client.
+//! Converts CSV results to Arrow batches, fetched page by page with the real SDK client.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::Served;
 
 const ROWS: i64 = 250;
 
-/// Returns sales over many pages: every seventh has no coupon, every eleventh an empty one.
+/// Returns a service whose result has many pages. Every seventh coupon is NULL, and every eleventh is empty.
 fn sales() -> LocalExecutor<Scripted> {
     let mut price = Column::new("price", "numeric");
     (price.precision, price.scale) = (Some(20), Some(2));
@@ -129,8 +129,5 @@ async fn a_statement_without_a_result_has_no_batches() {
         LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::ZERO)));
     let executor = Served::new(service).await.into_executor();
     let id = run(&executor, ResultFormat::Csv).await;
-    assert!(
-        executor.record_batches(&id, RecordBatchOptions::default()).await.is_err(),
-        "there is nothing to fetch"
-    );
+    assert!(executor.record_batches(&id, RecordBatchOptions::default()).await.is_err(), "there is no result");
 }

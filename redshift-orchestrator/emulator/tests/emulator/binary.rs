@@ -1,4 +1,4 @@
-//! The program `redshift-data-emulator`, started as a user starts it.
+//! Tests the program `redshift-data-emulator`, started from the command line.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::{
     support::sdk_config,
 };
 
-/// Returns the exit code and the standard error.
+/// Runs the program, and returns its exit code and standard error.
 fn fails(arguments: &[&str]) -> (Option<i32>, String) {
     let output = emulator(arguments).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -57,7 +57,7 @@ fn a_bad_file_or_address_is_an_error_with_a_way_out() {
     assert!(text.contains("--scripted"), "{text}");
 }
 
-/// Runs a statement whose text, parameters and error contain a mark, with the most verbose logging.
+/// The statement's SQL, parameters and error contain a marker, and logging is at its most verbose.
 #[cfg(unix)]
 #[tokio::test]
 async fn prints_no_sql_and_no_value() {

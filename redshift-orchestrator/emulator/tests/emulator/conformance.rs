@@ -1,4 +1,4 @@
-//! `DataApiExecutor`, over the real SDK and the emulator, passes every conformance scenario.
+//! Runs the conformance suite against `DataApiExecutor`, with the real SDK and the emulator.
 
 use std::time::Duration;
 

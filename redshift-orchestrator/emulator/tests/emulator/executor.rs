@@ -1,5 +1,5 @@
-//! `DataApiExecutor` through the emulator, over the real SDK client: it returns what the executor behind it
-//! returns.
+//! Tests `DataApiExecutor` with the real SDK client and the emulator: it must return the same as the executor
+//! behind the emulator.
 
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ async fn a_description_is_transmitted_exactly() {
     );
 }
 
-/// The service's times are floating-point numbers truncated to milliseconds, which the SDK reads with a small
-/// error.
+/// Rounds the times to milliseconds. The service sends them as floating-point numbers truncated to
+/// milliseconds, which the SDK parses with a small error.
 fn to_the_millisecond(mut description: Description, mode: RoundMode) -> Description {
     let rounding = TimestampRound::new().smallest(Unit::Millisecond).mode(mode);
     let round = |time: &mut Option<Timestamp>| {

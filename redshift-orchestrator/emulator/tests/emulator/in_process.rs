@@ -1,4 +1,4 @@
-//! The real SDK client on a connector that calls the emulator: hours pass on paused time.
+//! Tests the real SDK client with a connector that calls the emulator in process, on paused time.
 
 use std::{sync::Arc, time::Duration};
 

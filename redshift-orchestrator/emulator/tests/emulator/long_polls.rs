@@ -1,4 +1,4 @@
-//! Held requests.
+//! Tests of long polls.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn submit(served: &Served, sql: &str) -> String {
     request.send().await.unwrap().id.unwrap()
 }
 
-/// Both ends of each connection are in this process, and the usual soft limit is 1,024.
+/// Raises the limit of open files, usually 1,024. Both ends of each connection are in this process.
 #[cfg(unix)]
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -56,7 +56,10 @@ async fn a_thousand_are_held_on_one_process_and_answered_at_once() {
         finished += usize::from(answer.contains(r#""Status":"FINISHED""#));
     }
     assert_eq!(finished, HELD);
-    assert!(begin.elapsed() >= Duration::from_millis(2_900), "they were held until it ended");
+    assert!(
+        begin.elapsed() >= Duration::from_millis(2_900),
+        "the long polls returned before the statement ended"
+    );
 }
 
 #[tokio::test]
@@ -66,7 +69,7 @@ async fn a_client_that_disconnects_releases_its_slot() {
     let client = served.client();
     let wait = || client.describe_statement().id(&id).wait_time_seconds(30).send();
     assert!(timeout(Duration::from_millis(200), wait()).await.is_err());
-    // The slot is free once the emulator notices.
+    // The emulator frees the slot when it notices that the client has disconnected.
     let again = async {
         while let Ok(Err(error)) = timeout(Duration::from_millis(200), wait()).await {
             assert!(error.into_service_error().is_active_waiting_requests_exceeded_exception());
@@ -84,7 +87,7 @@ async fn a_stop_answers_what_is_held_with_the_status_of_that_moment() {
     let held = tokio::spawn(request.send());
     let submitting = served.client().execute_statement().cluster_identifier("dwh").database("dev");
     let held_submit = tokio::spawn(submitting.sql("CALL slow()").wait_time_seconds(30).send());
-    // Both requests are held once both statements run.
+    // Waits until both statements are running, and therefore both requests are held.
     let running = served.client().list_statements().status(StatusString::Started);
     while running.clone().send().await.unwrap().statements().len() < 2 {}
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! The emulator over sockets: the real SDK client, this crate's executor on it, and plain HTTP.
+//! Tests the emulator over sockets, with the real SDK client, with `DataApiExecutor`, and with plain HTTP.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! The exact bytes of the protocol.
+//! Tests of the protocol at the level of HTTP.
 
 use serde_json::json;
 
@@ -43,7 +43,7 @@ async fn an_invalid_operation_is_reported_as_unknown() {
     for request in [
         "GET / HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\n\r\n",
         "POST /other HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-        // A web page may send this to any address without a preflight request.
+        // A web page can send this to any address without a preflight request.
         "POST / HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\ncontent-type: text/plain\r\n\
          x-amz-target: RedshiftData.ListStatements\r\ncontent-length: 2\r\n\r\n{}",
     ] {
@@ -59,7 +59,7 @@ async fn times_are_seconds_since_the_epoch_and_unknown_amounts_are_minus_one() {
     let (_, _, submitted) = served.call("ExecuteStatement", &sql).await.unwrap();
     assert!(submitted["CreatedAt"].as_f64().unwrap() >= 1_767_225_600.0, "{submitted}");
     assert_eq!((&submitted["ClusterIdentifier"], &submitted["Database"]), (&json!("dwh"), &json!("dev")));
-    assert_eq!(submitted.get("Status"), None, "told only to those who wait");
+    assert_eq!(submitted.get("Status"), None, "only returned by a submit with a wait");
     let (_, _, described) =
         served.call("DescribeStatement", &json!({"Id": submitted["Id"]}).to_string()).await.unwrap();
     assert_eq!(
@@ -79,7 +79,7 @@ async fn a_lost_reply_is_a_connection_that_closes() {
     let sql = format!(r#"{{"Sql": "CALL load()", {PLACE}}}"#);
     assert!(served.call("ExecuteStatement", &sql).await.is_none());
     let (_, _, listed) = served.call("ListStatements", r#"{"Status": "ALL"}"#).await.unwrap();
-    assert_eq!(listed["Statements"].as_array().unwrap().len(), 1, "it took effect");
+    assert_eq!(listed["Statements"].as_array().unwrap().len(), 1, "the statement was submitted");
 }
 
 #[tokio::test]

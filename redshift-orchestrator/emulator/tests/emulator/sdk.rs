@@ -1,4 +1,4 @@
-//! All 12 operations with the SDK's own client, which parses responses according to the service's model.
+//! Tests all 12 operations with the SDK's client, which parses responses according to the service's model.
 
 use aws_sdk_redshiftdata::{
     error::ProvideErrorMetadata,
@@ -136,7 +136,7 @@ async fn a_csv_result_comes_from_its_own_operation() {
         .await
         .unwrap();
     assert_eq!((submitted.workgroup_name(), submitted.cluster_identifier()), (Some("my-workgroup"), None));
-    assert_eq!(submitted.status(), None, "told only to those who wait");
+    assert_eq!(submitted.status(), None, "only returned by a submit with a wait");
     let id = submitted.id().unwrap();
     let first = client.get_statement_result_v2().id(id).wait_time_seconds(10).send().await.unwrap();
     assert_eq!((first.total_num_rows(), first.result_format()), (3, Some(&ResultFormatString::Csv)));
@@ -194,7 +194,10 @@ async fn a_batch_has_sub_statements_with_ids_of_their_own() {
     assert_eq!(subs[1].query_string(), Some("CALL broken()"));
     assert_eq!(subs[2].id(), format!("{id}:3"));
 
-    assert!(client.get_statement_result().id(id).send().await.is_err(), "of the batch itself");
+    assert!(
+        client.get_statement_result().id(id).send().await.is_err(),
+        "a batch has no result, only its sub-statements have"
+    );
     let page = client.get_statement_result().id(subs[2].id()).send().await.unwrap();
     assert_eq!(page.records().len(), 2);
     let sub = client.describe_statement().id(subs[2].id()).send().await.unwrap();

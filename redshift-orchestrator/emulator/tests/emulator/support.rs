@@ -1,6 +1,6 @@
-//! An emulator for one test.
+//! An emulator in the test process.
 
-#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
+#![allow(dead_code, reason = "some of the tests that include this file use only a part of it")]
 
 use std::net::SocketAddr;
 
@@ -54,7 +54,7 @@ impl Served {
         DataApiExecutor::new(&self.sdk_config(), Target::cluster("dwh", "dev"))
     }
 
-    /// Returns an executor on an emulator that serves until the test's runtime ends.
+    /// Returns an executor that uses this emulator. The emulator serves until the test's runtime ends.
     pub(crate) fn into_executor(self) -> DataApiExecutor {
         let executor = self.executor();
         std::mem::forget(self);
@@ -65,8 +65,8 @@ impl Served {
         sdk_config(&format!("http://{}", self.address))
     }
 
-    /// Sends a request unchanged. Returns the status, the head and the body of the response, or `None` if
-    /// there is no response.
+    /// Sends a request as is. Returns the status, the head and the body of the response, or `None` if the
+    /// connection is closed without a response.
     pub(crate) async fn raw(&self, request: &str) -> Option<(u16, String, Value)> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -77,7 +77,7 @@ impl Served {
         Some((status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or_default()))
     }
 
-    /// Calls an operation with a custom body.
+    /// Calls an operation with this body.
     pub(crate) async fn call(&self, operation: &str, body: &str) -> Option<(u16, String, Value)> {
         self.raw(&format!(
             "POST / HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\ncontent-type: application/x-amz-json-1.1\r\n\

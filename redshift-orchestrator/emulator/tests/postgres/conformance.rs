@@ -1,4 +1,4 @@
-//! The conformance scenarios through the SDK and the emulator, on PostgreSQL.
+//! Runs the conformance suite through the SDK and the emulator, on PostgreSQL.
 
 use redshift_orchestrator::conformance;
 

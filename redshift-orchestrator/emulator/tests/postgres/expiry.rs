@@ -1,5 +1,5 @@
-//! The journal's recovery table with a server, sockets and a manual clock: the outcome of a run hours after
-//! the death of its process.
+//! Tests the journal's recovery table with a server, sockets and a manual clock: the outcome of a run that
+//! resumes hours after its process died.
 
 use std::{path::Path, sync::Arc};
 
@@ -22,8 +22,8 @@ fn found(outcome: &Outcome) -> std::result::Result<Origin, UnknownReason> {
     }
 }
 
-/// Dies at an append. `hours` later, both the service and the orchestrator are new processes. Returns the
-/// outcome of the run and the total number of effects.
+/// Lets the orchestrator die at an append to the journal. `hours` later, the service and the orchestrator are
+/// started again and run the same step. Returns how the outcome was found and the total number of effects.
 async fn after_death(
     death: usize,
     after: bool,
@@ -44,7 +44,7 @@ async fn after_death(
     let (dying, dead) = Dying::at(journal(directory.path()), death, after);
     let orchestrator = Orchestrator::new(service.executor()).with_journal(dying).with_clock(clock.clone());
     tokio::select! {
-        _ = orchestrator.run(&key, statement.clone()) => panic!("it did not die"),
+        _ = orchestrator.run(&key, statement.clone()) => panic!("the orchestrator did not die"),
         () = dead.notified() => {}
     }
     if death > 0 {
@@ -52,8 +52,8 @@ async fn after_death(
     }
     drop(orchestrator);
     service.stop().await;
-    // The task that waits for the response to a submit also holds the journal. A copy of the file ensures
-    // that, as in a dead process, it writes nothing more.
+    // The task that waits for the response to the submit still holds the old journal. Continuing with a copy
+    // of the file makes sure that this task cannot write to it, as if its process were dead.
     std::fs::copy(directory.path().join("journal.jsonl"), directory.path().join("next")).unwrap();
     clock.turn(hours);
 
@@ -69,15 +69,15 @@ async fn after_death(
 async fn the_next_run_recovers_as_documented_hours_later() {
     use UnknownReason as U;
     for (death, after, hours, expected) in [
-        // The intent is durable, and nothing was sent.
+        // The intent is durable, but nothing was sent.
         (0, true, 7.0, (Ok(Origin::Reattached), 1)),
         (0, true, 8.0, (Err(U::NotListed), 0)),
         (0, true, 24.0, (Err(U::SubmitTooOld), 0)),
-        // The service has the statement, and its id was not recorded.
+        // The service has the statement, but its id was not recorded.
         (1, false, 7.0, (Ok(Origin::Reattached), 1)),
         (1, false, 8.5, (Ok(Origin::Reattached), 1)),
         (1, false, 24.5, (Err(U::SubmitTooOld), 1)),
-        // The id is recorded, and the ending is not.
+        // The id is recorded, but the ending is not.
         (1, true, 23.9, (Ok(Origin::Reattached), 1)),
         (1, true, 24.1, (Err(U::RecordExpired), 1)),
         // Everything is recorded.
@@ -113,8 +113,8 @@ async fn a_token_and_a_record_expire_by_the_clock_for_every_process() {
         let page = service.list(&StatementFilter::default(), None).await.unwrap();
         page.statements.into_iter().map(|statement| statement.id).collect::<Vec<_>>()
     };
-    // Three processes: the one that submitted the statement, one that never received it, and one that was not
-    // running then.
+    // Three processes: the one that submitted the statement, one that was running but did not receive it, and
+    // one that starts now.
     for service in [service, other, start().await] {
         assert_eq!(listed(service.clone()).await, std::slice::from_ref(&second));
         assert_eq!(service.describe(&first, None).await.unwrap_err().kind(), ErrorKind::RecordExpired);

@@ -1,8 +1,8 @@
-//! The emulator on a real PostgreSQL server: the state that clients find hours later, and after the client or
-//! the emulator was killed. `scripts/postgres start` prints the value of
+//! Tests the emulator on a PostgreSQL server: the state that clients find hours later, and recovery after the
+//! client or the emulator is killed. `scripts/postgres start` prints the value of
 //! `REDSHIFT_ORCHESTRATOR_POSTGRES_URL`.
 //!
-//! Each test has its own database, so that tests run in parallel.
+//! Each test uses a separate database, so the tests can run in parallel.
 
 #![allow(clippy::unwrap_used)]
 

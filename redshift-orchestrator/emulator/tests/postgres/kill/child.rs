@@ -1,4 +1,4 @@
-//! The process that is killed.
+//! The process that the test kills.
 
 use std::{
     fmt,
@@ -24,20 +24,21 @@ use crate::{
     intercept::{Intercept, Intercepted},
 };
 
-/// The moment at which a child dies.
+/// The moment at which the child dies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Moment {
-    /// It kills itself at this interaction with journal or service.
+    /// The child kills itself at this interaction with the journal or the service.
     Interaction { number: u32, phase: Phase },
-    /// The parent kills it after this number of printed lines.
+    /// The parent kills the child after the child has printed this number of lines.
     Line(usize),
 }
 
-/// The point within an interaction.
+/// Point within an interaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
     Before,
-    /// After this number of polls of a request, or this share of a record's bytes (in 256ths).
+    /// After polling a request this number of times modulo 16, or after writing this share of a record's
+    /// bytes (in 256ths).
     Within(u8),
     After,
 }
@@ -67,7 +68,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Reads the parent's setting, which is never [`Moment::Line`].
+/// Parses the moment that the parent passes. The parent never passes [`Moment::Line`].
 impl FromStr for Moment {
     type Err = ();
 
@@ -85,10 +86,10 @@ impl FromStr for Moment {
     }
 }
 
-/// In alphabetical order.
+/// Names of the steps, in alphabetical order.
 pub(super) const STEPS: [&str; 6] = ["batch", "call", "each", "insert", "last", "slow"];
 
-/// A pipeline with every kind of submit. Two steps run at a time.
+/// Returns a pipeline with every kind of submit. Two steps run at a time.
 pub(super) fn pipeline(run: &str) -> Pipeline {
     let insert = |step: &str| format!("INSERT INTO ledger VALUES ('{run}', '{step}')");
     let call = |step: &str, seconds: f64| format!("CALL book('{run}', '{step}', {seconds})");
@@ -114,11 +115,12 @@ pub(super) fn pipeline(run: &str) -> Pipeline {
         .unwrap()
 }
 
-/// Not a test: the parent starts it with variables that configure it. `scripts/test` skips it.
+/// Entry point of the child, not a test. The parent starts it and configures it with environment variables.
+/// `scripts/test` skips it.
 #[tokio::test]
 #[ignore = "started by the test that kills it"]
 async fn is_killed() {
-    let url = std::env::var("KILL_URL").expect("KILL_URL, which the test that kills this process sets");
+    let url = std::env::var("KILL_URL").expect("KILL_URL is not set; the parent test sets it");
     let run = std::env::var("KILL_RUN").unwrap();
     let journal = PathBuf::from(std::env::var("KILL_JOURNAL").unwrap());
     let moment = std::env::var("KILL_AT").unwrap().parse().ok();
@@ -137,17 +139,18 @@ async fn is_killed() {
     assert!(report.is_success(), "{report}");
 }
 
-/// The planned death of the process.
+/// The moment at which the process must die, and the flaw to test.
 #[derive(Debug)]
 struct End {
     moment: Option<Moment>,
-    /// `true` to use a new token for each submit.
+    /// `true` to use a new client token for each submit.
     flawed: bool,
     interactions: Mutex<u32>,
 }
 
 impl End {
-    /// Counts an interaction, reports it to the parent, and returns the point of death within it.
+    /// Counts an interaction and prints it for the parent. Returns the point at which the process must die in
+    /// it, if any.
     fn next(&self, what: &str) -> Option<Phase> {
         let mut interactions = self.interactions.lock().unwrap();
         let number = *interactions;
@@ -181,13 +184,13 @@ impl End {
     }
 }
 
-/// Dies as if killed by `kill -9`.
+/// Kills the process, as `kill -9` does.
 fn die() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }
 
-/// An executor or a journal in a process that is about to die.
+/// Wraps an executor or a journal, and kills the process at the planned moment.
 struct Mortal<T> {
     inner: T,
     end: Arc<End>,
@@ -247,7 +250,7 @@ impl<J: Journal> Intercept for Mortal<J> {
                 die()
             }
             Some(Phase::Within(share)) => {
-                // The line that the kernel had received when the process was killed.
+                // Writes the part of the line that had reached the kernel when the process was killed.
                 let line = serde_json::to_vec(&record).unwrap();
                 let path = self.journal.as_ref().unwrap();
                 let mut file = OpenOptions::new().append(true).open(path).unwrap();

@@ -1,12 +1,12 @@
-//! Processes killed by SIGKILL and resumed: every step takes effect exactly once.
+//! Kills processes with SIGKILL and resumes them. Every step must take effect exactly once.
 //!
-//! A child process runs pipelines with a file journal, over the real SDK and the program
-//! `redshift-data-emulator`, on PostgreSQL. It is killed 200 times, at moments drawn from a seed: it kills
-//! itself before, within or after an interaction with journal or service, or its parent kills it after a
-//! number of printed lines. In some rounds the emulator is killed too. The next child continues with the same
-//! journal. The effects are read from an append-only table.
+//! A child process runs pipelines with a file journal, through the real SDK and the program
+//! `redshift-data-emulator`, on PostgreSQL. It dies 200 times, at moments drawn from a seed: either it kills
+//! itself before, within or after an interaction with the journal or the service, or its parent kills it
+//! after it has printed a number of lines. In some rounds the emulator is killed, too. The next child
+//! continues with the same journal. The effects are read from an append-only table.
 //!
-//! `SEED` selects different moments, and `KILLS` a different number of deaths.
+//! Set `SEED` to draw other moments, and `KILLS` to change the number of deaths.
 
 use std::{
     collections::BTreeSet,
@@ -46,7 +46,7 @@ async fn a_pipeline_killed_at_any_moment_does_every_step_exactly_once() {
     let played = play("kill", seed, kills, false).await;
     for (run, booked) in &played.ledger {
         let once: Vec<(String, i64)> = STEPS.iter().map(|step| ((*step).to_owned(), 1)).collect();
-        assert_eq!(*booked, once, "{run}; play it again with SEED={seed} KILLS={kills}");
+        assert_eq!(*booked, once, "{run}; replay with SEED={seed} KILLS={kills}");
     }
     no_statement_is_lost(&played).await;
     println!(
@@ -56,8 +56,8 @@ async fn a_pipeline_killed_at_any_moment_does_every_step_exactly_once() {
     );
 }
 
-/// The suite detects a real fault: with a new token for each submit, as SDKs generate them, steps take effect
-/// twice.
+/// Shows that the test detects a real fault: if each submit has a new client token, as SDKs generate them,
+/// steps take effect twice.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn without_tokens_that_repeat_the_same_kills_double_steps() {
@@ -66,9 +66,9 @@ async fn without_tokens_that_repeat_the_same_kills_double_steps() {
     assert!(doubled.count() > 0, "{:?}", played.ledger);
 }
 
-/// The state after all runs have ended.
+/// State after all runs have ended.
 struct Played {
-    /// The steps of each run, with the number of their effects.
+    /// For each run, its steps and the number of times each took effect.
     ledger: Vec<(String, Vec<(String, i64)>)>,
     emulators_killed: u64,
     emulator: Emulator,
@@ -84,16 +84,16 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
     let (mut killed, mut emulators_killed, mut runs) = (0, 0, 0);
     while killed < kills {
         let run = format!("run-{runs}");
-        // The maximum number of deaths before a run may end.
+        // Number of times that this run is killed. Then it may end.
         let mut deaths = draw.u64(1..10).min(kills - killed);
         loop {
             let moment = (deaths > 0).then(|| Moment::drawn(&mut draw));
             let mut child = Run::start(&emulator.url, &directory.path().join(JOURNAL), &run, moment, flawed);
             if draw.u8(0..8) == 0 {
-                // The child has started its work, as far as its output shows.
+                // Waits until the child has printed some lines, which shows that it is working.
                 child.read_lines(draw.usize(1..20));
                 let address = emulator.url.strip_prefix("http://").unwrap().to_owned();
-                // The port must be free before the next emulator binds it.
+                // Frees the port before the next emulator binds it.
                 drop(emulator);
                 emulator = listening(&address, &database.url);
                 emulators_killed += 1;
@@ -105,7 +105,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
         }
         runs += 1;
     }
-    // The effects are counted at the very end, so that late ones are included.
+    // Counts the effects at the very end, so that late ones are included.
     let mut ledger = Vec::new();
     for run in (0..runs).map(|run| format!("run-{run}")) {
         let query = "SELECT step, count(*) FROM ledger WHERE run = $1 GROUP BY step ORDER BY step";
@@ -117,7 +117,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
 
 const JOURNAL: &str = "journal.jsonl";
 
-/// Checks that the journal contains the ending of every statement that the service recorded.
+/// Checks that the journal has the ending of every statement that the service has recorded.
 async fn no_statement_is_lost(played: &Played) {
     let executor = DataApiExecutor::new(&sdk_config(&played.emulator.url), Target::cluster("dwh", "dev"));
     let journal = FileJournal::open(played.directory.path().join(JOURNAL)).unwrap();
@@ -139,12 +139,12 @@ async fn no_statement_is_lost(played: &Played) {
     }
 }
 
-/// Starts an emulator at this address on this database.
+/// Starts an emulator at this address with this database.
 fn listening(address: &str, database: &str) -> Emulator {
     Emulator::start(&mut emulator(&["--listen", address, "--postgres", database]))
 }
 
-/// Starts a child that runs a pipeline: this program, with one test.
+/// A child process, which runs a pipeline: this test program with only one test.
 struct Run {
     process: Child,
     lines: BufReader<ChildStdout>,
@@ -171,7 +171,7 @@ impl Run {
         Self { process, lines }
     }
 
-    /// Reads this number of lines, or fewer if the output ends.
+    /// Reads up to `count` lines, fewer if the output ends.
     fn read_lines(&mut self, count: usize) {
         let mut line = String::new();
         for _ in 0..count {
@@ -182,7 +182,8 @@ impl Run {
         }
     }
 
-    /// Returns `true` if the child ended by itself, with every step finished, and `false` if it was killed.
+    /// Waits for the child. Returns `true` if it ended by itself with every step finished, and `false` if it
+    /// was killed.
     fn end(mut self, moment: Option<Moment>) -> bool {
         if let Some(Moment::Line(number)) = moment {
             self.read_lines(number);
