@@ -4,9 +4,9 @@
 //! 20 scenarios passed; the audit has 32 entries
 //! ```
 //!
-//! `Audited` forwards all requests to another executor and records what was submitted. An executor for your
-//! own service implements the same six methods. The suite covers tokens, batches, sessions, cancels, results
-//! and listings.
+//! `Audited` forwards all requests to another executor and records each submit. An executor for your own
+//! service implements the same six methods. The suite covers tokens, batches, sessions, cancels, results and
+//! listings.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -21,7 +21,7 @@ use redshift_orchestrator::{
     conformance::{self, Fixture, SampleSql},
 };
 
-/// Executor that records each accepted statement. An entry contains no SQL text, which may hold secrets.
+/// Executor that records each accepted statement. The entries omit the SQL, which may contain secrets.
 #[derive(Debug)]
 struct Audited<E> {
     inner: E,

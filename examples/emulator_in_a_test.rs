@@ -1,13 +1,13 @@
-//! Tests code that calls the AWS SDK: its client talks to an emulator in the same process.
+//! Tests code that calls the AWS SDK, with an emulator in the same process.
 //!
 //! ```text
 //! loaded 340 rows
 //! a wrong name: ERROR: procedure does not exist
 //! ```
 //!
-//! Run it with `cargo run -p examples --features aws --example emulator_in_a_test`. Nothing leaves the
-//! machine, and any credentials are accepted. For tests in other languages, start the program
-//! `redshift-data-emulator` and set `AWS_ENDPOINT_URL_REDSHIFT_DATA` to its address.
+//! Run it with `cargo run -p examples --features aws --example emulator_in_a_test`. It sends nothing to AWS,
+//! and any credentials are accepted. For tests in other languages, start the program `redshift-data-emulator`
+//! and set `AWS_ENDPOINT_URL_REDSHIFT_DATA` to its address.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn main() -> Result<()> {
         .otherwise(ScriptedExecution::failed(Duration::ZERO, "ERROR: procedure does not exist"));
     let warehouse = LocalExecutor::scripted(script);
 
-    // Port 0: the operating system chooses a free one.
+    // With port 0, the operating system chooses a free port.
     let emulator = Emulator::new(warehouse.clone()).bind("127.0.0.1:0".parse()?).await?;
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -62,7 +62,7 @@ async fn main() -> Result<()> {
     println!("loaded {rows} rows");
     assert_eq!(rows, 340);
 
-    let error = load(&client, "CALL load_sails()").await.expect_err("the script fails it");
+    let error = load(&client, "CALL load_sails()").await.expect_err("the script fails this statement");
     println!("a wrong name: {error}");
     assert_eq!(error.to_string(), "ERROR: procedure does not exist");
     assert_eq!(warehouse.effects().len(), 1);

@@ -1,4 +1,4 @@
-//! Stacks layers in front of an executor: 300 statements run at once on a cluster that accepts 50 active
+//! Stacks layers around an executor: 300 statements are run at once on a cluster that accepts 50 active
 //! statements, over a network that loses one response in ten.
 //!
 //! ```text
@@ -7,8 +7,8 @@
 //! each of the 300 statements took effect once
 //! ```
 //!
-//! The order of the layers matters; the module `layer` gives the reasons. An `Orchestrator` retries by
-//! itself, so it only needs a `Fleet` (`Limit` and `Rate` with the service's numbers). The clock is paused.
+//! The order of the layers matters; the module `layer` explains why. An `Orchestrator` already retries, so it
+//! only needs a `Fleet` (`Limit` and `Rate` with the service's quotas). The clock is paused.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -32,8 +32,8 @@ async fn main() {
     assert!(finished <= ACTIVE);
 
     let (cluster, network) = service();
-    // From the inside out, the layers log each request, stay within the account's rates, stay within the
-    // cluster's limit, and repeat failed requests. A repeated request passes through the other layers again.
+    // From the inside out: log each request, obey the account's request rates, obey the cluster's limit, and
+    // retry failed requests. A retried request passes through the inner layers again.
     let layers = Retry::new(Limit::new(Rate::new(Traced::new(network), RequestRates::default()), ACTIVE));
     let finished = run_all(&layers).await;
     println!("{layers}: {finished} finished, {} with an error", STATEMENTS - finished);
@@ -45,7 +45,7 @@ async fn main() {
     println!("each of the {STATEMENTS} statements took effect once");
 }
 
-/// Returns a cluster, and the network in front of it.
+/// Returns a cluster, and the same cluster behind an unreliable network.
 fn service() -> (LocalExecutor<Scripted>, Faulty<LocalExecutor<Scripted>>) {
     let mut limits = Limits::default();
     limits.active_statements = ACTIVE;
@@ -55,13 +55,13 @@ fn service() -> (LocalExecutor<Scripted>, Faulty<LocalExecutor<Scripted>>) {
     (cluster.clone(), Faulty::new(cluster, faults))
 }
 
-/// Runs all statements at the same time. Returns the number of statements that finished.
+/// Runs all statements at once. Returns the number of statements that finished.
 async fn run_all(executor: &impl StatementExecutor) -> usize {
     let results = join_all((0..STATEMENTS).map(|number| run(executor, number))).await;
     results.iter().filter(|result| result.is_ok()).count()
 }
 
-/// Submits a statement and waits for its end. The client token makes a repeated submit idempotent.
+/// Submits a statement and waits until it ends. The client token makes repeated submits idempotent.
 async fn run(executor: &impl StatementExecutor, number: usize) -> Result<()> {
     let token = ClientToken::new(format!("load-partition-{number:04}"))?;
     let statement = Statement::sql(format!("CALL load_partition({number})")).with_client_token(token);

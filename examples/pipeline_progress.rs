@@ -12,7 +12,7 @@
 //!  134.0 s  sales      finished
 //! ```
 //!
-//! The clock is paused, so the example does not really wait.
+//! The clock is paused, so the example does not actually wait.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -41,7 +41,7 @@ after = ["customers", "products"]
 retry = { attempts = 3, on = ["serialization-conflict"] }
 "#;
 
-/// Prints the events that interest a user, and keeps the lines.
+/// Observer that prints the events that matter to a user, and records the lines.
 #[derive(Debug)]
 struct Printer {
     started: Instant,
@@ -49,14 +49,14 @@ struct Printer {
 }
 
 impl Observer for Printer {
-    // Called on the task that runs the step: it must return quickly.
+    // Runs on the task of the step, so it must return quickly.
     fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         let text = match event {
             ProgressEvent::Submitted { .. } => "submitted".to_owned(),
             ProgressEvent::StepRetried { .. }
             | ProgressEvent::Skipped { .. }
             | ProgressEvent::Ended { .. } => event.to_string(),
-            // Polls, retried requests, and events of later versions.
+            // Ignores polls, retried requests, and events that later versions may add.
             _ => return,
         };
         let line = format!("{:>6.1} s  {:<10} {text}", self.started.elapsed().as_secs_f64(), key.step);

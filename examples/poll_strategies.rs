@@ -1,5 +1,5 @@
-//! Compares poll strategies: the number of requests that each one sends for a statement of 100 seconds, and
-//! the time after which it notices the end.
+//! Compares poll strategies: how many requests each one sends for a statement of 100 seconds, and how late it
+//! notices the end.
 //!
 //! ```text
 //! strategy                      requests   notices the end after
@@ -9,9 +9,9 @@
 //! Exponential, 1 s to 60 s             7   23.0 s
 //! ```
 //!
-//! Use `LongPoll` unless there is a reason for another one. `Learned` suits steps with a steady duration, and
-//! the other two suit services without long polling. The clock is paused, so the example does not really
-//! wait.
+//! Use `LongPoll` unless you have a reason to use another strategy. `Learned` suits steps with a steady
+//! duration, and the other two suit services without long polling. The clock is paused, so the example does
+//! not actually wait.
 
 use std::time::Duration;
 
@@ -42,14 +42,14 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Waits for the statement with a strategy, and prints and returns the number of polls and the delay.
+/// Waits for the statement with a strategy. Prints and returns the number of polls and the delay.
 async fn measure(name: &str, strategy: &dyn PollStrategy) -> Result<(u32, Duration)> {
     let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(EXECUTING)));
     let started = Instant::now();
     let id = service.submit(&Statement::sql("CALL load_sales()"), None).await?.id;
 
     let mut requests = RequestCounts::default();
-    // Only `Learned` uses the duration of earlier runs.
+    // Only `Learned` uses the expected duration.
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(EXECUTING));
     let ending = wait.until_ended(&mut requests).await;
     assert!(matches!(ending, WaitOutcome::Ended(description) if description.status == Status::Finished));

@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
         Statement::sql("SELECT ticket, price, sold_on FROM sales").with_result_format(ResultFormat::Csv);
     let id = executor.submit(&query, Some(WaitTime::MAX)).await?.id;
 
-    // The types follow the columns of the result; single columns can be overridden.
+    // The types are derived from the columns of the result. The type of a column can be overridden.
     let options =
         RecordBatchOptions::default().with_batch_size(1_000).with_column_type("ticket", DataType::Int64);
     let mut batches = executor.record_batches(&id, options).await?;
@@ -49,7 +49,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns a scripted warehouse with one table of 2,500 sales, whose result has pages of 700 rows.
+/// Returns a scripted warehouse with 2,500 sales, whose result has pages of 700 rows.
 fn warehouse() -> impl StatementExecutor {
     let mut price = Column::new("price", "numeric");
     (price.precision, price.scale) = (Some(10), Some(2));

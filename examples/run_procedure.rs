@@ -1,5 +1,4 @@
-//! Runs a stored procedure once, although the network loses a response and the program is started a second
-//! time.
+//! Runs a stored procedure only once, although the network loses a response and the program is started twice.
 //!
 //! ```text
 //! first run: finished after 0.5 s; 2 submits, 1 fault retried, 340 rows
@@ -7,8 +6,8 @@
 //! the warehouse ran it 1 time
 //! ```
 //!
-//! The warehouse is scripted. For a real one, use
-//! `DataApiExecutor::new(&config, Target::workgroup("dwh", "mystore"))` and a `FileJournal` instead.
+//! The warehouse is scripted. In production, use `DataApiExecutor::new(&config, Target::workgroup("dwh",
+//! "mystore"))` and a `FileJournal` instead.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +18,13 @@ use redshift_orchestrator::{Orchestrator, Result, Statement, StepKey, journal::M
 async fn main() -> Result<()> {
     let call = ScriptedExecution::finished(Duration::from_millis(500)).with_affected_rows(340);
     let warehouse = LocalExecutor::scripted(Script::new().on("CALL mystore.load_sale", call));
-    // The first response is lost, so the client cannot know whether the procedure was submitted.
+    // The first response is lost, so the client cannot know whether the statement was submitted.
     let network =
         Faulty::new(warehouse.clone(), Faults::seeded(SEED).with(Operation::Submit, Fault::LostReply, 0.5));
     let journal = Arc::new(MemoryJournal::new());
     let orchestrator = Orchestrator::new(network).with_journal(journal.clone());
 
-    // The key identifies the work. The same key never runs twice.
+    // The key identifies the work. Work with the same key never runs twice.
     let key = StepKey::new("sales-2025-03-01T12:30", "load_sale");
     let statement = Statement::sql("CALL mystore.load_sale(:cycle)").with_parameter("cycle", "25");
 
@@ -39,7 +38,7 @@ async fn main() -> Result<()> {
         first.description.and_then(|description| description.result_rows).unwrap_or_default(),
     );
 
-    // Simulates a killed and restarted process: only the journal remains.
+    // Simulates a restart after the process was killed: only the journal remains.
     let restarted = Orchestrator::new(warehouse.clone()).with_journal(journal);
     let second = restarted.run(&key, statement).await?;
     println!("second run: {}; {} submits, taken from the journal", second.kind, second.requests.submits);
@@ -47,5 +46,5 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// A seed with which the first response is lost and the second one is not.
+/// Seed with which the first response is lost but not the second.
 const SEED: u64 = 2;

@@ -1,5 +1,5 @@
-//! Finds for each sale the customer row that was valid at its time (SCD type 2), before and after a late
-//! change.
+//! Looks up, for each sale, the customer row that was valid at the time of the sale (SCD type 2), before and
+//! after a late change.
 //!
 //! ```text
 //! history: basic from 10 to 30, gold from 30
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     show(&history).await
 }
 
-/// Builds changes of customer 1: a tier, and the time at which it was reached.
+/// Builds changes of customer 1, each with a tier and the time of the change.
 fn tiers(changes: &[(&str, i64)]) -> Result<RecordBatch, Box<dyn Error>> {
     let columns: [(&str, ArrayRef); 3] = [
         ("customer_id", Arc::new(changes.iter().map(|_| Some(1)).collect::<Int64Array>())),

@@ -7,8 +7,8 @@
 //! as it was:   1 Ada basic; 2 Ben basic
 //! ```
 //!
-//! The table is in memory here. It can also be on `object_store`'s S3 or local disk, readable by Spark,
-//! Athena and Redshift Spectrum.
+//! Here the table is in memory. With `object_store`, it can also be on S3 or a local disk, where Spark,
+//! Athena and Redshift Spectrum can read it.
 
 use std::{error::Error, sync::Arc};
 
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         (3, "Cleo", "basic", 20, false), // new
     ];
     let report = table.upsert(&[customers(&changes)?]).await?;
-    // The row is older than the stored one: it changes nothing, and makes no commit.
+    // This row is older than the stored one, so it changes nothing and creates no commit.
     let late = table.upsert(&[customers(&[(1, "Ada", "silver", 15, false)])?]).await?;
     println!(
         "second commit: {} updated, {} inserted, {} deleted, {} late",
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Builds changes of customers: id, name, tier, time, and a deletion flag.
+/// Builds changes of customers, each with id, name, tier, time, and deletion flag.
 fn customers(rows: &[(i64, &str, &str, i64, bool)]) -> Result<RecordBatch, Box<dyn Error>> {
     let columns: [(&str, ArrayRef); 5] = [
         ("customer_id", Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>())),

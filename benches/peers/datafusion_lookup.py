@@ -1,8 +1,8 @@
-"""Times the join of facts with the dimension rows valid at their time, in DataFusion (PyPI `datafusion`).
+"""Times the join of facts with the dimension rows that were valid at the time of the fact, in DataFusion (PyPI `datafusion`).
 
     python benches/peers/datafusion_lookup.py --facts FACTS.parquet --dimension DIMENSION.parquet --turns 5
 
-Both are in memory before the first turn. Prints one JSON object per turn: `seconds`, `cpu_seconds`, `rows`, and `matched`.
+Loads both files into memory before the first turn. Prints one JSON object per turn: `seconds`, `cpu_seconds`, `rows`, and `matched`.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benches/peers/delta_merge.py --base BASE.parquet --table DIR [--partition COLUMN] [CHANGES.parquet ...]
 
-Creates the table from the base file if there is none, then merges one file after the other: a row of an existing key is replaced unless the
-new row is older, and rows of new keys are inserted. Prints one JSON object per step: `seconds`, `cpu_seconds`, and the `peak_bytes` of this
-process (the kernel's VmHWM). Reading the Parquet file is part of the step. Finally prints sums over the rows of the table.
+Creates the table from the base file if it does not exist, then merges the files one after the other. A row with an existing key is replaced
+unless the new row is older, and rows with new keys are inserted. Prints one JSON object per step: `seconds`, `cpu_seconds`, and the
+`peak_bytes` of this process (VmHWM). A step includes reading the Parquet file. Finally prints sums over the rows of the table.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def peak_bytes():
 
 
 def sums(table):
-    """Returns the same sums as the benchmark computes for our table."""
+    """Returns the sums that the benchmark also computes for our table."""
     total = {"rows": 0, "ids": 0, "balances": 0, "times": 0}
     for batch in DeltaTable(table).to_pyarrow_dataset().to_batches(columns=["id", "balance", "updated_at"]):
         ids = batch["id"]
@@ -57,7 +57,7 @@ def main():
         reader = pyarrow.dataset.dataset(a.base).scanner().to_reader()
         write_deltalake(a.table, reader, partition_by=[a.partition] if a.partition else None)
 
-    # The partition is part of the condition, so that files of other partitions are skipped.
+    # The condition contains the partition, so that delta-rs skips the files of other partitions.
     same = "t.id = s.id" + (f" and t.{a.partition} = s.{a.partition}" if a.partition else "")
 
     def merge(file):

@@ -1,4 +1,4 @@
-//! The rows that the table benchmarks write.
+//! Generates the rows that the table benchmarks write.
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -14,11 +14,11 @@ use arrow::{
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
-/// The number of partitions over which [`batch`] spreads rows.
+/// Number of partitions over which [`batch`] spreads the rows.
 pub const PARTITIONS: i64 = 100;
 const CITIES: [&str; 6] = ["Austin", "Bergen", "Kyiv", "Lyon", "Oslo", "Rome"];
 
-/// The columns of a customer.
+/// Returns the columns of a customer.
 pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, true),
@@ -35,7 +35,7 @@ pub fn region(id: i64) -> String {
     format!("r{:02}", id % PARTITIONS)
 }
 
-/// Generates one row per key. `time` is the time of the change, in seconds.
+/// Generates one row for each key. `time` is the time of the change in seconds.
 pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(ids.to_vec())),
@@ -54,7 +54,7 @@ pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBa
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
-/// Sums over rows, independent of their order, that identify the rows with high probability.
+/// Sums over rows in any order. Different rows have different sums with high probability.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     rows: i64,
@@ -73,21 +73,21 @@ impl Sums {
         self.rows += i64::try_from(ids.len())?;
         for ((id, balance), time) in ids.iter().zip(balances).zip(times) {
             self.ids += id;
-            // The key is mixed in, so that swapped values of two rows change the sum.
+            // Multiplying by the key makes the sum change if two rows swap their values.
             self.balances += id % 1_000 * i64::try_from(*balance)?;
             self.times += id % 1_000 * (time / 1_000_000);
         }
         Ok(())
     }
 
-    /// Converts the sums to JSON, as a peer prints them.
+    /// Converts the sums to the JSON that the peers also print.
     pub fn to_json(self) -> Value {
         let Self { rows, ids, balances, times } = self;
         json!({ "rows": rows, "ids": ids, "balances": balances, "times": times })
     }
 }
 
-/// Generates the rows of the keys `0..rows`, in batches, as of time 0.
+/// Generates the rows with the keys `0..rows` and time 0, in batches.
 pub fn base(rows: i64) -> impl Iterator<Item = Result<RecordBatch>> + Send {
     const STEP: i64 = 65_536;
     let mut rng = fastrand::Rng::with_seed(1);

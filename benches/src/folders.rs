@@ -1,10 +1,10 @@
-//! Folders of tables.
+//! Copies folders.
 
 use std::{fs, path::Path};
 
 use anyhow::Result;
 
-/// Copies a folder with all that is below it.
+/// Copies a folder with all its contents.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,4 +1,4 @@
-//! Shared parts of the benchmarks: data, services on loopback and on a simulated clock, measurement, and the
+//! Code shared by the benchmarks: data, services on loopback and on a simulated clock, measurement, and the
 //! results page.
 
 pub mod customers;

@@ -1,4 +1,4 @@
-//! Time, processor time and memory of this process and its children.
+//! Measures time, processor time and memory of this process and its children.
 
 use std::{
     fs,
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Returns the processor time of this process on all cores, user and system time together, in steps of 10 ms.
+/// Returns the user and system time of this process on all cores, in steps of 10 ms.
 pub fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name of the program, in parentheses, may contain any character.
+    // The program's name, in parentheses, may contain spaces and parentheses.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u64 =
         fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
@@ -37,32 +37,32 @@ fn status_bytes(name: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Returns the median; for an even number of values, the upper of the two in the middle.
+/// Returns the median. For an even number of values, returns the higher of the two in the middle.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Runs a program that prints one JSON object per line; other lines of its output are skipped.
+/// Runs a program that prints one JSON object per line. Skips other lines of its output.
 pub fn json_lines(command: &mut Command) -> Result<Vec<Value>> {
     let shown = format!("{command:?}");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let output = child.and_then(std::process::Child::wait_with_output).with_context(|| shown.clone())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = said.lines().rev().take(15).collect();
+    let log = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = log.lines().rev().take(15).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
     ensure!(output.status.success(), "{shown}: {}\n{}", output.status, last.join("\n"));
     let lines = String::from_utf8_lossy(&output.stdout);
     Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// A process that receives work line by line, and responds to each line with a line of JSON.
+/// A process that reads one line of work at a time and responds to each with a line of JSON.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
     work: Option<ChildStdin>,
-    answers: Lines<BufReader<ChildStdout>>,
+    responses: Lines<BufReader<ChildStdout>>,
 }
 
 impl Worker {
@@ -71,15 +71,15 @@ impl Worker {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.with_context(|| format!("{command:?}"))?;
         let work = child.stdin.take();
-        let answers = child.stdout.take().context("a child has an output")?;
-        Ok(Self { child, work, answers: BufReader::new(answers).lines() })
+        let responses = child.stdout.take().context("the process has no standard output")?;
+        Ok(Self { child, work, responses: BufReader::new(responses).lines() })
     }
 
-    /// Sends a line of work, and waits for the response.
-    pub fn ask(&mut self, line: &str) -> Result<Value> {
-        writeln!(self.work.as_mut().context("a child has an input")?, "{line}")?;
-        let answer = self.answers.next().context("the process ended before its work was done")??;
-        serde_json::from_str(&answer).context(answer)
+    /// Sends a line of work and waits for the response.
+    pub fn request(&mut self, line: &str) -> Result<Value> {
+        writeln!(self.work.as_mut().context("the process has no standard input")?, "{line}")?;
+        let response = self.responses.next().context("the process ended before its work was done")??;
+        serde_json::from_str(&response).context(response)
     }
 }
 

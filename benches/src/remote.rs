@@ -1,5 +1,5 @@
-//! An object storage at a distance: in memory, with the time that each request and its bytes take on a
-//! network, and the counts of both.
+//! Simulates a remote object storage: keeps objects in memory, delays each request like a network, and counts
+//! requests and bytes.
 
 use std::{
     fmt,
@@ -18,14 +18,14 @@ use object_store::{
     memory::InMemory, path::Path,
 };
 
-/// The time of a request without content.
+/// Latency of a request.
 const REQUEST: Duration = Duration::from_millis(30);
-/// The bytes per second of one stream.
+/// Throughput of one stream in bytes per second.
 const RATE: f64 = 80e6;
-/// The number of keys in a page of a listing, and in a request that deletes.
+/// Number of keys in a page of a listing, and in a delete request.
 const KEYS: usize = 1_000;
 
-/// The requests of some time, and their bytes.
+/// Number of requests, and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
     /// Number of requests.
@@ -36,7 +36,7 @@ pub struct Traffic {
     pub up: u64,
 }
 
-/// The storage. Clones share its content and its counts.
+/// The storage. Clones share its objects and its counts.
 #[derive(Clone, Debug, Default)]
 pub struct Remote {
     inner: Arc<InMemory>,
@@ -45,7 +45,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Returns the same storage without the time of requests, to fill it.
+    /// Returns the same storage without delays, to fill it.
     #[must_use]
     pub fn near(&self) -> Self {
         Self { is_near: true, ..self.clone() }
@@ -133,7 +133,9 @@ impl ObjectStore for Remote {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         if options.mode == CopyMode::Create {
-            return Err(Error::NotSupported { source: "as on S3".into() });
+            return Err(Error::NotSupported {
+                source: "the simulated storage cannot copy only if the target is absent".into(),
+            });
         }
         self.request(0, 0).await;
         self.inner.copy_opts(from, to, options).await

@@ -1,4 +1,4 @@
-//! `benches/RESULTS.md`: one section per benchmark. Each benchmark replaces its own section.
+//! Writes `benches/RESULTS.md`, which has one section per benchmark. Each benchmark replaces its section.
 
 use std::{
     fmt::Write as _,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The result of one run of a benchmark, as its section of the page.
+/// Results of one run of a benchmark, which become its section of the page.
 #[derive(Clone, Debug)]
 pub struct Section {
     name: String,
@@ -18,13 +18,12 @@ pub struct Section {
 }
 
 impl Section {
-    /// Creates the section of the program `name`, with its question and the measured input.
+    /// Creates the section of the benchmark `name`, with its question and its input.
     pub fn new(name: &str, question: &str, input: &str) -> Self {
         Self { name: name.into(), question: question.into(), input: input.into(), body: String::new() }
     }
 
-    /// Adds a table: its header, and its rows with the same number of cells. The first column is text, the
-    /// others are figures.
+    /// Adds a table with a header and rows. The first column contains text, and the others contain figures.
     #[must_use]
     pub fn with_table<const N: usize>(
         mut self,
@@ -39,7 +38,7 @@ impl Section {
         self
     }
 
-    /// Adds a paragraph, such as the meaning of a figure or its limit.
+    /// Adds a paragraph, for example to explain a figure or its limit.
     #[must_use]
     pub fn with_note(mut self, note: &str) -> Self {
         self.add(note);
@@ -50,7 +49,7 @@ impl Section {
         let _ = write!(self.body, "\n{}\n", block.trim_end());
     }
 
-    /// Prints the section; after a full run, also replaces it in `benches/RESULTS.md`.
+    /// Prints the section. After a full run, also replaces the section in `benches/RESULTS.md`.
     pub fn publish(&self, full: bool) -> Result<()> {
         println!("\n{}", self.body.trim());
         if full {
@@ -77,7 +76,7 @@ impl Section {
 const HEAD: &str = "# Results\n\nEach section is written by the program of the same name (see README.md), \
 and compares our figures with a peer or a limit measured in the same run.\n";
 
-/// Returns the page with the section of the same name replaced, or with a new section at its end.
+/// Returns the page with this section instead of its predecessor, or at the end if there is none.
 fn replaced(page: &str, name: &str, section: &str) -> String {
     let title = format!("## {name}");
     let (mut kept, mut placed, mut inside) = (String::new(), false, false);
@@ -102,8 +101,8 @@ fn replaced(page: &str, name: &str, section: &str) -> String {
     kept.trim_end().to_owned() + "\n"
 }
 
-/// Describes the machine, the compiler's profile and the date.
-#[expect(clippy::disallowed_methods, reason = "the page of results states the date of the measurement")]
+/// Describes the machine, the build profile and the date.
+#[expect(clippy::disallowed_methods, reason = "the results page contains the date of the measurement")]
 fn machine() -> String {
     let read = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();

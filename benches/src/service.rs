@@ -1,4 +1,4 @@
-//! A Data API on loopback, and an SDK configuration for it.
+//! Runs the emulator on loopback, and configures the SDK for it.
 
 use std::{net::SocketAddr, thread};
 
@@ -8,25 +8,26 @@ use aws_sdk_redshiftdata::config::{Credentials, SharedCredentialsProvider};
 use redshift_data_emulator::Emulator;
 use redshift_data_local::{LocalExecutor, Script};
 
-/// Serves a script with the emulator, on its own thread, until the process ends; returns its URL.
+/// Starts an emulator with a script on a separate thread, where it serves until the process ends. Returns its
+/// URL.
 pub fn emulate(script: Script) -> Result<String> {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let serve = async {
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let listening = Emulator::new(LocalExecutor::scripted(script)).bind(any).await?;
-            // The receiver may be gone.
-            let _ = tell.send(listening.url());
+            // Sending fails if the caller is gone.
+            let _ = sender.send(listening.url());
             listening.serve_until(std::future::pending()).await;
             Ok::<_, anyhow::Error>(())
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(serve));
         if let Err(error) = served {
-            eprintln!("the emulator ended: {error:#}");
+            eprintln!("the emulator failed: {error:#}");
         }
     });
-    told.recv().context("the emulator did not start")
+    receiver.recv().context("the emulator did not start")
 }
 
 /// Returns the configuration that `aws-config` would load, with an endpoint on loopback.

@@ -1,4 +1,4 @@
-//! A service on tokio's clock, whose statements end at predefined times.
+//! Simulates a service on tokio's clock, whose statements end at given times.
 
 use std::{
     collections::VecDeque,
@@ -15,71 +15,71 @@ use redshift_orchestrator::{
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// The time from a poll to its response, half of it in each direction.
+/// Time from a poll to its response. Half of it is spent in each direction.
 pub const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// Statements in flight; they can only be polled.
+/// A service with statements in flight, which supports nothing but polls.
 #[derive(Debug)]
 pub struct Service {
     ends: Vec<Instant>,
-    /// `true` if a poll with a wait is held until the statement ends.
+    /// `true` if the service supports long polls.
     holds: bool,
-    /// The number of polls accepted in any second.
+    /// Maximum number of polls accepted in any second.
     rate: usize,
-    /// The times of the last accepted polls.
-    taken: Mutex<VecDeque<Instant>>,
-    asked: AtomicU64,
-    refused: AtomicU64,
+    /// Times of the polls accepted in the last second.
+    accepted: Mutex<VecDeque<Instant>>,
+    polls: AtomicU64,
+    throttled: AtomicU64,
 }
 
 impl Service {
-    /// Creates statements that end at these times. The id of each is its number, from 0. All polls are
-    /// accepted, and a poll with a wait is held.
+    /// Creates a service with statements that end at these times. The id of a statement is its index. By
+    /// default all polls are accepted, and long polls are supported.
     pub fn new(ends: Vec<Instant>) -> Self {
-        let (asked, refused) = (AtomicU64::default(), AtomicU64::default());
-        Self { ends, holds: true, rate: usize::MAX, taken: Mutex::default(), asked, refused }
+        let (polls, throttled) = (AtomicU64::default(), AtomicU64::default());
+        Self { ends, holds: true, rate: usize::MAX, accepted: Mutex::default(), polls, throttled }
     }
 
-    /// Disables long polls.
+    /// Turns off the support for long polls.
     #[must_use]
     pub fn without_holding(mut self) -> Self {
         self.holds = false;
         self
     }
 
-    /// Accepts `rate` polls in any second, and throttles the rest.
+    /// Accepts at most `rate` polls in any second, and throttles the others.
     #[must_use]
     pub fn with_rate(mut self, rate: usize) -> Self {
         self.rate = rate;
         self
     }
 
-    /// Returns the id of a statement.
+    /// Returns the id of the statement with this index.
     pub fn id(number: usize) -> StatementId {
         StatementId::new(number.to_string())
     }
 
     /// Returns the number of polls so far.
-    pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+    pub fn polls(&self) -> u64 {
+        self.polls.load(Ordering::Relaxed)
     }
 
     /// Returns the number of throttled polls.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
     }
 
-    fn takes(&self) -> bool {
+    fn accepts(&self) -> bool {
         let now = Instant::now();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while taken.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
-            taken.pop_front();
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        while accepted.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
+            accepted.pop_front();
         }
-        let takes = taken.len() < self.rate;
-        if takes {
-            taken.push_back(now);
+        let accepts = accepted.len() < self.rate;
+        if accepts {
+            accepted.push_back(now);
         }
-        takes
+        accepts
     }
 }
 
@@ -94,10 +94,10 @@ impl StatementExecutor for Service {
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.polls.fetch_add(1, Ordering::Relaxed);
         sleep(ROUND_TRIP / 2).await;
-        if !self.takes() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if !self.accepts() {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
             sleep(ROUND_TRIP / 2).await;
             return Err(Error::new(ErrorKind::Throttled, "Rate exceeded"));
         }

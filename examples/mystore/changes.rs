@@ -1,11 +1,12 @@
-//! The change stream: the rows that the shop's systems send in each cycle. It is a pure function of scale,
-//! cycles and seed, and uses only the shop's own clock, which starts at [`DAY_BEGINS`].
+//! The change stream: the rows that the shop's systems send in each cycle. The stream is a pure function of
+//! the scale, the number of cycles and the seed. Its only clock is the shop's, which starts at
+//! [`DAY_BEGINS`].
 //!
-//! Cycle 0 is the initial load; each later cycle is half an hour of business. In every half hour, some
-//! customers and addresses change (a few of them twice), some are created, some are deleted, and some deleted
-//! ones return. The sources are imperfect: some changes arrive in a later cycle than the one in which they
-//! happened, so that they may be older than changes that have already arrived; some are sent twice. Sales
-//! behave the same way: most arrive in time, a few late, and some before their customer.
+//! Cycle 0 is the initial load. Each later cycle is half an hour of business: some customers and addresses
+//! change (a few of them twice), some are created, some are deleted, and some deleted ones return. The
+//! sources are imperfect. Some changes arrive in a later cycle than the one in which they happened, so they
+//! may be older than changes that have already arrived. Some are sent twice. Most sales arrive in time, a few
+//! late, and some before their customer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,16 +23,16 @@ mod book;
 
 use book::Book;
 
-/// The start of the working day and the end of the initial load.
+/// Start of the working day, and end of the initial load.
 const DAY_BEGINS: &str = "2003-01-06T08:00:00Z";
-/// The time from which TPC-DS rows are valid, unless an older state of the row is known.
+/// Time from which TPC-DS rows are valid, unless the row has an older known state.
 const RECORDS_BEGIN: &str = "1998-01-01T00:00:00Z";
-/// The duration of a cycle.
+/// Length of a cycle.
 const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
 
 /// All rows that arrive during a run.
 pub(crate) struct Changes {
-    /// The calendar; it is loaded once.
+    /// The calendar. It is loaded only once.
     pub(crate) days: Vec<Day>,
     /// The initial load, then one entry per cycle.
     pub(crate) cycles: Vec<Cycle>,
@@ -42,8 +43,8 @@ pub(crate) struct Changes {
 pub(crate) struct Cycle {
     /// 0 is the initial load.
     pub(crate) number: u32,
-    /// The end of the cycle on the shop's clock: all its rows arrived before this time, and after the
-    /// previous cycle.
+    /// End of the cycle on the shop's clock. All its rows arrived after the end of the previous cycle and
+    /// before this time.
     pub(crate) until: Timestamp,
     pub(crate) customers: Vec<Change<Customer>>,
     pub(crate) addresses: Vec<Change<Address>>,
@@ -75,7 +76,7 @@ impl Changes {
     }
 }
 
-/// The trading shop: its current state, and the changes sent so far.
+/// The shop during the day: its current rows, and the changes sent so far.
 struct Shop {
     rng: Rng,
     days: Vec<Day>,
@@ -83,14 +84,14 @@ struct Shop {
     customers: Book<Customer>,
     addresses: Book<Address>,
     items: Vec<Item>,
-    /// Tickets that are not sold yet.
+    /// Tickets that have not been sold yet.
     tickets: Vec<Vec<Sale>>,
     tickets_a_cycle: usize,
-    /// Customers that were created or changed today; only they buy.
+    /// Customers that were created or changed today. Only they buy.
     active: Vec<i64>,
 }
 
-/// Rates of activity per half hour, as rows in a hundred thousand.
+/// Activity per half hour, in rows per 100,000.
 struct Rates {
     change: usize,
     new: usize,
@@ -120,7 +121,7 @@ impl Shop {
             })
             .collect();
 
-        // A fifth of the customers moved or changed since the records began.
+        // A fifth of the customers moved or changed after the records began.
         for row in &stock.customers {
             sent[0].customers.push(Change { at: records_begin, row: row.clone(), deleted: false });
         }
@@ -130,7 +131,7 @@ impl Shop {
             let row = changed_customer(&mut rng, &customers.live[&id], stock.addresses.len() as i64);
             sent[0].customers.push(customers.put(row, at));
         }
-        // Addresses were last changed on one of the six preceding days, so that the table has a few
+        // Each address was last changed on one of the six preceding days, so that the table has several
         // partitions.
         let mut addresses = Book::new(stock.addresses, records_begin);
         for id in addresses.live.keys().copied().collect::<Vec<_>>() {
@@ -139,7 +140,7 @@ impl Shop {
             sent[0].addresses.push(addresses.put(row, at));
         }
 
-        // A hundredth of the sales is reserved for each cycle, but never more than half of all sales.
+        // Each cycle gets a hundredth of the sales, but all cycles together get at most half.
         let mut tickets = by_ticket(stock.sales);
         let tickets_a_cycle = (tickets.len() / 100).min(tickets.len() / 2 / cycles.max(1) as usize).max(1);
         let opening = tickets.len().saturating_sub(tickets_a_cycle * cycles as usize);
@@ -198,7 +199,7 @@ impl Shop {
         let homes = self.addresses.next_id;
         let mut changes = Vec::new();
         for id in self.customers.pick_some(&mut self.rng, Rates::of(CUSTOMERS.change, live)) {
-            // Every fifth row changes twice.
+            // One row in five changes twice.
             for _ in 0..if self.rng.u8(0..5) == 0 { 2 } else { 1 } {
                 let row = changed_customer(&mut self.rng, &self.customers.live[&id], homes);
                 changes.push(self.customers.put(row, moment(&mut self.rng, begin)));
@@ -219,7 +220,7 @@ impl Shop {
         for id in self.customers.pick_some(&mut self.rng, Rates::of(CUSTOMERS.delete, live)) {
             changes.push(self.customers.remove(id, moment(&mut self.rng, begin)));
         }
-        // Occasionally a deleted customer returns.
+        // Sometimes a deleted customer returns.
         if self.rng.u8(0..3) == 0
             && let Some(id) = self.customers.gone_before(&mut self.rng, begin)
         {
@@ -261,8 +262,8 @@ impl Shop {
     }
 }
 
-/// Returns a changed customer: moved or with a new preferred status (both with history), or with a corrected
-/// name or e-mail (without).
+/// Returns a changed customer: with a new address or preferred status, which both have history, or with a new
+/// name or e-mail, which have not.
 fn changed_customer(rng: &mut Rng, row: &Customer, homes: i64) -> Customer {
     let mut row = row.clone();
     match rng.u8(0..10) {
@@ -274,8 +275,8 @@ fn changed_customer(rng: &mut Rng, row: &Customer, homes: i64) -> Customer {
     row
 }
 
-/// Assigns each change to the cycle in which it arrives: mostly its own. Every sixth arrives up to three
-/// cycles later, and every thirtieth arrives twice.
+/// Assigns each change to the cycle in which it arrives. Most arrive in the cycle in which they happen. One
+/// in six arrives up to three cycles later, and one in thirty arrives twice.
 fn deliver<T: Clone>(
     rng: &mut Rng,
     changes: Vec<Change<T>>,
@@ -293,8 +294,8 @@ fn deliver<T: Clone>(
     arrivals
 }
 
-/// Returns a random time in the half hour, with odd microseconds, so that a format that truncates them is
-/// detected.
+/// Returns a random time in the half hour with microsecond precision, so that the proof detects a format that
+/// truncates times.
 fn moment(rng: &mut Rng, begin: Timestamp) -> Timestamp {
     begin + SignedDuration::from_micros(rng.i64(0..HALF_AN_HOUR.as_micros() as i64))
 }

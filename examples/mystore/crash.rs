@@ -1,4 +1,4 @@
-//! An executor that kills the process right after a submit.
+//! An executor that kills the process after a submit.
 
 use std::fmt;
 
@@ -8,17 +8,19 @@ use redshift_orchestrator::{
     StatementPage, Submitted, WaitTime,
 };
 
-/// Kills the process right after one statement's submit took effect, before the caller receives the response.
+/// Executor that kills the process after one statement was submitted, before the caller receives the
+/// response.
 pub(crate) struct Crashing<E> {
     inner: E,
-    /// Part of the statement's name, which is `pipeline/run/step/attempt digest`.
+    /// Part of the name of the statement at which to kill the process. Names have the form
+    /// `pipeline/run/step/attempt digest`.
     victim: String,
-    /// `true` if the process is killed only after the statement finished.
+    /// `true` to kill the process only after the statement has finished.
     finished: bool,
 }
 
 impl<E> Crashing<E> {
-    /// Kills the process at the first attempt of `step` in `run`.
+    /// Wraps `inner`, and kills the process at the first submit of `step` in `run`.
     pub(crate) fn at(inner: E, run: &str, step: &str, finished: bool) -> Self {
         Self { inner, victim: format!("/{run}/{step}/"), finished }
     }
@@ -33,7 +35,7 @@ impl<E: StatementExecutor> StatementExecutor for Crashing<E> {
                 && !self.inner.describe(&submitted.id, Some(WaitTime::MAX)).await?.status.is_terminal()
             {
             }
-            // No destructor runs, no buffer is flushed and no file is closed, as in a power failure.
+            // Like a power failure, this runs no destructors, flushes no buffers and closes no files.
             std::process::abort();
         }
         Ok(submitted)

@@ -1,20 +1,19 @@
-//! MyStore's entities: customers, addresses, items, stores, days and sales. They are plain values and use no
-//! clock.
+//! MyStore's entities: customers, addresses, items, stores, days and sales. They are plain values.
 
 use jiff::{Timestamp, civil::Date};
 
-/// A customer, as the shop's system sends it after every change.
+/// A customer. The shop's system sends the whole row after every change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Customer {
     pub(crate) id: i64,
     pub(crate) salutation: Option<String>,
     pub(crate) first_name: Option<String>,
     pub(crate) last_name: Option<String>,
-    /// Preferred-customer status. Its history is kept (type 2).
+    /// Preferred-customer status, of which the history is kept (type 2).
     pub(crate) preferred: bool,
     pub(crate) birth_country: Option<String>,
     pub(crate) email: Option<String>,
-    /// The customer's address. Its history is kept (type 2).
+    /// Id of the customer's address, of which the history is kept (type 2).
     pub(crate) address_id: i64,
 }
 
@@ -60,7 +59,7 @@ pub(crate) struct Day {
     pub(crate) holiday: bool,
 }
 
-/// One line of a sales slip, identified by ticket and item.
+/// One line of a sales slip, identified by its ticket and item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sale {
     pub(crate) ticket: i64,
@@ -73,7 +72,7 @@ pub(crate) struct Sale {
     pub(crate) net_profit: Cents,
 }
 
-/// An exact amount of money. Floating-point sums could hide a lost row.
+/// An amount of money in integer cents. Rounding errors in floating-point sums could hide a lost row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cents(pub(crate) i64);
 
@@ -120,15 +119,15 @@ impl Keyed for Address {
     }
 }
 
-/// A change reported by a source: the new state of a row from `at` on, or its deletion. It may be sent more
-/// than once, and late.
+/// A change reported by a source: the state of a row from `at` on, or its deletion. A change may be sent more
+/// than once and may arrive late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change<T> {
-    /// The time of the change in the shop, unique per key. It is the ordering field of the Hudi tables.
+    /// Time of the change in the shop, unique for each key. It is the ordering field of the Hudi tables.
     pub(crate) at: Timestamp,
-    /// The row after the change; for a deletion, its last state.
+    /// The row after the change. For a deletion, the row before it.
     pub(crate) row: T,
-    /// The row is deleted from `at` on.
+    /// `true` if the row is deleted at this time.
     pub(crate) deleted: bool,
 }
 

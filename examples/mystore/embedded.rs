@@ -1,16 +1,16 @@
-//! The embedded PostgreSQL: a server in this process, with its data in the run's directory. It dies with the
-//! process and recovers from its directory on the next start, like any PostgreSQL server.
+//! An embedded PostgreSQL server that runs in this process, with its data in the directory of the run. It is
+//! killed with the process, and recovers from its directory at the next start like any PostgreSQL server.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use pglite_oxide::PgliteServer;
 
-/// A running server. It takes one connection at a time.
+/// A running server. It accepts one connection at a time.
 pub(crate) struct Embedded(PgliteServer);
 
 impl Embedded {
-    /// Starts the server on its directory, which is created if necessary.
+    /// Starts the server with its data in `dir`, which is created if necessary.
     pub(crate) async fn start(dir: &Path) -> Result<Self> {
         let root = dir.to_owned();
         let start = move || PgliteServer::builder().path(root).start();

@@ -1,7 +1,7 @@
-//! Loads the tables, the procedures and all rows that the sources will ever deliver, in one transaction,
-//! before the day begins. The landing tables represent the raw files that Spectrum would expose; a cycle
-//! takes the rows that landed before its end. No data is transferred while the cycles run, and after a crash
-//! the warehouse is either empty or completely prepared.
+//! Prepares the warehouse before the day begins: creates the tables and procedures, and loads all rows that
+//! the sources will ever deliver, in one transaction. The landing tables play the role of raw files that
+//! Spectrum would expose. A cycle processes the rows that landed before its end. No data is transferred while
+//! the cycles run, and after a crash the warehouse is either empty or completely prepared.
 
 use std::{fmt::Display, io::Cursor, pin::pin};
 
@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use crate::changes::{Changes, Cycle};
 
-/// The files that a Redshift user would run, in this order.
+/// SQL files in the order in which a Redshift user would run them.
 const SCRIPTS: [(&str, &str); 4] = [
     ("tables.sql", include_str!("sql/tables.sql")),
     ("stage.sql", include_str!("sql/stage.sql")),
@@ -19,17 +19,17 @@ const SCRIPTS: [(&str, &str); 4] = [
     ("facts.sql", include_str!("sql/facts.sql")),
 ];
 
-/// The table that records which run a database belongs to.
+/// Creates the table that records the run to which the database belongs.
 const DELIVERY: &str = "CREATE TABLE IF NOT EXISTS landing.delivery (run_id VARCHAR(64) NOT NULL)";
 
-/// Returns the names of the warehouse's procedures, with their schema.
+/// Returns the names of the procedures, including their schema.
 pub(crate) fn procedures() -> Vec<&'static str> {
     let create = "CREATE OR REPLACE PROCEDURE ";
     let name = |after: &'static str| after.split('(').next().unwrap_or_default();
     SCRIPTS.iter().flat_map(|(_, script)| script.split(create).skip(1).map(name)).collect()
 }
 
-/// Returns the id of the run that the database holds, if any.
+/// Returns the id of the run to which the database belongs, if any.
 pub(crate) async fn owner(client: &Client) -> Result<Option<String>> {
     let known = client.query_one("SELECT TO_REGCLASS('landing.delivery') IS NOT NULL", &[]).await?;
     if !known.get::<_, bool>(0) {
@@ -39,18 +39,18 @@ pub(crate) async fn owner(client: &Client) -> Result<Option<String>> {
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Returns the error for a database that holds another run.
+/// Returns the error for a database that belongs to another run.
 pub(crate) fn occupied(owner: &str) -> anyhow::Error {
     anyhow!(
-        "the database holds another run of MyStore ({owner}): continue in that run's directory, or drop the schemas landing, \
+        "the database belongs to another run of MyStore ({owner}); continue in that run's directory, or drop the schemas landing, \
          work and mystore"
     )
 }
 
-/// Prepares the warehouse for the run, unless it is already prepared.
+/// Prepares the warehouse for the run, unless that has been done.
 ///
 /// # Errors
-/// Fails if the database holds another run, without changing anything.
+/// Fails without changing anything if the database belongs to another run.
 pub(crate) async fn prepare(client: &mut Client, run_id: &str, changes: &Changes) -> Result<()> {
     match owner(client).await? {
         Some(owner) if owner == run_id => return Ok(()),
@@ -190,7 +190,7 @@ fn tables(changes: &Changes) -> [Delivery<'_>; 6] {
     ]
 }
 
-/// Rows in the text format of COPY: tabs between columns, `\N` for NULL.
+/// Rows in COPY's text format: columns separated by tabs, and `\N` for NULL.
 #[derive(Default)]
 struct Lines(String);
 

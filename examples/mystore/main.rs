@@ -1,5 +1,5 @@
-//! MyStore: a warehouse with real SQL and real Hudi tables, loaded, updated, cleaned and queried for a
-//! working day, and verified.
+//! MyStore: a warehouse with real SQL and real Hudi tables that is loaded, updated, cleaned and queried for a
+//! working day, and then verified.
 //!
 //! ```text
 //! sources -> landing tables -> procedures, in a pipeline -> dimensions, fact          (warehouse.rs, sql/, cycle.toml)
@@ -52,17 +52,17 @@ async fn main() -> ExitCode {
 
 /// Executes the whole run, from the options to the report.
 async fn play(options: Options) -> Result<ExitCode> {
-    // Invalid input must be detected before anything is changed.
+    // Reject invalid input before changing anything.
     let pipeline = options.pipeline(&landing::procedures())?;
     let mut dir = RunDir::look(&options)?;
     warehouse::check(&options, &dir.manifest).await?;
     dir.claim()?;
 
-    // The day is computed first, in two forms: the changes in the sources, and the expected result.
+    // Computes the whole day in advance, as the changes in the sources and as the expected result.
     let changes = Changes::generate(options.scale, options.cycles, options.seed)?;
     let model = Model::of(&changes);
 
-    // One extra statement follows the initial load.
+    // One more statement, ANALYZE, follows the initial load.
     let statements = pipeline.steps().len() * changes.cycles.len() + 1;
     let progress = Progress::new(&changes, statements);
     progress.say("starting the warehouse");
@@ -99,8 +99,8 @@ async fn play(options: Options) -> Result<ExitCode> {
     Ok(if proof.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Executes one cycle. A cycle that was interrupted at any point can be executed again: the pipeline resumes
-/// from its journal, and applying the same changes to the lake a second time has no effect.
+/// Executes one cycle. An interrupted cycle can be executed again: the pipeline resumes from its journal, and
+/// applying the same changes to the lake again has no effect.
 async fn play_cycle(
     cycle: &Cycle,
     pipeline: &Pipeline,

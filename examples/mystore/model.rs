@@ -1,5 +1,6 @@
-//! The expected result: a deliberately naive recomputation from the change stream, in maps. It has only the
-//! stream in common with the SQL and the Hudi tables, so the proof compares independent computations.
+//! The expected result, recomputed from the change stream with plain maps. The computation is deliberately
+//! naive. It shares only the stream with the SQL and the Hudi tables, so the proof compares independent
+//! computations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,26 +11,26 @@ use crate::{
     domain::{Address, Cents, Change, Customer, Item, Keyed, Sale, Store},
 };
 
-/// The expected state at the end of the run.
+/// Expected state at the end of the run.
 pub(crate) struct Model<'a> {
     pub(crate) customers: Kept<'a, Customer>,
     pub(crate) addresses: Kept<'a, Address>,
     pub(crate) items: BTreeMap<i64, &'a Item>,
     pub(crate) stores: BTreeMap<i64, &'a Store>,
     pub(crate) sales: BTreeMap<(i64, i64), &'a Sale>,
-    /// The expected row count of each procedure, by cycle and procedure.
+    /// Expected row count of each procedure, by cycle and procedure.
     pub(crate) audit: BTreeMap<(u32, &'static str), u64>,
-    /// The expected matches of each cycle's lookups.
+    /// Expected matches of each cycle's lookups.
     pub(crate) lookups: Vec<Matches>,
 }
 
-/// The number of a cycle's new sales that match a customer.
+/// Number of new sales in a cycle for which a lookup finds a customer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Matches {
     pub(crate) sales: u64,
-    /// Sales matched with the customer's latest row.
+    /// Sales for which the customer's latest row was found.
     pub(crate) latest: u64,
-    /// Sales matched with the row that was valid at the time of the sale.
+    /// Sales for which a row that was valid at the time of the sale was found.
     pub(crate) as_of_sale: u64,
 }
 
@@ -74,8 +75,8 @@ impl<'a> Model<'a> {
         self.sales.extend(cycle.sales.iter().map(|sale| ((sale.ticket, sale.item_id), sale)));
     }
 
-    /// Returns the row of the warehouse's customer dimension for a sale: the customer, and the start of the
-    /// row's validity.
+    /// Returns the row of the warehouse's customer dimension to which a sale refers: the customer, and the
+    /// start of the row's validity.
     pub(crate) fn customer_row(&self, sale: &Sale) -> Option<(i64, Timestamp)> {
         let id = sale.customer_id?;
         let row = self.customers.history(id, tracked).into_iter().find(|row| row.holds(sale.sold_at))?;
@@ -114,7 +115,7 @@ impl<'a> Model<'a> {
         self.lookups.push(matches);
     }
 
-    /// Sums the sales by store and day: count, pieces and money.
+    /// Sums the sales by store and day.
     pub(crate) fn store_days(&self) -> BTreeMap<StoreDay, Totals> {
         let mut days: BTreeMap<StoreDay, Totals> = BTreeMap::new();
         for sale in self.sales.values() {
@@ -129,7 +130,7 @@ pub(crate) fn tracked(customer: &Customer) -> (i64, bool) {
     (customer.address_id, customer.preferred)
 }
 
-/// A store and a day, as text; the store is 0 if the sale names none.
+/// A store and a day. The store is 0 if the sale has none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StoreDay {
     pub(crate) store: i64,
@@ -160,17 +161,17 @@ impl Totals {
     }
 }
 
-/// All received changes of one kind, by key and time. Duplicates are stored once, and late changes are in
-/// order.
+/// All changes received for one kind of row, by key and time. The map removes duplicates and sorts late
+/// changes.
 pub(crate) struct Kept<'a, T>(BTreeMap<i64, BTreeMap<Timestamp, &'a Change<T>>>);
 
-/// A state of a row and its validity: from `valid_from` up to, but excluding, `valid_to`.
+/// A state of a row, valid from `valid_from` until just before `valid_to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval<'a, T> {
     pub(crate) valid_from: Timestamp,
     /// `None` if the state is still valid.
     pub(crate) valid_to: Option<Timestamp>,
-    /// The row at the beginning of the state.
+    /// The row at the beginning of the interval.
     pub(crate) row: &'a T,
 }
 
@@ -203,17 +204,17 @@ impl<'a, T: Keyed> Kept<'a, T> {
         self.0.keys().copied()
     }
 
-    /// Returns the newest change of a key, including a deletion.
+    /// Returns the newest change of a key, which may be a deletion.
     pub(crate) fn newest(&self, key: i64) -> Option<&'a Change<T>> {
         Some(*self.0.get(&key)?.last_key_value()?.1)
     }
 
-    /// Returns the current row, or `None` if it is deleted or unknown.
+    /// Returns the newest change of a key, or `None` if the row is deleted or unknown.
     pub(crate) fn live(&self, key: i64) -> Option<&'a Change<T>> {
         self.newest(key).filter(|change| !change.deleted)
     }
 
-    /// Returns all rows that are not deleted.
+    /// Returns the newest change of each key that is not deleted.
     pub(crate) fn all_live(&self) -> impl Iterator<Item = &'a Change<T>> {
         self.keys().filter_map(|key| self.live(key))
     }
@@ -223,14 +224,14 @@ impl<'a, T: Keyed> Kept<'a, T> {
         self.keys().filter(|&key| self.live(key).is_none())
     }
 
-    /// Returns the state of the row at a time.
+    /// Returns the state of the row at this time, or `None` if the row did not exist then.
     pub(crate) fn state_at(&self, key: i64, at: Timestamp) -> Option<&'a Change<T>> {
         let newest = *self.0.get(&key)?.range(..=at).next_back()?.1;
         (!newest.deleted).then_some(newest)
     }
 
-    /// Returns the intervals of a key in order. An interval begins when a `tracked` value changes or the row
-    /// is created (again).
+    /// Returns the intervals of a key in order. An interval begins when the row is created, also after a
+    /// deletion, or when a `tracked` value changes.
     pub(crate) fn history<K: PartialEq>(&self, key: i64, tracked: fn(&T) -> K) -> Vec<Interval<'a, T>> {
         let mut intervals: Vec<Interval<'a, T>> = Vec::new();
         for change in self.0.get(&key).into_iter().flat_map(BTreeMap::values) {
@@ -315,7 +316,7 @@ mod tests {
         let days: u64 = model.store_days().values().map(|totals| totals.sales).sum();
         assert_eq!(days, model.sales.len() as u64);
         let rekeyed: u64 = (1..=4).map(|cycle| model.audit[&(cycle, "rekey_sale")]).sum();
-        assert!(rekeyed > 0, "late changes and early sales assign old sales to other rows");
+        assert!(rekeyed > 0, "late changes and early sales give old sales other keys");
         assert!(model.lookups[1].latest > 0 && model.lookups[1].latest != model.lookups[1].as_of_sale);
     }
 }

@@ -1,4 +1,4 @@
-//! The command line, and all checks that change nothing.
+//! The command-line options, and the checks that change nothing.
 
 use std::{
     fmt,
@@ -10,34 +10,34 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use redshift_orchestrator::{Pipeline, pipeline::StepStatement};
 
-/// Simulates a working day of MyStore: an initial load, then half-hourly cycles, on an embedded PostgreSQL
-/// and Hudi tables on disk. Then proves that nothing was lost or done twice. The last line printed is the
-/// path of the report.
+/// Simulates a working day of MyStore with an embedded PostgreSQL server and Hudi tables on disk: an initial
+/// load, followed by half-hourly cycles. Then proves that nothing was lost or done twice. The last line
+/// printed is the path of the report.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mystore")]
 pub(crate) struct Options {
-    /// TPC-DS scale factor: 0.01 has 1,000 customers and 120,527 sales, 0.1 has 10,000 and 240,485
+    /// TPC-DS scale factor. 0.01 gives 1,000 customers and 120,527 sales, 0.1 gives 10,000 and 240,485
     #[arg(long, default_value_t = 0.01, value_parser = scale)]
     pub(crate) scale: f64,
 
-    /// Half-hourly cycles after the initial load
+    /// Number of half-hourly cycles after the initial load
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) cycles: u32,
 
-    /// Seed of the day's changes, sales and faults
+    /// Seed of the changes, sales and faults of the day
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 
-    /// Directory of the run. An unfinished run in it is continued; a finished run is proved again
+    /// Directory of the run. An unfinished run in it is continued, and a finished one is proved again
     /// [default: `mystore` in the build's target directory, where a new run replaces a finished one]
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
 
-    /// PostgreSQL server instead of the embedded one, as in postgresql://user:password@host:5432/database
+    /// PostgreSQL server to use instead of the embedded one, as postgresql://user:password@host:5432/database
     #[arg(long, value_name = "URL", value_parser = postgres_url)]
     pub(crate) postgres: Option<String>,
 
-    /// Pipeline of a cycle, instead of the example's cycle.toml
+    /// Pipeline file for each cycle, instead of the example's cycle.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) pipeline: Option<PathBuf>,
 
@@ -45,19 +45,19 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0.1, value_parser = share)]
     pub(crate) faults: f64,
 
-    /// Kills the process right after the submit of this step took effect and before it is recorded, as in
-    /// 7:load_sale; with 7:load_sale:finished, right after its statement finished. To continue, start again
-    /// without the option
+    /// Kill the process after the submit of this step has taken effect, before it is recorded, as in
+    /// 7:load_sale. With 7:load_sale:finished, kill it after the statement has finished. To continue, start
+    /// the program again without this option
     #[arg(long, value_name = "CYCLE:STEP")]
     pub(crate) crash_at: Option<CrashAt>,
 }
 
 impl Options {
-    /// Reads the pipeline of a cycle, and checks it against the warehouse.
+    /// Reads the pipeline file and checks it against the procedures of the warehouse.
     ///
     /// # Errors
-    /// Fails if the file is not a valid pipeline, if it calls a procedure that does not exist or omits one,
-    /// if it has a parameter without a value, or if the run never reaches the point of the crash.
+    /// Fails if the file is not a valid pipeline, if it calls a procedure that does not exist or does not
+    /// call one of them, if one of its parameters has no value, or if the run has no such crash point.
     pub(crate) fn pipeline(&self, known_procedures: &[&str]) -> Result<Pipeline> {
         let pipeline = match &self.pipeline {
             None => Pipeline::from_toml(include_str!("cycle.toml"))?,
@@ -68,7 +68,7 @@ impl Options {
             let procedure = call.split('(').next().unwrap_or_default().trim();
             ensure!(
                 known_procedures.contains(&procedure),
-                "step {} calls {procedure}, which the warehouse does not have; it has {}",
+                "step {} calls {procedure}, which does not exist; the warehouse has {}",
                 step.name(),
                 known_procedures.join(", ")
             );
@@ -77,14 +77,14 @@ impl Options {
             known_procedures.iter().filter(|name| !calls(&pipeline, name)).copied().collect();
         ensure!(
             left_out.is_empty(),
-            "the pipeline does not call {}: a cycle is incomplete without it",
+            "the pipeline does not call {}; a cycle must call every procedure",
             left_out.join(", ")
         );
         let mut parameters = pipeline.parameters();
         if let Some((name, _)) = parameters.find(|(name, default)| default.is_none() && !GIVEN.contains(name))
         {
             bail!(
-                "the pipeline's parameter `{name}` has no default, and a cycle sets only {}",
+                "the pipeline's parameter `{name}` has no default, but a cycle only sets {}",
                 GIVEN.join(" and ")
             );
         }
@@ -105,7 +105,7 @@ impl Options {
         Ok(pipeline)
     }
 
-    /// Returns the directory of the run, and `true` if a finished run there may be replaced.
+    /// Returns the directory of the run, and `true` if a new run may replace a finished one in it.
     pub(crate) fn directory(&self) -> (PathBuf, bool) {
         match &self.dir {
             Some(dir) => (dir.clone(), false),
@@ -114,10 +114,10 @@ impl Options {
     }
 }
 
-/// The parameters that each cycle sets.
+/// Parameters that a cycle sets.
 const GIVEN: [&str; 2] = ["cycle", "until"];
 
-/// Returns `true` if a step calls the procedure, as a `call` or in its SQL.
+/// Returns `true` if a step calls the procedure, with `call` or in its SQL.
 fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
     let call = format!("{procedure}(");
     pipeline.steps().iter().any(|step| match step.statement() {
@@ -128,20 +128,20 @@ fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
     })
 }
 
-/// Returns the directory `mystore` next to `debug` and `release`, or in the current directory if the program
-/// was moved elsewhere.
+/// Returns the directory `mystore` in the target directory, or in the current directory if the program is not
+/// in a target directory.
 fn default_directory(program: Option<&Path>) -> PathBuf {
     let examples = program.and_then(Path::parent).filter(|dir| dir.ends_with("examples"));
     let target = examples.and_then(Path::parent).and_then(Path::parent);
     target.map_or_else(|| PathBuf::from("mystore"), |target| target.join("mystore"))
 }
 
-/// The point at which the process kills itself.
+/// Point at which the process kills itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CrashAt {
     pub(crate) cycle: u32,
     pub(crate) step: String,
-    /// Kills the process only after the statement finished.
+    /// `true` to kill the process only after the statement has finished.
     pub(crate) finished: bool,
 }
 
@@ -149,12 +149,12 @@ impl FromStr for CrashAt {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (cycle, rest) = text.split_once(':').context("write it as CYCLE:STEP, as in 7:load_sale")?;
+        let (cycle, rest) = text.split_once(':').context("expected CYCLE:STEP, as in 7:load_sale")?;
         let cycle = cycle.parse().with_context(|| format!("`{cycle}` is not a cycle number"))?;
         let (step, finished) = match rest.split_once(':') {
             None => (rest, false),
             Some((step, "finished")) => (step, true),
-            Some((_, other)) => bail!("`{other}` is not a valid moment; the only one is `finished`"),
+            Some((_, other)) => bail!("`{other}` is not valid here; only `finished` is"),
         };
         Ok(Self { cycle, step: step.to_owned(), finished })
     }
@@ -168,18 +168,18 @@ impl fmt::Display for CrashAt {
 
 fn scale(text: &str) -> Result<f64, String> {
     let scale: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
-    if (0.001..=1.0).contains(&scale) { Ok(scale) } else { Err("give 0.001 to 1".to_owned()) }
+    if (0.001..=1.0).contains(&scale) { Ok(scale) } else { Err("expected 0.001 to 1".to_owned()) }
 }
 
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
-    if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("give 0 to 0.5".to_owned()) }
+    if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("expected 0 to 0.5".to_owned()) }
 }
 
 fn postgres_url(text: &str) -> Result<String, String> {
     text.parse::<tokio_postgres::Config>()
         .map(|_| text.to_owned())
-        .map_err(|error| format!("{error}; write it as postgresql://user:password@host:5432/database"))
+        .map_err(|error| format!("{error}; expected postgresql://user:password@host:5432/database"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Terminal output: progress bars during the run, and a table at its end.
+//! Terminal output: progress bars during the run, and a summary at the end.
 
 use std::{
     io::IsTerminal,
@@ -19,7 +19,7 @@ use crate::{
     record::{CycleRecord, Totals, bytes, grouped, seconds},
 };
 
-/// The progress bars; without a terminal, one line per cycle instead.
+/// Progress bars. Without a terminal, prints one line per cycle instead.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     cycles: ProgressBar,
@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// Counts a cycle that an earlier process had finished.
+    /// Counts a cycle that an earlier process finished.
     pub(crate) fn skip(&self, cycle: &Cycle, statements: usize) {
         self.cycles.inc(1);
         self.statements.inc(statements as u64 + u64::from(cycle.number == 0));
@@ -112,7 +112,7 @@ impl Observer for Progress {
     }
 }
 
-/// Formats the closing table.
+/// Formats the summary table.
 pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
     let totals = Totals::of(cycles);
     let warehouse = &totals.warehouse;
@@ -143,7 +143,7 @@ pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
         ("Hudi commits", grouped(totals.commits)),
         ("versions kept", format!("{} per file group, at most {VERSIONS_ALLOWED}", totals.versions)),
         ("bytes on disk", bytes(totals.bytes)),
-        // The initial load looks up all earlier sales at once, so it is left out.
+        // Omits the initial load, which looks up all earlier sales at once.
         ("lookup, first cycle", lookup(cycles.get(1))),
         ("lookup, last cycle", lookup(cycles.last())),
     ] {

@@ -1,5 +1,5 @@
-//! The record of a finished cycle: one line of `cycles.jsonl`, and the source of the closing table and the
-//! report.
+//! The record of a finished cycle. Each record is one line of `cycles.jsonl`. The summary and the report are
+//! made from these records.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,23 +11,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Matches;
 
-/// A finished cycle.
+/// Record of a finished cycle.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CycleRecord {
     pub(crate) cycle: u32,
-    /// `true` if more than one process worked on the cycle.
+    /// `true` if the cycle was interrupted and resumed by another process.
     pub(crate) resumed: bool,
     pub(crate) warehouse: WarehouseRecord,
     pub(crate) tables: Vec<TableRecord>,
     pub(crate) lookups: LookupRecord,
 }
 
-/// Durations and counts of a cycle's statements.
+/// Durations and counts of the statements of a cycle.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct WarehouseRecord {
     pub(crate) statements: u32,
     pub(crate) retries: u32,
-    /// Retried errors, by kind.
+    /// Number of retried errors by kind.
     pub(crate) faults: BTreeMap<String, u32>,
     /// Sum over all statements, including concurrent ones.
     pub(crate) waiting: Duration,
@@ -35,28 +35,29 @@ pub(crate) struct WarehouseRecord {
     pub(crate) elapsed: Duration,
 }
 
-/// A cycle's changes to a Hudi table, and the table's state afterwards.
+/// Changes of a cycle to a Hudi table, and the state of the table after the cycle.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TableRecord {
     pub(crate) name: String,
-    /// The newest commit after the cycle; a read as of this instant shows the table after the cycle.
+    /// Newest commit after the cycle. A read as of this instant returns the table after the cycle.
     pub(crate) instant: String,
-    /// Rows inserted, updated or deleted by the cycle; 0 if an earlier process had already applied it.
+    /// Number of rows that the cycle inserted, updated or deleted; 0 if an earlier process had already
+    /// applied it.
     pub(crate) changed: u64,
     pub(crate) file_groups: u64,
-    /// The maximum number of versions of any file group.
+    /// Number of versions of the file group that has the most.
     pub(crate) versions: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
 }
 
-/// The lookups of a cycle's new sales.
+/// Lookups of the new sales of a cycle.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct LookupRecord {
     pub(crate) matches: Matches,
     /// Time to read the latest rows and match them.
     pub(crate) latest: Duration,
-    /// Time to read the history and match the rows valid at the time of each sale.
+    /// Time to read the history and match the rows that were valid at the time of each sale.
     pub(crate) as_of_sale: Duration,
 }
 
@@ -94,7 +95,7 @@ impl WarehouseRecord {
     }
 }
 
-/// Sums over a run.
+/// Sums over all cycles of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) warehouse: WarehouseRecord,
@@ -141,7 +142,7 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
-/// Formats a duration in ms or s.
+/// Formats a duration in milliseconds or seconds.
 pub(crate) fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }

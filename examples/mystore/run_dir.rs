@@ -1,4 +1,15 @@
-//! The run's directory: the identity of the run, and the records of its cycles.
+//! The directory of a run: the identity of the run, and the records of its cycles. @3-13
+//! | entry | content |
+//! |---|---|
+//! | `lock` | locked while a process works in the directory |
+//! | `manifest.json` | identity of the run; written first |
+//! | `warehouse/` | data of the embedded PostgreSQL server |
+//! | `journal.jsonl` | intents, ids and outcomes of all statements |
+//! | `lake/` | the Hudi tables |
+//! | `cycles.jsonl` | one line per finished cycle, from which the report is made |
+//! | `expected/` | expected contents of the Hudi tables, one JSON object per row, for other programs |
+//! | `finished` | empty; written after the proof has passed |
+//! | `report.html` | the report |
 //!
 //! | entry | content |
 //! |---|---|
@@ -23,23 +34,23 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::options::Options;
 
-/// The identity of a directory's run. Runs that differ in any field cannot continue each other's data.
+/// Identity of the run in a directory. Runs that differ in any field cannot continue each other's data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// Drawn once. All names in the service and in the database contain it, so that a run cannot find another
+    /// Random id. All names in the service and in the database contain it, so that a run cannot find another
     /// run's statements.
     pub(crate) run_id: String,
     pub(crate) scale: f64,
     pub(crate) cycles: u32,
     pub(crate) seed: u64,
-    /// `embedded`, or the server and database without user and password.
+    /// `embedded`, or the server and the database without user and password.
     pub(crate) warehouse: String,
 }
 
 impl Manifest {
-    /// Creates the manifest for these options, with a new id.
+    /// Creates a manifest with a new id for these options.
     pub(crate) fn fresh(options: &Options) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "a run's id must differ from that of every other run")]
+        #[expect(clippy::disallowed_methods, reason = "every run needs a different id")]
         let id = fastrand::Rng::new().u32(..);
         Self {
             run_id: format!("mystore-{id:08x}"),
@@ -54,7 +65,7 @@ impl Manifest {
         Self { run_id: other.run_id.clone(), ..self.clone() } == *other
     }
 
-    /// Returns the run id of a cycle's pipeline.
+    /// Returns the id of the pipeline run of a cycle.
     pub(crate) fn cycle_run(&self, cycle: u32) -> String {
         format!("{}-cycle-{cycle:02}", self.run_id)
     }
@@ -84,29 +95,29 @@ fn without_secrets(url: &str) -> String {
     format!("{}/{}", hosts.join(","), config.get_dbname().unwrap_or("postgres"))
 }
 
-/// The state found in the run's directory.
+/// A directory as it was found, and the run to execute in it.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
     pub(crate) manifest: Manifest,
-    /// An earlier process began this run.
+    /// `true` if an earlier process began this run.
     pub(crate) resumed: bool,
     replace: bool,
-    /// Locked from the claim to the end of the process, even if it crashes.
+    /// Lock that is held until the process ends, even if it crashes.
     lock: Option<File>,
 }
 
 const MANIFEST: &str = "manifest.json";
-/// The name of a manifest whose run is being removed.
+/// Name of the manifest of a run that is being removed.
 const MAKES_WAY: &str = "manifest.json.old";
-/// The name of a manifest that is being written.
+/// Name of a manifest that is being written.
 const BEGINS: &str = "manifest.json.new";
 
 impl RunDir {
-    /// Inspects the directory without changing anything.
+    /// Inspects the directory of the run without changing anything.
     ///
     /// # Errors
-    /// Fails if it holds another run's data or unrelated files, or if it is not a directory.
+    /// Fails if it contains another run's data or other files, or if it is not a directory.
     pub(crate) fn look(options: &Options) -> Result<Self> {
         let (path, makes_way) = options.directory();
         let wanted = Manifest::fresh(options);
@@ -128,14 +139,14 @@ impl RunDir {
             if read_manifest(&path, MAKES_WAY).is_ok_and(|removed| removed.is_some()) {
                 return Ok(fresh(wanted, true));
             }
-            bail!("{} holds files that are not a run of MyStore; use another --dir", path.display());
+            bail!("{} contains files that are not a run of MyStore; use another --dir", path.display());
         };
         if makes_way && path.join("finished").exists() {
             return Ok(fresh(wanted, true));
         }
         if !found.is_same_run(&wanted) {
             bail!(
-                "{} holds another run's data: it was started with {}. Use the same options to continue it, use another --dir, or remove the directory",
+                "{} contains another run's data, which was started with {}; use the same options to continue it, use another --dir, or remove the directory",
                 path.display(),
                 found.options()
             );
@@ -146,7 +157,8 @@ impl RunDir {
     /// Claims the directory for this run and this process.
     ///
     /// # Errors
-    /// Fails if another process works in it or did so since it was inspected, or if it is not writable.
+    /// Fails if another process works in the directory or has done so since it was inspected, or if it is not
+    /// writable.
     pub(crate) fn claim(&mut self) -> Result<()> {
         let unwritable = || format!("{} is not writable; use another --dir", self.path.display());
         fs::create_dir_all(&self.path).with_context(unwritable)?;
@@ -162,7 +174,7 @@ impl RunDir {
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(unwritable),
         }
-        // The directory may have changed between the inspection and the lock.
+        // Another process may have changed the directory between the inspection and the lock.
         let found = read_manifest(&self.path, MANIFEST)?;
         let as_looked_at = match &found {
             Some(found) if self.resumed => *found == self.manifest,
@@ -183,7 +195,7 @@ impl RunDir {
             return Ok(fs::remove_file(self.file(".writable"))?);
         }
         if self.replace {
-            // An interrupted removal is mistaken neither for a run nor for unrelated files.
+            // The renamed manifest marks an interrupted removal, so that the next process can continue it.
             if occupied {
                 fs::rename(self.file(MANIFEST), self.file(MAKES_WAY))?;
             }
@@ -207,7 +219,7 @@ impl RunDir {
         Ok(fs::rename(self.file(BEGINS), self.file(MANIFEST))?)
     }
 
-    /// Returns the path of a file or directory in it.
+    /// Returns the path of an entry of the directory.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -220,7 +232,7 @@ impl RunDir {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        // Text after the last line break is the remainder of a write that a crash interrupted. That cycle
+        // Text after the last line break is left over from a write that a crash interrupted, so that cycle
         // does not count as finished.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         if whole.len() + 1 < text.len() {
@@ -232,7 +244,7 @@ impl RunDir {
             .collect()
     }
 
-    /// Durably appends the record of a finished cycle.
+    /// Appends the record of a finished cycle durably.
     pub(crate) fn add_cycle(&self, record: &impl Serialize) -> Result<()> {
         let path = self.file("cycles.jsonl");
         let written = || -> Result<()> {
@@ -245,14 +257,14 @@ impl RunDir {
         written().with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Removes the mark of an earlier proof before the run is proved again.
+    /// Removes the mark of an earlier proof, because the run is about to be proved again.
     pub(crate) fn not_finished(&self) -> Result<()> {
-        remove_if_there(&self.file("finished")).context("noting that the run is being proved")
+        remove_if_there(&self.file("finished")).context("removing the mark of a finished run")
     }
 
     /// Marks the run as complete and proved.
     pub(crate) fn finish(&self) -> Result<()> {
-        fs::write(self.file("finished"), "").context("noting that the run finished")
+        fs::write(self.file("finished"), "").context("marking the run as finished")
     }
 }
 
@@ -311,7 +323,7 @@ mod tests {
         }
         drop(first);
         let error = late.claim().unwrap_err().to_string();
-        assert!(error.contains("has just run in"), "a manifest came since it was looked: {error}");
+        assert!(error.contains("has just run in"), "a manifest was written after the inspection: {error}");
         drop(late);
         second.claim().unwrap();
     }

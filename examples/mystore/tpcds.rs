@@ -1,7 +1,7 @@
-//! The shop's opening data: TPC-DS customers, addresses, items, stores, days and sales, as plain values.
+//! The shop's initial data: customers, addresses, items, stores, days and sales of TPC-DS.
 //!
-//! The rows are parsed from the generator's own text form (`|` between columns, an empty column for NULL),
-//! because only this form shows its NULLs.
+//! The rows are parsed from the generator's text output, because only this output contains its NULLs. Columns
+//! are separated by `|`, and an empty column is NULL.
 
 use anyhow::{Context, Result};
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
@@ -22,12 +22,12 @@ pub(crate) struct Stock {
     pub(crate) items: Vec<Item>,
     pub(crate) stores: Vec<Store>,
     pub(crate) days: Vec<Day>,
-    /// In the order in which TPC-DS generates them; the lines of a ticket are adjacent.
+    /// Sales in the order in which TPC-DS generates them. The lines of a ticket are adjacent.
     pub(crate) sales: Vec<Sale>,
 }
 
 impl Stock {
-    /// Generates the rows of this scale factor, and the days of `years`.
+    /// Generates the rows for this scale factor, and the days of `years`.
     pub(crate) fn generate(scale: f64, years: std::ops::RangeInclusive<i16>) -> Result<Self> {
         let session = SessionBuilder::new()
             .with_scale_factor(scale)
@@ -71,9 +71,10 @@ impl Columns {
         self.get(number)?.parse().ok()
     }
 
-    /// Parses a mandatory column.
+    /// Parses a column that cannot be NULL.
     fn need<T: std::str::FromStr>(&self, number: usize) -> Result<T> {
-        self.parse(number).with_context(|| format!("TPC-DS row without column {number}: {}", self.0))
+        self.parse(number)
+            .with_context(|| format!("column {number} of a TPC-DS row is missing or invalid: {}", self.0))
     }
 
     fn get(&self, number: usize) -> Option<&str> {
@@ -132,7 +133,7 @@ fn days(session: &Session, years: std::ops::RangeInclusive<i16>) -> Result<Vec<D
     let first_year = Date::new(*years.start(), 1, 1)?;
     let mut generator =
         DateDimRowGenerator::new(session.clone(), session.get_scaling().get_row_count(Table::DateDim));
-    // The calendar begins on 1900-01-02.
+    // TPC-DS's calendar begins on 1900-01-02.
     let skipped = Date::new(1900, 1, 2)?.until(first_year)?.get_days();
     generator.skip_rows_until_starting_row_number(u64::try_from(skipped)? + 1);
     let mut days = Vec::new();
@@ -165,8 +166,8 @@ fn sale(row: &Columns) -> Result<Sale> {
     })
 }
 
-/// Converts a sale's date, a Julian day number, and its time, the second of that day. A sale without a date
-/// gets the earliest date.
+/// Converts the date of a sale, a Julian day number, and its time, the second of the day. A sale without a
+/// date gets the earliest date.
 fn sold_at(julian_day: Option<i64>, second: Option<i64>) -> Result<Timestamp> {
     const UNIX_EPOCH: i64 = 2_440_588;
     const FIRST_DAY: i64 = 2_450_816;

@@ -1,7 +1,7 @@
-//! The unit tests of the modules in this directory. They are a separate target because cargo does not build
-//! an example as a program when it is also a test, and `tests/mystore.rs` runs the program.
+//! Unit tests of the modules of the MyStore example. They are a separate target, because cargo does not build
+//! an example's program if the example is also a test target, and `tests/mystore.rs` needs the program.
 
-#![allow(dead_code, reason = "items that only the program uses are unused here")]
+#![allow(dead_code, reason = "only the program uses these items")]
 
 mod changes;
 mod crash;

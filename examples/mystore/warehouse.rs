@@ -1,5 +1,5 @@
-//! The warehouse: a PostgreSQL server, embedded or external. In front of it are an executor that behaves like
-//! the Redshift Data API, the faults, and the orchestrator.
+//! The warehouse: an embedded or external PostgreSQL server, an executor that behaves like the Redshift Data
+//! API, injected faults, and the orchestrator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,8 +20,8 @@ use crate::{
     run_dir::{Manifest, RunDir},
 };
 
-/// Connections to an external server: one for the executor's records, the others for statements. The embedded
-/// server accepts only one.
+/// Number of connections to an external server: one for the executor's records, the others for statements.
+/// The embedded server accepts only one.
 const CONNECTIONS: usize = 5;
 
 /// A running warehouse.
@@ -31,7 +31,7 @@ pub(crate) struct Warehouse {
     embedded: Option<Embedded>,
 }
 
-/// Checks that an external server can be reached and is free for this run, without changing anything.
+/// Checks that an external server can be reached and does not belong to another run. Changes nothing.
 pub(crate) async fn check(options: &Options, manifest: &Manifest) -> Result<()> {
     let Some(url) = &options.postgres else { return Ok(()) };
     let (client, connection) = connect(url).await?;
@@ -45,7 +45,7 @@ pub(crate) async fn check(options: &Options, manifest: &Manifest) -> Result<()> 
 }
 
 impl Warehouse {
-    /// Starts the warehouse, and loads the data unless it was already loaded.
+    /// Starts the warehouse, and loads the data unless that has been done.
     pub(crate) async fn open(
         options: &Options,
         dir: &RunDir,
@@ -59,11 +59,11 @@ impl Warehouse {
         let url = match (&embedded, &options.postgres) {
             (Some(embedded), _) => embedded.url(),
             (None, Some(url)) => url.clone(),
-            (None, None) => unreachable!("without a server the embedded one runs"),
+            (None, None) => unreachable!("without an external server the embedded one runs"),
         };
         let (mut client, connection) = connect(&url).await?;
         landing::prepare(&mut client, &dir.manifest.run_id, changes).await?;
-        // The embedded server accepts one connection at a time.
+        // Closes this connection, because the embedded server accepts only one at a time.
         drop(client);
         connection.await??;
 
@@ -79,7 +79,7 @@ impl Warehouse {
         let orchestrator = Orchestrator::new(Faulty::new(executor, faults(options.seed, options.faults)))
             .with_journal(FileJournal::open(dir.file("journal.jsonl"))?)
             .with_observer(observer)
-            // The service runs in this process, so there is no congestion that would need longer pauses.
+            // The service runs in this process, so short pauses between retries cannot overload it.
             .with_backoff(
                 Backoff::new(Duration::from_millis(10))
                     .with_max(Duration::from_millis(200))
@@ -91,8 +91,8 @@ impl Warehouse {
     /// Runs or resumes the pipeline of a cycle.
     ///
     /// # Errors
-    /// Fails if a step did not finish; the error holds the report with the database's message, the
-    /// statement's id and the way to continue.
+    /// Fails if a step did not finish. The error contains the report, with the database's message and the
+    /// statement id, and explains how to continue.
     pub(crate) async fn run(&self, pipeline: &Pipeline, dir: &RunDir, cycle: &Cycle) -> Result<Report> {
         let mut run = Run::new(dir.manifest.cycle_run(cycle.number));
         for (name, value) in [("cycle", cycle.number.to_string()), ("until", cycle.until.to_string())] {
@@ -103,7 +103,7 @@ impl Warehouse {
         let report = pipeline.run(&self.orchestrator, run).await?;
         if !report.is_success() {
             bail!(
-                "cycle {} did not finish\n\n{report}\nThe journal is {}: run with the same options to continue.",
+                "cycle {} did not finish\n\n{report}\nThe journal is {}. To continue, run again with the same options.",
                 cycle.number,
                 dir.file("journal.jsonl").display()
             );
@@ -111,8 +111,8 @@ impl Warehouse {
         Ok(report)
     }
 
-    /// Updates the database's statistics once, after the initial load, because the query plans in the cycles
-    /// depend on them.
+    /// Updates the database's statistics after the initial load, because the query plans of the cycles depend
+    /// on them.
     pub(crate) async fn analyze(&self, dir: &RunDir) -> Result<Outcome> {
         let key = StepKey::new(dir.manifest.cycle_run(0), "analyze");
         let outcome = self.orchestrator.run(&key, Statement::sql("ANALYZE")).await?;
@@ -122,8 +122,8 @@ impl Warehouse {
         Ok(outcome)
     }
 
-    /// Returns the rows of a query as text, `None` for NULL. The proof bypasses the faults, because it is not
-    /// part of the run.
+    /// Returns the rows of a query as text; NULL is `None`. Bypasses the injected faults, because the proof
+    /// is not part of the run.
     pub(crate) async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let id = self.service.submit(&Statement::sql(sql), None).await?.id;
         let description = loop {
@@ -161,8 +161,8 @@ fn text(field: Field) -> Option<String> {
     }
 }
 
-/// Returns the faults of the run. Half of them hide whether the request took effect, to test exactly-once
-/// execution.
+/// Returns the faults of the run. Half of them hide from the client whether the request took effect, which
+/// tests that statements take effect only once.
 fn faults(seed: u64, share: f64) -> Faults {
     let kinds = [
         (Fault::Throttle, 0.2),

@@ -1,5 +1,4 @@
-//! Tests the MyStore example as a user runs it: as a program with options, a directory, output and an exit
-//! status.
+//! Tests the MyStore example from the command line.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// Options of a short day: an initial load and three cycles.
+/// Options for a short day: the initial load and three cycles.
 const SHORT: [&str; 2] = ["--cycles", "3"];
 
 struct Ran {
@@ -18,11 +17,14 @@ struct Ran {
     err: String,
 }
 
-/// Runs the example, which `cargo test` has built.
+/// Runs the example. `cargo test` has built it.
 fn mystore(dir: &Path, options: &[&str]) -> Ran {
     let deps = std::env::current_exe().unwrap();
     let program = deps.parent().unwrap().parent().unwrap().join("examples").join("mystore");
-    assert!(program.with_extension(std::env::consts::EXE_EXTENSION).exists(), "cargo build --examples first");
+    assert!(
+        program.with_extension(std::env::consts::EXE_EXTENSION).exists(),
+        "run cargo build --examples first"
+    );
     let Output { status, stdout, stderr } = Command::new(program)
         .arg("--dir")
         .arg(dir)
@@ -39,7 +41,8 @@ fn mystore(dir: &Path, options: &[&str]) -> Ran {
 }
 
 impl Ran {
-    /// Asserts that the proof passed, and that the last line is the path of a self-contained page.
+    /// Asserts that the proof passed, and that the last line of the output is the path of a self-contained
+    /// page.
     fn assert_proved(&self) {
         assert!(self.ok, "{}\n{}", self.out, self.err);
         assert!(self.out.contains("proved: "), "{}", self.out);
@@ -47,10 +50,13 @@ impl Ran {
         let html = std::fs::read_to_string(report).unwrap();
         assert!(html.contains("nothing lost or done twice"));
         let outside = html.replace("http://www.w3.org/2000/svg", "");
-        assert!(!outside.contains("http") && !outside.contains("<script"), "the page needs no network");
+        assert!(
+            !outside.contains("http") && !outside.contains("<script"),
+            "the page must not need the network"
+        );
     }
 
-    /// Asserts that the input was refused in one line, and that no directory was created.
+    /// Asserts that the input was rejected with these texts, and that no directory was created.
     fn assert_refused(&self, dir: &Path, because: &[&str]) {
         assert!(!self.ok && self.out.is_empty(), "{}\n{}", self.out, self.err);
         for text in because {
@@ -71,7 +77,7 @@ fn a_day_with_many_faults_is_proved_and_bounded() {
         let rows = std::fs::read_to_string(dir.join("expected").join(format!("{name}.jsonl"))).unwrap();
         assert!(rows.lines().count() > 900);
     }
-    // A finished run in its own directory is only proved again.
+    // With --dir, a finished run is only proved again.
     let again = mystore(&dir, &["--cycles", "13", "--seed", "2"]);
     again.assert_proved();
     let other = mystore(&dir, &["--cycles", "13", "--seed", "3"]);
@@ -83,8 +89,8 @@ fn a_day_with_many_faults_is_proved_and_bounded() {
 fn a_killed_run_goes_on_and_nothing_is_lost_or_doubled() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("run");
-    // The embedded server dies with the process: once before the statement ran, once after it took effect,
-    // once in the initial load.
+    // The embedded server is killed with the process: before or after its statement has run, in the initial
+    // load and in the cycles.
     for crash in ["0:stage_sale:finished", "1:load_customer", "2:load_sale:finished", "3:publish_store_day"] {
         let ran = mystore(&dir, &[SHORT[0], SHORT[1], "--crash-at", crash]);
         assert_eq!(ran.code, None, "a process that aborts has no exit status: {}", ran.err);
@@ -108,7 +114,7 @@ fn an_error_in_a_procedure_is_shown_with_step_and_statement_and_the_run_goes_on_
         assert!(ran.err.contains(text), "{text} is not in: {}", ran.err);
     }
     let id = ran.err.split("load_item failed, attempt 1, ").nth(1).unwrap();
-    assert_eq!(id[..36].bytes().filter(|byte| *byte == b'-').count(), 4, "a statement id: {id}");
+    assert_eq!(id[..36].bytes().filter(|byte| *byte == b'-').count(), 4, "not a statement id: {id}");
 
     std::fs::write(&file, good).unwrap();
     mystore(&dir, &[SHORT[0], SHORT[1], "--pipeline", file.to_str().unwrap()]).assert_proved();
@@ -149,7 +155,7 @@ fn bad_input_is_refused_before_anything_is_touched() {
     assert!(ran.err.contains(below_a_file.to_str().unwrap()), "{}", ran.err);
 }
 
-/// A separate database on the tests' server.
+/// A separate database on the PostgreSQL server.
 struct Database {
     runtime: tokio::runtime::Runtime,
     admin: tokio_postgres::Client,
@@ -160,7 +166,7 @@ struct Database {
 impl Database {
     fn create(name: &str) -> Self {
         let server = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL")
-            .expect("REDSHIFT_ORCHESTRATOR_POSTGRES_URL names a PostgreSQL server");
+            .expect("REDSHIFT_ORCHESTRATOR_POSTGRES_URL is not set");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let admin = runtime.block_on(async {
@@ -197,5 +203,5 @@ fn on_a_real_server_a_killed_run_goes_on_and_its_database_takes_no_other_run() {
     mystore(&dir, &options).assert_proved();
 
     let elsewhere = temporary.path().join("other");
-    mystore(&elsewhere, &options).assert_refused(&elsewhere, &["holds another run"]);
+    mystore(&elsewhere, &options).assert_refused(&elsewhere, &["belongs to another run"]);
 }

@@ -1,4 +1,4 @@
-//! Checks that each short example prints the output shown at its head.
+//! Checks that each short example prints the output in its module comment.
 
 #![allow(clippy::unwrap_used)]
 

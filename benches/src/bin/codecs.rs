@@ -1,14 +1,14 @@
 //! How much does each compression cost in bytes, loads, upserts and reads?
 //!
-//! The same million customers are loaded into one table per codec and level. Then 10,000 rows, half of them
-//! new, with random keys, are upserted several times, and all rows are read. The codecs take turns, so that
-//! other load on the machine meets all of them. With `--peers`, Spark with Hudi 0.15.0 writes the same rows at
-//! its defaults (GZIP), and its bytes are the peer's.
+//! The same million customers are loaded into one table per codec and level. Then 10,000 rows with random
+//! keys, half of them new, are upserted several times, and all rows are read. The codecs take turns, so that
+//! other load on the machine affects all of them. With `--peers`, Spark with Hudi 0.15.0 writes the same rows
+//! with its defaults (GZIP), and its bytes are compared.
 //!
-//! Run `cargo run --release -p benches --bin codecs -- --peers`. It fails if the default takes more than 1.1
-//! times the bytes of Spark. `--smoke` uses small tables, for CI, and has no limit.
+//! Run `cargo run --release -p benches --bin codecs -- --peers`. It fails if the default codec takes more
+//! than 1.1 times the bytes of Spark. `--smoke` uses small tables, for CI, and has no limit.
 
-#![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ use futures::TryStreamExt;
 use hudi_scd::{Codec, Query, Table, TableDefinition, TableOptions};
 use object_store::local::LocalFileSystem;
 
-/// The maximum bytes of the default, relative to Spark's.
+/// Maximum bytes of the default codec, relative to Spark's.
 const BYTES: f64 = 1.1;
 
 #[derive(Parser)]
@@ -46,7 +46,7 @@ struct Options {
     turns: usize,
 }
 
-/// A codec at a level, and its figures.
+/// A codec and level, and its figures.
 struct Contestant {
     name: &'static str,
     options: TableOptions,
@@ -66,7 +66,7 @@ struct Cost {
 #[tokio::main]
 async fn main() -> Result<()> {
     let Options { smoke, peers, turns } = Options::parse();
-    ensure!(turns > 0, "--turns: at least one");
+    ensure!(turns > 0, "--turns must be at least 1");
     let (rows, changes, turns) = if smoke { (20_000, 200, 1) } else { (1_000_000, 10_000, turns) };
     let directory = tempfile::tempdir()?;
     let of = |codec: Codec, level: u32| TableOptions::new().with_codec(codec).with_compression_level(level);
@@ -120,7 +120,10 @@ async fn main() -> Result<()> {
     .publish(!smoke && peers)?;
     match theirs {
         Some(theirs) if !smoke && contestants[0].bytes > BYTES * theirs => {
-            bail!("limit exceeded: {:.0} bytes, Spark {theirs:.0}", contestants[0].bytes)
+            bail!(
+                "limit exceeded: the default codec takes {:.0} bytes, Spark {theirs:.0}",
+                contestants[0].bytes
+            )
         }
         _ => Ok(()),
     }
@@ -169,8 +172,8 @@ impl Contestant {
             Ok(count)
         })
         .await?;
-        ensure!(count as i64 >= rows, "all rows are read");
-        // The first turn loads the files into the system's cache.
+        ensure!(count as i64 >= rows, "some rows were not read");
+        // The first turn only warms up the system's file cache.
         if turn > 0 {
             self.upserts.push(upsert);
             self.reads.push(read);

@@ -2,15 +2,15 @@
 //!
 //! - Changes per second that a type 2 history accepts: 200,000 changes of 50,000 customers into an empty
 //!   history, then the same number again, some of them late.
-//! - Facts per second that are joined with the dimension row valid at their time: one million facts, a
-//!   dimension of 200,000 rows, in memory. The peer is the same join in DataFusion, from its PyPI package,
-//!   which is the build that its users have; compiling the crate here would take many minutes and run the
-//!   same code. Both return the facts with the columns of their rows, and the same number of matches.
+//! - Facts per second that are joined with the dimension row that was valid at the time of the fact: one
+//!   million facts and a dimension of 200,000 rows, in memory. The peer is the same join in DataFusion. It is
+//!   installed from PyPI, as its users do, because compiling the crate would take many minutes for the same
+//!   code. Both joins return the facts with the columns of the matching rows, and the same number of matches.
 //!
-//! Run `cargo run --release -p benches --bin dimensions -- --peers`. Without `--peers`, the Python peer is
-//! left out; `--smoke` is small, for CI.
+//! Run `cargo run --release -p benches --bin dimensions -- --peers`. Without `--peers`, DataFusion is not
+//! measured. `--smoke` uses small inputs, for CI.
 
-#![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{fs::File, path::Path, process::Command, sync::Arc, time::Instant};
 
@@ -33,7 +33,7 @@ const DAY: i64 = 86_400_000_000;
     about = "Changes applied to a history, and facts looked up in a dimension, compared with DataFusion's join"
 )]
 struct Options {
-    /// Small inputs, for CI.
+    /// Uses small inputs, for CI.
     #[arg(long)]
     smoke: bool,
     /// Also measures DataFusion, and installs it into the user's cache.
@@ -55,12 +55,12 @@ async fn main() -> Result<()> {
     let definition = Scd2Table::definition_of("history", &scd, &first.schema())?;
     let history = Scd2Table::create(store, "history".into(), definition).await?;
     let mut rates = Vec::new();
-    // The second half starts before the first one ends, so many changes are late.
+    // The second batch begins before the first one ends, so many of its changes are late.
     for batch in [first, changed(customers, changes, 900, &mut rng)?] {
         let begun = Instant::now();
         let report = history.apply(std::slice::from_ref(&batch)).await?;
         rates.push(batch.num_rows() as f64 / begun.elapsed().as_secs_f64());
-        ensure!(report.commit.instant.is_some(), "the changes change something");
+        ensure!(report.commit.instant.is_some(), "the changes had no effect");
     }
 
     let dimension = dimension(customers, 4)?;
@@ -103,7 +103,10 @@ async fn main() -> Result<()> {
     if options.peers {
         let joined = join(directory.path(), &dimension, &facts, turns)?;
         for turn in &joined {
-            ensure!(number(turn, "rows")? as usize == facts.num_rows(), "{turn}: not one row for each fact");
+            ensure!(
+                number(turn, "rows")? as usize == facts.num_rows(),
+                "{turn}: the join must return one row for each fact"
+            );
             ensure!(number(turn, "matched")? as usize == matched, "{turn}: we matched {matched}");
         }
         let theirs = joined.iter().skip(1).map(|turn| number(turn, "seconds")).collect::<Result<Vec<_>>>()?;
@@ -121,12 +124,12 @@ async fn main() -> Result<()> {
     .publish(!options.smoke && options.peers)
 }
 
-/// Counts the facts that match a row.
+/// Counts the facts for which a dimension row is found.
 fn matches(dimension: &Dimension, facts: &RecordBatch) -> Result<usize> {
     Ok(facts.num_rows() - dimension.lookup(facts, &["customer"], At::Column("sold_at"))?.unmatched())
 }
 
-/// Generates changes of customers over 1,000 days from `day` on, in order of time.
+/// Generates changes of customers over 1,000 days from `day` on, ordered by time.
 fn changed(customers: i64, changes: i64, day: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
     let mut times: Vec<i64> = (0..changes).map(|_| day * DAY + rng.i64(0..1_000 * DAY)).collect();
     times.sort_unstable();
@@ -142,7 +145,7 @@ fn changed(customers: i64, changes: i64, day: i64, rng: &mut fastrand::Rng) -> R
     )?)
 }
 
-/// Generates `versions` consecutive rows for each customer; the last one has no end.
+/// Generates `versions` consecutive rows for each customer. The last one is still valid.
 fn dimension(customers: i64, versions: i64) -> Result<RecordBatch> {
     let rows = || (0..customers).flat_map(|id| (0..versions).map(move |version| (id, version)));
     let from = rows().map(|(id, version)| Some((version * 250 + id % 250) * DAY));
@@ -162,7 +165,7 @@ fn dimension(customers: i64, versions: i64) -> Result<RecordBatch> {
     )?)
 }
 
-/// Generates sales over the time range of the dimension; one customer in fifty is unknown.
+/// Generates sales over the time range of the dimension. One customer in fifty is unknown.
 fn sales(customers: i64, rows: i64, rng: &mut fastrand::Rng) -> Result<RecordBatch> {
     let ids = Int64Array::from_iter_values((0..rows).map(|_| rng.i64(0..customers + customers / 50)));
     let times = TimestampMicrosecondArray::from_iter_values((0..rows).map(|_| rng.i64(0..1_200 * DAY)));
@@ -195,6 +198,6 @@ fn join(
         writer.close()?;
         run.arg(format!("--{name}")).arg(file);
     }
-    // The first turn does not count.
+    // The first turn is a warm-up and is not counted.
     json_lines(run.arg("--turns").arg((turns + 1).to_string()))
 }

@@ -1,21 +1,21 @@
 //! How late are endings detected when 3,000 statements share an account's limit of 100 polls per second?
 //!
-//! 3,000 statements begin within a minute and run for five to fifteen minutes (drawn from a seed), on a
-//! simulated clock. The service accepts 100 polls in any second and throttles the rest; a round trip takes 50
-//! ms. The clients are:
+//! 3,000 statements begin within a minute and run for 5 to 15 minutes (drawn from a seed), on a simulated
+//! clock. The service accepts 100 polls in any second and throttles the others. A round trip takes 50 ms. The
+//! clients are:
 //!
-//! * ours: a wait with long polls per statement, all of them through one [`Fleet`];
-//! * ours without long polls: a service that does not support them, growing pauses, one `Fleet`;
-//! * fixed: every 1, 5 and 10 seconds, and growing from 250 ms by half up to 10 seconds, as other clients
-//!   poll, each wait on its own. A throttled poll is repeated as in the AWS SDK's standard retry: three
-//!   attempts in total, 1 s doubled with full jitter. After the last attempt the loop continues with its next
-//!   poll, whereas most real clients give up.
+//! * ours: one wait with long polls per statement, all of them through one [`Fleet`];
+//! * ours without long polls: the same with a service that does not support them, so the pauses grow;
+//! * loops with the pauses of other clients: 1, 5 and 10 seconds, and pauses that grow from 250 ms by half up
+//!   to 10 seconds. Each statement has a separate loop. A throttled poll is retried like the AWS SDK's
+//!   standard retry: three attempts in total, with pauses from 1 s that double, with full jitter. After the
+//!   last attempt the loop continues with its next poll, whereas most real clients give up.
 //!
-//! Lateness is measured from the ending to the response that reports it. `refused` counts the throttled
-//! requests, which also affect the account's other work.
+//! Lateness is the time from the ending to the response that reports it. `throttled` counts the throttled
+//! requests, which also slow down other work in the account.
 //!
-//! `cargo run --release -p benches --bin fleet` fails if ours is more than a second late on average, or is
-//! throttled; `--smoke` has 120 statements and four polls per second.
+//! `cargo run --release -p benches --bin fleet` fails if ours is more than a second late on average or is
+//! throttled. `--smoke` simulates 120 statements and 4 polls per second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ use tokio::{
 #[derive(Parser)]
 #[command(about = "Lateness of a fleet of waits under an account's rate limit, simulated")]
 struct Options {
-    /// Uses a tenth of all sizes, for CI.
+    /// Simulates 120 statements, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -66,8 +66,8 @@ fn main() -> Result<()> {
             format!("{:.2}", seen.mean()),
             format!("{:.2}", seen.percentile(0.5)),
             format!("{:.2}", seen.percentile(0.99)),
-            format!("{:.1}", seen.asked as f64 / count as f64),
-            seen.refused.to_string(),
+            format!("{:.1}", seen.polls as f64 / count as f64),
+            seen.throttled.to_string(),
         ]);
         if ours.is_none() {
             ours = Some(seen);
@@ -77,29 +77,29 @@ fn main() -> Result<()> {
         "{count} statements of 5 to 15 minutes, begun within a minute, {rate} Describe/s, round trip 50 ms, simulated clock"
     );
     Section::new("fleet", "How late are endings detected when 3,000 statements share an account's limit of 100 polls per second?", &input)
-        .with_table(["client", "mean lateness, s", "median", "p99", "polls per statement", "refused"], rows)
-        .with_note("Limits for ours: 1 s late on average, and no refused requests. Without long polls the rate limit dominates: 3,000 statements can be polled once in 30 s.")
+        .with_table(["client", "mean lateness, s", "median", "p99", "polls per statement", "throttled"], rows)
+        .with_note("Limits for ours: 1 s late on average, and no throttled requests. Without long polls the rate limit dominates: 3,000 statements can be polled once in 30 s.")
         .publish(!options.smoke)?;
     if let Some(ours) = ours {
         ensure!(ours.mean() <= 1.0, "ours is {:.2} s late on average", ours.mean());
-        ensure!(ours.refused == 0, "ours was refused {} times", ours.refused);
+        ensure!(ours.throttled == 0, "ours was throttled {} times", ours.throttled);
     }
     Ok(())
 }
 
 enum Watcher {
-    /// All waits through one fleet, on a service that holds polls or does not support it.
+    /// All waits share one fleet. `holds` is `true` if the service supports long polls.
     Fleet { holds: bool },
-    /// Each wait on its own, with the SDK's retry.
+    /// Each statement has a separate loop, with the SDK's retry.
     Loop(Arc<dyn PollStrategy>),
 }
 
-/// The result of polling the statements.
+/// Outcome of a simulation.
 struct Seen {
-    /// Delays in seconds, sorted.
+    /// Lateness of each statement in seconds, sorted.
     late: Vec<f64>,
-    asked: u64,
-    refused: u64,
+    polls: u64,
+    throttled: u64,
 }
 
 impl Seen {
@@ -118,7 +118,7 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
     runtime.block_on(async {
         let mut draw = fastrand::Rng::with_seed(1);
         let begun = Instant::now();
-        // Start and end of each statement. The id of a statement is its number.
+        // Times at which each statement begins and ends. The id of a statement is its index.
         let statements: Vec<(Instant, Instant)> = (0..count)
             .map(|_| {
                 let begins = begun + Duration::from_secs_f64(draw.f64() * 60.0);
@@ -164,11 +164,11 @@ fn simulate(watcher: &Watcher, count: usize, rate: usize) -> Result<Seen> {
             late.extend(one.map(|late| late.as_secs_f64()));
         }
         late.sort_by(f64::total_cmp);
-        Ok(Seen { late, asked: service.asked(), refused: service.refused() })
+        Ok(Seen { late, polls: service.polls(), throttled: service.throttled() })
     })
 }
 
-/// A client's loop, with the SDK's standard retry below each poll.
+/// Polls like another client's loop, with the SDK's standard retry for each poll.
 async fn poll(service: &Service, id: &StatementId, strategy: &dyn PollStrategy, mut draw: fastrand::Rng) {
     let mut progress = WaitProgress::default();
     loop {

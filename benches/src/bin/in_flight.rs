@@ -1,14 +1,14 @@
 //! How much does a statement cost while it is in flight?
 //!
-//! 100,000 scripted statements run at once, on one thread and tokio's paused clock. Each is submitted, is in
-//! flight for a minute, is awaited by long polls of 30 seconds, and finishes. All of them are submitted
-//! within a tenth of a second. There are four setups, each in its own process:
+//! 100,000 scripted statements run at once, on one thread and tokio's paused clock. All of them are submitted
+//! within a tenth of a second. Each is in flight for a minute and is awaited with long polls of 30 seconds.
+//! There are four setups, each in a separate process:
 //!
-//! * no wait: only the scripted service, in place of AWS;
+//! * no wait: only the scripted service, which replaces AWS;
 //! * a bare loop of `submit` and `describe`, in one task per statement;
 //! * the wait: [`Wait`] with long polls, in one task per statement;
-//! * the orchestrator: intent, submit, id and outcome in a journal in memory, the wait, and the outcome
-//!   returned to the caller.
+//! * the orchestrator: a journal in memory with intent, id and outcome, the wait, and the outcome returned to
+//!   the caller.
 //!
 //! Memory is the resident memory of the process while all statements are in flight, minus the memory before
 //! the start, divided by the number of statements. It includes the service's record, the task and its timers.
@@ -16,7 +16,7 @@
 //! statements. `above the service` excludes the cost of the first setup, which AWS bears in production.
 //!
 //! `cargo run --release -p benches --bin in_flight` fails if a statement takes more than 2 KiB or 20 µs,
-//! either in the service or in the wait above it; `--smoke` has fewer statements and no limits.
+//! either in the service or in the wait above it. `--smoke` runs fewer statements and has no limits.
 
 use std::{
     process::{Command, ExitCode},
@@ -41,13 +41,13 @@ use tokio::{task::JoinSet, time::sleep};
 #[derive(Parser)]
 #[command(about = "Memory and processor time of statements in flight")]
 struct Options {
-    /// Uses a thousand statements and no limits, for CI.
+    /// Runs a thousand statements without limits, for CI.
     #[arg(long)]
     smoke: bool,
     /// Number of statements in flight.
     #[arg(long, default_value_t = 100_000)]
     count: usize,
-    /// Measures one setup, in this process.
+    /// Measures one setup in this process.
     #[arg(long, hide = true)]
     way: Option<Way>,
 }
@@ -60,9 +60,9 @@ enum Way {
     Orchestrator,
 }
 
-/// The duration of each statement: three long polls, the last of which reports its end.
+/// Duration of each statement. It takes three long polls, the last of which reports the end.
 const RUNS: Duration = Duration::from_secs(61);
-/// The number of statements submitted in the same millisecond.
+/// Number of statements that are submitted in the same millisecond.
 const AT_ONCE: usize = 1_000;
 const MOST_BYTES: f64 = 2048.0;
 const MOST_MICROS: f64 = 20.0;
@@ -117,7 +117,7 @@ fn main() -> Result<ExitCode> {
         )
         .publish(!options.smoke)?;
     if !options.smoke && !broken.is_empty() {
-        bail!("over the limit: {}", broken.join(", "));
+        bail!("limit exceeded: {}", broken.join(", "));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,19 +1,19 @@
 //! Does the memory of a write depend on the amount of data written?
 //!
 //! Streams of rows are written into new tables: as many rows as fit into the memory budget, four times as
-//! many, and sixteen times as many. Each write has its own process, and the kernel reports its peak memory.
-//! Then every row of the last table is changed by an upsert. **Limits: a write of sixteen times the budget
+//! many, and sixteen times as many. Each write runs in a separate process, and the kernel reports its peak
+//! memory. Then an upsert changes every row of the last table. **Limits: a write of sixteen times the budget
 //! takes at most 1.25 times the memory of a write of four times the budget, and no write takes more memory
 //! than four times the budget.**
 //!
-//! glibc keeps freed memory separately for each allocating thread (up to eight such arenas per core), and
-//! idle memory in an arena counts as used. Each write is therefore measured twice: unchanged, and with one
-//! arena (`MALLOC_ARENA_MAX=1`). The second figure is the memory that the program itself needs, and the
-//! limits apply to it.
+//! glibc keeps freed memory in arenas, up to eight for each core, and memory that is idle in an arena counts
+//! as used. Each write is therefore measured twice: with the default, and with one arena
+//! (`MALLOC_ARENA_MAX=1`). The second figure is the memory that the program itself needs, and the limits
+//! apply to it.
 //!
-//! Run `cargo run --release -p benches --bin memory`; `--smoke` takes a small budget, for CI.
+//! Run `cargo run --release -p benches --bin memory`. `--smoke` uses a small budget, for CI.
 
-#![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{
     path::{Path, PathBuf},
@@ -33,11 +33,11 @@ use hudi_scd::{Error, ErrorKind, RetentionPolicy, Table, TableDefinition, TableO
 use object_store::local::LocalFileSystem;
 use serde_json::json;
 
-/// The approximate size of a row in memory.
+/// Approximate size of a row in memory.
 const ROW_BYTES: i64 = 80;
-/// The maximum memory of a write of sixteen times the budget, relative to a write of four times the budget.
+/// Maximum memory of a write of sixteen times the budget, relative to a write of four times the budget.
 const GROWTH: f64 = 1.25;
-/// The maximum memory of a write, relative to its budget.
+/// Maximum memory of a write, relative to its budget.
 const MOST: f64 = 4.0;
 
 #[derive(Parser)]
@@ -52,7 +52,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum One {
-    /// Upserts rows, in a separate process.
+    /// Upserts rows in this process.
     #[command(hide = true)]
     Write { folder: PathBuf, rows: i64, budget: usize, time: i64 },
 }
@@ -73,21 +73,21 @@ fn main() -> Result<()> {
             let mut command = Command::new(std::env::current_exe()?);
             command.arg("write").arg(&folder).args([count, budget, time].map(|number| number.to_string()));
             command.envs(arenas.map(|arenas| ("MALLOC_ARENA_MAX", arenas)));
-            let said = json_lines(&mut command)?.pop().context("the write printed no result")?;
-            ensure!(number(&said, "rows")? as i64 == count, "{said}");
-            anyhow::Ok(said)
+            let result = json_lines(&mut command)?.pop().context("the write printed no result")?;
+            ensure!(number(&result, "rows")? as i64 == count, "{result}");
+            anyhow::Ok(result)
         };
-        let as_it_is = number(&write(folder.with_extension("arenas"), None)?, "peak_bytes")?;
-        let said = write(folder.to_owned(), Some("1"))?;
-        let peak = number(&said, "peak_bytes")?;
+        let default_peak = number(&write(folder.with_extension("arenas"), None)?, "peak_bytes")?;
+        let result = write(folder.to_owned(), Some("1"))?;
+        let peak = number(&result, "peak_bytes")?;
         peaks.push(peak);
         rows.push([
             what.to_owned(),
             count.to_string(),
-            format!("{:.0}", number(&said, "input_bytes")? / 1e6),
+            format!("{:.0}", number(&result, "input_bytes")? / 1e6),
             format!("{:.0}", peak / 1e6),
-            format!("{:.0}", as_it_is / 1e6),
-            format!("{:.1}", number(&said, "seconds")?),
+            format!("{:.0}", default_peak / 1e6),
+            format!("{:.1}", number(&result, "seconds")?),
         ]);
         Ok(())
     };
@@ -113,7 +113,7 @@ fn main() -> Result<()> {
          {most:.1} times the budget (limit {MOST})."
     ))
     .publish(!options.smoke)?;
-    // With a small budget, the base memory of a process dominates.
+    // With a small budget, the memory of an idle process would dominate.
     ensure!(
         options.smoke || (growth <= GROWTH && most <= MOST),
         "limits exceeded: {growth:.2} of {GROWTH}, {most:.1} of {MOST}"
@@ -136,7 +136,7 @@ async fn write(folder: &Path, rows: i64, budget: usize, time: i64) -> Result<()>
     };
     let mut input = 0;
     let begun = std::time::Instant::now();
-    // Keys arrive in random order.
+    // The keys arrive in random order.
     let mut rng = fastrand::Rng::with_seed(1);
     let mut batches = (0..rows).step_by(8_192).map(move |start| {
         let ids: Vec<i64> =

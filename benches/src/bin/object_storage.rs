@@ -1,16 +1,17 @@
 //! How many requests, bytes and seconds does an upsert take on object storage?
 //!
-//! 10,000 rows are upserted into tables in a storage whose requests take 30 ms, plus the time of their bytes
-//! at 80 MB/s for each stream: into one million rows, into ten million in 100 partitions, five of which they
-//! touch, and into a table of 60 columns, of which three change. Each upsert is measured with a handle that
-//! has written before, and with a new one, which opens the table first.
+//! 10,000 rows are upserted into tables in a storage that takes 30 ms for each request, plus the time of the
+//! bytes at 80 MB/s for each stream. There are three tables: one million rows; ten million rows in 100
+//! partitions, of which the upsert touches five; and 60 columns, of which three change. Each upsert is
+//! measured with a warm handle, which has written before, and with a cold one, which opens the table first.
 //!
-//! **Limits: the requests of docs/object-storage.md.** A warm handle sends at most 16, 5 for each file, for a
-//! file of several parts one more for each part and one for its end, and two for each further row group.
+//! **Limits: the requests in docs/object-storage.md.** A warm handle sends at most 16 requests, plus 5 for
+//! each file, plus one for each part and one for the completion of a file that is uploaded in parts, plus two
+//! for each further row group.
 //!
-//! Run `cargo run --release -p benches --bin object_storage`; `--smoke` uses small tables, for CI.
+//! Run `cargo run --release -p benches --bin object_storage`. `--smoke` uses small tables, for CI.
 
-#![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
@@ -28,13 +29,13 @@ use clap::Parser;
 use futures::{StreamExt, stream};
 use hudi_scd::{CommitReport, Table, TableDefinition};
 
-/// The bytes of a part of an upload.
+/// Size of a part of a multipart upload in bytes.
 const PART: u64 = 8 * 1024 * 1024;
-/// The maximum rows of a row group.
+/// Maximum number of rows of a row group.
 const GROUP_ROWS: u64 = 128 * 1024;
-/// The number of columns of the wide table, besides key and time.
+/// Number of columns of the wide table, besides key and time.
 const TEXTS: usize = 58;
-/// The number of them that change.
+/// Number of these columns that change.
 const CHANGED: usize = 3;
 
 #[derive(Parser)]
@@ -45,17 +46,17 @@ struct Options {
     smoke: bool,
 }
 
-/// A table and the rows that change.
+/// A table, and the rows to upsert.
 struct Case {
     name: String,
     rows: i64,
     partitions: bool,
     batch: fn(&[i64], i64) -> Result<RecordBatch>,
-    /// Selects the changed keys of a turn.
+    /// Selects the keys that change in a turn.
     keys: fn(i64, i64) -> Vec<i64>,
 }
 
-/// One measured upsert.
+/// Figures of one upsert.
 struct Figures {
     report: CommitReport,
     traffic: Traffic,
@@ -95,7 +96,7 @@ async fn main() -> Result<()> {
             let Figures { report, traffic, seconds } = figures;
             let limit = budget(&case, &report);
             if handle == "warm" && traffic.requests > limit {
-                exceeded.push(format!("{}: {} requests of {limit}", case.name, traffic.requests));
+                exceeded.push(format!("{}: {} requests, limit {limit}", case.name, traffic.requests));
             }
             let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
             rows.push([
@@ -126,11 +127,11 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns the maximum number of requests of an upsert.
+/// Returns the maximum number of requests for an upsert.
 fn budget(case: &Case, report: &CommitReport) -> u64 {
     let parts = report.bytes.div_ceil(PART);
     let uploads = if parts > report.files { parts + report.files } else { 0 };
-    // A partition is smaller than a row group.
+    // A partition has fewer rows than a row group.
     let groups = if case.partitions { 0 } else { case.rows.cast_unsigned() / GROUP_ROWS };
     16 + 5 * report.files + uploads + 2 * groups
 }
@@ -179,18 +180,18 @@ async fn upsert(case: &Case, table: &Table, remote: &Remote, turn: i64) -> Resul
     let begun = Instant::now();
     let report = table.upsert(&[rows]).await?;
     let (seconds, traffic) = (begun.elapsed().as_secs_f64(), remote.lap());
-    ensure!(report.updated == keys.len() as u64, "every row changes: {report:?}");
+    ensure!(report.updated == keys.len() as u64, "some rows did not change: {report:?}");
     Ok(Figures { report, traffic, seconds })
 }
 
-/// Selects keys of the whole table.
+/// Selects keys from the whole table.
 fn any(rows: i64, turn: i64) -> Vec<i64> {
     let mut random = fastrand::Rng::with_seed(turn.cast_unsigned());
     let keys: BTreeSet<i64> = (0..10_000.min(rows / 2)).map(|_| random.i64(0..rows)).collect();
     keys.into_iter().collect()
 }
 
-/// Selects keys of five partitions.
+/// Selects keys from five partitions.
 fn of_five_partitions(rows: i64, turn: i64) -> Vec<i64> {
     let mut random = fastrand::Rng::with_seed(turn.cast_unsigned());
     let hundreds = rows / customers::PARTITIONS;
@@ -204,7 +205,7 @@ fn customer(ids: &[i64], time: i64) -> Result<RecordBatch> {
     customers::batch(ids, time, &mut fastrand::Rng::with_seed(time.cast_unsigned()))
 }
 
-/// Generates rows of 60 columns; the first texts depend on the time.
+/// Generates rows of 60 columns. The first texts depend on the time.
 fn wide(ids: &[i64], time: i64) -> Result<RecordBatch> {
     let mut columns: Vec<(String, ArrayRef)> = vec![
         ("id".to_owned(), Arc::new(Int64Array::from(ids.to_vec()))),

@@ -1,10 +1,10 @@
 //! How much overhead does the orchestrator add to a bare loop over the SDK?
 //!
-//! The same statements go to the same emulator over loopback in three ways: a loop of `ExecuteStatement` and
-//! `DescribeStatement` with a wait, as a user would write it with `aws-sdk-redshiftdata`; [`DataApiExecutor`]
-//! in the same loop; and the [`Orchestrator`], with intents, ids and outcomes in a journal in memory. All
-//! three use the same kind of client with the same settings. They take turns, statement by statement, and the
-//! medians are compared; with many concurrent statements, rounds take turns.
+//! The same statements are run on the same emulator over loopback by three clients: a loop of
+//! `ExecuteStatement` and `DescribeStatement` with a wait, as a user would write it with
+//! `aws-sdk-redshiftdata`; the same loop with [`DataApiExecutor`]; and the [`Orchestrator`], with intents,
+//! ids and outcomes in a journal in memory. All three use the SDK's client with the same settings. They take
+//! turns after each statement or, with concurrent statements, after each round. The medians are compared.
 //!
 //! When 64 statements that finish immediately are in flight at once, the requests keep both processors busy,
 //! in this process and in the emulator. In that case, processor time is compared.
@@ -13,7 +13,7 @@
 //! disk.
 //!
 //! `cargo run --release -p benches --bin overhead` fails if the orchestrator takes more than 1.05 times as
-//! long as the bare loop in the cases that mostly wait for statements; `--smoke` is short and has no limit.
+//! long as the bare loop in the cases that mostly wait for statements. `--smoke` is short and has no limit.
 
 use std::{
     fs::File,
@@ -44,7 +44,7 @@ use tokio::time::Instant;
 #[derive(Parser)]
 #[command(about = "Wall time of the orchestrator over a bare SDK loop, against the emulator")]
 struct Options {
-    /// Uses a few statements and no limit, for CI.
+    /// Runs a few statements without limit, for CI.
     #[arg(long)]
     smoke: bool,
 }
@@ -75,7 +75,7 @@ async fn run(smoke: bool) -> Result<()> {
     ];
     let on_disk = Way::Orchestrator(Orchestrator::new(disk).with_journal(journal.clone()));
 
-    // The number of concurrent statements in the cases with many.
+    // Number of concurrent statements.
     let many = if smoke { 4 } else { 64 };
     let mut rows = Vec::new();
     let mut worst: f64 = 0.0;
@@ -120,19 +120,22 @@ async fn run(smoke: bool) -> Result<()> {
         "1.00".to_owned(),
     ]);
 
-    let input = "statements through the emulator on loopback: submit, a description that is held until the end; the ways take turns";
+    let input = "statements through the emulator on loopback: submit, a description that is held until the end; the clients take turns";
     Section::new("overhead", "How much overhead does the orchestrator add to a bare loop over the SDK?", input)
         .with_table(
             ["statements", "bare SDK loop, us", "DataApiExecutor, us", "Orchestrator, us", "executor / bare", "orchestrator / bare"],
             rows,
         )
         .with_note(&format!(
-            "Medians per statement, over 5,000 and 500 statements of each way one at a time, and over 200 rounds of 64 at a time. Limit for \
+            "Medians per statement, over 5,000 and 500 statements of each client one at a time, and over 200 rounds of 64 at a time. Limit for \
              orchestrator / bare in all but the last: {LIMIT}."
         ))
         .with_table(["a journal on disk adds", "us per statement", "syncs per statement"], apart)
         .publish(!smoke)?;
-    ensure!(smoke || worst <= LIMIT, "the orchestrator takes {worst:.3} times the bare loop");
+    ensure!(
+        smoke || worst <= LIMIT,
+        "limit exceeded: the orchestrator takes {worst:.3} times as long as the bare loop"
+    );
     Ok(())
 }
 
@@ -169,7 +172,7 @@ impl Way {
         }
     }
 
-    /// Runs `together` statements concurrently, and returns the seconds per statement.
+    /// Runs `together` statements concurrently. Returns the seconds per statement.
     async fn some(&self, sql: &str, together: usize) -> Result<f64> {
         let begun = Instant::now();
         if together == 1 {
@@ -182,11 +185,11 @@ impl Way {
     }
 }
 
-/// The loop as users write it: the same two calls, the same wait.
+/// The loop that a user would write: the same two calls and the same wait.
 async fn bare(client: &Client, sql: &str) -> Result<()> {
     let submitted =
         client.execute_statement().cluster_identifier("dwh").database("dev").sql(sql).send().await?;
-    let id = submitted.id().context("no id")?;
+    let id = submitted.id().context("the response contains no id")?;
     loop {
         let description = client.describe_statement().id(id).wait_time_seconds(30).send().await?;
         match description.status() {
@@ -197,11 +200,11 @@ async fn bare(client: &Client, sql: &str) -> Result<()> {
     }
 }
 
-/// Number of turns that do not count.
+/// Number of turns that are not counted.
 const WARM_UP: usize = 3;
 
-/// Returns the median seconds per statement of each way. The ways take turns, and the first one of a turn
-/// rotates.
+/// Returns the median seconds per statement of each client. The clients take turns, and each turn begins with
+/// another client.
 async fn take_turns<const N: usize>(
     ways: [&Way; N],
     sql: &str,
@@ -221,7 +224,7 @@ async fn take_turns<const N: usize>(
     Ok(taken.each_ref().map(|seconds| median(seconds)))
 }
 
-/// Returns the median seconds of appending 200 bytes and syncing them.
+/// Returns the median seconds for appending and syncing 200 bytes.
 fn sync_of_a_record(path: std::path::PathBuf, count: usize) -> Result<f64> {
     let mut file = File::create(path)?;
     let mut taken = Vec::with_capacity(count);

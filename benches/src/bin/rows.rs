@@ -1,16 +1,16 @@
 //! How many typed rows per second are read from a result?
 //!
-//! The same rows are served from loopback in the form in which the service sends them: JSON in pages, and CSV
-//! in pages that consist of pieces of about a megabyte each. For JSON, rows of the caller's own struct
-//! ([`StatementExecutorExt::rows`]) are compared with `serde_json` parsing the same bodies into [`Value`] in
-//! memory, without types or network. For CSV, Arrow batches ([`StatementExecutorExt::record_batches`]) are compared
-//! with `arrow-csv` reading the same text in memory in one piece, without network or pages, and with an empty
-//! string read as NULL.
+//! The same rows are served from loopback in the service's format: JSON in pages, and CSV in pages that
+//! consist of pieces of about a megabyte each. For JSON, parsing into the caller's struct
+//! ([`StatementExecutorExt::rows`]) is compared with `serde_json` parsing the same bodies in memory into
+//! [`Value`], without types or network. For CSV, Arrow batches ([`StatementExecutorExt::record_batches`]) are
+//! compared with `arrow-csv` reading the same text from one string in memory, without network or pages.
+//! `arrow-csv` reads an empty string as NULL.
 //!
-//! Each of our two ways is measured twice: over the SDK and HTTP, as a user runs it, and from pages in
-//! memory, which shows this crate's own cost. The ways take turns; figures are medians.
+//! Each of our two methods is measured twice: over the SDK and HTTP, as in production, and from pages in
+//! memory, which shows the cost of this crate alone. The methods take turns, and the figures are medians.
 //!
-//! Run `cargo run --release -p benches --bin rows`; `--smoke` has few rows.
+//! Run `cargo run --release -p benches --bin rows`. `--smoke` uses few rows.
 
 use std::{
     borrow::Cow,
@@ -75,7 +75,7 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
             timed(count, in_batches(&csv_pages, &csv_id)).await?,
             timed(count, in_batches(&executor, &csv_id)).await?,
         ];
-        // The first turn is a warm-up.
+        // The first turn is a warm-up and is not counted.
         if turn > 0 {
             taken.iter_mut().zip(seconds).for_each(|(taken, seconds)| taken.push(seconds));
         }
@@ -96,7 +96,7 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
     );
     Section::new("rows", "How many typed rows per second are read from a result?", &input)
         .with_table(
-            ["way", "rows per second", "MB per second", "over the peer"],
+            ["method", "rows per second", "MB per second", "over the peer"],
             [
                 row("JSON: serde_json into Value, bodies in memory (the peer)", 0, 0, json_bytes),
                 row("JSON: ours, into a struct, pages in memory", 1, 0, json_bytes),
@@ -110,7 +110,7 @@ async fn run(count: usize, turns: usize, smoke: bool) -> Result<()> {
         .publish(!smoke)
 }
 
-/// Measures the seconds that one way takes. It must read all rows.
+/// Measures the seconds that a method takes. It must read all rows.
 async fn timed(count: usize, way: impl Future<Output = Result<usize>>) -> Result<f64> {
     let begun = Instant::now();
     let read = way.await?;
@@ -142,9 +142,9 @@ fn with_arrow_csv(text: &str, schema: SchemaRef) -> Result<usize> {
     reader.map(|batch| Ok(batch?.num_rows())).sum()
 }
 
-/// A user's row type.
+/// Row type of a user.
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "its fields are only parsed")]
+#[expect(dead_code, reason = "the fields are parsed but not used")]
 struct Sale {
     ticket: i64,
     item: i32,
@@ -194,14 +194,14 @@ fn sale(number: usize) -> Vec<Field> {
     ]
 }
 
-/// Number of JSON rows per page.
+/// Number of rows on a JSON page.
 const ROWS_PER_PAGE: usize = 5_000;
 
 fn json_pages(rows: &[Vec<Field>]) -> Vec<Vec<Vec<Field>>> {
     rows.chunks(ROWS_PER_PAGE).map(<[_]>::to_vec).collect()
 }
 
-/// Builds pages of ten pieces. A piece contains whole records, up to a megabyte, as the service documents.
+/// Builds pages of ten pieces. A piece contains whole records and up to a megabyte, as the service documents.
 fn csv_pages(rows: &[Vec<Field>]) -> Vec<Vec<String>> {
     let mut pieces =
         vec![columns().iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(",") + "\r\n"];
@@ -254,7 +254,7 @@ fn csv_bodies(pages: &[Vec<String>], total: usize) -> Vec<String> {
     )
 }
 
-/// Builds the responses to `GetStatementResult` and its `V2`, one per page.
+/// Builds the responses to `GetStatementResult` or `GetStatementResultV2`, one per page.
 fn bodies(records: impl ExactSizeIterator<Item = Value>, total: usize) -> Vec<String> {
     let last = records.len();
     let bodies = (1..).zip(records).map(|(next, records)| {
@@ -272,14 +272,14 @@ const CSV: &str = "d9b6c0c9-0747-4bf4-b142-e8883122f767";
 
 type Bodies = Arc<[Vec<String>; 2]>;
 
-/// Serves the prepared responses on its own threads until the process ends.
+/// Serves the prepared responses on separate threads until the process ends. Returns the URL.
 fn serve(bodies: Bodies) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let bodies = bodies.clone();
-            // A client that disconnects ends its connection.
+            // If the client disconnects, only the thread of its connection ends.
             thread::spawn(move || answer(stream, &bodies));
         }
     });
@@ -325,7 +325,7 @@ fn answer(stream: TcpStream, bodies: &[Vec<String>; 2]) -> Result<()> {
     }
 }
 
-/// A result in memory; each page is returned once.
+/// Result pages in memory. Each page can be fetched once.
 #[derive(Debug)]
 struct Pages(Mutex<Vec<Option<ResultPage>>>);
 

@@ -1,12 +1,12 @@
 //! Does a statement ever run twice or get lost, under any faults and crashes?
 //!
-//! Runs schedules of faults and process deaths on simulated clocks; each schedule is drawn from its own seed.
-//! The real orchestrator, journal and pipelines run against the scripted service. The submit-and-poll loops
-//! of other clients, with their published pauses and rules, run on the same schedules. The harness is that of
-//! the orchestrator's own tests.
+//! Runs schedules of faults and process deaths on simulated clocks. Each schedule is drawn from a seed. The
+//! real orchestrator, journal and pipelines run against the scripted service. The submit-and-poll loops of
+//! other clients, with their published pauses and rules, run on the same schedules. The simulation is shared
+//! with the orchestrator's tests.
 //!
-//! A table says how often each condition that a promise is made for was played, such as a queue longer than the
-//! token window. A run of 10,000 schedules or more fails if one was never played.
+//! A table shows how often each condition occurred for which a promise is made, such as a queue longer than
+//! the token's retention. A run of at least 10,000 schedules fails if one of the conditions never occurred.
 //!
 //! `cargo run --release -p benches --bin schedules -- --count 1000000 --seed 1`
 
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 #[path = "../../../redshift-orchestrator/tests/support/intercept.rs"]
 mod intercept;
-#[allow(dead_code, reason = "the orchestrator's own tests use more of it")]
+#[allow(dead_code, reason = "only the orchestrator's tests use all of it")]
 #[path = "../../../redshift-orchestrator/tests/orchestration/simulation/mod.rs"]
 mod simulation;
 
@@ -35,16 +35,16 @@ use simulation::{Broken, Coverage, Tally, peers, play};
 
 #[derive(Parser)]
 #[command(
-    about = "Invariants 1 and 2 over seeded schedules of faults and crashes, for ours and other clients"
+    about = "Doubled and lost statements over seeded schedules of faults and crashes, for ours and other clients"
 )]
 struct Options {
     /// Number of schedules.
     #[arg(long, default_value_t = 20_000)]
     count: u64,
-    /// The seed of the first schedule; each further one has the next seed.
+    /// Seed of the first schedule. The following schedules have the following seeds.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Number of schedules that the peers run. 20,000 are enough to measure their shares.
+    /// Number of schedules that the peers also run. 20,000 are enough to measure their shares.
     #[arg(long, default_value_t = 20_000)]
     peers: u64,
     /// Runs a few hundred schedules, for CI.
@@ -52,11 +52,11 @@ struct Options {
     smoke: bool,
 }
 
-/// The number of seeds that a thread takes at a time.
+/// Number of seeds that a thread processes at a time.
 const CHUNK: u64 = 100;
-/// A run with this number of schedules plays every condition.
+/// A run of this many schedules must play every condition.
 const ENOUGH: u64 = 10_000;
-/// A run with this number of schedules updates the results page.
+/// A run of this many schedules updates the results page.
 const FULL: u64 = 1_000_000;
 
 fn main() -> Result<()> {
@@ -83,7 +83,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The sums over the schedules, per client.
+/// Sums over the schedules for each client.
 #[derive(Default)]
 struct Sums {
     ours: Tally,
@@ -110,7 +110,7 @@ impl Sums {
     }
 }
 
-/// Runs all schedules on every core, until all are done or an invariant is broken.
+/// Runs all schedules, using every core, until an invariant is broken.
 fn play_all(first: u64, count: u64, with_peers: u64, begun: Instant) -> (Sums, Option<Broken>) {
     let (next, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let state: Mutex<(Sums, Option<Broken>)> = Mutex::default();
@@ -146,8 +146,8 @@ fn play_all(first: u64, count: u64, with_peers: u64, begun: Instant) -> (Sums, O
     state.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A progress line on standard error. On a terminal it is rewritten twice a second; elsewhere, a new line is
-/// written every 10 seconds.
+/// A progress line on standard error. On a terminal, the line is rewritten twice a second. Otherwise, a new
+/// line is printed every 10 seconds.
 struct Progress {
     count: u64,
     begun: Instant,
@@ -181,7 +181,7 @@ impl Progress {
     }
 }
 
-/// A table of the conditions that our schedules played.
+/// Formats the table of conditions that occurred in our schedules.
 fn played(coverage: &Coverage) -> String {
     let mut text = format!("{:>10} {:>10}  condition\n", "schedules", "times");
     for (name, count) in coverage.iter() {

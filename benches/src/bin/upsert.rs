@@ -1,6 +1,6 @@
 //! How much does an upsert cost, compared with the minimum for copy-on-write and with other engines?
 //!
-//! 10,000 rows, half of them new, with random keys, are upserted into an unpartitioned table of one million
+//! 10,000 rows with random keys, half of them new, are upserted into an unpartitioned table of one million
 //! rows, and into a table of ten million rows in 100 partitions, five of which they touch. Four contestants
 //! upsert the same Parquet files:
 //!
@@ -10,17 +10,17 @@
 //! - **delta-rs**: MERGE by the PyPI package `deltalake`, into a Delta table of the same rows;
 //! - **Spark**: an upsert by Apache Hudi 0.15.0 on Spark 3.5, `local[2]`, into a copy of our table.
 //!
-//! Each contestant is one process. Its first upsert counts only for the figures `with start`; the medians are
-//! those of the other upserts. Ours and the rewriting take turns. Each upsert opens the table again, so that
-//! no file is cached, and the time includes reading the Parquet file of incoming rows. No contestant syncs to
-//! disk (ours and delta-rs write through the same crate, object_store, which does not sync by default). At
-//! the end all tables must hold the same rows.
+//! Each contestant runs in one process. Its first upsert only counts for the figures `with start`, and the
+//! medians are those of the other upserts. Ours and the rewriting take turns. Each upsert opens the table
+//! again, so that no file is cached, and the time includes reading the Parquet file of incoming rows. No
+//! contestant syncs to disk: ours and delta-rs both write through the crate object_store, which does not sync
+//! by default. At the end all tables must contain the same rows.
 //!
 //! `cargo run --release -p benches --bin upsert -- --peers` measures everything, and fails if a limit is
-//! exceeded. Without `--peers`, the Python and Java peers are left out; `--smoke` uses small tables, for CI,
-//! and has no limit.
+//! exceeded. Without `--peers`, delta-rs and Spark are not measured. `--smoke` uses small tables, for CI, and
+//! has no limit.
 
-#![allow(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{
     fs::{self, File},
@@ -64,7 +64,7 @@ struct Options {
     one: Option<One>,
 }
 
-/// One measurement, in a separate process.
+/// One measurement, made in a separate process.
 #[derive(Subcommand)]
 enum One {
     /// Creates a table from a Parquet file.
@@ -75,10 +75,10 @@ enum One {
         #[arg(long)]
         partitioned: bool,
     },
-    /// Upserts the Parquet files named in its input, one per line.
+    /// Upserts the Parquet files named on standard input, one per line.
     #[command(hide = true)]
     Upsert { folder: PathBuf },
-    /// Reads Parquet files and writes them again; each line of its input is a JSON list of files.
+    /// Reads Parquet files and writes them again. Each line of standard input is a JSON list of files.
     #[command(hide = true)]
     Rewrite { target: PathBuf },
     /// Prints sums over the rows of a table.
@@ -86,11 +86,11 @@ enum One {
     Sums { folder: PathBuf },
 }
 
-/// A table, and the rows upserted into it.
+/// A table, and the rows to upsert.
 struct Case {
     name: &'static str,
     rows: i64,
-    /// The number of touched partitions; `None` for an unpartitioned table.
+    /// Number of touched partitions. `None` for an unpartitioned table.
     touched: Option<i64>,
     changes: i64,
 }
@@ -101,7 +101,7 @@ fn main() -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         return runtime.block_on(one.run());
     }
-    ensure!(options.turns > 0, "--turns: at least one");
+    ensure!(options.turns > 0, "--turns must be at least 1");
     let cases = match options.smoke {
         true => [("small", 20_000, None, 200), ("small, 100 partitions", 40_000, Some(5), 200)],
         false => [
@@ -136,22 +136,22 @@ fn main() -> Result<()> {
     }
 }
 
-/// The figures of one contestant.
+/// Figures of one contestant.
 struct Figures {
     who: &'static str,
     seconds: f64,
     cpu: Option<f64>,
     peak: f64,
-    /// For another engine, the minimum of its time over ours; for the rewriting, the maximum of our time over
-    /// its time.
+    /// Limit for the contestant's time relative to ours.
     limit: Limit,
 }
 
 enum Limit {
     None,
-    /// Our time is at most this multiple of theirs.
+    /// Our time must be at most this multiple of theirs.
     AtMost(f64),
-    /// Their time is at least this multiple of ours, and their memory at least the second multiple of ours.
+    /// Their time must be at least this multiple of ours. Their memory must be at least the second multiple
+    /// of ours.
     AtLeast(f64, Option<f64>),
 }
 
@@ -234,10 +234,10 @@ impl Case {
         let mut upserting = Worker::start(this("upsert")?.arg(&ours))?;
         let mut rewriting = Worker::start(this("rewrite")?.arg(folder.join("rewritten")))?;
         for (turn, file) in changes.iter().enumerate() {
-            let upsert = upserting.ask(&file.display().to_string())?;
+            let upsert = upserting.request(&file.display().to_string())?;
             let touched: Vec<String> = serde_json::from_value(upsert["replaced"].clone())?;
             let touched: Vec<PathBuf> = touched.iter().map(|file| ours.join(file)).collect();
-            let rewrite = rewriting.ask(&json!(touched).to_string())?;
+            let rewrite = rewriting.request(&json!(touched).to_string())?;
             println!("{}: turn {turn}: {upsert}\n  rewrite {rewrite}", self.name);
             if turn > 0 {
                 upserts.push(upsert);
@@ -253,7 +253,7 @@ impl Case {
             figures.extend(self.delta(folder, &base, &changes, &sums)?);
             figures.extend(self.spark(&spark, &changes)?);
             let theirs = json_lines(this("sums")?.arg(&spark))?.remove(0);
-            ensure!(theirs == sums, "Spark's rows {theirs}, ours {sums}");
+            ensure!(theirs == sums, "Spark's rows differ: {theirs}, ours {sums}");
         }
         Ok(Measured(figures))
     }
@@ -263,7 +263,7 @@ impl Case {
         let mut rng = fastrand::Rng::with_seed(100 + turn as u64);
         let half = self.changes / 2;
         let in_touched = |id: i64| match self.touched {
-            // The touched partitions are 0, 20, 40 and so on.
+            // The touched partitions are evenly spaced: 0, 20, 40 and so on.
             Some(touched) => {
                 let width = customers::PARTITIONS / touched;
                 id / customers::PARTITIONS * customers::PARTITIONS + id % touched * width
@@ -272,7 +272,7 @@ impl Case {
         };
         let old: std::collections::BTreeSet<i64> =
             (0..half).map(|_| in_touched(rng.i64(0..self.rows))).collect();
-        // New keys are not consecutive either.
+        // New keys are not consecutive, either.
         let new = (0..half).map(|row| {
             let id = self.rows + (turn * half + row) * 1_000 + rng.i64(0..10) * customers::PARTITIONS;
             in_touched(id + row % customers::PARTITIONS)
@@ -284,7 +284,7 @@ impl Case {
 
     fn delta(&self, folder: &Path, base: &Path, changes: &[PathBuf], sums: &Value) -> Result<Vec<Figures>> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = said(&mut Command::new(root.join("peers/install")))?;
+        let python = output_of(&mut Command::new(root.join("peers/install")))?;
         let mut run = Command::new(python);
         run.arg(root.join("peers/delta_merge.py"))
             .arg("--base")
@@ -294,18 +294,20 @@ impl Case {
         if self.touched.is_some() {
             run.args(["--partition", "region"]);
         }
-        // A separate process creates the table, so that the cost of creation does not count for the merge.
+        // A separate process creates the table, to exclude the cost of creation from the merge.
         json_lines(Command::new(run.get_program()).args(run.get_args()))?;
         let steps = json_lines(run.args(changes))?;
         println!("{}: delta-rs {steps:?}", self.name);
-        let [_, warm @ .., theirs] = steps.as_slice() else { bail!("delta-rs did nothing: {steps:?}") };
-        ensure!(theirs == sums, "the rows of delta-rs {theirs}, ours {sums}");
+        let [_, warm @ .., theirs] = steps.as_slice() else {
+            bail!("delta-rs printed no results: {steps:?}")
+        };
+        ensure!(theirs == sums, "the rows of delta-rs differ: {theirs}, ours {sums}");
         Ok(vec![Figures::of("delta-rs MERGE", warm, Limit::AtLeast(1.5, None))?])
     }
 
     fn spark(&self, table: &Path, changes: &[PathBuf]) -> Result<Vec<Figures>> {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/spark");
-        let python = said(Command::new(scripts.join("install")).args(["--python", "0.15.0"]))?;
+        let python = output_of(Command::new(scripts.join("install")).args(["--python", "0.15.0"]))?;
         let mut run = Command::new(python);
         run.arg(scripts.join("bench_upsert.py")).args([
             "--name",
@@ -321,7 +323,7 @@ impl Case {
         let pairs = changes.iter().map(|file| format!("{}={}", file.display(), table.join(NAME).display()));
         let steps = json_lines(run.args(pairs))?;
         println!("{}: Spark {steps:?}", self.name);
-        let [start, cold, warm @ ..] = steps.as_slice() else { bail!("Spark did nothing: {steps:?}") };
+        let [start, cold, warm @ ..] = steps.as_slice() else { bail!("Spark printed no results: {steps:?}") };
         let with_start = number(start, "seconds")? + number(cold, "seconds")?;
         let warm = Figures::of("Spark Hudi, warm", warm, Limit::AtLeast(10.0, Some(10.0)))?;
         let peak = number(cold, "peak_bytes")?;
@@ -350,9 +352,9 @@ impl One {
             }
             Self::Upsert { folder } => {
                 for file in lines() {
-                    let mut said = timed(upsert(&folder, Path::new(&file?))).await?;
-                    said["replaced"] = json!(replaced(&folder).await?);
-                    println!("{said}");
+                    let mut result = timed(upsert(&folder, Path::new(&file?))).await?;
+                    result["replaced"] = json!(replaced(&folder).await?);
+                    println!("{result}");
                 }
             }
             Self::Rewrite { target } => {
@@ -366,17 +368,17 @@ impl One {
     }
 }
 
-/// Runs a piece of work, and returns its cost.
+/// Performs some work, and adds its cost to the result.
 async fn timed(work: impl Future<Output = Result<Value>>) -> Result<Value> {
     let (begun, cpu) = (Instant::now(), cpu_time());
-    let mut said = work.await?;
-    said["seconds"] = begun.elapsed().as_secs_f64().into();
-    said["cpu_seconds"] = (cpu_time() - cpu).as_secs_f64().into();
-    said["peak_bytes"] = peak_bytes().into();
-    Ok(said)
+    let mut result = work.await?;
+    result["seconds"] = begun.elapsed().as_secs_f64().into();
+    result["cpu_seconds"] = (cpu_time() - cpu).as_secs_f64().into();
+    result["peak_bytes"] = peak_bytes().into();
+    Ok(result)
 }
 
-/// Table options with files that are small enough to give work to both cores in either table.
+/// Returns table options with small files, so that both cores have work in either table.
 fn table_options() -> TableOptions {
     TableOptions::new().with_retention(RetentionPolicy::commits(2)).with_file_sizes(4 << 20, 6 << 20)
 }
@@ -420,7 +422,7 @@ async fn upsert(folder: &Path, file: &Path) -> Result<Value> {
 /// Returns the files that the last upsert replaced.
 async fn replaced(folder: &Path) -> Result<Vec<String>> {
     let table = open(folder).await?;
-    let newest = table.timeline().await?.latest_commit().context("a commit")?;
+    let newest = table.timeline().await?.latest_commit().context("the table has no commit")?;
     let before = |group: &hudi_scd::FileGroup| {
         let [.., old, new] = group.versions.as_slice() else { return None };
         let path = Path::new(NAME).join(&group.partition).join(&old.file);
@@ -429,7 +431,7 @@ async fn replaced(folder: &Path) -> Result<Vec<String>> {
     Ok(table.file_groups().await?.iter().filter_map(before).collect())
 }
 
-/// Returns sums over a table's rows that identify its contents with high probability.
+/// Returns sums over the rows of a table, which differ with high probability if the rows differ.
 async fn sums(folder: &Path) -> Result<Value> {
     let mut rows = open(folder).await?.read_stream(Query::snapshot()).await?;
     let mut sums = customers::Sums::default();
@@ -487,7 +489,7 @@ fn this(turn: &str) -> Result<Command> {
 }
 
 /// Returns the output of a program, without the trailing line break.
-fn said(command: &mut Command) -> Result<String> {
+fn output_of(command: &mut Command) -> Result<String> {
     let output =
         command.stderr(std::process::Stdio::inherit()).output().with_context(|| format!("{command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", output.status);

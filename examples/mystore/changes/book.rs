@@ -7,7 +7,7 @@ use jiff::{Timestamp, ToSpan};
 
 use crate::domain::{Change, Keyed};
 
-/// The current rows of one kind, and the deleted ones.
+/// Current rows and deleted rows of one kind.
 pub(super) struct Book<T> {
     pub(super) live: BTreeMap<i64, T>,
     pub(super) gone: BTreeMap<i64, T>,
@@ -33,7 +33,7 @@ impl<T: Keyed + Clone> Book<T> {
         self.live.values().nth(index).unwrap_or_else(|| unreachable!("the index is below the length"))
     }
 
-    /// Picks one row in `nth` on average.
+    /// Picks each row with a probability of 1 in `nth`.
     pub(super) fn pick(&self, rng: &mut Rng, nth: u32) -> Vec<i64> {
         self.live.keys().copied().filter(|_| rng.u32(0..nth) == 0).collect()
     }
@@ -62,8 +62,8 @@ impl<T: Keyed + Clone> Book<T> {
         Change { at, row, deleted: true }
     }
 
-    /// Returns a time for the next change of a key, later than its previous one, so that no two changes of a
-    /// key share a time.
+    /// Returns the time of the next change of a key: `at`, or shortly after the key's previous change if that
+    /// is later. Two changes of a key therefore never have the same time.
     fn stamp(&mut self, id: i64, at: Timestamp) -> Timestamp {
         let at = match self.last_change.get(&id) {
             Some(last) if *last >= at => *last + 1.second(),

@@ -1,4 +1,4 @@
-//! The shop's rows as Arrow batches.
+//! Converts the shop's rows to Arrow batches.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use jiff::Timestamp;
 
 use crate::domain::{Address, Change, Customer, Sale};
 
-/// A column of a batch: name, nullability, values.
+/// A column of a batch: its name, its nullability and its values.
 type Column = (&'static str, bool, ArrayRef);
 
-/// Builds the batch of customer changes; `customer_datetime` orders them.
+/// Builds the batch of customer changes. Its ordering field is `customer_datetime`.
 pub(crate) fn customers(changes: &[Change<Customer>]) -> RecordBatch {
     let rows = || changes.iter().map(|change| &change.row);
     batch(vec![
@@ -33,8 +33,8 @@ pub(crate) fn customers(changes: &[Change<Customer>]) -> RecordBatch {
     ])
 }
 
-/// Builds the batch of address changes; `address_datetime` orders them, and its day `address_date` is the
-/// partition.
+/// Builds the batch of address changes. Its ordering field is `address_datetime`, and its partition field is
+/// `address_date`, the day of the change.
 pub(crate) fn addresses(changes: &[Change<Address>]) -> RecordBatch {
     let rows = || changes.iter().map(|change| &change.row);
     let days = changes.iter().map(|change| Some(day(change.at)));
@@ -53,7 +53,7 @@ pub(crate) fn addresses(changes: &[Change<Address>]) -> RecordBatch {
     ])
 }
 
-/// Builds the batch of sales with the columns that a lookup needs.
+/// Builds a batch of sales with the columns that the lookups need.
 pub(crate) fn sales(sales: &[Sale]) -> RecordBatch {
     batch(vec![
         ("ticket_number", false, numbers(sales.iter().map(|sale| Some(sale.ticket)))),
@@ -95,15 +95,15 @@ fn batch(columns: Vec<Column>) -> RecordBatch {
         .unwrap_or_else(|error| unreachable!("the columns have one length and the declared types: {error}"))
 }
 
-/// Returns the table schema for such a batch: all columns except the delete marker.
+/// Returns the table schema for a batch of changes: all columns except the delete marker.
 pub(crate) fn table_schema(batch: &RecordBatch) -> SchemaRef {
     let fields = batch.schema().fields().clone();
     let kept: Vec<_> = fields.iter().filter(|field| field.name() != IS_DELETED_COLUMN).cloned().collect();
     Arc::new(Schema::new(kept))
 }
 
-/// Formats a batch's rows as text by column name: numbers and text unchanged, times in ISO 8601 with
-/// microseconds, `None` for NULL.
+/// Formats the rows of a batch as text by column name. Numbers and texts are unchanged, times are in ISO 8601
+/// with microseconds, and NULL is `None`.
 pub(crate) fn texts_of(batch: &RecordBatch) -> Vec<Vec<(String, Option<String>)>> {
     let schema = batch.schema();
     (0..batch.num_rows())

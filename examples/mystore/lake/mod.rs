@@ -1,7 +1,8 @@
-//! The lake: customers and addresses in Hudi tables, as Spectrum reads them, and the customers' history.
+//! The lake: Hudi tables with the latest customers and addresses, which Spectrum could read, and the history
+//! of the customers.
 //!
-//! Every write may be repeated, because an upsert of rows that are already stored changes nothing and makes
-//! no commit. A cycle that a crash interrupted is therefore simply applied again.
+//! Every write can be repeated: upserting rows that are already stored changes nothing and creates no commit.
+//! A cycle that was interrupted by a crash is therefore simply applied again.
 
 use std::{fs, path::Path as Directory, sync::Arc, time::Duration};
 
@@ -22,23 +23,24 @@ use crate::{
 
 pub(crate) mod batch;
 
-/// Number of retained commits. The table can be read as of each of them.
+/// Number of retained commits. A table can be read as of each of them.
 pub(crate) const COMMITS_RETAINED: usize = 10;
-/// Maximum number of versions. A read as of the oldest retained commit also needs the version before it.
+/// Maximum number of versions of a file group. Reading as of the oldest retained commit also needs the
+/// version before it.
 pub(crate) const VERSIONS_ALLOWED: u64 = COMMITS_RETAINED as u64 + 1;
 
 /// The tables of the lake.
 pub(crate) struct Lake {
-    /// Latest rows, by `customer_id`.
+    /// Latest rows by `customer_id`.
     pub(crate) customers: Table,
-    /// Latest rows, by `address_id`, partitioned by the day of their last change.
+    /// Latest rows by `address_id`, partitioned by the day of their last change.
     pub(crate) addresses: Table,
-    /// All states that customers ever had, with their validity intervals.
+    /// All states of each customer, with their validity intervals.
     pub(crate) history: Scd2Table,
 }
 
 impl Lake {
-    /// Opens the tables below this directory, and creates missing ones.
+    /// Opens the tables in this directory. Creates missing tables.
     pub(crate) async fn open(dir: &Directory) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         let dir = dir.canonicalize()?;
@@ -82,8 +84,8 @@ impl Lake {
         Ok(records)
     }
 
-    /// Finds two customer rows for each new sale: the latest one, and the one that was valid at the time of
-    /// the sale.
+    /// Looks up two customer rows for each new sale: the latest one, and the one that was valid at the time
+    /// of the sale.
     pub(crate) async fn look_up(&self, cycle: &Cycle) -> Result<LookupRecord> {
         let sales = batch::sales(&cycle.sales);
         let (latest, latest_took) = best(|| self.latest(&sales)).await?;
@@ -103,7 +105,7 @@ impl Lake {
         Ok(Dimension::latest(&rows, &["customer_id"])?.lookup(sales, &["customer_id"], At::Latest)?)
     }
 
-    /// Returns the sales joined with the customer rows that were valid at the time of each sale.
+    /// Joins each sale with the customer row that was valid at the time of the sale.
     pub(crate) async fn as_of_sale(&self, sales: &RecordBatch) -> Result<Lookup> {
         Ok(self.history.dimension().await?.lookup(sales, &["customer_id"], At::Column("sold_at"))?)
     }
@@ -114,8 +116,7 @@ impl Lake {
     }
 }
 
-/// Number of runs per lookup. The best time counts, so that other load on the machine does not affect the
-/// result.
+/// Number of runs of each lookup. The best time is reported, to exclude other load on the machine.
 pub(crate) const LOOKUP_RUNS: u32 = 3;
 
 async fn best<T>(mut run: impl AsyncFnMut() -> Result<T>) -> Result<(T, Duration)> {
@@ -186,7 +187,7 @@ async fn record(table: &Table, changed: u64, begun: Instant) -> Result<TableReco
     })
 }
 
-/// Concatenates batches; a read returns at least one.
+/// Concatenates the batches of a read, which returns at least one.
 fn one(batches: Vec<RecordBatch>) -> Result<RecordBatch> {
     let first = batches.first().context("a read returned no batch")?;
     Ok(concat_batches(first.schema_ref(), &batches)?)

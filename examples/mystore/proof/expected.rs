@@ -1,4 +1,4 @@
-//! The rows that the lake must hold, derived from the model.
+//! Derives from the model the rows that the lake must contain.
 
 use std::{fs, path::Path};
 
@@ -55,8 +55,8 @@ pub(super) fn addresses(addresses: &Kept<'_, Address>) -> Vec<Row> {
         .collect()
 }
 
-/// Returns the expected history of the customers: one row per interval, with the latest values of type 1
-/// columns.
+/// Returns the expected history of the customers. Each interval is one row, and type 1 columns have their
+/// latest values.
 pub(super) fn history(model: &Model<'_>) -> Vec<Row> {
     let customers = &model.customers;
     customers
@@ -74,7 +74,7 @@ pub(super) fn history(model: &Model<'_>) -> Vec<Row> {
         .collect()
 }
 
-/// Writes the expected contents of the tables as JSON lines, for independent readers.
+/// Writes the expected contents of the tables as JSON lines, so that other programs can compare them.
 pub(crate) fn write_expected(dir: &Path, model: &Model<'_>) -> Result<()> {
     fs::create_dir_all(dir)?;
     let customers: Vec<Change<Customer>> = model.customers.all_live().cloned().collect();
@@ -95,7 +95,7 @@ pub(crate) fn write_expected(dir: &Path, model: &Model<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Converts a value to JSON: ids are numbers, flags booleans, all other values strings.
+/// Converts a value to JSON. Ids become numbers, flags booleans, and all other values strings.
 fn json(name: String, value: Option<String>) -> (String, Value) {
     let value = match value {
         None => Value::Null,

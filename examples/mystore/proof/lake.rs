@@ -1,4 +1,4 @@
-//! Checks of the lake: its current contents, and reads of past states.
+//! Checks the lake: its current contents, and reads as of earlier commits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +48,7 @@ pub(super) async fn check(
         versions(proof, table)?;
         let findings = table.validate().await?;
         proof.holds(
-            &format!("lake: every invariant of the format in {}", table.name()),
+            &format!("lake: invariants of the Hudi format in {}", table.name()),
             1,
             findings.first().map(|finding| finding.to_string()),
         );
@@ -73,11 +73,11 @@ fn deleted(proof: &mut Proof, name: &str, key: &str, keys: impl Iterator<Item = 
     proof.holds(
         name,
         keys.len() as u64,
-        there.map(|key| format!("the row {key} was deleted and still exists")),
+        there.map(|key| format!("the row {key} was deleted but still exists")),
     );
 }
 
-/// Counts the files themselves, because storage is billed by file.
+/// Counts the files on disk, because these are what storage costs depend on.
 fn versions(proof: &mut Proof, table: &Table) -> Result<()> {
     let root = format!("/{}", table.root());
     let mut files = BTreeMap::new();
@@ -92,7 +92,7 @@ fn versions(proof: &mut Proof, table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Counts versions by file name: base files are named `{file group}_{write token}_{instant}.parquet`.
+/// Counts versions by file name. The name of a base file is `{file group}_{write token}_{instant}.parquet`.
 fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -110,8 +110,9 @@ fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Res
     Ok(())
 }
 
-/// Reads the table as of each cycle's commit. A retained commit must return the correct rows, and an earlier
-/// commit must return an error. Exactly the retained number of commits must be readable.
+/// Reads the table as of the commit of each cycle. For a retained commit the rows must be correct, and for an
+/// older commit the read must fail. The number of readable commits must be exactly the number of retained
+/// commits.
 async fn time_travel(
     proof: &mut Proof,
     name: &str,
@@ -134,7 +135,7 @@ async fn time_travel(
                 Err(error) => return Err(error).with_context(|| format!("reading {name} as of {instant}")),
                 Ok(_) => {
                     wrong_outside = wrong_outside.or_else(|| {
-                        Some(format!("cycle {} ({instant}) is not retained and was read", record.cycle))
+                        Some(format!("cycle {} ({instant}) is not retained but could be read", record.cycle))
                     });
                 }
             }
@@ -155,7 +156,7 @@ async fn time_travel(
             }
         }
     }
-    // A cycle that did not change the table made no commit.
+    // A cycle that did not change the table has no commit of its own.
     let commits = inside.len() + outside.len();
     let must = commits.min(COMMITS_RETAINED);
     let miscounted = (inside.len() != must)
@@ -166,8 +167,8 @@ async fn time_travel(
         wrong_inside.or(miscounted),
     );
     if commits > must {
-        // At least one commit was tried. If there was none, too many were readable, and the check above has
-        // failed.
+        // `outside` is not empty: otherwise too many commits would be readable, and the check above would
+        // have failed.
         proof.holds(
             &format!("lake: {name} as of the {} commits before them is an error", commits - must),
             outside.len() as u64,
@@ -189,7 +190,7 @@ fn lookups(proof: &mut Proof, model: &Model<'_>, cycles: &[CycleRecord]) {
     proof.rows("lake: matches of each cycle's lookups", expected, found);
 }
 
-/// Looks up all sales of the run in the current history.
+/// Looks up all sales of the day in the final history.
 async fn sale_by_sale(proof: &mut Proof, model: &Model<'_>, changes: &Changes, lake: &Lake) -> Result<()> {
     let sales: Vec<Sale> =
         changes.cycles.iter().skip(1).flat_map(|cycle| cycle.sales.iter().cloned()).collect();
@@ -211,6 +212,6 @@ async fn sale_by_sale(proof: &mut Proof, model: &Model<'_>, changes: &Changes, l
                 .with_text("address_id", text(state.map(|change| change.row.address_id.to_string())).as_ref())
         })
         .collect();
-    proof.rows("lake: the customer's row of each sale of the day, at its time", expected, found);
+    proof.rows("lake: the customer row that was valid at each sale of the day", expected, found);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The proof: compares warehouse and lake with the [model](crate::model), row by row, and names the first row
-//! that differs.
+//! The proof: compares the warehouse and the lake with the [model](crate::model) row by row, and reports the
+//! first difference.
 
 use std::fmt;
 
@@ -17,12 +17,12 @@ pub(crate) mod expected;
 mod lake;
 mod warehouse;
 
-/// The checks made, and the first difference found.
+/// Result of the proof.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proof {
-    /// The checks that passed.
+    /// Checks that passed.
     pub(crate) checks: Vec<Check>,
-    /// The first difference: the row, its value, the expected value.
+    /// First difference: the row, the value found and the expected value.
     pub(crate) failure: Option<String>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Proof {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Check {
     pub(crate) name: String,
-    /// The number of compared values.
+    /// Number of compared values.
     pub(crate) compared: u64,
 }
 
@@ -38,7 +38,8 @@ impl Proof {
     /// Runs all checks.
     ///
     /// # Errors
-    /// Fails if data cannot be read. A difference is not an error; it is stored as the proof's failure.
+    /// Fails if data cannot be read. A difference is not an error, but is returned in
+    /// [`failure`](Self::failure).
     pub(crate) async fn of(
         changes: &Changes,
         model: &Model<'_>,
@@ -59,7 +60,7 @@ impl Proof {
         self.checks.iter().map(|check| check.compared).sum()
     }
 
-    /// Compares rows, unless an earlier check failed.
+    /// Compares rows, unless an earlier check has failed.
     fn rows(&mut self, name: &str, expected: Vec<Row>, found: Vec<Row>) {
         if self.failure.is_none() {
             match compare(expected, found) {
@@ -69,7 +70,7 @@ impl Proof {
         }
     }
 
-    /// Records the result of a comparison that was made elsewhere.
+    /// Records the result of another kind of check.
     fn holds(&mut self, name: &str, compared: u64, difference: Option<String>) {
         match difference {
             _ if self.failure.is_some() => {}
@@ -95,7 +96,7 @@ impl fmt::Display for Proof {
     }
 }
 
-/// A row as text: its key, and its other columns; `None` for NULL.
+/// A row as text: its key and its other columns. NULL is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Row {
     key: String,
@@ -117,7 +118,7 @@ impl Row {
         self
     }
 
-    /// Builds rows with the given column names; the first `keys` columns form the key.
+    /// Builds rows with these column names. The first `keys` columns form the key.
     fn all(names: &[&str], keys: usize, rows: Vec<Vec<Option<String>>>) -> Vec<Self> {
         rows.into_iter()
             .map(|values| {
@@ -129,7 +130,7 @@ impl Row {
             .collect()
     }
 
-    /// Builds rows from named columns; the columns in `keys` form the key.
+    /// Builds rows from named columns. The columns in `keys` form the key.
     fn named(keys: &[&str], rows: Vec<Vec<(String, Option<String>)>>) -> Vec<Self> {
         rows.into_iter()
             .map(|row| {
@@ -147,7 +148,7 @@ fn key_of(named: &[(String, Option<String>)]) -> String {
     parts.join(", ")
 }
 
-/// Returns the number of compared values, or the first difference.
+/// Compares rows by key. Returns the number of compared values, or the first difference.
 fn compare(mut expected: Vec<Row>, mut found: Vec<Row>) -> Result<u64, String> {
     expected.sort_by(|one, other| one.key.cmp(&other.key));
     found.sort_by(|one, other| one.key.cmp(&other.key));

@@ -1,4 +1,4 @@
-//! Checks of the warehouse's contents.
+//! Checks the contents of the warehouse.
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -15,9 +15,9 @@ use crate::{
     warehouse::Warehouse,
 };
 
-/// The model's time format, for `TO_CHAR`.
+/// Format for `TO_CHAR` that matches the model's times.
 const TIME: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
-/// The end of an interval that is still open.
+/// `valid_to` of an open interval.
 const FOREVER: &str = "9999-12-31T00:00:00.000000Z";
 
 pub(super) async fn check(
@@ -48,8 +48,8 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Queries named columns: `name = expression` or `name`, separated by `;`. The text after the first line is
-/// `FROM …`.
+/// Runs a query. Its first line lists the columns, as `name = expression` or `name`, separated by `;`. The
+/// other lines are the `FROM` clause.
 async fn rows(warehouse: &Warehouse, query: &str, keys: usize) -> Result<Vec<Row>> {
     let (columns, from) = query.split_once('\n').unwrap_or((query, ""));
     let columns: Vec<(&str, &str)> = columns
@@ -140,8 +140,8 @@ fn days(changes: &Changes) -> Vec<Row> {
     changes.days.iter().map(row).collect()
 }
 
-// In an outer join, a dangling key shows up as NULL, and a key that matches several rows makes the sale occur
-// twice.
+// The outer joins reveal wrong keys: a dangling key yields NULL, and a key that matches several rows makes
+// the sale occur twice.
 const FACTS: &str = "ticket_number; item_id = fact_sale.item_id; customer_id = fact_sale.customer_id; id_of_customer_key = dim_customer.customer_id; valid_from_of_customer_key = TO_CHAR(dim_customer.valid_from, @TIME); id_of_item_key = dim_item.item_id; id_of_store_key = dim_store.store_id; day_of_date_key = TO_CHAR(dim_date.day_date, 'YYYY-MM-DD'); sold_at = TO_CHAR(sold_at, @TIME); quantity; net_paid; net_profit
 FROM mystore.fact_sale
 LEFT JOIN mystore.dim_customer ON dim_customer.customer_key = fact_sale.customer_key
@@ -150,10 +150,10 @@ LEFT JOIN mystore.dim_store ON dim_store.store_key = fact_sale.store_key
 LEFT JOIN mystore.dim_date ON dim_date.date_key = fact_sale.date_key
 WHERE MOD(ABS(ticket_number), @PORTIONS) = @PORTION";
 
-/// The number of portions in which the sales are compared, so that not all of them are in memory as text.
+/// Number of portions in which the sales are compared, to limit the memory for their texts.
 const PORTIONS: i64 = 8;
 
-/// Compares every sale, with the rows that its keys refer to.
+/// Compares every sale, including the dimension rows to which its keys refer.
 async fn facts(proof: &mut Proof, model: &Model<'_>, warehouse: &Warehouse) -> Result<()> {
     let (mut compared, mut difference) = (0, None);
     for portion in 0..PORTIONS {
@@ -169,11 +169,7 @@ async fn facts(proof: &mut Proof, model: &Model<'_>, warehouse: &Warehouse) -> R
             }
         }
     }
-    proof.holds(
-        "warehouse: fact_sale, sale by sale, with the rows that its keys refer to",
-        compared,
-        difference,
-    );
+    proof.holds("warehouse: fact_sale row by row, with the dimension rows of its keys", compared, difference);
     Ok(())
 }
 
@@ -211,7 +207,7 @@ fn store_days(model: &Model<'_>) -> Vec<Row> {
     model.store_days().into_iter().map(row).collect()
 }
 
-// Rows are not grouped, so that a procedure that ran twice occurs twice.
+// The rows are not grouped, so that a procedure that ran twice occurs twice.
 const AUDIT: &str = "cycle; procedure_name; affected_rows; business_time = TO_CHAR(business_time, @TIME)
 FROM mystore.audit";
 

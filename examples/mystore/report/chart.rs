@@ -1,8 +1,8 @@
-//! A line chart over the cycles, as SVG: axes with units, a legend, and tooltips with the values.
+//! Draws a line chart over the cycles as SVG, with units on the axes, a legend, and values in tooltips.
 
 use std::fmt::Write;
 
-/// Lengths in SVG units; the picture scales with its container.
+/// Lengths in SVG units. The browser scales the chart to its container.
 const WIDTH: f64 = 540.0;
 const HEIGHT: f64 = 280.0;
 const LEFT: f64 = 58.0;
@@ -10,23 +10,23 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 42.0;
 const BOTTOM: f64 = 48.0;
 
-/// Colours that remain distinguishable with colour blindness.
+/// Colours that are also distinguishable with colour blindness.
 const COLOURS: [&str; 3] = ["#2f6fb7", "#d9822b", "#5a9e6f"];
 
-/// Lines over the cycles 0, 1, 2, …
+/// Line chart over the cycles 0, 1, 2, …
 pub(super) struct Chart<'a> {
-    /// The description for screen readers.
+    /// Description for screen readers.
     pub(super) label: &'a str,
-    /// The measured quantity and its unit.
+    /// Measured quantity and its unit.
     pub(super) unit: &'a str,
     pub(super) series: Vec<Series>,
-    /// An upper limit for the values, and its name.
+    /// Upper limit of the values, and its name.
     pub(super) limit: Option<(f64, &'a str)>,
-    /// Decimal places in tooltips.
+    /// Number of decimal places in tooltips.
     pub(super) digits: usize,
 }
 
-/// One line: values by cycle.
+/// A line: its name and its value for each cycle.
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) points: Vec<(u32, f64)>,
@@ -125,7 +125,7 @@ impl Chart<'_> {
     }
 
     fn legend(&self, svg: &mut String) -> std::fmt::Result {
-        // The legend starts to the left of the plot, because three table names need the whole width.
+        // The legend starts left of the plot, because three table names need the whole width.
         let mut x = 8.0;
         for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             write!(

@@ -1,4 +1,4 @@
-//! `report.html`: one self-contained page that opens in any browser without network access.
+//! Writes `report.html`, a self-contained page that any browser can open without network access.
 
 use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     run_dir::{Manifest, RunDir},
 };
 
-/// Stores the Gantt chart of a cycle's statements.
+/// Stores the Gantt chart of the statements of a cycle.
 pub(crate) fn keep_gantt(dir: &RunDir, cycle: u32, report: &redshift_orchestrator::Report) -> Result<()> {
     let pictures = dir.file("gantt");
     fs::create_dir_all(&pictures)?;
@@ -23,10 +23,11 @@ pub(crate) fn keep_gantt(dir: &RunDir, cycle: u32, report: &redshift_orchestrato
         .context("storing the Gantt chart of a cycle")
 }
 
-/// Writes `report.html`, and returns its path.
+/// Writes `report.html` and returns its path.
 pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u64) -> Result<PathBuf> {
     let mut gantts = Vec::new();
-    // The cycle with the most faults is the most interesting one to show.
+    // Selects the cycle with the most faults, because its chart shows the most retries. A resumed cycle's
+    // chart would only show its last process.
     let tried = cycles.iter().skip(1).filter(|cycle| !cycle.resumed);
     let tried = tried.max_by_key(|cycle| cycle.warehouse.total_retried_errors());
     for (title, cycle) in [("The initial load", cycles.first()), ("The cycle with the most faults", tried)] {
@@ -42,14 +43,14 @@ pub(crate) fn write(dir: &RunDir, cycles: &[CycleRecord], proof: &Proof, rows: u
 
 const STYLE: &str = include_str!("style.css");
 
-/// The content of a report.
+/// Contents of the report.
 struct Story<'a> {
     manifest: &'a Manifest,
     cycles: &'a [CycleRecord],
     proof: &'a Proof,
-    /// Gantt charts of the initial load and of one cycle: title, SVG.
+    /// Titles and SVGs of the Gantt charts of the initial load and of one cycle.
     gantts: Vec<(String, String)>,
-    /// Rows delivered by the sources.
+    /// Number of rows that the sources delivered.
     rows: u64,
 }
 
@@ -106,7 +107,7 @@ impl Story<'_> {
         let lookup = |cycle: Option<&CycleRecord>| {
             cycle.map_or_else(String::new, |cycle| seconds(cycle.lookups.latest + cycle.lookups.as_of_sale))
         };
-        // The initial load looks up all earlier sales at once, so it is left out.
+        // Omits the initial load, which looks up all earlier sales at once.
         let (first, last) = (self.cycles.get(1), self.cycles.last());
         let tiles = [
             ("Statements", grouped(warehouse.statements.into()), format!("{} retries", warehouse.retries)),
@@ -136,8 +137,8 @@ impl Story<'_> {
     }
 
     fn gantt(&self, html: &mut String) -> std::fmt::Result {
-        html.push_str("<section><h2>The statements of a cycle</h2><p>Facts follow dimensions; independent steps run concurrently, up to \
-                       the number of connections. Every statement is submitted exactly once, despite faults.</p>");
+        html.push_str("<section><h2>The statements of a cycle</h2><p>Facts are loaded after dimensions. Independent steps run concurrently, up to \
+                       the number of connections. Every statement takes effect exactly once, despite the faults.</p>");
         for (title, svg) in &self.gantts {
             write!(
                 html,
@@ -166,7 +167,7 @@ impl Story<'_> {
         };
         write!(
             html,
-            "<section><h2>Storage is bounded</h2><p>Each cycle commits; the cleaner keeps the files that the last 10 commits need. Once that \
+            "<section><h2>Storage is bounded</h2><p>Each cycle commits to the tables, and the cleaner keeps the files that the last 10 commits need. Once that \
              limit is reached, storage grows only with the data.</p><div class=\"pair\"><figure><figcaption>Versions kept</figcaption>{}</figure>\
              <figure><figcaption>Bytes</figcaption>{}</figure></div></section>",
             versions.draw(),
@@ -228,8 +229,8 @@ impl Story<'_> {
         };
         write!(
             html,
-            "<section><h2>Lookups and statements</h2><p>Each cycle reads the customers from the lake and finds the customer of every \
-             new sale: the latest row, and the row that was valid at the time of the sale. Each duration is the best of {LOOKUP_RUNS} runs. {} \
+            "<section><h2>Lookups and statements</h2><p>Each cycle reads the customers from the lake and looks up two rows for every \
+             new sale: the customer's latest row, and the row that was valid at the time of the sale. Each duration is the best of {LOOKUP_RUNS} runs. {} \
              (Durations of concurrent statements are summed.)</p>\
              <div class=\"pair\"><figure><figcaption>Lookup time</figcaption>{}</figure><figure><figcaption>Statement time</figcaption>{}</figure></div></section>",
             self.lookup_medians(),
@@ -238,7 +239,7 @@ impl Story<'_> {
         )
     }
 
-    /// Formats the medians of the lookup times in the first and in the last cycles.
+    /// Formats the median lookup times of the first and the last cycles.
     fn lookup_medians(&self) -> String {
         let after_load = self.cycles.get(1..).unwrap_or_default();
         let count = (after_load.len() / 2).min(5);
@@ -262,8 +263,8 @@ impl Story<'_> {
     }
 
     fn proof(&self, html: &mut String) -> std::fmt::Result {
-        html.push_str("<section><h2>The proof</h2><p>Everything is computed a second time from the generated change stream, with plain maps, and compared \
-                       with the contents of warehouse and lake.</p><table><thead><tr><th>check</th><th class=\"number\">values compared</th></tr></thead><tbody>");
+        html.push_str("<section><h2>The proof</h2><p>The program computes the expected result from the generated change stream, with plain maps, and compares it \
+                       with the contents of the warehouse and the lake.</p><table><thead><tr><th>check</th><th class=\"number\">values compared</th></tr></thead><tbody>");
         for check in &self.proof.checks {
             write!(
                 html,
@@ -310,13 +311,13 @@ impl Story<'_> {
     }
 }
 
-/// Returns the median; for an even number of values, the higher of the two in the middle.
+/// Returns the median. For an even number of values, returns the higher of the two in the middle.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Merges identical series into one line.
+/// Merges the series into one if all have the same points.
 fn one_if_the_same(series: Vec<Series>) -> Vec<Series> {
     match &series[..] {
         [first, rest @ ..] if !rest.is_empty() && rest.iter().all(|other| other.points == first.points) => {

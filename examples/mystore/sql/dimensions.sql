@@ -1,4 +1,5 @@
--- Updates the dimensions from the staged rows: one procedure per dimension, one transaction each.
+-- Procedures that update the dimensions from the staged rows, one for each dimension. Each runs in one
+-- transaction.
 
 CREATE OR REPLACE PROCEDURE mystore.load_date(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
@@ -42,7 +43,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Type 1. The newest change of each address wins, whether it is staged or already in the dimension.
+-- Type 1. For each address, keeps the newest change among the staged ones and the row in the dimension.
 CREATE OR REPLACE PROCEDURE mystore.load_address(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_last BIGINT;
@@ -76,15 +77,15 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Type 2 for is_preferred and address_id, type 1 for the rest. The whole history of each touched customer is
--- rebuilt from all changes ever received, so the order of their arrival does not matter; unchanged rows keep
--- their keys.
+-- Type 2 for is_preferred and address_id, type 1 for the other columns. Rebuilds the whole history of each
+-- touched customer from all changes ever received, so that the order of their arrival does not matter. Rows
+-- that remain valid keep their keys.
 CREATE OR REPLACE PROCEDURE mystore.load_customer(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_last BIGINT;
     v_rows BIGINT;
 BEGIN
-    -- Customer and time identify a change that was already received.
+    -- Skips changes that were received before. A change is identified by its customer and time.
     INSERT INTO mystore.customer_change
         (customer_id, customer_datetime, is_deleted, salutation, first_name, last_name, is_preferred, birth_country, email,
          address_id)
@@ -125,7 +126,7 @@ BEGIN
     JOIN states AS newest ON newest.customer_id = bounds.customer_id AND newest.age = 1
     WHERE NOT bounds.is_deleted;
 
-    -- A late change may invalidate the start of an existing row, which is then deleted.
+    -- A late change can invalidate the start of an existing row. Such rows are deleted.
     DELETE FROM mystore.dim_customer
     WHERE customer_id IN (SELECT customer_id FROM work.customer)
       AND customer_key NOT IN (

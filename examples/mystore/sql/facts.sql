@@ -1,8 +1,8 @@
--- Loads the sales, assigns each the keys of its dimension rows, and aggregates them. Each procedure is one
+-- Procedures that load the sales, update their customer keys, and aggregate them. Each runs in one
 -- transaction.
 
--- A sale belongs to the customer row that was valid at its time. Key 0 means that the sales slip names no
--- customer, or an unknown one.
+-- A sale gets the key of the customer row that was valid at the time of the sale. Key 0 means that the sale
+-- has no customer, or an unknown one.
 CREATE OR REPLACE PROCEDURE mystore.load_sale(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;
@@ -37,8 +37,8 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- A late change can move earlier sales to another row, and customers who arrived after their sale are now
--- known.
+-- Updates the customer keys of earlier sales: a late change can split a customer's history, and a customer
+-- can arrive after the sale.
 CREATE OR REPLACE PROCEDURE mystore.rekey_sale(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;
@@ -61,7 +61,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Aggregates the sales of the stores and days that have new sales in this cycle.
+-- Aggregates the sales of each store and day with new sales in this cycle.
 CREATE OR REPLACE PROCEDURE mystore.publish_store_day(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_rows BIGINT;

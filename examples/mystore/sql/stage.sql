@@ -1,6 +1,6 @@
--- Stages the rows that landed since the previous cycle, and records the time up to which they landed: one
--- procedure per source, one transaction each. Work tables are emptied with DELETE, because TRUNCATE commits
--- on Redshift and the procedure would no longer be atomic.
+-- Procedures that stage the rows which landed since the previous cycle and advance the source's high-water
+-- mark. Each runs in one transaction. Work tables are emptied with DELETE: on Redshift TRUNCATE commits, so
+-- the procedure would no longer be atomic.
 
 CREATE OR REPLACE PROCEDURE mystore.stage_customer(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
@@ -37,7 +37,7 @@ BEGIN
 END;
 $$ LANGUAGE plpgsql;
 
--- Items, stores and days: a few small tables. New rows get the keys after the highest existing one.
+-- Items, stores and days, which are small tables. New rows get the keys that follow the highest existing key.
 CREATE OR REPLACE PROCEDURE mystore.stage_reference(p_cycle INTEGER, p_until TIMESTAMP) AS $$
 DECLARE
     v_since TIMESTAMP;

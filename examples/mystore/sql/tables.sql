@@ -1,13 +1,13 @@
--- MyStore's warehouse: schemas and tables. Redshift and PostgreSQL both run this file unchanged.
--- On Redshift add DISTSTYLE ALL to the dimensions, and DISTKEY (customer_id) SORTKEY (sold_at) to the fact.
--- Only PostgreSQL enforces primary keys; nothing here depends on that.
+-- Schemas and tables of MyStore's warehouse. This file runs unchanged on Redshift and PostgreSQL. On
+-- Redshift, add DISTSTYLE ALL to the dimensions, and DISTKEY (customer_id) SORTKEY (sold_at) to the fact
+-- table. Only PostgreSQL enforces primary keys, and nothing here depends on that.
 
--- landing: rows delivered by the source systems. Here the example fills it; with Spectrum it is an external
--- schema over the raw files.
+-- landing: rows delivered by the sources. The example fills these tables. With Spectrum, this would be an
+-- external schema over the raw files.
 CREATE SCHEMA IF NOT EXISTS landing;
--- work: the working set of a cycle. Emptied and filled by the procedures.
+-- work: the rows of the current cycle, which the procedures replace in each cycle.
 CREATE SCHEMA IF NOT EXISTS work;
--- mystore: the dimensions, the fact, and the records of loading them.
+-- mystore: the dimensions, the fact table, and the records of the loads.
 CREATE SCHEMA IF NOT EXISTS mystore;
 
 CREATE TABLE IF NOT EXISTS landing.customer (
@@ -89,7 +89,7 @@ CREATE TABLE IF NOT EXISTS work.customer (
     address_id        BIGINT      NOT NULL
 );
 
--- The expected history of the customers that a cycle touches.
+-- New history of the customers that the cycle touches.
 CREATE TABLE IF NOT EXISTS work.customer_history (
     customer_key  BIGINT      NOT NULL,
     customer_id   BIGINT      NOT NULL,
@@ -118,7 +118,7 @@ CREATE TABLE IF NOT EXISTS work.address (
     location_type    VARCHAR(20)
 );
 
--- The newest change of each address that a cycle touches.
+-- Newest change of each address that the cycle touches.
 CREATE TABLE IF NOT EXISTS work.address_newest (
     address_key      BIGINT      NOT NULL,
     is_deleted       BOOLEAN     NOT NULL,
@@ -170,7 +170,7 @@ CREATE TABLE IF NOT EXISTS work.sale (
     net_profit    DECIMAL(9,2) NOT NULL
 );
 
--- The sales of a cycle with the keys of the dimensions.
+-- Sales of the cycle, with the keys of the dimensions.
 CREATE TABLE IF NOT EXISTS work.sale_keyed (
     ticket_number BIGINT       NOT NULL,
     item_id       BIGINT       NOT NULL,
@@ -185,7 +185,7 @@ CREATE TABLE IF NOT EXISTS work.sale_keyed (
     net_profit    DECIMAL(9,2) NOT NULL
 );
 
--- Earlier sales that now belong to a different row of the customer dimension.
+-- Earlier sales whose customer key changes.
 CREATE TABLE IF NOT EXISTS work.sale_rekeyed (
     ticket_number BIGINT NOT NULL,
     item_id       BIGINT NOT NULL,
@@ -201,7 +201,8 @@ CREATE TABLE IF NOT EXISTS work.store_day (
     net_profit DECIMAL(18,2) NOT NULL
 );
 
--- Every customer change that was received, once. A late change needs the changes before and after it.
+-- All customer changes ever received, without duplicates. A late change needs the changes before and after
+-- it.
 CREATE TABLE IF NOT EXISTS mystore.customer_change (
     customer_id       BIGINT      NOT NULL,
     customer_datetime TIMESTAMP   NOT NULL,
@@ -216,8 +217,9 @@ CREATE TABLE IF NOT EXISTS mystore.customer_change (
     PRIMARY KEY (customer_id, customer_datetime)
 );
 
--- Customers. is_preferred and address_id keep history (type 2); the other columns hold the newest value (type
--- 1). A row is valid from valid_from until before valid_to; the row with key 0 represents unknown customers.
+-- Customers. is_preferred and address_id keep history (type 2), and the other columns have the newest value
+-- (type 1). A row is valid from valid_from until just before valid_to. The row with key 0 represents unknown
+-- customers.
 CREATE TABLE IF NOT EXISTS mystore.dim_customer (
     customer_key  BIGINT      NOT NULL,
     customer_id   BIGINT      NOT NULL,
@@ -234,8 +236,8 @@ CREATE TABLE IF NOT EXISTS mystore.dim_customer (
     PRIMARY KEY (customer_id, valid_from)
 );
 
--- Addresses, always in their newest state (type 1). A deleted row remains, with is_deleted set, so that a
--- late change cannot restore it.
+-- Addresses in their newest state (type 1). A deleted address remains, with is_deleted set, so that a late
+-- change cannot bring it back.
 CREATE TABLE IF NOT EXISTS mystore.dim_address (
     address_key      BIGINT      NOT NULL,
     address_id       BIGINT      NOT NULL,
@@ -280,7 +282,7 @@ CREATE TABLE IF NOT EXISTS mystore.dim_date (
     PRIMARY KEY (date_key)
 );
 
--- One row per line of a sales slip.
+-- One row for each line of a sales slip.
 CREATE TABLE IF NOT EXISTS mystore.fact_sale (
     ticket_number BIGINT       NOT NULL,
     item_id       BIGINT       NOT NULL,
@@ -307,15 +309,15 @@ CREATE TABLE IF NOT EXISTS mystore.store_day (
     PRIMARY KEY (store_key, date_key)
 );
 
--- The time up to which each source was staged.
+-- Time up to which the rows of each source have been staged.
 CREATE TABLE IF NOT EXISTS mystore.high_water (
     source       VARCHAR(20) NOT NULL,
     landed_until TIMESTAMP   NOT NULL,
     PRIMARY KEY (source)
 );
 
--- The result of each procedure, written in the procedure's own transaction. The table deliberately has no
--- key, so that a procedure that ran twice shows up here.
+-- One row for each execution of a procedure, written in its transaction. The table deliberately has no key,
+-- so that a procedure that ran twice has two rows.
 CREATE TABLE IF NOT EXISTS mystore.audit (
     cycle          INTEGER     NOT NULL,
     procedure_name VARCHAR(40) NOT NULL,
