@@ -40,8 +40,8 @@ pub enum Fault {
     /// The service fails before the request has an effect. The caller cannot know that
     /// ([`ErrorKind::ServiceFault`], status 500).
     InternalError,
-    /// The record of the statement expires early and stays expired ([`ErrorKind::RecordExpired`]). Only applies to
-    /// requests about one statement: describe, cancel and result.
+    /// The record of the statement expires early and stays expired ([`ErrorKind::RecordExpired`]). Only
+    /// applies to requests about one statement: describe, cancel and result.
     Expiry,
     /// The response arrives this much later.
     Delay(Duration),

@@ -180,8 +180,8 @@ impl PostgresBuilder {
     /// earlier process left unfinished.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the URL is not valid, [`ErrorKind::DatabaseUnreachable`] if the server cannot be
-    /// reached, [`ErrorKind::Unsupported`] if another version of this crate wrote the records.
+    /// [`ErrorKind::Invalid`] if the URL is not valid, [`ErrorKind::DatabaseUnreachable`] if the server cannot
+    /// be reached, [`ErrorKind::Unsupported`] if another version of this crate wrote the records.
     pub async fn start(self) -> Result<LocalExecutor<Postgres>> {
         let config = read(&self.url)?;
         let pool = Pool::new(config, self.connections);
