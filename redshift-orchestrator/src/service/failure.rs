@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
         let words = trimmed(without_sqlstate(first).0);
         let (words, code) = match number(words) {
             Some((number, words)) => (words, Some(number)),
-            None => (words, code_in_block(rest)),
+            None => (words, code_in_block(rest, words)),
         };
         let is_error = severity.is_some_and(|severity| severity == "ERROR");
         Self { is_error, sqlstate, code, words: words.to_ascii_lowercase() }
@@ -307,12 +307,15 @@ fn begins_details(line: &str) -> bool {
 }
 
 /// Returns the code in the dashed block that Redshift adds as the detail of its own errors.
-fn code_in_block(text: &str) -> Option<u32> {
+///
+/// The block repeats the first line of the message. A block with another error is part of a text that a
+/// procedure raised, and says nothing about that procedure.
+fn code_in_block(text: &str, first: &str) -> Option<u32> {
     let mut lines = text.lines().map(str::trim);
     lines.by_ref().find(|line| line.len() > 5 && line.bytes().all(|byte| byte == b'-'))?;
-    let code =
-        lines.take_while(|line| !line.starts_with("--")).find_map(|line| line.strip_prefix("code:"))?;
-    let code = code.trim_start();
+    let block: Vec<_> = lines.take_while(|line| !line.starts_with("--")).collect();
+    let field = |name| block.iter().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let code = field("code:").filter(|_| field("error:").map(trimmed) == Some(first))?;
     code[..code.find(|c: char| !c.is_ascii_digit()).unwrap_or(code.len())].parse().ok()
 }
 
@@ -469,6 +472,9 @@ mod tests {
             "ERROR: relation \"canceling statement due to user request\" does not exist",
             "ERROR: column \"x\" does not exist\n  Hint: could not serialize access due to concurrent update",
             "ERROR: bad row\nDETAIL: code: 1023",
+            "ERROR: the partner's load failed:\n  -----------------------------------------------\n  error:  Serializable isolation \
+             violation on table - 1\n  code:      1023\n  -----------------------------------------------",
+            "ERROR: the partner's load failed\nDETAIL:\n-------\n  code:  1023\n-------",
             "ERROR: Query (1; terminating connection) cancelled on user's request",
             "ERROR: upstream said: relation 7 was concurrently dropped",
             "ERROR: table loader said: x dropped by concurrent transaction",
