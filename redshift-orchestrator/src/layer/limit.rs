@@ -36,7 +36,7 @@ use crate::{
 /// | permit held by | released |
 /// |---|---|
 /// | an active statement | when a describe reports that it has ended, or that the service has no record of it |
-/// | a submit that may have taken effect, or was dropped in flight | when a listing by name shows that the statement has ended or does not exist; if the statement is active, when it ends. Until then, a repeated submit with the same client token uses the same permit |
+/// | a submit that may have taken effect, or was dropped in flight | when a listing shows that the statement has ended, or a listing by name that began later does not contain it; if the statement is active, when it ends. Until then, a repeated submit with the same client token uses the same permit |
 /// | an open session | when the session has been idle for its keep-alive time |
 /// | a submit that is dropped in the queue | at once |
 ///
@@ -77,6 +77,8 @@ impl InUse {
 struct Held {
     active: BTreeMap<StatementId, Active>,
     doubtful: BTreeMap<ClientToken, Doubtful>,
+    /// Number of submits that became doubtful so far.
+    doubts: u64,
     open: BTreeMap<SessionId, Open>,
 }
 
@@ -97,6 +99,8 @@ struct Active {
 struct Doubtful {
     permits: Permits,
     since: Instant,
+    /// Position among all submits that became doubtful; a listing covers only those before its beginning.
+    number: u64,
     looked_up: Instant,
     name: Option<String>,
     session: Option<SessionId>,
@@ -248,6 +252,7 @@ impl<E: StatementExecutor> Limit<E> {
     /// Lists the statements with this name. `list` releases the permits of statements that have ended.
     async fn look_up(&self, name: &str) -> Result<()> {
         let filter = StatementFilter::default().with_name_prefix(name);
+        let doubts = self.held().doubts;
         let (mut page, mut pages) = (None, Pages::default());
         loop {
             let Ok(response) = bounded(LIST_TIMEOUT, None, self.list(&filter, page)).await else {
@@ -255,6 +260,7 @@ impl<E: StatementExecutor> Limit<E> {
             };
             page = pages.turn(response?.next)?;
             if page.is_none() {
+                self.in_use.change(|held| held.not_listed(&filter, doubts));
                 return Ok(());
             }
         }
@@ -390,7 +396,7 @@ impl Drop for Admission<'_> {
         }
         if let (Some(mut doubtful), Some(token)) = (self.doubtful.take(), self.token.take()) {
             doubtful.looked_up = Instant::now();
-            self.in_use.change(|held| drop(held.doubtful.insert(token, doubtful)));
+            self.in_use.change(|held| held.doubt(token, doubtful));
         }
     }
 }
@@ -439,6 +445,7 @@ impl Doubtful {
         Self {
             permits,
             since: now,
+            number: u64::MAX,
             looked_up: now,
             name: statement.name().map(str::to_owned),
             session: statement.session().cloned(),
@@ -495,27 +502,33 @@ impl Held {
         named.for_each(|doubtful| doubtful.looked_up = at);
     }
 
-    /// Resolves the doubtful submits whose statements are on a page of a listing. After the last page, also
-    /// resolves the submits whose statements were on no page.
-    fn listed(&mut self, filter: &StatementFilter, page: &StatementPage) {
-        if self.doubtful.is_empty() {
+    /// Keeps the permits of a submit that may have taken effect.
+    fn doubt(&mut self, token: ClientToken, doubtful: Doubtful) {
+        self.doubtful.insert(token, Doubtful { number: self.doubts, ..doubtful });
+        self.doubts += 1;
+    }
+
+    /// Resolves the doubtful submits whose statements are on a page of a listing.
+    fn listed(&mut self, page: &StatementPage) {
+        if !self.doubtful.is_empty() {
+            page.statements.iter().for_each(|statement| self.found(statement));
+        }
+    }
+
+    /// Releases the permits of doubtful submits that no page of a listing contained. `doubts` is their number
+    /// when the listing began: it proves nothing about later ones.
+    ///
+    /// If such a submit reaches the service later, the service's rejections lower the limit.
+    fn not_listed(&mut self, filter: &StatementFilter, doubts: u64) {
+        let StatementFilter { name_prefix, status, own_session_only, compute, database, .. } = filter;
+        let Some(prefix) = name_prefix else { return };
+        if status.is_some() || *own_session_only || compute.is_some() || database.is_some() {
             return;
         }
-        for statement in &page.statements {
-            self.found(statement);
-        }
-        // After the last page, the remaining doubtful submits whose names match the filter had no effect, so
-        // their permits are released. If such a submit reaches the service later, the service's rejections
-        // lower the limit.
-        let covers_all = filter.status.is_none()
-            && !filter.own_session_only
-            && filter.compute.is_none()
-            && filter.database.is_none();
-        if page.next.is_none() && covers_all {
-            let prefix = filter.name_prefix.as_deref().unwrap_or_default();
-            self.doubtful
-                .retain(|_, doubtful| doubtful.name.as_deref().is_none_or(|name| !name.starts_with(prefix)));
-        }
+        self.doubtful.retain(|_, doubtful| {
+            let is_covered = doubtful.name.as_ref().is_some_and(|name| name.starts_with(prefix));
+            doubtful.number >= doubts || !is_covered
+        });
     }
 
     fn found(&mut self, statement: &StatementSummary) {
@@ -609,8 +622,15 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
+        // The earlier pages of a listing are not known here, nor when it began.
+        let (is_first, doubts) = (page.is_none(), self.held().doubts);
         let response = self.inner.list(filter, page).await?;
-        self.in_use.change(|held| held.listed(filter, &response));
+        self.in_use.change(|held| {
+            held.listed(&response);
+            if is_first && response.next.is_none() {
+                held.not_listed(filter, doubts);
+            }
+        });
         Ok(response)
     }
 

@@ -268,11 +268,14 @@ struct LosesFirst {
     is_over: AtomicBool,
     /// Rejection of the second submit.
     rejection: std::sync::Mutex<Option<ErrorKind>>,
+    /// Time that the response of a listing takes.
+    listing: Duration,
 }
 
 impl LosesFirst {
     fn new(inner: LocalExecutor<Scripted>, is_sent: bool) -> Self {
-        Self { inner, is_sent, is_over: AtomicBool::new(false), rejection: std::sync::Mutex::default() }
+        let rejection = std::sync::Mutex::default();
+        Self { inner, is_sent, is_over: AtomicBool::new(false), rejection, listing: Duration::ZERO }
     }
 
     fn then_rejects(self, kind: ErrorKind) -> Self {
@@ -316,7 +319,9 @@ impl StatementExecutor for LosesFirst {
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.inner.list(filter, page).await
+        let listed = self.inner.list(filter, page).await;
+        sleep(self.listing).await;
+        listed
     }
 }
 
@@ -351,9 +356,25 @@ async fn a_doubtful_submit_that_no_listing_shows_releases_its_permit() {
     let fleet = Limit::new(LosesFirst::new(service(10), false), 2);
     fleet.submit(&doubtful(), None).await.unwrap_err();
     fleet.list(&StatementFilter::default().with_name_prefix("another"), None).await.unwrap();
-    assert_eq!(fleet.active(), 1, "the listing does not include the name");
+    fleet.list(&StatementFilter::default(), None).await.unwrap();
+    assert_eq!(fleet.active(), 1, "the listings say nothing about it");
     fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
+}
+
+/// Regression: the last page of a listing that began before the submit released the permit of the statement,
+/// which ran.
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_began_before_a_doubtful_submit_says_nothing_about_it() {
+    for filter in [StatementFilter::default(), StatementFilter::default().with_name_prefix("doubtful")] {
+        let fleet = Limit::new(LosesFirst { listing: secs(5), ..LosesFirst::new(service(10), true) }, 2);
+        let submit = async {
+            sleep(secs(1)).await;
+            fleet.submit(&doubtful(), None).await.unwrap_err();
+        };
+        let (listed, ()) = tokio::join!(fleet.list(&filter, None), submit);
+        assert_eq!((listed.unwrap().statements.len(), fleet.active()), (0, 1), "{filter:?}");
+    }
 }
 
 /// Regression: the permit was released when a repetition was throttled, although the first submit may have
