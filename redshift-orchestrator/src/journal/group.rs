@@ -87,6 +87,20 @@ impl<S: Sink> Group<S> {
         Ok(sink)
     }
 
+    /// Replaces the records by those that were read while no write was in flight. They show whether a failed
+    /// write took effect.
+    #[cfg(feature = "object-store")]
+    pub(super) fn reset(&self, index: Index) {
+        let mut state = lock(&self.state);
+        (state.index, state.written) = (index, None);
+    }
+
+    /// Returns `true` if no append is waiting and no write is in flight.
+    #[cfg(feature = "object-store")]
+    pub(super) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.sink) == 1
+    }
+
     pub(super) fn change(&self, change: impl FnOnce(&mut Index)) {
         change(&mut lock(&self.state).index);
     }

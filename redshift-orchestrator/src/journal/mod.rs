@@ -344,20 +344,37 @@ impl Entry {
     }
 }
 
-/// Records the outcome that an operator determined for a statement whose outcome is unknown.
+/// Records the outcome that an operator determined for a statement whose outcome is unknown. The run is
+/// claimed meanwhile.
 ///
 /// # Errors
-/// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending.
+/// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending; and
+/// [`ErrorKind::Overlap`], with `active_run` and `active_since` in its context, if a process is running the
+/// run.
 pub async fn settle(
     journal: &dyn Journal,
     at: Timestamp,
     key: &StepKey,
     settlement: Settlement,
 ) -> Result<()> {
+    let run = journal.run_entry(&key.run).await?;
+    let pipeline = run.map(|entry| entry.begun.pipeline).unwrap_or_default();
+    let claim = Claim::new(pipeline, &key.run, at).with_exclusive(false);
+    let active = journal.claim(&claim).await.map_err(|error| match error.kind() {
+        ErrorKind::Overlap => error.with_message(
+            "a process is running this run, and records how its statements end; settle the step when that process has ended",
+        ),
+        _ => error,
+    })?;
+    let settled = settle_claimed(journal, at, key, Event::Settled(settlement)).await;
+    active.release().await;
+    settled
+}
+
+async fn settle_claimed(journal: &dyn Journal, at: Timestamp, key: &StepKey, event: Event) -> Result<()> {
     let refused = |message: &str| Error::new(ErrorKind::Invalid, message).with_context("step", key);
     match journal.entry(key).await?.map(|entry| entry.state) {
         Some(EntryState::Open | EntryState::Unknown(_)) => {
-            let event = Event::Settled(settlement);
             journal.append(Record { at, key: key.clone(), event }).await
         }
         Some(_) => Err(refused("this attempt has already ended")),
@@ -469,7 +486,7 @@ impl Index {
         self.entries_in(run).cloned().collect()
     }
 
-    fn entries_in(&self, run: &str) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries_in(&self, run: &str) -> impl Iterator<Item = &Entry> {
         let first = StepKey { run: run.to_owned(), step: String::new(), attempt: 0, part: None };
         self.steps.range(first..).map(|(_, entry)| entry).take_while(move |entry| entry.key.run == run)
     }

@@ -128,7 +128,7 @@ pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
             match look {
                 Look::Keep(kept) => pruned.kept.push(kept),
                 Look::Remove(entry, claim) => {
-                    removed.push(entry);
+                    removed.push(*entry);
                     claims.push(claim);
                 }
                 Look::Gone => {}
@@ -146,7 +146,7 @@ pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
 enum Look {
     Keep(KeptRun),
     /// The run, and its claim unless this is a dry run.
-    Remove(RunEntry, Option<ActiveRun>),
+    Remove(Box<RunEntry>, Option<ActiveRun>),
     Gone,
 }
 
@@ -167,12 +167,17 @@ async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<L
     };
     // The run is read again under the claim, because it may have been resumed since it was listed.
     let steps = journal.entries(&entry.run).await?;
-    let Some(now) = journal.run_entry(&entry.run).await? else { return Ok(Look::Gone) };
-    let now = RunEntry { is_active: now.is_active && claim.is_none(), ..now };
-    match prune.keeps(&now, &steps) {
-        Some(reason) => keep(reason),
-        None => Ok(Look::Remove(now, claim)),
+    let now = journal.run_entry(&entry.run).await?;
+    let now = now.map(|now| RunEntry { is_active: now.is_active && claim.is_none(), ..now });
+    let look = match now.map(|now| (prune.keeps(&now, &steps), now)) {
+        None => Look::Gone,
+        Some((None, now)) => return Ok(Look::Remove(Box::new(now), claim)),
+        Some((Some(reason), now)) => Look::Keep(KeptRun { run: now.run, reason }),
+    };
+    if let Some(claim) = claim {
+        claim.release().await;
     }
+    Ok(look)
 }
 
 impl Prune {

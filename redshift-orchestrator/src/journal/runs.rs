@@ -4,6 +4,7 @@ use std::{
     any::Any,
     collections::BTreeMap,
     fmt,
+    pin::Pin,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -233,12 +234,32 @@ impl FromStr for RunCursor {
 
 /// Guard of a run that this process is running. While it exists, the journal rejects overlapping runs of the
 /// same pipeline.
-pub struct ActiveRun(#[expect(dead_code, reason = "only held and dropped")] Box<dyn Any + Send + Sync>);
+#[must_use = "the claim ends when the guard is dropped"]
+pub struct ActiveRun {
+    guard: Box<dyn Any + Send + Sync>,
+    released: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
 
 impl ActiveRun {
     /// Creates a guard that ends the claim when `guard` is dropped.
     pub fn new(guard: impl Any + Send + Sync) -> Self {
-        Self(Box::new(guard))
+        Self::released_by(guard, std::future::ready(()))
+    }
+
+    /// Creates a guard that begins to end the claim when `guard` is dropped. `released` completes when the
+    /// claim has ended.
+    pub fn released_by(
+        guard: impl Any + Send + Sync,
+        released: impl Future<Output = ()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { guard: Box::new(guard), released: Box::pin(released) }
+    }
+
+    /// Ends the claim, and waits until another process can claim the run. If the guard is only dropped and the
+    /// process then ends, the claim may last until its lease expires.
+    pub async fn release(self) {
+        drop(self.guard);
+        self.released.await;
     }
 }
 

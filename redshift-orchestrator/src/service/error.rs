@@ -181,6 +181,13 @@ impl Error {
         self
     }
 
+    /// Replaces the message.
+    #[must_use]
+    pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// Adds the pause that the service requests before a retry.
     #[must_use]
     pub fn with_retry_after(mut self, pause: Duration) -> Self {

@@ -6,6 +6,7 @@
 mod bucket;
 #[path = "../support/intercept.rs"]
 mod intercept;
+mod leases;
 mod lossy;
 mod odd_names;
 mod removal;

@@ -11,17 +11,70 @@ use object_store::{
     path::Path,
 };
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Mutex as AsyncMutex, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::{Mutex as AsyncMutex, oneshot},
+    task::JoinHandle,
+    time::sleep,
+};
 
 use super::{Inner, PAUSES, failed, may_pass};
 use crate::{
     Clock, Error, ErrorKind, Result,
-    journal::{Claim, RunEntry},
+    journal::{ActiveRun, Claim, RunEntry},
 };
 
 impl Inner {
+    /// Acquires the leases of a run and reads its records. After an error, no lease is left.
+    pub(super) async fn claim(self: Arc<Self>, claim: Claim) -> Result<ActiveRun> {
+        let mut taken = Vec::new();
+        let claimed = async {
+            if claim.is_exclusive {
+                taken.push(self.take(self.pipeline_lease(&claim.pipeline), &claim).await?);
+            }
+            taken.push(self.take(self.run_lease(&claim.run), &claim).await?);
+            // The records are read after the lease was acquired, because the previous owner is excluded from
+            // then on.
+            self.reload(&claim.run).await
+        };
+        if let Err(error) = claimed.await {
+            for lease in &mut taken {
+                lease.release().await;
+            }
+            return Err(error);
+        }
+        Ok(self.active(claim.run, Leases(taken.into_iter().map(AsyncMutex::new).collect())))
+    }
+
+    /// Creates the guard of a run whose leases this process holds.
+    fn active(self: Arc<Self>, run: String, leases: Leases) -> ActiveRun {
+        let leases = Arc::new(leases);
+        self.leases().insert(run.clone(), leases.clone());
+        let (held, clock, duration) = (leases.clone(), self.clock.clone(), self.lease);
+        let renewal = tokio::spawn(async move { held.renew(&*clock, duration).await });
+        let (sender, released) = oneshot::channel();
+        let active = Active { inner: self, run, leases, renewal, released: Some(sender) };
+        ActiveRun::released_by(active, async {
+            let _ = released.await;
+        })
+    }
+
+    /// Ends the claim of a guard, unless another call has claimed the run since.
+    fn unclaim(&self, run: &str, leases: &Arc<Leases>) {
+        {
+            let mut claimed = self.leases();
+            if claimed.get(run).is_some_and(|current| Arc::ptr_eq(current, leases)) {
+                claimed.remove(run);
+            }
+        }
+        self.forget(run);
+    }
+
+    fn lease(&self, path: Path, held: Held, version: UpdateVersion) -> Lease {
+        Lease { store: self.store.clone(), path, held, version, is_over: false }
+    }
+
     /// Acquires the lease at `path`, unless another process holds it.
-    pub(super) async fn take(&self, path: Path, claim: &Claim) -> Result<Lease> {
+    async fn take(&self, path: Path, claim: &Claim) -> Result<Lease> {
         let mut put_before: Option<Held> = None;
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -36,15 +89,9 @@ impl Inner {
                 None => PutMode::Create,
                 // The response to an earlier put of this process was lost.
                 Some((other, version)) if put_before.as_ref().is_some_and(|put| put.is(&other)) => {
-                    return Ok(Lease {
-                        store: self.store.clone(),
-                        path,
-                        held: other,
-                        version,
-                        is_released: false,
-                    });
+                    return Ok(self.lease(path, other, version));
                 }
-                Some((other, _)) if other.writer != self.writer && other.expires_at > now => {
+                Some((other, _)) if other.excludes(&self.writer, now) => {
                     return Err(other.claim.refusal().with_context("expires_at", other.expires_at));
                 }
                 Some((other, _)) if other.writer == self.writer && other.expires_at > now => {
@@ -54,7 +101,7 @@ impl Inner {
             };
             match put(&*self.store, &path, &held, mode).await {
                 Ok(version) => {
-                    return Ok(Lease { store: self.store.clone(), path, held, version, is_released: false });
+                    return Ok(self.lease(path, held, version));
                 }
                 // Another process was faster; the loop reads its lease.
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
@@ -79,14 +126,14 @@ impl Inner {
         self.prefix.clone().join("leases").join("runs").join(format!("{run}.json"))
     }
 
-    pub(super) fn pipeline_lease(&self, pipeline: &str) -> Path {
+    fn pipeline_lease(&self, pipeline: &str) -> Path {
         self.prefix.clone().join("leases").join("pipelines").join(format!("{pipeline}.json"))
     }
 }
 
 /// Content of a lease's object.
 #[derive(Clone, Serialize, Deserialize)]
-struct Held {
+pub(super) struct Held {
     #[serde(flatten)]
     claim: Claim,
     writer: String,
@@ -101,8 +148,13 @@ impl Held {
         (&self.writer, self.number, &self.claim) == (&other.writer, other.number, &other.claim)
     }
 
+    /// Returns `true` if another process than `writer` holds the lease at this time.
+    pub(super) fn excludes(&self, writer: &str, now: Timestamp) -> bool {
+        self.writer != writer && self.expires_at > now
+    }
+
     /// Reads the lease at `path`, if there is one.
-    async fn at(store: &dyn ObjectStore, path: &Path) -> Result<Option<(Self, UpdateVersion)>> {
+    pub(super) async fn at(store: &dyn ObjectStore, path: &Path) -> Result<Option<(Self, UpdateVersion)>> {
         let answer = match store.get(path).await {
             Ok(answer) => answer,
             Err(StoreError::NotFound { .. }) => return Ok(None),
@@ -129,14 +181,19 @@ pub(super) struct Lease {
     path: Path,
     held: Held,
     version: UpdateVersion,
-    /// Set on release, because a renewal may wait for the lock during the release.
-    pub(super) is_released: bool,
+    /// Set on release, because a renewal may wait for the lock during the release; and when another process
+    /// holds the lease.
+    is_over: bool,
 }
 
 impl Lease {
     /// Extends the lease. Returns `false` if it was released or another process holds it.
     async fn renew(&mut self, until: Timestamp) -> bool {
-        !self.is_released && self.extend(until).await
+        if !self.is_over && !self.extend(until).await {
+            tracing::warn!(lease = %self.path, "another process has taken over a lease");
+            self.is_over = true;
+        }
+        !self.is_over
     }
 
     async fn extend(&mut self, until: Timestamp) -> bool {
@@ -169,9 +226,10 @@ impl Lease {
 
     /// Sets the expiry to a time long past, so that a process whose clock is behind this one's can acquire
     /// the lease immediately, too.
-    pub(super) async fn release(&mut self) {
-        self.is_released = true;
-        self.extend(Timestamp::UNIX_EPOCH).await;
+    async fn release(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.extend(Timestamp::UNIX_EPOCH).await;
+        }
     }
 }
 
@@ -190,40 +248,65 @@ async fn put(
     store.put_opts(path, PutPayload::from(text), PutOptions::from(mode)).await.map(UpdateVersion::from)
 }
 
-/// Renews leases for as long as this process holds them.
-pub(super) async fn renew(leases: Vec<Arc<AsyncMutex<Lease>>>, clock: Arc<dyn Clock>, lease: Duration) {
-    loop {
-        sleep(lease / 3).await;
-        for held in &leases {
-            let mut held = held.lock().await;
-            if !held.renew(expiry(clock.now(), lease)).await {
-                if !held.is_released {
-                    tracing::warn!("another process has taken over the run");
-                }
-                return;
+/// Leases of one active run.
+pub(super) struct Leases(pub(super) Vec<AsyncMutex<Lease>>);
+
+impl Leases {
+    /// Renews the leases for as long as this process holds one of them.
+    async fn renew(&self, clock: &dyn Clock, duration: Duration) {
+        let mut is_held = true;
+        while is_held {
+            sleep(duration / 3).await;
+            is_held = false;
+            for lease in &self.0 {
+                is_held |= lease.lock().await.renew(expiry(clock.now(), duration)).await;
             }
+        }
+    }
+
+    /// Releases the leases in a task of its own, which is not interrupted if the caller is dropped.
+    pub(super) async fn release(self: Arc<Self>) {
+        let released = tokio::spawn(async move { self.release_each().await });
+        // The task does not panic; it is cut off only if the runtime ends.
+        let _ = released.await;
+    }
+
+    async fn release_each(&self) {
+        for lease in &self.0 {
+            lease.lock().await.release().await;
+        }
+    }
+
+    /// Notes that the object at `path` is deleted, so that it is neither renewed nor released.
+    pub(super) async fn forget(&self, path: &Path) {
+        for lease in &self.0 {
+            let mut lease = lease.lock().await;
+            lease.is_over |= lease.path == *path;
         }
     }
 }
 
-/// Stops the renewal when the run is dropped.
-pub(super) struct Renewal {
-    pub(super) inner: Arc<Inner>,
-    pub(super) run: String,
-    pub(super) task: JoinHandle<()>,
+/// Guard of an active run.
+struct Active {
+    inner: Arc<Inner>,
+    run: String,
+    leases: Arc<Leases>,
+    renewal: JoinHandle<()>,
+    /// Dropped when the leases are released.
+    released: Option<oneshot::Sender<()>>,
 }
 
-impl Drop for Renewal {
+impl Drop for Active {
+    /// Releases the leases if a runtime is available; otherwise they expire. The leases of a run that ended
+    /// were released then, and another call may hold new ones.
     fn drop(&mut self) {
-        self.task.abort();
-        // A run that ended has released its leases. The leases of a dropped run are released here if a
-        // runtime is available, and expire otherwise.
-        let leases = self.inner.leases().remove(&self.run).unwrap_or_default();
-        if let (false, Ok(runtime)) = (leases.is_empty(), tokio::runtime::Handle::try_current()) {
+        self.renewal.abort();
+        self.inner.unclaim(&self.run, &self.leases);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (leases, released) = (self.leases.clone(), self.released.take());
             runtime.spawn(async move {
-                for lease in leases {
-                    lease.lock().await.release().await;
-                }
+                leases.release_each().await;
+                drop(released);
             });
         }
     }

@@ -13,15 +13,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Mutex as AsyncMutex, time::sleep};
+use tokio::{sync::OnceCell, time::sleep};
 
 use super::{
-    ActiveRun, BadLine, Claim, Entry, Head, Index, Journal, Line, Record, RunCursor, RunEntry, RunEvent,
-    RunPage, RunRecord,
+    ActiveRun, BadLine, Claim, Entry, EntryState, Head, Index, Journal, Line, Record, RunCursor, RunEntry,
+    RunEvent, RunPage, RunRecord,
     group::{Group, Sink},
 };
 use crate::{Clock, Error, ErrorKind, Result, StepKey, SystemClock};
-use lease::{Lease, Renewal, renew};
+use lease::{Held, Leases};
 
 mod lease;
 
@@ -44,7 +44,10 @@ mod lease;
 ///   `GET` for its lease. The store must list objects in the order of their names, as S3 (except its
 ///   directory buckets), Google Cloud Storage and Azure do.
 /// * Two processes cannot write one run: objects are numbered and are put only if their number is free. A
-///   process that does not know of the other's record fails before it submits anything.
+///   process that does not know of the other's record fails before it submits anything. The first record of
+///   a process that has not claimed the run costs one `GET`: it is rejected while another process holds the
+///   lease.
+/// * A run that has ended leaves memory. Its records are read again when they are needed.
 /// * S3 limits a key to 1,024 bytes. A name of 200 characters fits if they are ASCII; of other characters, which
 ///   take up to 12 bytes each, about 80 fit. A longer one is an error before anything is submitted.
 /// * A put whose request or response is lost is repeated for 10 seconds. The object's number and writer
@@ -76,9 +79,17 @@ struct Inner {
     writer: String,
     /// Distinguishes the leases of this process.
     taken: AtomicU64,
-    runs: AsyncMutex<HashMap<String, Arc<Group<Objects>>>>,
-    leases: Mutex<HashMap<String, Vec<Arc<AsyncMutex<Lease>>>>>,
+    /// Runs in memory.
+    runs: Mutex<HashMap<String, Arc<Loaded>>>,
+    /// Leases of the runs that this process has claimed.
+    leases: Mutex<HashMap<String, Arc<Leases>>>,
 }
+
+/// A run in memory, or being loaded.
+type Loaded = OnceCell<Arc<Group<Objects>>>;
+
+/// Number of runs in memory above which those that are idle are removed before another one is loaded.
+const IDLE_RUNS: usize = 100;
 
 /// Default duration of a lease.
 const LEASE: Duration = Duration::from_secs(30);
@@ -98,7 +109,7 @@ impl ObjectStoreJournal {
             lease: LEASE,
             writer: entropy(),
             taken: AtomicU64::default(),
-            runs: AsyncMutex::default(),
+            runs: Mutex::default(),
             leases: Mutex::default(),
         }))
     }
@@ -125,7 +136,7 @@ impl ObjectStoreJournal {
             lease: inner.lease,
             writer: inner.writer.clone(),
             taken: AtomicU64::default(),
-            runs: AsyncMutex::default(),
+            runs: Mutex::default(),
             leases: Mutex::default(),
         };
         change(&mut changed);
@@ -145,23 +156,55 @@ impl Inner {
 
     /// Returns the run as this process first loaded it, with the records written since.
     async fn group(&self, run: &str) -> Result<Arc<Group<Objects>>> {
-        let mut runs = self.runs.lock().await;
-        if let Some(known) = runs.get(run) {
-            return Ok(known.clone());
-        }
-        let loaded = Arc::new(self.load(run).await?);
-        runs.insert(run.to_owned(), loaded.clone());
-        Ok(loaded)
+        let loaded = self.loaded(run);
+        Ok(loaded.get_or_try_init(|| self.load(run)).await?.clone())
     }
 
-    /// Loads the current state of the run.
+    /// Loads the current state of a run whose lease was acquired.
     async fn reload(&self, run: &str) -> Result<()> {
-        let loaded = Arc::new(self.load(run).await?);
-        self.runs.lock().await.insert(run.to_owned(), loaded);
+        let (loaded, mut is_fresh) = (self.loaded(run), false);
+        let load = || {
+            is_fresh = true;
+            self.load(run)
+        };
+        let group = loaded.get_or_try_init(load).await?;
+        // No write of this process is in flight while its records are read and numbered anew.
+        let mut sink = group.sink.clone().lock_owned().await;
+        if !is_fresh {
+            let directory = self.directory(run);
+            let objects = self.objects(&directory).await?;
+            let (index, next) = self.records(&directory, objects).await?;
+            sink.next = next;
+            group.reset(index);
+        }
+        sink.is_admitted = true;
         Ok(())
     }
 
-    async fn load(&self, run: &str) -> Result<Group<Objects>> {
+    /// Returns the place of a run in memory.
+    fn loaded(&self, run: &str) -> Arc<Loaded> {
+        let mut runs = self.runs();
+        if runs.len() >= IDLE_RUNS && !runs.contains_key(run) {
+            runs.retain(|run, loaded| self.is_used(run, loaded) || has_open(run, loaded));
+        }
+        runs.entry(run.to_owned()).or_default().clone()
+    }
+
+    /// Removes a run from memory, unless it is used. It is loaded again when it is needed.
+    fn forget(&self, run: &str) {
+        let mut runs = self.runs();
+        if runs.get(run).is_some_and(|loaded| !self.is_used(run, loaded)) {
+            runs.remove(run);
+        }
+    }
+
+    /// Returns `true` if a call uses the run, a write is in flight, or this process has claimed the run.
+    fn is_used(&self, run: &str, loaded: &Arc<Loaded>) -> bool {
+        let is_busy = |group: &Arc<Group<Objects>>| Arc::strong_count(group) > 1 || !group.is_idle();
+        Arc::strong_count(loaded) > 1 || loaded.get().is_some_and(is_busy) || self.leases().contains_key(run)
+    }
+
+    async fn load(&self, run: &str) -> Result<Arc<Group<Objects>>> {
         let directory = self.directory(run);
         let objects = self.objects(&directory).await?;
         let (index, next) = self.records(&directory, objects).await?;
@@ -172,8 +215,11 @@ impl Inner {
             run: run.to_owned(),
             next,
             writer: self.writer.clone(),
+            lease: self.run_lease(run),
+            clock: self.clock.clone(),
+            is_admitted: false,
         };
-        Ok(Group::new(sink, index))
+        Ok(Arc::new(Group::new(sink, index)))
     }
 
     /// Reads the records of a run from these objects. Returns them with the number of the next object.
@@ -217,7 +263,12 @@ impl Inner {
         })
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<AsyncMutex<Lease>>>>> {
+    /// Locks the runs in memory. The [leases](Self::leases) are never locked first.
+    fn runs(&self) -> MutexGuard<'_, HashMap<String, Arc<Loaded>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<String, Arc<Leases>>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -324,32 +375,10 @@ impl Journal for ObjectStoreJournal {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
-        let inner = &self.0;
-        let mut leases = Vec::new();
-        if claim.is_exclusive {
-            leases.push(inner.take(inner.pipeline_lease(&claim.pipeline), claim).await?);
-        }
-        match inner.take(inner.run_lease(&claim.run), claim).await {
-            Ok(lease) => leases.push(lease),
-            Err(refused) => {
-                for lease in &mut leases {
-                    lease.release().await;
-                }
-                return Err(refused);
-            }
-        }
-        // The records are read after the lease was acquired, because the previous owner is excluded from then
-        // on.
-        if let Err(error) = inner.reload(&claim.run).await {
-            for lease in &mut leases {
-                lease.release().await;
-            }
-            return Err(error);
-        }
-        let leases: Vec<_> = leases.into_iter().map(|lease| Arc::new(AsyncMutex::new(lease))).collect();
-        inner.leases().insert(claim.run.clone(), leases.clone());
-        let renewal = tokio::spawn(renew(leases, inner.clock.clone(), inner.lease));
-        Ok(ActiveRun::new(Renewal { inner: inner.clone(), run: claim.run.clone(), task: renewal }))
+        // A claim that is dropped halfway would leave its leases until they expire. The task completes it, and
+        // then drops the guard.
+        let claimed = tokio::spawn(self.0.clone().claim(claim.clone()));
+        claimed.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Journal, error.to_string())))
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {
@@ -357,10 +386,11 @@ impl Journal for ObjectStoreJournal {
         let is_end = matches!(record.event, RunEvent::RunEnded { .. });
         self.0.append(&run, Line::Run(record)).await?;
         if is_end {
-            let leases = self.0.leases().remove(&run).unwrap_or_default();
-            for lease in leases {
-                lease.lock().await.release().await;
+            let leases = self.0.leases().remove(&run);
+            if let Some(leases) = leases {
+                leases.release().await;
             }
+            self.0.forget(&run);
         }
         Ok(())
     }
@@ -427,11 +457,11 @@ impl Journal for ObjectStoreJournal {
         let put = inner.store.put(&marker, text.into()).await;
         put.map_err(|error| failed("the removal cannot be recorded", &marker, error))?;
         for removed in &removed {
-            inner.runs.lock().await.remove(&removed.run);
+            inner.runs().remove(&removed.run);
             // The lease's object is deleted together with the run.
-            let leases = inner.leases().remove(&removed.run).unwrap_or_default();
-            for lease in leases {
-                lease.lock().await.is_released = true;
+            let leases = inner.leases().get(&removed.run).cloned();
+            if let Some(leases) = leases {
+                leases.forget(&inner.run_lease(&removed.run)).await;
             }
         }
         inner.finish_removal(marker, removed).await
@@ -442,6 +472,12 @@ impl fmt::Debug for ObjectStoreJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObjectStoreJournal").field("prefix", &self.0.prefix).finish_non_exhaustive()
     }
+}
+
+/// Returns `true` if a statement of a loaded run is open.
+fn has_open(run: &str, loaded: &Loaded) -> bool {
+    let is_open = |entry: &Entry| matches!(entry.state, EntryState::Open);
+    loaded.get().is_some_and(|group| group.read(|index| index.entries_in(run).any(is_open)))
 }
 
 /// Run that is being removed.
@@ -489,11 +525,17 @@ struct Objects {
     run: String,
     next: u64,
     writer: String,
+    /// Path of the run's lease.
+    lease: Path,
+    clock: Arc<dyn Clock>,
+    /// `true` if this process has claimed the run, or no other process ran it at the first record.
+    is_admitted: bool,
 }
 
 #[async_trait]
 impl Sink for Objects {
     async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
+        self.admit().await?;
         if self.next == 1 {
             let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let first = Line::read(first).map_err(|error| error.to_string())?;
@@ -527,6 +569,19 @@ impl Sink for Objects {
 }
 
 impl Objects {
+    /// Rejects a record while another process runs the run: the next record of that process would fail.
+    async fn admit(&mut self) -> Result<(), String> {
+        if self.is_admitted {
+            return Ok(());
+        }
+        let lease = Held::at(&*self.store, &self.lease).await.map_err(|error| error.to_string())?;
+        if lease.is_some_and(|(held, _)| held.excludes(&self.writer, self.clock.now())) {
+            return Err("another process runs this run, and alone writes its records".to_owned());
+        }
+        self.is_admitted = true;
+        Ok(())
+    }
+
     /// Puts an object, and repeats the put if a response is lost. A create can be repeated safely, because
     /// only one attempt can succeed.
     async fn put(&self, path: &Path, body: &Bytes, mode: PutMode) -> Result<(), StoreError> {
@@ -685,9 +740,9 @@ mod tests {
         );
         // The process dies: its tasks stop, and nothing is released.
         std::mem::forget(active);
-        for lease in first.0.leases().drain().flat_map(|(_, leases)| leases) {
+        for lease in first.0.leases().values().flat_map(|leases| &leases.0) {
             // The renewal waits for this lock forever.
-            std::mem::forget(lease.try_lock_owned());
+            std::mem::forget(lease.try_lock());
         }
         sleep(Duration::from_secs(31)).await;
         let _active = second.claim(&claim("two")).await.unwrap();
@@ -730,6 +785,43 @@ mod tests {
             assert!(second.is_ok(), "released after {tenths} tenths of a second");
             drop(active);
         }
+    }
+
+    /// Regression: the journal of a service kept the records of each run until the service ended.
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_has_ended_leaves_memory_and_is_read_again() {
+        let journal = journal(&Arc::new(InMemory::new()));
+        for run in ["one", "two"] {
+            let active = journal.claim(&claim(run)).await.unwrap();
+            journal.append_run(begun(run)).await.unwrap();
+            journal.append(intent(run, "a")).await.unwrap();
+            journal.append_run(about(run, RunEvent::RunEnded { result: RunOutcome::Failed })).await.unwrap();
+            active.release().await;
+            assert!(!journal.0.runs().contains_key(run));
+            assert_eq!(journal.entries(run).await.unwrap().len(), 1);
+        }
+        // A reader leaves no more than a bounded number.
+        for number in 0..3 * IDLE_RUNS {
+            let run = format!("many {number}");
+            journal.append_run(begun(&run)).await.unwrap();
+            assert!(journal.run_entry(&run).await.unwrap().is_some());
+        }
+        assert!(journal.0.runs().len() <= IDLE_RUNS);
+    }
+
+    /// A run is claimed again while a record of this process is being written: both writers share the numbers.
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_waits_for_a_record_in_flight() {
+        let slow = ThrottleConfig { wait_put_per_call: Duration::from_secs(1), ..ThrottleConfig::default() };
+        let journal = journal_on(Arc::new(ThrottledStore::new(InMemory::new(), slow)));
+        journal.append(intent("one", "a")).await.unwrap();
+        let (written, active) = tokio::join!(journal.append(intent("one", "b")), async {
+            sleep(Duration::from_millis(100)).await;
+            journal.claim(&claim("one")).await
+        });
+        assert!(written.is_ok() && active.is_ok(), "{written:?}");
+        journal.append(intent("one", "c")).await.unwrap();
+        assert_eq!(journal.entries("one").await.unwrap().len(), 3);
     }
 
     #[tokio::test(start_paused = true)]

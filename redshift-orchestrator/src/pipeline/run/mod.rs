@@ -9,7 +9,7 @@ mod walk;
 
 use super::{Pipeline, Report, Run};
 use crate::{
-    Error, ErrorKind, Orchestrator, Result,
+    Error, ErrorKind, Orchestrator, Result, Statement,
     journal::{Entry, EntryState, RunBegun, RunEvent, RunOutcome, RunRecord},
 };
 use walk::Walk;
@@ -40,15 +40,27 @@ impl Pipeline {
         let statements = self.statements(&run)?;
         let selected = self.selected(&run)?;
         let active = self.claim(orchestrator, &run).await?;
-        let entries = self.record_begun(orchestrator, &run).await?;
+        let report = self.run_claimed(orchestrator, &run, statements, &selected).await;
+        active.release().await;
+        report
+    }
+
+    /// Runs the steps of a run that is active in the journal.
+    async fn run_claimed(
+        &self,
+        orchestrator: &Orchestrator,
+        run: &Run,
+        statements: Vec<Statement>,
+        selected: &[bool],
+    ) -> Result<Report> {
+        let entries = self.record_begun(orchestrator, run).await?;
         let started_at = orchestrator.now();
-        let mut walk = Walk::new(self, orchestrator, &run, statements, &selected, &entries);
+        let mut walk = Walk::new(self, orchestrator, run, statements, selected, &entries);
         walk.run_steps().await;
         walk.add_finished_before().await;
         let is_stopped_by_step = walk.is_stopped_by_step();
-        let report = self.report(&run, walk, started_at, !entries.is_empty());
+        let report = self.report(run, walk, started_at, !entries.is_empty());
         self.record_ended(orchestrator, &report, is_stopped_by_step).await;
-        drop(active);
         Ok(report)
     }
 
