@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use redshift_orchestrator::{
-    Clock, Description, ErrorKind, Result, StatementExecutor, StatementFilter, StatementId, Status,
+    Clock, Description, ErrorKind, Pipeline, Result, StatementExecutor, StatementFilter, StatementId, Status,
     SystemClock,
-    journal::{Entry, EntryState, Event, Journal, Record, RecordedOutcome, RunEntry},
+    journal::{ActiveRun, Claim, Entry, EntryState, Event, Journal, Record, RecordedOutcome, RunEntry},
     wait::{CancelOutcome, LongPoll, RequestCounts, Wait, WaitOutcome},
 };
 use serde_json::json;
@@ -31,9 +31,10 @@ pub(crate) struct CancelOptions {
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Time to wait for a cancelled statement to end, which includes its rollback on Redshift
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = crate::options::duration)]
-    cancel_grace: Duration,
+    /// Time to wait for a cancelled statement to end, which includes its rollback on Redshift. Default: as long
+    /// as it ran, and at least 15m
+    #[arg(long, value_name = "DURATION", value_parser = crate::options::duration)]
+    cancel_grace: Option<Duration>,
 
     #[command(flatten)]
     service: ServiceOptions,
@@ -48,27 +49,63 @@ pub(crate) struct CancelOptions {
 pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let place = || options.journal.with(&options.pipeline.pipeline, &options.service);
-    // Opens the journal for writing to record the endings. If the process of the run has the journal open, a
-    // read-only journal is enough, because that process records the endings.
-    let journal = match place().open_existing(false).await {
-        Err(error) if error.kind() == ErrorKind::Overlap => place().look().await?,
-        opened => opened?,
+    // If another process has the journal open, a read-only journal is enough: that process records the endings.
+    let (journal, is_writable) = match place().open_existing(false).await {
+        Err(error) if error.kind() == ErrorKind::Overlap => (place().look().await?, false),
+        opened => (opened?, true),
     };
     let unfinished = |run: &RunEntry| run.begun.pipeline == pipeline.name() && run.ended.is_none();
     let otherwise = "the journal has no unfinished run; select a run with --run-id";
     let run = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
+    let active = match is_writable {
+        true => claim(&*journal, &run).await?,
+        false => None,
+    };
+    let done = cancel_run(options, &pipeline, &*journal, &run.run, active.is_some()).await;
+    if let Some(active) = active {
+        active.release().await;
+    }
+    done
+}
+
+/// Claims the run, so that this process may write its records. Returns `None` if another process runs it.
+async fn claim(journal: &dyn Journal, run: &RunEntry) -> Result<Option<ActiveRun>> {
+    let claim = Claim::new(&run.begun.pipeline, &run.run, SystemClock.now());
+    match journal.claim(&claim).await {
+        Ok(active) => Ok(Some(active)),
+        Err(error) if error.kind() == ErrorKind::Overlap => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Cancels the statements in flight. Their endings are recorded here if the run is claimed, and otherwise by
+/// the process that runs it.
+async fn cancel_run(
+    options: &CancelOptions,
+    pipeline: &Pipeline,
+    journal: &dyn Journal,
+    run: &str,
+    is_claimed: bool,
+) -> Result<Exit> {
     let entries: Vec<_> = journal
-        .entries(&run.run)
+        .entries(run)
         .await?
         .into_iter()
         .filter(|entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_)))
         .filter(|entry| options.only.is_empty() || options.only.contains(&entry.key.step))
         .collect();
-    if entries.is_empty() && !options.output.json {
-        show::out(&format!("{}: no statements in flight", run.run));
+    if entries.is_empty() {
+        if !options.output.json {
+            show::out(&format!("{run}: no statements in flight"));
+        }
         return Ok(Exit::Success);
     }
-    let service = options.service.connect(Some(&pipeline)).await?;
+    if !is_claimed {
+        show::log(
+            "another process uses the journal: it records how the statements end, and if it ends before, `resume` does",
+        );
+    }
+    let service = options.service.connect(Some(pipeline)).await?;
     let mut exit = Exit::Success;
     for entry in entries {
         let fate = stop(&*service.executor, &entry, options.cancel_grace).await?;
@@ -77,11 +114,8 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
             Fate::NotFound => Exit::Unknown,
             _ => exit,
         };
-        if let Fate::Cancelled(description) | Fate::EndedBefore(description) = &fate {
-            // Appending fails if the journal is read-only.
-            let _ = journal.append(record(&entry, description)).await;
-        }
-        print(options.output.json, &entry, &fate);
+        let is_recorded = is_claimed && record(journal, &entry, &fate).await;
+        print(options.output.json, &entry, &fate, is_recorded);
     }
     Ok(exit)
 }
@@ -97,7 +131,7 @@ enum Fate {
     NotFound,
 }
 
-async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) -> Result<Fate> {
+async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Option<Duration>) -> Result<Fate> {
     let id = match &entry.id {
         Some(id) => id.clone(),
         None => match find(executor, &entry.name).await? {
@@ -106,7 +140,12 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Duration) 
         },
     };
     let strategy = LongPoll::default();
-    let wait = Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_cancel_grace(grace);
+    let age = SystemClock.now().duration_since(entry.intended_at).try_into().unwrap_or_default();
+    let mut wait =
+        Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_time_since_submit(age);
+    if let Some(grace) = grace {
+        wait = wait.with_cancel_grace(grace);
+    }
     Ok(match wait.until_ended(&mut RequestCounts::default()).await {
         WaitOutcome::Ended(description) => Fate::EndedBefore(description),
         WaitOutcome::TimedOut { cancellation, .. } => match cancellation {
@@ -134,15 +173,21 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
     }
 }
 
-fn record(entry: &Entry, description: &Description) -> Record {
-    Record::new(
-        SystemClock.now(),
-        entry.key.clone(),
-        Event::Ended(RecordedOutcome::from_description(description)),
-    )
+/// Records the ending of a statement that has ended. Returns `true` if it is recorded.
+async fn record(journal: &dyn Journal, entry: &Entry, fate: &Fate) -> bool {
+    let (Fate::Cancelled(description) | Fate::EndedBefore(description)) = fate else { return false };
+    let event = Event::Ended(RecordedOutcome::from_description(description));
+    let recorded = journal.append(Record::new(SystemClock.now(), entry.key.clone(), event)).await;
+    if let Err(error) = &recorded {
+        show::log(&format!(
+            "{}: the ending could not be recorded, and `resume` finds it: {error}",
+            entry.key
+        ));
+    }
+    recorded.is_ok()
 }
 
-fn print(as_json: bool, entry: &Entry, fate: &Fate) {
+fn print(as_json: bool, entry: &Entry, fate: &Fate, is_recorded: bool) {
     let (word, text) = match fate {
         Fate::Cancelled(_) => ("cancelled", "cancelled".to_owned()),
         Fate::EndedBefore(description) => match description.status {
@@ -162,6 +207,7 @@ fn print(as_json: bool, entry: &Entry, fate: &Fate) {
             "attempt": entry.key.attempt,
             "statement_id": entry.id.as_ref().map(StatementId::as_str),
             "fate": word,
+            "recorded": is_recorded,
             "text": text,
         }));
     } else {

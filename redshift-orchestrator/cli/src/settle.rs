@@ -64,7 +64,8 @@ enum Found {
 }
 
 pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
-    let journal = options.journal.location(&options.pipeline.pipeline).open_existing(false).await?;
+    let location = options.journal.location(&options.pipeline.pipeline);
+    let journal = location.open_existing(false).await.map_err(in_use)?;
     let attempts: Vec<_> = journal
         .entries(&options.run_id)
         .await?
@@ -100,4 +101,18 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
         show::out(&format!("{key} is settled as {settled}; `resume --run-id {}` continues the run", key.run));
     }
     Ok(Exit::Success)
+}
+
+/// Names the way out if another process has the journal open.
+fn in_use(error: Error) -> Error {
+    if error.kind() != ErrorKind::Overlap {
+        return error;
+    }
+    let message = "a process is running with this journal, and records how its statements end; settle the step when that process has \
+                   ended";
+    let told = Error::new(ErrorKind::Overlap, message);
+    ["active_run", "active_since", "journal"].into_iter().fold(told, |told, name| match error.context(name) {
+        Some(value) => told.with_context(name, value),
+        None => told,
+    })
 }
