@@ -200,7 +200,7 @@ impl<E: StatementExecutor> Limit<E> {
         .await
     }
 
-    /// Releases permits of statements that have ended, for as long as its future is polled.
+    /// Releases permits of statements that have ended, until the returned future is dropped.
     async fn reclaim_permits(&self) {
         // One waiter at a time reclaims permits on behalf of all.
         let _reclaiming = self.reclaiming.lock().await;

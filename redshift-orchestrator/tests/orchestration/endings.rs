@@ -545,7 +545,7 @@ async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
     assert_eq!((outcome.kind, world.effects()), (OutcomeKind::Finished, 1));
 }
 
-/// Service to which a cancel takes nine seconds.
+/// Service that receives a cancel only after nine seconds.
 #[derive(Debug)]
 struct LateCancel(LocalExecutor<Scripted>);
 
