@@ -105,8 +105,8 @@ impl Namespace {
         self.target(statement).or(self.target.as_ref()).map(Target::to_string)
     }
 
-    /// Rejects a journal entry for this attempt if it belongs to another scope, pipeline or target, or to
-    /// other work than a statement. `name` and `target` are the recorded values; an entry of an earlier
+    /// Rejects a journal entry for this attempt if it belongs to another scope, pipeline or target, or if it
+    /// is not the entry of a statement. `name` and `target` are the recorded values; an entry of an earlier
     /// version has no target.
     ///
     /// # Errors

@@ -41,8 +41,8 @@ use crate::{
 /// | a submit that is dropped in the queue | at once |
 ///
 /// While submits wait for permits, this layer describes statements that have not been described for a minute.
-/// It lists a submit that may have taken effect, by its name, after 15 minutes. A statement cannot run for
-/// longer than 24 hours, so its permit is released by then in any case.
+/// After 15 minutes, it looks up a submit that may have taken effect, with a listing by name. A statement
+/// cannot run for longer than 24 hours, so its permit is released by then in any case.
 pub struct Limit<E> {
     inner: E,
     statements: AdaptiveSemaphore,
@@ -118,8 +118,8 @@ struct Open {
 const LONGEST_RUN: Duration = Duration::from_hours(24);
 /// Time without a describe after which this layer describes a statement itself.
 const STALE: Duration = Duration::from_secs(60);
-/// Time after which this layer lists a submit that may have taken effect. Until then, the caller may still
-/// repeat the submit or list it.
+/// Time after which this layer looks up a submit that may have taken effect. Until then, the caller may still
+/// repeat the submit or look it up.
 const STALE_DOUBT: Duration = Duration::from_mins(15);
 /// Timeout of a describe sent by this layer.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -274,8 +274,8 @@ impl<E: StatementExecutor> Limit<E> {
         waiters: &(Waiter, Waiter),
     ) -> Option<Result<Submitted>> {
         let (queue, request) = observed(self.inner.submit(statement, wait));
-        // Declared before `admission`, and therefore dropped after it: a dropped `admission` must still see
-        // whether the request is in a queue.
+        // Declared before `admission`, and therefore dropped after it: when `admission` is dropped, it must
+        // still see whether the request is in a queue.
         let mut request = pin!(request);
         let admission = match self.repetition(statement) {
             Some(earlier) => Admission::new(&self.in_use, queue, statement, earlier, true),

@@ -23,8 +23,8 @@ use crate::{
 /// A submit that may have taken effect is repeated only if the statement has a client token. Without a token,
 /// the error is returned, because a repetition could run the statement twice. The service forgets a token
 /// after 8 hours, so a repetition is not sent more than 7 hours and 45 minutes after the first such error,
-/// even if it is still in the queue of another layer. If no repetition succeeds, the returned error is one
-/// after which the submit may have taken effect, even if the last error rules that out.
+/// even if it is still in the queue of another layer. If no repetition succeeds, the error after which the
+/// submit may have taken effect is returned, even if a later attempt was rejected.
 ///
 /// If a cancel got no response and its repetition is rejected, the error is [`ErrorKind::Disconnected`],
 /// because the first cancel may have ended the statement.

@@ -55,7 +55,7 @@ pub enum ErrorKind {
     Unsupported,
     /// The service could not reach the database for a metadata request. Retry.
     DatabaseUnreachable,
-    /// The journal could not be read or written. Nothing is submitted without a journal entry.
+    /// The journal could not be read or written. A statement is never submitted without a journal entry.
     Journal,
     /// The pipeline is already active in this or another process; nothing was submitted. Start this run after
     /// the active one has ended, or queue it.
