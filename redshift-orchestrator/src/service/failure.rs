@@ -288,7 +288,7 @@ fn trimmed(text: &str) -> &str {
 }
 
 /// Splits off the number that is the message of some of Redshift's errors: `1023`, `1023 DETAIL: …`. A number
-/// followed by other text is not a code.
+/// followed by any other text is not a code.
 fn number(words: &str) -> Option<(u32, &str)> {
     let end = words.find(|c: char| !c.is_ascii_digit()).unwrap_or(words.len());
     let rest = words[end..].trim_start();

@@ -28,7 +28,7 @@ pub(super) struct Decoder {
     rows: u64,
 }
 
-/// Whether the next CSV record can be the header.
+/// State of the search for the header of a CSV result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Header {
     /// The next record is the first one of the result, and therefore the header.
