@@ -1,4 +1,4 @@
-//! Waiting for a statement: poll strategies, retries and endings.
+//! Waiting for a statement: poll strategies, retries and outcomes.
 //!
 //! ```text
 //!             .--- running: poll at the strategy's next time -.

@@ -22,8 +22,8 @@ impl fmt::Debug for Parameter {
 
 /// Value to [bind](Statement::bind): a text, a number, a boolean, a date or time, or NULL.
 ///
-/// Every value is sent as text, and the database casts it to the type that the SQL requires. Pass a value of
-/// another type, such as a decimal, as text. `Debug` does not print the value.
+/// Numbers, dates and other values are sent as text, and the database casts them to the types that the SQL
+/// requires. Pass a value of any other type, such as a decimal, as text. `Debug` does not print the value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Value(Option<String>);
 
