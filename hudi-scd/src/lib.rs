@@ -67,6 +67,7 @@
 //! | inspect and check a table | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
 //! | query it in SQL (feature `datafusion`) | [`datafusion`](datafusion/index.html) |
 //! | register it in the AWS Glue catalog (feature `glue`) | [`glue`](glue/index.html); after each write: [`TableOptions::with_catalog_sync`] |
+//! | write the table with Spark, here or as a job of AWS Glue | [`spark`] |
 //! | read rows of CSV, JSON lines and Parquet files (feature `input`) | [`input`](input/index.html) |
 //! | keep history as rows (SCD type 2), look up facts | [`scd`] |
 //! | do all this from a shell | the program `hudi-scd` of package `hudi-scd-cli`: `docs/hudi-scd.md` |
@@ -112,6 +113,7 @@ mod read;
 mod recent;
 pub mod retention;
 pub mod scd;
+pub mod spark;
 mod storage;
 mod table;
 pub mod timeline;

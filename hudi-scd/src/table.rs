@@ -169,7 +169,8 @@ impl TableDefinition {
         self.others.contains_key(name)
     }
 
-    fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
+    /// Returns the properties of the table, and its data columns as they are stored.
+    pub(crate) fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
         let schema = schema::stored(&self.schema)?;
         let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
         if self.record_key_fields.is_empty() {
@@ -765,7 +766,7 @@ fn base_url(options: &TableOptions, layout: &Layout) -> String {
 }
 
 /// Returns the properties that Spark's `CREATE TABLE` would drop.
-fn own(definition: &TableDefinition, properties: &TableProperties) -> BTreeMap<String, String> {
+pub(crate) fn own(definition: &TableDefinition, properties: &TableProperties) -> BTreeMap<String, String> {
     let mut own = definition.others.clone();
     own.extend(properties.key_encoding.map(|encoding| (KEY_ENCODING.to_owned(), encoding.to_string())));
     own

@@ -118,7 +118,7 @@ pub(crate) struct View {
     pub(crate) earliest: Option<Instant>,
     /// Files that commits of the active timeline wrote and that are missing; most of them were cleaned.
     pub(crate) missing: Vec<Missing>,
-    written: Written,
+    pub(crate) written: Written,
     cleans: Cleans,
 }
 

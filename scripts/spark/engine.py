@@ -8,9 +8,14 @@ standard error stream. A reply is `{"ok": ...}` or `{"error": "..."}`.
 
 import json
 import os
+import pathlib
 import sys
 
 import spark_hudi
+
+# The program of the library, hudi_scd::spark::SCRIPT.
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "hudi-scd" / "src" / "spark"))
+sys.dont_write_bytecode = True
 
 
 class Engine:
@@ -85,6 +90,12 @@ class Engine:
             return [spark_hudi.plain(row, found.schema) for row in found.collect()]
         finally:
             self.spark.sql("drop table called")
+
+    def take_in(self, arguments):
+        """Runs the library's program in this session."""
+        import take_in
+
+        return take_in.main(arguments)
 
     def _client(self, table, name, options):
         properties = self.jvm.java.util.Properties()

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "glue")]
 pub(super) mod catalog;
+pub(super) mod spark;
 
 use std::path::PathBuf;
 
@@ -65,6 +66,9 @@ pub(super) enum Command {
     Upgrade(Upgrade),
     /// Check every invariant of the format; exit code 1 if one is violated
     Validate(Target),
+    /// Write the table with Spark: options and a program for it
+    #[command(subcommand)]
+    Spark(spark::SparkCommand),
     /// Register the table in the AWS Glue catalog, or compare its entry with the table
     #[cfg(feature = "glue")]
     #[command(subcommand)]

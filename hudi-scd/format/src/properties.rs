@@ -287,6 +287,17 @@ impl TableProperties {
         metadata_partitions(&self.raw)
     }
 
+    /// Returns the database's name; empty without one.
+    pub fn database(&self) -> &str {
+        self.raw.get(DATABASE).map_or("", |name| name.trim())
+    }
+
+    /// Returns the name of the time zone of the timeline's instants, `UTC` or `LOCAL`.
+    pub fn zone_name(&self) -> &'static str {
+        let zone = self.raw.get(TIME_ZONE).map_or("", |zone| zone.trim());
+        if zone.eq_ignore_ascii_case("utc") { "UTC" } else { "LOCAL" }
+    }
+
     /// Returns every property, including those that this crate does not interpret.
     pub fn raw(&self) -> &BTreeMap<String, String> {
         &self.raw

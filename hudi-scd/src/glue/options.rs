@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::partitions;
 use crate::{Error, ErrorKind, Result, Table};
+
+/// The extractor of a table without partitions.
+const UNPARTITIONED: &str = "org.apache.hudi.hive.NonPartitionedExtractor";
 
 /// The text of the catalog's partition values, from the partition's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +136,7 @@ impl SyncOptions {
                 let known = PartitionValues::CLASSES.iter().find(|(class, _)| *class == value);
                 self.partition_values = match (known, value) {
                     (Some((_, values)), _) => Some(*values),
-                    (None, "org.apache.hudi.hive.NonPartitionedExtractor") => None,
+                    (None, UNPARTITIONED) => None,
                     _ => return Err(invalid(name, value, &known_classes())),
                 };
             }
@@ -145,6 +149,44 @@ impl SyncOptions {
             }
         }
         Ok(self)
+    }
+
+    /// Returns the options with which Hudi's own sync registers a table in the same way, in the job of Spark that
+    /// writes it ([`spark::options_of`](crate::spark::options_of)). Hudi then reaches the catalog as Hive's
+    /// metastore (`hive_sync.mode=hms`), which is Glue's own in a Glue job with `--enable-glue-datacatalog`.
+    ///
+    /// A release 0.15 of Hudi reports success for an update that failed, so a sync of this crate after the job is the
+    /// safer way: leave these options out then.
+    pub fn hudi_options(&self, table: &Table) -> BTreeMap<String, String> {
+        let (database, name) = self.names(table);
+        let mut options = BTreeMap::new();
+        let mut set = |short: &str, value: String| {
+            options.insert(format!("hoodie.datasource.hive_sync.{short}"), value);
+        };
+        set("enable", "true".into());
+        set("mode", "hms".into());
+        set("database", database);
+        set("table", name);
+        set("partition_fields", table.partition_fields().join(","));
+        let rule = partitions::rule(table, self);
+        let class = PartitionValues::CLASSES.iter().find(|(_, values)| *values == rule);
+        let class = class.filter(|_| !table.partition_fields().is_empty()).map(|(class, _)| *class);
+        set("partition_extractor_class", class.unwrap_or(UNPARTITIONED).into());
+        set("support_timestamp", self.timestamps.to_string());
+        set("omit_metadata_fields", (!self.meta_columns).to_string());
+        set("sync_as_datasource", self.spark_parameters.to_string());
+        set("auto_create_database", self.create_database.to_string());
+        for (short, pairs) in
+            [("table_properties", &self.table_parameters), ("serde_properties", &self.serde_parameters)]
+        {
+            let lines: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            if !lines.is_empty() {
+                set(short, lines.join("\n"));
+            }
+        }
+        let only_changes = self.only_changes.to_string();
+        options.insert("hoodie.datasource.meta_sync.condition.sync".into(), only_changes);
+        options
     }
 
     /// Returns the names of the database and the table. The catalog folds names to lower case, and a later read

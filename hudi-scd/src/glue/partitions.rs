@@ -89,19 +89,23 @@ async fn since(table: &Table, view: &View, synced: Instant) -> Result<Partitions
     Ok(Partitions::Since { present, dropped })
 }
 
+/// Returns how partition values are taken from a path: as the options say, otherwise as Hudi infers it.
+pub(super) fn rule(table: &Table, options: &SyncOptions) -> PartitionValues {
+    let style = (table.partition_fields().len(), table.inner.properties.hive_style);
+    options.partition_values.unwrap_or(match style {
+        (1, true) => PartitionValues::HiveStyle,
+        (1, false) => PartitionValues::SinglePart,
+        _ => PartitionValues::MultiPart,
+    })
+}
+
 /// Returns the catalog's values of a partition.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidDefinition`], naming the path, if it does not hold one value for each partition field.
 pub(super) fn values(table: &Table, options: &SyncOptions, path: &str) -> Result<Vec<String>> {
     let fields = table.partition_fields();
-    let rule =
-        options.partition_values.unwrap_or_else(|| match (fields.len(), table.inner.properties.hive_style) {
-            (1, true) => PartitionValues::HiveStyle,
-            (1, false) => PartitionValues::SinglePart,
-            _ => PartitionValues::MultiPart,
-        });
-    let values: Vec<String> = match rule {
+    let values: Vec<String> = match rule(table, options) {
         PartitionValues::SinglePart => vec![path.to_owned()],
         PartitionValues::HiveStyle => {
             // Hudi takes the text behind the first equals sign.

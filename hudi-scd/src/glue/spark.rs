@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 
-use crate::Result;
+use crate::{Result, spark::write_struct};
 
 /// The prefix of the parameters that hold the schema.
 pub(super) const PREFIX: &str = "spark.sql.sources.schema.";
@@ -45,75 +45,6 @@ fn cut(text: &str, length: usize) -> Vec<String> {
         }
     }
     parts
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-fn write_struct<'a>(
-    json: &mut String,
-    fields: impl IntoIterator<Item = &'a std::sync::Arc<Field>>,
-) -> Result<()> {
-    json.push_str("{\"type\":\"struct\",\"fields\":[");
-    for (index, field) in fields.into_iter().enumerate() {
-        if index > 0 {
-            json.push(',');
-        }
-        json.push_str("{\"name\":");
-        json.push_str(&quoted(field.name()));
-        json.push_str(",\"type\":");
-        write_type(json, field)?;
-        json.push_str(&format!(",\"nullable\":{},\"metadata\":{{}}}}", field.is_nullable()));
-    }
-    json.push_str("]}");
-    Ok(())
-}
-
-fn write_type(json: &mut String, field: &Field) -> Result<()> {
-    let scalar = match field.data_type() {
-        DataType::Boolean => "boolean",
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => "integer",
-        DataType::Int64 => "long",
-        DataType::Float32 => "float",
-        DataType::Float64 => "double",
-        DataType::Utf8 | DataType::LargeUtf8 => "string",
-        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "binary",
-        DataType::Date32 => "date",
-        DataType::Timestamp(..) => "timestamp",
-        DataType::Decimal128(precision, scale) => {
-            json.push_str(&format!("\"decimal({precision},{scale})\""));
-            return Ok(());
-        }
-        DataType::Struct(fields) => return write_struct(json, fields),
-        // Hudi writes one blank here and nowhere else; parameters are compared as text.
-        DataType::List(item) => {
-            json.push_str("{\"type\":\"array\", \"elementType\":");
-            write_type(json, item)?;
-            json.push_str(&format!(",\"containsNull\":{}}}", item.is_nullable()));
-            return Ok(());
-        }
-        DataType::Map(entries, _) => {
-            if let DataType::Struct(pair) = entries.data_type()
-                && let [_, value] = pair.as_ref()
-            {
-                json.push_str("{\"type\":\"map\", \"keyType\":\"string\",\"valueType\":");
-                write_type(json, value)?;
-                json.push_str(&format!(",\"valueContainsNull\":{}}}", value.is_nullable()));
-                return Ok(());
-            }
-            return Err(unsupported(field));
-        }
-        _ => return Err(unsupported(field)),
-    };
-    json.push_str(&quoted(scalar));
-    Ok(())
-}
-
-fn unsupported(field: &Field) -> crate::Error {
-    crate::Error::new(crate::ErrorKind::Unsupported, "Spark has no type for the column")
-        .with_context("column", field.name())
-        .with_context("type", field.data_type())
 }
 
 #[cfg(test)]

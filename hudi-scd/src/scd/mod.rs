@@ -28,4 +28,5 @@ mod table;
 pub use definition::Scd2;
 pub use lookup::{At, Dimension, Lookup};
 pub use merge::{Merged, Scd2Counts};
+pub(crate) use table::HISTORY;
 pub use table::{Scd2Report, Scd2Table};

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The table property that stores the definition of the history.
-const PROPERTY: &str = "hudi_scd.scd2";
+pub(crate) const HISTORY: &str = "hudi_scd.scd2";
 
 /// The history of a dimension (SCD type 2) in a Hudi table.
 ///
@@ -119,7 +119,7 @@ impl Scd2Table {
         definition: TableDefinition,
         options: TableOptions,
     ) -> Result<Self> {
-        if !definition.has_property(PROPERTY) {
+        if !definition.has_property(HISTORY) {
             return Err(Error::new(
                 ErrorKind::InvalidDefinition,
                 "the definition is not that of an SCD type 2 history",
@@ -143,7 +143,7 @@ impl Scd2Table {
         let said = serde_json::to_string(scd).map_err(|e| {
             Error::new(ErrorKind::InvalidDefinition, "definition cannot be stored").with_source(e)
         })?;
-        Ok(TableDefinition::new(name, schema, record_key).with_property(PROPERTY, said))
+        Ok(TableDefinition::new(name, schema, record_key).with_property(HISTORY, said))
     }
 
     /// Opens a history with the default options.
@@ -168,17 +168,17 @@ impl Scd2Table {
     /// [`ErrorKind::InvalidDefinition`] if it is not a history; [`ErrorKind::Corrupt`] if its definition is
     /// invalid.
     pub fn of(table: Table) -> Result<Self> {
-        let Some(said) = table.inner.properties.raw().get(PROPERTY) else {
+        let Some(said) = table.inner.properties.raw().get(HISTORY) else {
             return Err(Error::new(
                 ErrorKind::InvalidDefinition,
                 "the table is not an SCD type 2 history, open it as a table",
             )
             .with_context("path", table.root())
-            .with_context("property", PROPERTY));
+            .with_context("property", HISTORY));
         };
         let scd = serde_json::from_str(said).map_err(|e| {
             Error::new(ErrorKind::Corrupt, "the table's definition of the history is invalid")
-                .with_context("property", PROPERTY)
+                .with_context("property", HISTORY)
                 .with_source(e)
         })?;
         Ok(Self { table, scd })
@@ -435,7 +435,7 @@ fn shown(scd: &Scd2, stored: &[RecordBatch]) -> Result<RecordBatch> {
 impl Table {
     /// Returns `true` if this is the table of a history (SCD type 2), which [`Scd2Table::of`] opens.
     pub fn is_history(&self) -> bool {
-        self.inner.properties.raw().contains_key(PROPERTY)
+        self.inner.properties.raw().contains_key(HISTORY)
     }
 }
 

@@ -10,7 +10,7 @@ use object_store::ObjectStore;
 
 use super::{FileGroup, read_commit};
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, SourceFile,
     concurrent::ordered,
     layout::{self, Layout},
     timeline::{CommitMetadata, Instant, State, Timeline},
@@ -26,6 +26,8 @@ pub(super) struct Commit {
     replaced: Vec<GroupKey>,
     schema: Option<String>,
     numbers_columns: bool,
+    /// The entry with the files that it took in.
+    taken_in: Option<String>,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,8 @@ struct File {
 }
 
 impl From<CommitMetadata> for Commit {
-    fn from(commit: CommitMetadata) -> Self {
+    fn from(mut commit: CommitMetadata) -> Self {
+        let taken_in = commit.extra_metadata.remove(SourceFile::METADATA).flatten();
         let schema = commit.schema().map(str::to_owned);
         let numbers_columns = commit.numbers_columns();
         let mut files = HashMap::new();
@@ -53,7 +56,7 @@ impl From<CommitMetadata> for Commit {
             .into_iter()
             .flat_map(|(partition, ids)| ids.into_iter().map(move |id| (partition.clone(), id)))
             .collect();
-        Self { files, replaced, schema, numbers_columns }
+        Self { files, replaced, schema, numbers_columns, taken_in }
     }
 }
 
@@ -125,6 +128,18 @@ impl Written {
     /// Returns the Avro schema of the newest commit that has one.
     pub(super) fn latest_schema(&self) -> Option<(Instant, &str)> {
         self.commits.iter().rev().find_map(|(instant, commit)| Some((*instant, commit.schema.as_deref()?)))
+    }
+
+    /// Returns the files that commits after an instant took in, by their metadata.
+    pub(crate) fn taken_in(&self, since: Option<Instant>) -> Result<Vec<SourceFile>> {
+        let mut files = Vec::new();
+        for (instant, commit) in &self.commits {
+            if let (Some(text), true) = (&commit.taken_in, Some(*instant) > since) {
+                let read = SourceFile::parse(text);
+                files.extend(read.map_err(|error| error.with_context("commit", instant))?);
+            }
+        }
+        Ok(files)
     }
 
     /// Returns a commit that identifies columns by number, if there is one.

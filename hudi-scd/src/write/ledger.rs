@@ -10,11 +10,16 @@
 //! - A rollback of a commit, or a restore to a savepoint, makes the ledger before it the newest one. The rows
 //!   are removed, and their files can be taken in again.
 //! - Ledgers that no rollback can make the newest again are deleted by the next writer.
+//!
+//! Spark's commits name their files in the same entry ([`spark::SCRIPT`](crate::spark::SCRIPT)). Spark learns the
+//! instant of a commit only afterwards, so it writes the ledger after the commit, and may die before. A commit
+//! that is newer than the newest ledger therefore counts by its metadata, also in the archive.
 
 use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch},
+    array::{AsArray, FixedSizeBinaryArray, RecordBatch},
+    compute::cast,
     datatypes::{DataType, Field, Schema},
 };
 use bytes::Bytes;
@@ -31,7 +36,7 @@ use crate::{
     concurrent::blocking,
     layout, storage,
     table::{Table, Turn},
-    timeline::{Action, CommitMetadata, Instant},
+    timeline::{Action, CommitMetadata, Instant, archive::ArchivedEntry},
     view::View,
 };
 
@@ -66,7 +71,14 @@ impl SourceFile {
     /// # Errors
     /// [`ErrorKind::Corrupt`] if the entry is not valid.
     pub fn of_commit(metadata: &CommitMetadata) -> Result<Vec<Self>> {
-        let Some(Some(text)) = metadata.extra_metadata.get(Self::METADATA) else { return Ok(Vec::new()) };
+        match metadata.extra_metadata.get(Self::METADATA) {
+            Some(Some(text)) => Self::parse(text),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Parses the entry of a commit's metadata.
+    pub(crate) fn parse(text: &str) -> Result<Vec<Self>> {
         let pairs: Vec<(String, String)> = serde_json::from_str(text).map_err(|cause| {
             Error::new(ErrorKind::Corrupt, "the commit's list of files is not valid")
                 .with_context("entry", Self::METADATA)
@@ -114,6 +126,7 @@ impl Ledger {
     pub(crate) fn take(mut self, files: Vec<SourceFile>) -> Taken {
         self.0.extend(files.iter().map(SourceFile::digest));
         self.0.sort_unstable();
+        self.0.dedup();
         Taken { files, ledger: self }
     }
 
@@ -133,10 +146,12 @@ impl Ledger {
         let mut all = Vec::new();
         for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
             let batch = batch?;
-            let column = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
-            let column = column.ok_or_else(unfit)?;
-            for row in 0..column.len() {
-                all.push(column.value(row).try_into().map_err(|_| unfit())?);
+            // Spark writes digests as binary of any length.
+            let column = batch.columns().first().map(|column| cast(column, &DataType::Binary)).transpose()?;
+            let column =
+                column.as_ref().and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(unfit)?;
+            for digest in column {
+                all.push(digest.and_then(|digest| digest.try_into().ok()).ok_or_else(unfit)?);
             }
         }
         all.sort_unstable();
@@ -163,8 +178,9 @@ impl Taken {
     }
 }
 
-/// Reads the ledger of the latest commit that has one. In a turn it also deletes the ledgers that no longer
-/// count, because a ledger from before the active timeline counts as committed.
+/// Reads the ledger of the latest commit that has one, and adds the files that later commits name. In a turn it
+/// also deletes the ledgers that no longer count, because a ledger from before the active timeline counts as
+/// committed.
 pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) -> Result<Ledger> {
     let listed = match turn {
         Some(turn) => turn.tombstone_files().await?,
@@ -178,10 +194,11 @@ pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) ->
     let (mut committed, mut past): (Vec<_>, Vec<_>) =
         files.partition(|(instant, _)| view.timeline.is_committed(*instant));
     committed.sort_unstable();
+    let mut archive = Archive::of(table, view);
     let found = loop {
         match committed.last() {
-            Some((instant, _)) if !is_certain(table, view, *instant).await? => past.extend(committed.pop()),
-            found => break found.map(|(_, path)| path.clone()),
+            Some((instant, _)) if !archive.is_committed(*instant).await? => past.extend(committed.pop()),
+            found => break found.cloned(),
         }
     };
     if let Some(turn) = turn {
@@ -192,7 +209,17 @@ pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) ->
             storage::delete_all(table.store(), past).await?;
         }
     }
-    let Some(path) = found else { return Ok(Ledger::default()) };
+    let since = found.as_ref().map(|(instant, _)| *instant);
+    let mut later = archive.taken_in(since).await?;
+    later.extend(view.written.taken_in(since)?);
+    let ledger = match found {
+        Some((_, path)) => decode(table, path).await?,
+        None => Ledger::default(),
+    };
+    Ok(if later.is_empty() { ledger } else { ledger.take(later).ledger })
+}
+
+async fn decode(table: &Table, path: Path) -> Result<Ledger> {
     let bytes = storage::read(table.store(), &path).await?;
     let corrupt = move |cause| {
         Error::new(ErrorKind::Corrupt, "the ledger of files is broken")
@@ -202,20 +229,58 @@ pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) ->
     blocking(move || Ledger::decode(bytes).map_err(corrupt)).await
 }
 
-/// Returns `true` if the commit of a ledger completed. An instant before the active timeline may also be that
-/// of a dead writer whom another engine rolled back, so the archive decides about it. That is rare: this crate
-/// archives a commit with a ledger only after later ones.
-async fn is_certain(table: &Table, view: &View, instant: Instant) -> Result<bool> {
-    let first = view.timeline.completed_commits().next();
-    if first.is_none_or(|first| instant >= first.instant) {
-        return Ok(true);
+/// The commits before the active timeline. They are read only for a ledger that is older than the active timeline,
+/// which is rare: this crate archives a commit with a ledger only after later ones.
+struct Archive<'a> {
+    table: &'a Table,
+    /// The first commit of the active timeline.
+    first: Option<Instant>,
+    entries: Option<Vec<ArchivedEntry>>,
+}
+
+impl<'a> Archive<'a> {
+    fn of(table: &'a Table, view: &View) -> Self {
+        let first = view.timeline.completed_commits().next().map(|entry| entry.instant);
+        let is_empty = !view.timeline.has_folder(&table.inner.properties.archive_folder);
+        Self { table, first, entries: is_empty.then(Vec::new) }
     }
-    let text = instant.to_string();
-    let archived = table.archived_entries().await?;
-    Ok(archived.iter().any(|entry| {
-        entry.commit_time.as_deref() == Some(text.as_str())
-            && entry.action_state.as_deref() == Some("COMPLETED")
-    }))
+
+    async fn completed(&mut self) -> Result<impl Iterator<Item = (&str, &ArchivedEntry)>> {
+        if self.entries.is_none() {
+            self.entries = Some(self.table.archived_entries().await?);
+        }
+        let entries = self.entries.iter().flatten();
+        let completed = entries.filter(|entry| entry.action_state.as_deref() == Some("COMPLETED"));
+        Ok(completed.filter_map(|entry| Some((entry.commit_time.as_deref()?, entry))))
+    }
+
+    /// Returns `true` if the commit of a ledger completed. An instant before the active timeline may also be that
+    /// of a dead writer whom another engine rolled back, so the archive decides about it.
+    async fn is_committed(&mut self, instant: Instant) -> Result<bool> {
+        if self.first.is_none_or(|first| instant >= first) {
+            return Ok(true);
+        }
+        let text = instant.to_string();
+        Ok(self.completed().await?.any(|(time, _)| time == text))
+    }
+
+    /// Returns the files that archived commits after an instant took in, by their metadata.
+    async fn taken_in(&mut self, since: Option<Instant>) -> Result<Vec<SourceFile>> {
+        let Some(first) = self.first.filter(|first| since.is_none_or(|since| since < *first)) else {
+            return Ok(Vec::new());
+        };
+        let (first, since) = (first.to_string(), since.map(|since| since.to_string()));
+        let mut files = Vec::new();
+        for (time, entry) in self.completed().await? {
+            let metadata =
+                entry.hoodie_commit_metadata.as_ref().and_then(|commit| commit.extra_metadata.as_ref());
+            let text = metadata.and_then(|metadata| metadata.get(SourceFile::METADATA));
+            if let (Some(text), true) = (text, time < first.as_str() && Some(time) > since.as_deref()) {
+                files.extend(SourceFile::parse(text).map_err(|error| error.with_context("commit", time))?);
+            }
+        }
+        Ok(files)
+    }
 }
 
 /// Returns the ledgers before the one that held at the beginning of the active timeline, or at an older

@@ -7,6 +7,7 @@ mod inspect;
 mod keys;
 mod maintain;
 mod read;
+mod spark;
 mod write;
 
 use std::io::Write;
@@ -47,6 +48,7 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
         Command::Rollback(args) => maintain::rollback(context, args).await,
         Command::Savepoint(args) => maintain::savepoint(context, args).await,
         Command::Upgrade(args) => maintain::upgrade(context, args).await,
+        Command::Spark(command) => spark::run(context, command).await,
         #[cfg(feature = "glue")]
         Command::Catalog(command) => catalog::run(context, command).await,
     }

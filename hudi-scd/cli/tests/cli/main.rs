@@ -14,6 +14,7 @@ mod history;
 mod s3;
 #[cfg(unix)]
 mod signals;
+mod spark;
 mod upkeep;
 
 use std::{

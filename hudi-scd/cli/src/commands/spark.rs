@@ -1,0 +1,33 @@
+//! `spark options`, `spark script`.
+
+use hudi_scd::{TableOptions, spark};
+use serde_json::json;
+
+use crate::{
+    Context,
+    args::spark::{Options, SparkCommand},
+    failure::Failure,
+};
+
+pub(super) async fn run(context: Context, command: SparkCommand) -> Result<(), Failure> {
+    match command {
+        SparkCommand::Options(args) => options(context, args).await,
+        SparkCommand::Script => {
+            super::tell(context, spark::SCRIPT.trim_end(), json!({ "script": spark::SCRIPT }))
+        }
+    }
+}
+
+async fn options(context: Context, args: Options) -> Result<(), Failure> {
+    let (location, table) = super::open(context, &args.target.table, TableOptions::new()).await?;
+    let options = spark::options_of(&table, args.hudi).await;
+    #[cfg_attr(not(feature = "glue"), expect(unused_mut, reason = "only a catalog adds options"))]
+    let mut options = options.map_err(|error| Failure::from(error).of(&location))?;
+    #[cfg(feature = "glue")]
+    if let Some(database) = args.database {
+        // The job registers the location to which it writes.
+        options.extend(hudi_scd::glue::SyncOptions::new(database, "").hudi_options(&table));
+    }
+    let lines: Vec<_> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    super::tell(context, lines.join("\n"), json!(options))
+}
