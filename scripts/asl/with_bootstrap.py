@@ -1,14 +1,15 @@
 """Runs the Lambda executable on MiniStack, in the reference machine and in generated ones, on a database that counts.
 
-    with_bootstrap.py PYTHON DIRECTORY BOOTSTRAP EMULATOR POSTGRES REFERENCE
+    with_bootstrap.py PYTHON DIRECTORY BOOTSTRAP EMULATOR POSTGRES REFERENCE MYSTORE
 
-PYTHON is the interpreter with MiniStack, DIRECTORY has the generated definitions, BOOTSTRAP and EMULATOR are the
+PYTHON is the interpreter with MiniStack, DIRECTORY has the generated definitions, BOOTSTRAP, EMULATOR and MYSTORE are
 executables, POSTGRES is the URL of a database, and REFERENCE the machine of the reference solution.
 """
 import contextlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -67,9 +68,9 @@ def emulator(program, postgres):
 
 
 @contextlib.contextmanager
-def ministack(python, control):
+def ministack(python, control, scale="0.01"):
     port = free_port()
-    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": "0.01",
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": scale,
                    "MINISTACK_ACCOUNT_ID": "123456789012", "CONTROL": str(control)}
     with open(control.with_name("ministack.log"), "w") as log, running(
             [python, HERE / "bootstrap_server.py"], env=environment, stdout=log, stderr=subprocess.STDOUT) as process:
@@ -128,6 +129,12 @@ class Stand:
                 return statement
             time.sleep(0.05)
         raise SystemExit(f"{text} does not end")
+
+    def rows(self, text):
+        """The rows of a query as texts."""
+        statement = self.sql(f"{text}; SELECT 1")
+        records = self.database.get_statement_result(Id=f"{statement}:1")["Records"]
+        return [[str(next(iter(field.values()))) for field in record] for record in records]
 
     def runs(self):
         """The number of calls since the last question. Those that finished have each left a row in the database."""
@@ -283,7 +290,35 @@ def try_callback(stand, directory, language):
     check("events twice", list(told.values()) == [["succeeded", "over"]] * 2, told)
 
 
-def main(python, directory, bootstrap, program, postgres, reference):
+def mystore(program, postgres, folder):
+    """Runs MyStore, or proves it again if it has run. It reads the database itself, and fails if anything is lost or
+    done twice."""
+    arguments = [program, "--dir", folder, "--postgres", postgres, "--scale", "0.001", "--cycles", "2", "--faults", "0"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    check("MyStore", done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:])
+
+
+def try_mystore(stand, directory, language, program, postgres, folder):
+    """MyStore's own cycles as executions of its pipeline's machine, from its landed rows on, to the same proof."""
+    script = (HERE.parents[1] / "examples/mystore/sql/tables.sql").read_text()
+    tables = re.findall(r"CREATE TABLE IF NOT EXISTS ((?:work|mystore)\.\w+)", script)
+    cycles = stand.rows("SELECT DISTINCT cycle, business_time FROM mystore.audit ORDER BY cycle")
+    check("MyStore's cycles", len(cycles) == 3, cycles)
+    for table in tables:
+        stand.sql(f"DELETE FROM {table}; SELECT 1")
+    for statement in re.findall(r"^INSERT INTO .*?;", script, re.DOTALL | re.MULTILINE):
+        stand.sql(f"{statement} SELECT 1")
+    function = stand.function(f"mystore-{language}", "statement")
+    text = (Path(directory) / f"mystore-{language}.json").read_text().replace("${LoaderArn}", function)
+    machine = stand.machine(f"mystore-{language}", text)
+    for cycle, until in cycles:
+        stand.order(lose=3)
+        found = stand.run(machine, {"cycle": cycle, "until": until})
+        check(f"MyStore's cycle {cycle}", found["status"] == "SUCCEEDED", found)
+    mystore(program, postgres, folder)
+
+
+def main(python, directory, bootstrap, program, postgres, reference, store):
     with tempfile.TemporaryDirectory() as folder, emulator(program, postgres) as service:
         control = Path(folder) / "control.json"
         with ministack(python, control) as interpreter:
@@ -297,6 +332,17 @@ def main(python, directory, bootstrap, program, postgres, reference):
                 stand.order()
                 test()
                 print(f"MiniStack with the executable: {name}: as expected, {time.time() - begin:.1f} s")
+        # Pauses that are long enough for the timeouts, which are counted in pauses.
+        with ministack(python, control, "0.2") as interpreter:
+            stand = Stand(interpreter, service, control, bootstrap)
+            for schema in ["landing", "work", "mystore"]:
+                stand.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE; SELECT 1")
+            run = str(Path(folder) / "mystore")
+            mystore(store, postgres, run)
+            for language in ["jsonata", "jsonpath"]:
+                begin = time.time()
+                try_mystore(stand, directory, language, store, postgres, run)
+                print(f"MyStore's cycles as executions, {language}: the same proof, {time.time() - begin:.1f} s")
 
 
-main(*sys.argv[1:7])
+main(*sys.argv[1:8])
