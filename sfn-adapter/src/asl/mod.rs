@@ -9,6 +9,7 @@ mod expr;
 mod form;
 mod graph;
 mod lint;
+mod mocks;
 pub mod model;
 
 pub use budget::{Budget, HISTORY};
@@ -16,3 +17,4 @@ pub use cost::{Cost, PRICES, Prices, cost};
 pub use expr::QueryLanguage;
 pub use form::{Form, Generated, Options, generate};
 pub use lint::{Finding, RULES, Rule, Severity, lint};
+pub use mocks::{Mock, mocks};

@@ -47,6 +47,11 @@ struct AslOptions {
     /// Print an object with the definition, the notes and the budget, in place of the definition
     #[arg(long)]
     json: bool,
+
+    /// Write requests of the TestState API to this new directory: one for each path through each state, and the
+    /// expected responses in expected.json
+    #[arg(long, value_name = "DIR")]
+    mocks: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -161,7 +166,15 @@ fn main() -> ExitCode {
 }
 
 fn asl(options: &AslOptions) -> Result<ExitCode, Error> {
-    let generated = asl::generate(&read(&options.pipeline)?, &options.machine.options())?;
+    let (pipeline, settings) = (read(&options.pipeline)?, options.machine.options());
+    let generated = asl::generate(&pipeline, &settings)?;
+    if let Some(directory) = &options.mocks {
+        write_mocks(directory, &asl::mocks(&pipeline, &settings)?).map_err(|error| {
+            Error::new(ErrorKind::Definition, "the requests cannot be written; name a new directory")
+                .with_context("directory", directory.display())
+                .with_source(error)
+        })?;
+    }
     if options.json {
         let report = json!({
             "definition": generated.machine,
@@ -174,6 +187,25 @@ fn asl(options: &AslOptions) -> Result<ExitCode, Error> {
         generated.notes.iter().for_each(|note| say(note));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes one file for each request, and the list of expected responses.
+fn write_mocks(directory: &Path, mocks: &[asl::Mock]) -> io::Result<()> {
+    std::fs::create_dir(directory)?;
+    let mut expected = Vec::new();
+    for (number, mock) in mocks.iter().enumerate() {
+        let words = format!("{} {}", mock.state, mock.path).to_lowercase();
+        let words: Vec<_> = words
+            .split(|character: char| !character.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect();
+        let name = format!("{:04}-{}.json", number + 1, words.join("-"));
+        std::fs::write(directory.join(&name), format!("{:#}\n", mock.request))?;
+        expected.push(json!({
+            "file": name, "state": mock.state, "path": mock.path, "status": mock.status, "nextState": mock.next_state,
+        }));
+    }
+    std::fs::write(directory.join("expected.json"), format!("{:#}\n", json!(expected)))
 }
 
 fn lint(options: &LintOptions) -> Result<ExitCode, Error> {

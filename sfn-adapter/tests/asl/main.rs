@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use redshift_orchestrator::Pipeline;
 use serde_json::Value;
 use sfn_adapter::asl::{
-    Form, Generated, Options, QueryLanguage, generate,
+    Form, Generated, Options, QueryLanguage, generate, mocks,
     model::{State, States},
 };
 
@@ -94,6 +94,34 @@ fn every_transition_has_a_target_and_every_state_is_reached() {
                 assert!(seen.insert(state.clone()), "{name}: two states are called {state}");
             }
         });
+    }
+}
+
+#[test]
+fn every_path_through_every_state_has_a_request() {
+    for (name, pipeline) in pipelines() {
+        for (form, form_name) in FORMS {
+            for (language, language_name) in LANGUAGES {
+                let mut options = Options::default();
+                options.form = form;
+                options.query_language = language;
+                let mocks = mocks(&pipeline, &options).unwrap();
+                let mut transitions = BTreeSet::new();
+                for mock in &mocks {
+                    transitions.extend(mock.next_state.as_deref().map(|next| (mock.state.as_str(), next)));
+                }
+                let machine = generated(&pipeline, form, language).machine;
+                groups("", &machine.states, &mut |_, states| {
+                    for (state, definition) in states {
+                        assert!(mocks.iter().any(|mock| mock.state == *state), "{name}: {state}");
+                        for next in definition.successors() {
+                            let is_tried = transitions.contains(&(state.as_str(), next));
+                            assert!(is_tried, "{name} {form_name} {language_name}: from {state} to {next}");
+                        }
+                    }
+                });
+            }
+        }
     }
 }
 

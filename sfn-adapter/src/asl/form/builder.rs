@@ -31,6 +31,8 @@ pub(super) struct Call {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Builder {
     pub(super) language: QueryLanguage,
+    /// Language of the conditions of choices.
+    pub(super) conditions: QueryLanguage,
 }
 
 impl Builder {
@@ -101,7 +103,7 @@ impl Builder {
     }
 
     pub(super) fn choice(self, rules: Vec<(Condition, String)>, default: &str) -> Choice {
-        let rule = |(condition, next): (Condition, String)| match self.language {
+        let rule = |(condition, next): (Condition, String)| match self.conditions {
             QueryLanguage::Jsonata => {
                 Rule { condition: Some(jsonata_field(&condition.jsonata())), next, ..Rule::default() }
             }

@@ -112,8 +112,18 @@ const MAX_PAUSE: u64 = 3_600;
 /// # Errors
 /// Returns [`ErrorKind::Definition`] for a pipeline that a state machine cannot run, with the way out.
 pub fn generate(pipeline: &Pipeline, options: &Options) -> Result<Generated> {
+    generate_with_conditions(pipeline, options, options.query_language)
+}
+
+/// Generates the state machine with the conditions of its choices in another language than the rest. In
+/// JSONPath they are data, which a program can read.
+pub(super) fn generate_with_conditions(
+    pipeline: &Pipeline,
+    options: &Options,
+    conditions: QueryLanguage,
+) -> Result<Generated> {
     let plan = plan::plan(pipeline, options.query_language)?;
-    let builder = Builder { language: options.query_language };
+    let builder = Builder { language: options.query_language, conditions };
     let calls: Box<dyn Calls> = match options.form {
         Form::Lambda => Box::new(lambda::Lambda::new(pipeline, &options.lambda_arn)),
         Form::Callback => Box::new(callback::Callbacks::new(pipeline, &options.lambda_arn)),

@@ -1,0 +1,121 @@
+"""Checks requests of the TestState API from `sfn-adapter asl --mocks`, and sends them to MiniStack.
+
+    with_test_state.py PYTHON DIRECTORY ...
+
+Each request is validated by botocore's model of Step Functions, and each mocked result of an integration with an AWS service
+by the model of that service. PYTHON is the interpreter with MiniStack, which plays each request; the response must be the
+expected one.
+"""
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import botocore.session
+from botocore.validate import ParamValidator
+
+KEYS = {"region_name": "us-east-1", "aws_access_key_id": "123456789012", "aws_secret_access_key": "x"}
+SERVICES = {"redshiftdata": "redshift-data", "sfn": "stepfunctions"}
+session = botocore.session.get_session()
+
+
+def shape_of_result(resource):
+    """The model of what an integration returns; None for functions."""
+    found = re.search(r":aws-sdk:(\w+):(\w+)", resource)
+    if not found:
+        return None
+    service, operation = found.groups()
+    model = session.get_service_model(SERVICES[service])
+    return model.operation_model(operation[0].upper() + operation[1:]).output_shape
+
+
+def unknown(value, shape, path="result"):
+    """Members that the model lacks. Step Functions writes names with a capital, and times as texts."""
+    if shape.type_name == "structure":
+        known = {name[0].upper() + name[1:]: member for name, member in shape.members.items()}
+        for name, member in value.items():
+            if name not in known:
+                yield f"{path}.{name}"
+            else:
+                yield from unknown(member, known[name], f"{path}.{name}")
+        missing = [name for name in shape.required_members if name[0].upper() + name[1:] not in value]
+        yield from (f"{path} lacks {name}" for name in missing)
+    elif shape.type_name == "list":
+        for member in value:
+            yield from unknown(member, shape.member, f"{path}[]")
+
+
+def checked(request):
+    model = session.get_service_model("stepfunctions").operation_model("TestState")
+    report = ParamValidator().validate(request, model.input_shape)
+    if report.has_errors():
+        yield report.generate_report()
+    state = json.loads(request["definition"])
+    json.loads(request["input"]), json.loads(request["context"])
+    result = request.get("mock", {}).get("result")
+    shape = shape_of_result(state.get("Resource", ""))
+    if result is not None and shape is not None:
+        yield from unknown(json.loads(result), shape)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def started(python):
+    port = free_port()
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": "0",
+                   "MINISTACK_ACCOUNT_ID": "123456789012"}
+    process = subprocess.Popen([python, "-m", "ministack"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # The client would put `sync-` before the host's name.
+    configuration = botocore.config.Config(inject_host_prefix=False)
+    client = boto3.client("stepfunctions", endpoint_url=f"http://127.0.0.1:{port}", config=configuration, **KEYS)
+    for _ in range(150):
+        if process.poll() is not None:
+            raise SystemExit("MiniStack ended")
+        try:
+            client.list_state_machines()
+            return process, client
+        except Exception:
+            time.sleep(0.2)
+    raise SystemExit("MiniStack does not respond")
+
+
+def differs(client, request, expected):
+    """The difference of the response from the expected one. MiniStack looks at `Catch` before `Retry`, so it has no
+    response to a retry that is also caught, and mocks the results of tasks alone."""
+    if expected["status"] == "RETRIABLE" or '"Branches"' in request["definition"]:
+        return None
+    found = client.test_state(**request)
+    wanted = (expected["status"], expected["nextState"])
+    return None if (found["status"], found.get("nextState")) == wanted else (wanted, found)
+
+
+def main(python, directories):
+    process, client = started(python)
+    try:
+        for directory in map(Path, directories):
+            sent, cases = 0, json.loads((directory / "expected.json").read_text())
+            for case in cases:
+                request = json.loads((directory / case["file"]).read_text())
+                problems = list(checked(request))
+                if problems:
+                    raise SystemExit(f"{directory.name}/{case['file']}: {problems}")
+                difference = differs(client, request, case)
+                if difference:
+                    raise SystemExit(f"{directory.name}/{case['file']}: {difference}")
+                sent += case["status"] != "RETRIABLE"
+            print(f"TestState: {directory.name}: {len(cases)} requests are valid, MiniStack responds to {sent} as expected")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+main(sys.argv[1], sys.argv[2:])
