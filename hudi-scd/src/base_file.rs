@@ -1,6 +1,7 @@
 //! Stored base files: opening, footers, and reading rows.
 
 mod parts;
+mod sparse;
 
 use std::{
     cmp::Ordering,
@@ -30,8 +31,8 @@ use parquet::{
     errors::ParquetError,
     file::{
         metadata::{
-            FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
-            ParquetMetaDataWriter,
+            FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataOptions,
+            ParquetMetaDataReader, ParquetMetaDataWriter,
         },
         page_index::column_index::ColumnIndexMetaData,
         reader::{ChunkReader, Length},
@@ -39,6 +40,7 @@ use parquet::{
 };
 
 use self::parts::Parts;
+pub(crate) use self::sparse::{Fetches, Sparse};
 use crate::{
     Error, ErrorKind, Result,
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
@@ -60,13 +62,15 @@ const BATCH_ROWS: usize = 8 * 1024;
 /// The number of bytes read at a time.
 const READ_AHEAD: u64 = 64 * 1024;
 
-/// The bytes of a base file: an open file, its content, or parts of it. Clones can read concurrently.
+/// The bytes of a base file: an open file, its content, parts of it, or a remote file that is fetched while it
+/// is read. Clones can read concurrently.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// The clones of a file share its cursor, so each read sets it first, under the lock.
     File(Arc<Mutex<File>>, u64),
     Memory(Bytes),
     Parts(Parts),
+    Sparse(Sparse),
 }
 
 impl Source {
@@ -84,6 +88,7 @@ impl Source {
     fn available(&self, start: u64) -> u64 {
         match self {
             Self::Parts(parts) => parts.available(start),
+            Self::Sparse(sparse) => sparse.available(start),
             _ => self.len().saturating_sub(start),
         }
     }
@@ -114,6 +119,7 @@ impl Length for Source {
             Self::File(_, bytes) => *bytes,
             Self::Memory(bytes) => Length::len(bytes),
             Self::Parts(parts) => parts.len(),
+            Self::Sparse(sparse) => sparse.len(),
         }
     }
 }
@@ -141,6 +147,7 @@ impl ChunkReader for Source {
             }
             Self::Memory(bytes) => bytes.get_bytes(start, length),
             Self::Parts(parts) => parts.get(start, length),
+            Self::Sparse(sparse) => sparse.get(start, length),
         }
     }
 }
@@ -357,11 +364,7 @@ impl OpenFile {
 
     /// Opens a file whose bytes are all available.
     pub(crate) fn of_source(path: &Path, source: Source) -> Result<Self> {
-        // The page index, if there is one, avoids the decompression of pages without requested rows.
-        let metadata = ParquetMetaDataReader::new()
-            .with_page_index_policy(PageIndexPolicy::Optional)
-            .parse_and_finish(&source)
-            .map_err(|cause| corrupt(path, cause))?;
+        let metadata = reader_of_all().parse_and_finish(&source).map_err(|cause| corrupt(path, cause))?;
         Self::of_metadata(path, Arc::new(metadata), source)
     }
 
@@ -373,10 +376,15 @@ impl OpenFile {
     }
 
     /// Opens a remote file of `bytes` bytes by its end. Its rows are not available before
-    /// [`OpenFile::fetched`].
-    pub(crate) async fn open_end(store: &dyn ObjectStore, path: &Path, bytes: u64) -> Result<Self> {
-        let mut start = bytes.saturating_sub(end_guess(bytes));
-        let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+    /// [`OpenFile::fetched`]. The end begins at `start` if that is known.
+    pub(crate) async fn open_end(
+        store: &dyn ObjectStore,
+        path: &Path,
+        bytes: u64,
+        start: Option<u64>,
+    ) -> Result<Self> {
+        let mut start = start.unwrap_or_else(|| bytes.saturating_sub(end_guess(bytes))).min(bytes);
+        let mut reader = reader_of_all();
         loop {
             let options =
                 GetOptions { range: Some(GetRange::Bounded(start..bytes)), ..GetOptions::default() };
@@ -418,6 +426,35 @@ impl OpenFile {
         }
     }
 
+    /// Returns the file with a source that fetches the ranges that are read. This must run on a blocking
+    /// thread, and so must the reads.
+    pub(crate) fn into_sparse(self, folder: &std::path::Path) -> Result<(Self, Sparse, Fetches)> {
+        let groups = self.footer.metadata.row_groups().iter();
+        let chunks = groups.flat_map(|group| group.columns()).map(|chunk| {
+            let (start, length) = chunk.byte_range();
+            start..start + length
+        });
+        let created = Sparse::create(folder, self.path().clone(), self.source.len(), chunks.collect());
+        let (sparse, fetches) = created.map_err(|cause| {
+            Error::new(ErrorKind::Storage, "a base file cannot be stored on the local disk")
+                .with_context("file", self.path())
+                .with_source(cause)
+        })?;
+        Ok((Self { source: Source::Sparse(sparse.clone()), ..self }, sparse, fetches))
+    }
+
+    /// Fetches ranges of a [`Sparse`] file, in few requests. Other files have them already.
+    pub(crate) fn fetch(&self, ranges: Vec<Range<u64>>) -> Result<()> {
+        let Source::Sparse(sparse) = &self.source else { return Ok(()) };
+        let fetched = sparse.fetch(ranges);
+        fetched.map_err(|cause| sparse.failure().unwrap_or_else(|| corrupt(self.path(), cause)))
+    }
+
+    /// Returns `true` if bytes that are read must be fetched first.
+    pub(crate) fn is_sparse(&self) -> bool {
+        matches!(self.source, Source::Sparse(_))
+    }
+
     /// Divides the row groups of a remote file into runs, of which each has about `limit` bytes in some
     /// columns. A local file is one run.
     pub(crate) fn spans(&self, columns: &dyn Fn(&str) -> bool, limit: u64) -> Vec<Vec<usize>> {
@@ -444,7 +481,7 @@ impl OpenFile {
 
     /// Returns the ranges of the pages of some rows and columns; of the whole chunks if the file has no page
     /// index.
-    fn ranges(
+    pub(crate) fn ranges(
         &self,
         groups: Option<&[usize]>,
         columns: &dyn Fn(&str) -> bool,
@@ -596,6 +633,26 @@ impl OpenFile {
         };
         self.footer.metadata.offset_index().is_some_and(chunks)
     }
+}
+
+/// Returns the offset after the last column chunk of a file with rows.
+pub(crate) fn end_of_rows(metadata: &ParquetMetaData) -> Option<u64> {
+    let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let ends = chunks.map(|chunk| {
+        let (start, length) = chunk.byte_range();
+        start + length
+    });
+    ends.max()
+}
+
+/// Returns a reader of everything that a copied column chunk takes along: the page index, if there is one, which
+/// also avoids the decompression of pages without requested rows, and the encodings of its pages, by which Spark
+/// decides if it can filter by a dictionary.
+fn reader_of_all() -> ParquetMetaDataReader {
+    let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
+    ParquetMetaDataReader::new()
+        .with_page_index_policy(PageIndexPolicy::Optional)
+        .with_metadata_options(Some(options))
 }
 
 /// Returns the number of bytes at the end of a file that probably hold its metadata: those of a wide table,

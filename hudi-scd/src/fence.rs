@@ -19,12 +19,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, UploadPart, path::Path,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, UploadPart,
+    multipart::{MultipartStore, PartId},
+    path::Path,
 };
 use tokio::sync::watch;
 
-use crate::{Error, ErrorKind, lock::LeaseWatch};
+use crate::{Error, ErrorKind, lock::LeaseWatch, range_copy::RangeCopy};
 
 /// The reason why a write sends no further changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,5 +296,74 @@ impl MultipartUpload for FencedUpload {
 
     async fn abort(&mut self) -> object_store::Result<()> {
         self.inner.abort().await
+    }
+}
+
+/// A [`RangeCopy`] behind a fence. Parts are invisible: only the completion is a change.
+#[derive(Debug)]
+pub(crate) struct FencedRangeCopy {
+    inner: Arc<dyn RangeCopy>,
+    fence: Arc<Fence>,
+}
+
+impl FencedRangeCopy {
+    pub(crate) fn over(inner: Arc<dyn RangeCopy>, fence: Arc<Fence>) -> Self {
+        Self { inner, fence }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl MultipartStore for FencedRangeCopy {
+    async fn create_multipart(&self, path: &Path) -> object_store::Result<MultipartId> {
+        self.fence.check()?;
+        self.inner.create_multipart(path).await
+    }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        part_idx: usize,
+        data: PutPayload,
+    ) -> object_store::Result<PartId> {
+        self.fence.check()?;
+        self.inner.put_part(path, id, part_idx, data).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> object_store::Result<PutResult> {
+        let change = self.fence.enter()?;
+        let completed = self.inner.complete_multipart(path, id, parts).await;
+        change.done();
+        completed
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> object_store::Result<()> {
+        self.inner.abort_multipart(path, id).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl RangeCopy for FencedRangeCopy {
+    fn min_part(&self) -> u64 {
+        self.inner.min_part()
+    }
+
+    async fn copy_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        part_idx: usize,
+        from: &Path,
+        range: Range<u64>,
+    ) -> object_store::Result<PartId> {
+        self.fence.check()?;
+        self.inner.copy_part(path, id, part_idx, from, range).await
     }
 }

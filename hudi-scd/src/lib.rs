@@ -109,6 +109,7 @@ mod location;
 pub mod lock;
 mod metadata_table;
 mod options;
+mod range_copy;
 mod read;
 mod recent;
 pub mod retention;
@@ -138,6 +139,9 @@ pub(crate) use hudi_format::{key, properties};
 pub use metadata_table::MetadataTable;
 pub use options::{Codec, TableOptions};
 pub use properties::TableVersion;
+pub use range_copy::RangeCopy;
+#[cfg(feature = "aws")]
+pub use range_copy::S3RangeCopy;
 pub use read::{KeyChange, KeyVersion, Query};
 pub use retention::RetentionPolicy;
 pub use table::{Table, TableDefinition};

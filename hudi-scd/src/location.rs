@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 
-use crate::{Error, ErrorKind, Result, options::TableOptions};
+use crate::{
+    Error, ErrorKind, Result,
+    options::{RangeCopyOption, TableOptions},
+    range_copy::RangeCopy,
+};
 
 /// The location of a table.
 #[derive(Debug)]
@@ -13,6 +17,7 @@ pub(crate) struct Location {
     pub(crate) root: Path,
     /// The URL of the table as other engines know it.
     pub(crate) base_url: String,
+    pub(crate) range_copy: Option<Arc<dyn RangeCopy>>,
 }
 
 impl Location {
@@ -39,11 +44,15 @@ impl Location {
         }
     }
 
-    /// Adds the URL to options without one.
+    /// Adds the URL and the store's range copies to options without them.
     pub(crate) fn with_options(self, options: TableOptions) -> (Arc<dyn ObjectStore>, Path, TableOptions) {
         let options = match options.base_url() {
             Some(_) => options,
             None => options.with_base_url(self.base_url),
+        };
+        let options = match (&options.range_copy, self.range_copy) {
+            (RangeCopyOption::Automatic, Some(range_copy)) => options.with_range_copy(range_copy),
+            _ => options,
         };
         (self.store, self.root, options)
     }
@@ -61,12 +70,14 @@ fn folder(path: &str, storage: &[(String, String)]) -> Result<Location> {
     let folder = std::path::Path::new(path).canonicalize().map_err(absent)?;
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(unavailable)?;
     let base_url = folder.to_string_lossy().into_owned();
-    Ok(Location { store: Arc::new(store), root: Path::default(), base_url })
+    Ok(Location { store: Arc::new(store), root: Path::default(), base_url, range_copy: None })
 }
 
 #[cfg(feature = "aws")]
 fn s3(rest: &str, storage: Vec<(String, String)>) -> Result<Location> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+
+    use crate::range_copy::S3RangeCopy;
 
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() || key.is_empty() {
@@ -85,8 +96,9 @@ fn s3(rest: &str, storage: Vec<(String, String)>) -> Result<Location> {
     if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
         builder = builder.with_allow_http(true);
     }
-    let store = Arc::new(builder.build().map_err(unavailable)?);
-    Ok(Location { store, root, base_url: format!("s3://{bucket}/{key}") })
+    let range_copy = Arc::new(S3RangeCopy::build(builder).map_err(unavailable)?);
+    let (store, base_url) = (range_copy.store(), format!("s3://{bucket}/{key}"));
+    Ok(Location { store, root, base_url, range_copy: Some(range_copy) })
 }
 
 #[cfg(not(feature = "aws"))]

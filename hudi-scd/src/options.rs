@@ -11,6 +11,7 @@ use crate::{
     catalog::CatalogSync,
     lock::{LeaseTimes, TableLock},
     metadata_table::MetadataTable,
+    range_copy::RangeCopy,
     retention::RetentionPolicy,
     timeline::{Clock, SystemClock, archive::ArchiveLimits},
 };
@@ -46,6 +47,16 @@ pub struct TableOptions {
     pub(crate) metadata_table: MetadataTable,
     pub(crate) cancellation: Option<Cancellation>,
     pub(crate) catalog_sync: Option<Arc<dyn CatalogSync>>,
+    pub(crate) range_copy: RangeCopyOption,
+}
+
+/// The copies of ranges within the storage.
+#[derive(Clone, Debug)]
+pub(crate) enum RangeCopyOption {
+    /// Those of the store that the library builds from a URL, if it has them.
+    Automatic,
+    Given(Arc<dyn RangeCopy>),
+    None,
 }
 
 /// The exclusion of concurrent writers.
@@ -119,6 +130,7 @@ impl Default for TableOptions {
             metadata_table: MetadataTable::default(),
             cancellation: None,
             catalog_sync: None,
+            range_copy: RangeCopyOption::Automatic,
         }
     }
 }
@@ -324,6 +336,24 @@ impl TableOptions {
         self
     }
 
+    /// Lets the storage copy the unchanged column chunks of rewritten files, which are then neither downloaded
+    /// nor uploaded. Ranges of files up to 10 MiB are never copied. Default: [`S3RangeCopy`] for a table that
+    /// is opened by a URL of S3, otherwise none.
+    ///
+    /// [`S3RangeCopy`]: crate::S3RangeCopy
+    #[must_use]
+    pub fn with_range_copy(mut self, range_copy: Arc<dyn RangeCopy>) -> Self {
+        self.range_copy = RangeCopyOption::Given(range_copy);
+        self
+    }
+
+    /// Sends each rewritten file as a whole.
+    #[must_use]
+    pub fn without_range_copy(mut self) -> Self {
+        self.range_copy = RangeCopyOption::None;
+        self
+    }
+
     /// Sets the maximum time that a write waits for other writers. Default: six minutes, because the lease of
     /// a dead writer on remote storage lasts five.
     #[must_use]
@@ -445,6 +475,14 @@ impl TableOptions {
         self.cancellation.as_ref()
     }
 
+    /// Returns the copies of ranges within the storage, if there are any.
+    pub fn range_copy(&self) -> Option<&Arc<dyn RangeCopy>> {
+        match &self.range_copy {
+            RangeCopyOption::Given(range_copy) => Some(range_copy),
+            RangeCopyOption::Automatic | RangeCopyOption::None => None,
+        }
+    }
+
     /// Returns the sync after each write, if there is one.
     pub fn catalog_sync(&self) -> Option<&Arc<dyn CatalogSync>> {
         self.catalog_sync.as_ref()
@@ -490,7 +528,7 @@ mod tests {
         assert_eq!(options.lock_wait(), Duration::from_secs(1));
         assert_eq!(options.lease_times().validity, Duration::from_secs(9));
         assert_eq!(options.metadata_table(), MetadataTable::default());
-        assert!(options.catalog_sync().is_none());
+        assert!(options.catalog_sync().is_none() && options.range_copy().is_none());
         assert!(options.cancellation().is_some_and(|cancellation| !cancellation.is_cancelled()));
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     metadata_table::Stored,
     options::{Codec, Lock, TableOptions},
     properties::{KEY_ENCODING, KEY_GENERATOR_CLASS, NewTable, PARQUET_CODEC, TableProperties, TableVersion},
+    range_copy::RangeCopies,
     recent::Recent,
     retention::{POLICY, RetentionPolicy},
     schema, storage,
@@ -273,6 +274,8 @@ pub(crate) struct Inner {
     contents: Recent<Bytes>,
     /// The cached footers and keys on the local disk.
     pub(crate) index_cache: Option<IndexCache>,
+    /// The copies of ranges within a remote storage, if it has them.
+    pub(crate) range_copies: Option<RangeCopies>,
 }
 
 /// The latest view of a table.
@@ -425,7 +428,9 @@ impl Table {
             IndexCache::new(folder, options.index_cache_bytes, identity, options.clock.clone())
         });
         let fence = Fence::new();
+        let range_copy = options.range_copy().filter(|_| local_folder.is_none()).cloned();
         let inner = Inner {
+            range_copies: range_copy.map(|range_copy| RangeCopies::new(range_copy, fence.clone())),
             local_folder,
             lock,
             store: Fenced::over(store, fence.clone()),

@@ -13,7 +13,10 @@ use arrow::{
 use hudi_scd::{Query, Table, TableDefinition, TableOptions};
 use parquet::{
     column::page::Page,
-    file::reader::{FileReader, SerializedFileReader},
+    file::{
+        metadata::{ParquetMetaDataOptions, ParquetMetaDataReader},
+        reader::{FileReader, SerializedFileReader},
+    },
 };
 
 /// More rows than a group that is joined with others.
@@ -169,4 +172,25 @@ fn dictionary(file: &bytes::Bytes, column: &str) -> Vec<String> {
         rest = tail;
     }
     texts
+}
+
+/// Spark filters by the dictionary of a chunk only if the encodings of its pages are recorded.
+#[tokio::test]
+async fn copied_chunks_keep_the_encodings_of_their_pages() {
+    let store = common::memory();
+    let rows: Model = (0..ROWS).map(|id| (id, (format!("name {}", id % 9), 0, id % 5, None))).collect();
+    let definition =
+        TableDefinition::new("t", batch(&rows, false).schema(), ["id"]).with_ordering_field("at");
+    let table = Table::create(store.clone(), "t".into(), definition).await.unwrap();
+    table.upsert(&[batch(&rows, false)]).await.unwrap();
+    table.upsert(&[batch(&[(7, ("name 7".to_owned(), 1, 3, None))].into(), false)]).await.unwrap();
+    let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
+    let metadata = ParquetMetaDataReader::new()
+        .with_metadata_options(Some(options))
+        .parse_and_finish(&newest(&store, &table).await)
+        .unwrap();
+    for chunk in metadata.row_group(0).columns() {
+        let name = chunk.column_path().string();
+        assert!(chunk.page_encoding_stats().is_some() || name == "_hoodie_file_name", "{name}");
+    }
 }

@@ -165,6 +165,41 @@ async fn a_write_reads_of_a_file_what_it_needs_to_know() {
     assert!(reads <= 3 && read < 5 * bytes / 4, "keys, and the file once, of {bytes}:\n{updated}");
 }
 
+/// Without copies of ranges, a larger file passes through the local disk.
+#[tokio::test]
+async fn a_file_of_several_parts_is_read_once_and_sent_once() {
+    const ROWS: i64 = 180_000;
+    const PART: u64 = 8 * 1024 * 1024;
+    let meter = Meter::over(S3::new().store());
+    let (spill, at) = (tempfile::tempdir().unwrap(), 5);
+    let definition = TableDefinition::new("t", long_rows(0..1, 0).schema(), ["id"]).with_ordering_field("at");
+    let options = common::repeatable().with_codec(Codec::Snappy).with_spill_folder(spill.path());
+    let table = Table::create_with(meter.store(), "t".into(), definition, options).await.unwrap();
+    let bytes = table.upsert(&[long_rows(0..ROWS, at)]).await.unwrap().bytes;
+    let sent = |requests: &Requests| {
+        let of = |kind| requests.of(kind).filter(|request| request.is_of_base_file());
+        (
+            of(Kind::Upload).count(),
+            of(Kind::Part).count() as u64,
+            of(Kind::Part).map(|part| part.up).sum::<u64>(),
+        )
+    };
+    assert!(bytes > PART, "{bytes}");
+    assert_eq!(sent(&meter.lap()), (2, bytes.div_ceil(PART), bytes), "the first version");
+
+    let report = table.upsert(&[long_rows(7..8, at + 1)]).await.unwrap();
+    let requests = meter.lap();
+    assert_eq!((report.updated, report.bytes_sent, report.bytes_copied), (1, report.bytes, 0));
+    let parts = report.bytes.div_ceil(PART);
+    assert_eq!(sent(&requests), (2, parts, report.bytes), "{requests}");
+    let whole = requests.of(Kind::Get).filter(|get| get.is_of_base_file() && get.down == bytes);
+    assert_eq!(whole.count(), 1, "{requests}");
+    assert!(requests.base_file_bytes() < bytes * 3 / 2, "the keys and the file, of {bytes}:\n{requests}");
+    let budget = 16 + 5 + (parts as usize + 1) + 2;
+    assert!(requests.0.len() <= budget, "budget {budget}:\n{requests}");
+    assert_eq!(std::fs::read_dir(spill.path()).unwrap().count(), 0, "the file on the disk has no name");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_read_of_some_columns_or_of_a_key_reads_no_others() {
     let meter = Meter::over(S3::new().store());

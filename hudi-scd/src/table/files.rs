@@ -1,6 +1,6 @@
 //! Opening base files for reading: a local file in place, a remote one by the ranges that are read.
 
-use std::{fs::File, io::Write};
+use std::{fs::File, io::Write, path::PathBuf};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use super::Table;
 use crate::{
     Error, ErrorKind, Result,
-    base_file::{OpenFile, Source},
+    base_file::{OpenFile, Source, end_of_rows},
     concurrent::blocking,
+    range_copy::Original,
     storage,
 };
 
@@ -38,7 +39,7 @@ impl Table {
         if let Some(metadata) = footers.metadata(path) {
             return OpenFile::of_metadata(path, metadata, Source::missing(bytes));
         }
-        let open = OpenFile::open_end(self.store(), path, bytes).await?;
+        let open = OpenFile::open_end(self.store(), path, bytes, None).await?;
         footers.keep_metadata(open.footer());
         Ok(open)
     }
@@ -69,6 +70,27 @@ impl Table {
         .await
     }
 
+    /// Opens a remote file of `bytes` bytes of which a rewrite reads some ranges. They are fetched to a file on
+    /// the local disk.
+    pub(crate) async fn open_sparse(&self, path: &Path, bytes: u64) -> Result<(OpenFile, Original)> {
+        // The metadata in memory lack the bloom filter, but they tell where the end begins.
+        let known = self.inner.footers.metadata(path);
+        let start = known.and_then(|metadata| end_of_rows(&metadata));
+        let open = OpenFile::open_end(self.store(), path, bytes, start).await?;
+        // Its next version replaces it.
+        self.inner.contents.take(path);
+        let (path, folder) = (path.clone(), self.spill_folder());
+        blocking(move || {
+            let (open, sparse, fetches) = open.into_sparse(&folder)?;
+            Ok((open, Original { path, sparse, fetches }))
+        })
+        .await
+    }
+
+    fn spill_folder(&self) -> PathBuf {
+        self.inner.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
     /// Returns the content of a file, unless this handle has it.
     async fn content(&self, path: &Path) -> Result<Bytes> {
         match self.inner.contents.get(path) {
@@ -82,7 +104,7 @@ impl Table {
         path: &Path,
         mut stream: BoxStream<'static, object_store::Result<Bytes>>,
     ) -> Result<File> {
-        let folder = self.inner.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = self.spill_folder();
         let (give, mut take) = mpsc::channel::<Bytes>(2);
         let of = path.clone();
         let writing = blocking(move || {

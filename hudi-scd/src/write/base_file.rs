@@ -1,7 +1,11 @@
 //! Encodes a base file like Spark's writer: v1 pages, dictionaries, statistics, the five meta columns,
 //! decimals as fixed-length bytes, and a footer with key range and bloom filter.
 
-use std::{io::Write, ops::Range, sync::Arc};
+use std::{
+    io::{Repeat, Write},
+    ops::Range,
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray},
@@ -20,6 +24,7 @@ use parquet::{
     file::{
         metadata::{KeyValue, ParquetMetaData},
         properties::{EnabledStatistics, WriterProperties},
+        reader::{ChunkReader, Length},
         writer::SerializedFileWriter,
     },
     schema::types::{ColumnDescPtr, ColumnPath, SchemaDescriptor, Type, TypePtr},
@@ -31,6 +36,7 @@ use crate::{
     base_file::{FOOTER_MAX_KEY, FOOTER_MIN_KEY, OpenFile, Source, java_order},
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
     options::TableOptions,
+    range_copy::CommonChunks,
     schema,
 };
 
@@ -230,6 +236,8 @@ pub(crate) struct BaseFileWriter<W: Write + Send> {
     name: Arc<StringArray>,
     keys: FileKeys,
     rows: u64,
+    /// The chunks whose bytes the storage copies from the previous version.
+    common: CommonChunks,
 }
 
 struct OpenGroup {
@@ -270,8 +278,40 @@ pub(crate) struct MetaColumns {
 /// A column chunk of a row group that is written as a whole.
 pub(crate) enum Chunk {
     Encoded(Box<ArrowColumnChunk>),
-    /// Finished bytes: those of the previous version, unchanged or patched, or those of a single value.
+    /// Finished bytes: those of the previous version, unchanged or patched, or those of a single value. If the
+    /// source is [sparse](Source::Sparse), the storage copies them.
     Stored(Source, Box<ColumnCloseResult>),
+}
+
+impl Chunk {
+    fn bytes(&self) -> u64 {
+        let close = match self {
+            Self::Encoded(chunk) => chunk.close(),
+            Self::Stored(_, close) => close,
+        };
+        u64::try_from(close.metadata.compressed_size()).unwrap_or(0)
+    }
+}
+
+/// Placeholders for the bytes of a chunk that the storage copies.
+struct Unread;
+
+impl Length for Unread {
+    fn len(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+impl ChunkReader for Unread {
+    type T = Repeat;
+
+    fn get_read(&self, _: u64) -> Result<Repeat, ParquetError> {
+        Ok(std::io::repeat(0))
+    }
+
+    fn get_bytes(&self, _: u64, length: usize) -> Result<Bytes, ParquetError> {
+        Ok(vec![0; length].into())
+    }
 }
 
 impl<W: Write + Send> BaseFileWriter<W> {
@@ -283,6 +323,7 @@ impl<W: Write + Send> BaseFileWriter<W> {
         rows: u64,
         old: Option<&OpenFile>,
         known: KnownKeys,
+        common: CommonChunks,
     ) -> Result<Self> {
         let properties = Arc::new(format.writer_properties(old));
         let file = SerializedFileWriter::new(out, format.parquet.root_schema_ptr(), properties)
@@ -296,6 +337,7 @@ impl<W: Write + Send> BaseFileWriter<W> {
             open: None,
             name: Arc::new(StringArray::from(vec![name])),
             rows: 0,
+            common,
         })
     }
 
@@ -369,13 +411,21 @@ impl<W: Write + Send> BaseFileWriter<W> {
     }
 
     fn put_group(&mut self, chunks: Vec<Chunk>) -> Result<()> {
+        let mut at = self.file.bytes_written() as u64;
         let mut group = self.file.next_row_group().map_err(unsupported)?;
         for chunk in chunks {
+            let bytes = chunk.bytes();
             match chunk {
                 Chunk::Encoded(chunk) => chunk.append_to_row_group(&mut group),
+                Chunk::Stored(Source::Sparse(_), close) => {
+                    let (from, _) = close.metadata.byte_range();
+                    self.common.note(at, from..from + bytes);
+                    group.append_column(&Unread, *close)
+                }
                 Chunk::Stored(source, close) => group.append_column(&source, *close),
             }
             .map_err(unsupported)?;
+            at += bytes;
         }
         group.close().map(drop).map_err(unsupported)
     }

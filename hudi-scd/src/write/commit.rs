@@ -30,8 +30,10 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::Footer,
     concurrent::{blocking, ordered},
+    index::IndexedFile,
     layout::{self, BaseFileName},
     properties::java_date,
+    range_copy::{self, CommonChunks, Written},
     storage,
     table::{Table, Turn},
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
@@ -154,7 +156,7 @@ impl Commit<'_> {
         let opened = opened.collect();
         let files =
             tasks.into_iter().enumerate().map(|(number, task)| table.write_file(&files, number, task));
-        let stats = ordered(table.inner.options.parallelism, files).await?;
+        let written = ordered(table.inner.options.parallelism, files).await?;
         deleted.write(table, instant).await?;
         if let Some(rows) = hidden {
             hidden::write(table, instant, rows).await?;
@@ -164,10 +166,14 @@ impl Commit<'_> {
         }
         report.time.write += watch.lap();
 
-        let (files, bytes) =
-            (stats.len() as u64, stats.iter().map(|stat| stat.file_size_in_bytes.unsigned_abs()).sum());
+        (report.bytes_sent, report.bytes_copied) = (0, 0);
+        let (mut files, mut bytes) = (0, 0);
         let mut by_partition: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
-        for stat in stats {
+        for (stat, written) in written {
+            files += 1;
+            bytes += written.bytes;
+            report.bytes_sent += written.sent;
+            report.bytes_copied += written.copied;
             by_partition.entry(stat.partition_path.clone().unwrap_or_default()).or_default().push(stat);
         }
         let mut metadata = metadata(by_partition).with_schema(avro);
@@ -218,7 +224,7 @@ impl Table {
         self.inner.layout.marker(instant, &path, if task.old.is_none() { "CREATE" } else { "MERGE" })
     }
 
-    async fn write_file(&self, files: &Files, number: usize, task: FileTask) -> Result<WriteStat> {
+    async fn write_file(&self, files: &Files, number: usize, task: FileTask) -> Result<(WriteStat, Written)> {
         let &Files { instant, threads, .. } = files;
         let (format, schema) = (files.format.clone(), files.schema.clone());
         let began = Stopwatch::now();
@@ -245,10 +251,17 @@ impl Table {
         stat.num_inserts = task.appends.rows().cast_signed();
         stat.partition_path = Some(task.partition.clone());
         let (rows, drops) = (task.rows(), task.edits.dropped > 0);
-        let old = match task.old {
-            Some(old) => Some(self.open_whole(&old.path, old.version.bytes).await?),
-            None => None,
-        };
+        let (mut old, mut original) = (None, None);
+        if let Some(IndexedFile { path, version, .. }) = &task.old {
+            match self.inner.range_copies.as_ref().filter(|copies| copies.pay_for(version.bytes)) {
+                Some(copies) => {
+                    let (open, remote) = self.open_sparse(path, version.bytes).await?;
+                    (old, original) = (Some(open), Some((copies, remote)));
+                }
+                None => old = Some(self.open_whole(path, version.bytes).await?),
+            }
+        }
+        let common = CommonChunks::default();
         let kept = self.inner.index_cache.as_ref().map(|cache| {
             let ordering = self.inner.properties.stored_ordering(&schema);
             let column = ordering.as_ref().and_then(|(name, _)| schema.index_of(name).ok());
@@ -269,11 +282,21 @@ impl Table {
             rows,
             threads,
             kept,
+            common: common.clone(),
         };
         let path = layout.resolve(&path)?;
-        let (bytes, merged) = storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
+        let (written, merged) = match original {
+            Some((copies, original)) => {
+                let make = move |out| merge.run(out);
+                range_copy::write_copying(copies, self.store(), &path, original, common, make).await?
+            }
+            None => {
+                let made = storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
+                (Written::sent(made.0), made.1)
+            }
+        };
         debug_assert_eq!(merged.rows, rows);
-        let entry = self.index_entry(&path, bytes);
+        let entry = self.index_entry(&path, written.bytes);
         // The next write of this handle need not read it.
         let footer = Footer::of(path, Arc::new(merged.footer));
         self.inner.footers.keep(&footer);
@@ -291,9 +314,10 @@ impl Table {
             })
             .await?;
         }
-        stat.file_size_in_bytes = bytes.cast_signed();
+        stat.file_size_in_bytes = written.bytes.cast_signed();
         stat.total_write_bytes = stat.file_size_in_bytes;
-        Ok(stat.with_runtime(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), created))
+        let milliseconds = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Ok((stat.with_runtime(milliseconds, created), written))
     }
 }
 

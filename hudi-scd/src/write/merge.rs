@@ -14,6 +14,9 @@
 //! | a column without changed values | copied in its stored form |
 //! | a column with changed values | [patched](super::pages) page by page; if that is impossible, decoded, patched, encoded |
 //! | file names | one value, encoded as such |
+//!
+//! A remote file may be [sparse](crate::base_file::Sparse): the ranges that a row group needs are fetched
+//! before it is processed, and the storage copies the column chunks without changes.
 
 use std::{io::Write, ops::Range, sync::Arc};
 
@@ -34,6 +37,7 @@ use crate::{
     base_file::{OpenFile, Source, conform_stored},
     concurrent::side_by_side,
     index::{cache::KeysWriter, key_column},
+    range_copy::CommonChunks,
     schema::META_COLUMNS,
     timeline::Instant,
 };
@@ -75,6 +79,8 @@ pub(crate) struct Merge {
     pub(crate) threads: usize,
     /// The cache for the keys of the new version, with the values of a data column.
     pub(crate) kept: Option<KeptKeys>,
+    /// Receives the chunks that the storage copies, if the previous version is sparse.
+    pub(crate) common: CommonChunks,
 }
 
 /// A new version of a file group.
@@ -125,6 +131,7 @@ impl Merge {
             rows,
             threads,
             kept,
+            common,
         } = self;
         let known = match &old {
             Some(file) => {
@@ -133,7 +140,7 @@ impl Merge {
             }
             None => KnownKeys::default(),
         };
-        let writer = BaseFileWriter::new(format.clone(), out, &name, rows, old.as_ref(), known)?;
+        let writer = BaseFileWriter::new(format.clone(), out, &name, rows, old.as_ref(), known, common)?;
         let time = instant.to_string();
         let mut changes = edits.open()?;
         let target = Target { format, schema, time, task, partition };
@@ -193,6 +200,16 @@ impl StoredGroup<'_> {
             next += batch.num_rows() as u64;
             Ok((start, batch))
         }))
+    }
+
+    /// Returns the ranges of some columns: of the pages with changed rows, or of whole chunks.
+    fn ranges(&self, columns: &dyn Fn(&str) -> bool, positions: Option<&[u64]>) -> Vec<Range<u64>> {
+        self.file.ranges(Some(&[self.group]), columns, positions)
+    }
+
+    /// Returns the positions of changed rows in the group.
+    fn positions_in_group(&self) -> Vec<u64> {
+        self.edits.rows.iter().map(|edit| edit.position - self.positions.start).collect()
     }
 
     fn meta(&self, batch: &RecordBatch, column: usize) -> Result<ArrayRef> {
@@ -326,8 +343,7 @@ impl Target {
     fn changes_nothing(&self, stored: &StoredGroup<'_>, data: usize) -> Result<bool> {
         let field = &self.schema.fields()[data];
         let patch = stored.edits.of_column(data);
-        let positions: Vec<u64> =
-            stored.edits.rows.iter().map(|edit| edit.position - stored.positions.start).collect();
+        let positions = stored.positions_in_group();
         let wanted = |name: &str| name == field.name();
         let mut first = 0;
         for batch in stored.file.read_groups(Some(vec![stored.group]), &wanted, Some(&positions))? {
@@ -356,6 +372,9 @@ impl<W: Write + Send> Output<W> {
         self.writer.end_group()?;
         if stored.rows() == 0 {
             return Ok(());
+        }
+        if stored.file.is_sparse() {
+            self.fetch(stored)?;
         }
         if !self.writer.keys().know_stored() {
             self.observe_keys(stored)?;
@@ -387,6 +406,36 @@ impl<W: Write + Send> Output<W> {
             },
         })?;
         self.writer.add_group(chunks.into_iter().flatten().collect(), stored.rows())
+    }
+
+    /// Fetches the ranges that [`Output::carry`] reads: the columns that are encoded, and of other columns the
+    /// pages with changed rows. The rest of a column's chunk is fetched if a value turns out to be new.
+    fn fetch(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
+        let Target { format, schema, .. } = &self.target;
+        let kept = self.kept.as_ref().filter(|kept| kept.writer.is_some());
+        let reads_keys = kept.is_some() || !self.writer.keys().know_stored();
+        let ordering = kept.and_then(|kept| kept.ordering).map(|column| schema.field(column).name());
+        let mut whole = Vec::new();
+        let mut by_page = Vec::new();
+        for column in 0..format.columns() {
+            let name = format.field(column).name();
+            let is_encoded = stored.edits.drops() > 0
+                || !format.takes_as_is(column, stored.file, &stored.file.leaves(name))
+                || ordering == Some(name);
+            match column {
+                FILE_NAME => {}
+                _ if is_encoded => whole.push(name),
+                RECORD_KEY if reads_keys => whole.push(name),
+                COMMIT_TIME | COMMIT_SEQNO if stored.edits.replaces() => whole.push(name),
+                DATA.. if stored.edits.replaces() => by_page.push(name),
+                _ => {}
+            }
+        }
+        let is_in = |names: &[&String], name: &str| names.iter().any(|named| *named == name);
+        let mut ranges = stored.ranges(&|name| is_in(&whole, name), None);
+        let positions = stored.positions_in_group();
+        ranges.extend(stored.ranges(&|name| is_in(&by_page, name), Some(&positions)));
+        stored.file.fetch(ranges)
     }
 
     fn observe_keys(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
@@ -429,7 +478,9 @@ impl<W: Write + Send> Output<W> {
         let time = edits.of_value(constant(&self.target.time));
         let numbers = edits.of_values(numbers);
         let stay = edits.of_dropped();
-        for batch in stored.read(&|column| column != META_COLUMNS[FILE_NAME])? {
+        let is_read = |column: &str| column != META_COLUMNS[FILE_NAME];
+        stored.file.fetch(stored.ranges(&is_read, None))?;
+        for batch in stored.read(&is_read)? {
             let (start, batch) = batch?;
             let batch = conform_stored(&batch, &self.target.schema, stored.file.path())?;
             let keys: ArrayRef = Arc::new(key_column(&batch, stored.file.path())?.clone());

@@ -44,6 +44,11 @@ pub struct CommitReport {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The bytes of these files that were sent to the storage.
+    pub bytes_sent: u64,
+    /// The bytes of these files that the storage copied from previous versions; see
+    /// [`RangeCopy`](crate::RangeCopy).
+    pub bytes_copied: u64,
     /// Unfinished writes that were rolled back first.
     pub rolled_back: Vec<Instant>,
     /// The indexes of the metadata table of other writers that this write dropped; see
@@ -121,14 +126,12 @@ impl fmt::Display for CommitReport {
         }
         write!(
             f,
-            "{} late, {} remembered, {} unchanged, {} superseded; {} files, {} bytes in {:.3} s",
-            self.late,
-            self.remembered,
-            self.unchanged,
-            self.superseded,
-            self.files,
-            self.bytes,
-            self.time.total().as_secs_f64()
-        )
+            "{} late, {} remembered, {} unchanged, {} superseded; {} files, {} bytes",
+            self.late, self.remembered, self.unchanged, self.superseded, self.files, self.bytes,
+        )?;
+        if self.bytes_copied > 0 {
+            write!(f, ", of which {} were sent and {} copied", self.bytes_sent, self.bytes_copied)?;
+        }
+        write!(f, " in {:.3} s", self.time.total().as_secs_f64())
     }
 }

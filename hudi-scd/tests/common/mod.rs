@@ -13,6 +13,7 @@ pub mod interposed;
 pub mod meter;
 pub mod mortal;
 pub mod operations;
+pub mod range_copy;
 pub mod s3;
 pub mod sleepy;
 pub mod unreliable;

@@ -274,6 +274,8 @@ fn commit(report: &CommitReport) -> Value {
         "superseded": report.superseded,
         "files": report.files,
         "bytes": report.bytes,
+        "bytes_sent": report.bytes_sent,
+        "bytes_copied": report.bytes_copied,
         "rolled_back": report.rolled_back.iter().map(instant).collect::<Vec<_>>(),
         "metadata_table_dropped": report.metadata_table_dropped,
         "cleaned": report.cleaned.as_ref().map(super::maintain::clean_report),

@@ -21,6 +21,7 @@ use parquet::{
 use super::*;
 use crate::{
     options::TableOptions,
+    range_copy::CommonChunks,
     write::base_file::{BaseFileWriter, Chunk, Keys, KnownKeys, MetaColumns},
 };
 
@@ -115,7 +116,8 @@ fn writer<'a>(
     rows: usize,
     old: Option<&OpenFile>,
 ) -> BaseFileWriter<&'a mut Vec<u8>> {
-    BaseFileWriter::new(format.clone(), out, name, rows as u64, old, KnownKeys::default()).unwrap()
+    let (known, common) = (KnownKeys::default(), CommonChunks::default());
+    BaseFileWriter::new(format.clone(), out, name, rows as u64, old, known, common).unwrap()
 }
 
 async fn open(bytes: Vec<u8>) -> OpenFile {

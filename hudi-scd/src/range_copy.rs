@@ -1,0 +1,137 @@
+//! Copies of byte ranges within the storage: the unchanged bytes of a rewritten file are neither downloaded
+//! nor uploaded.
+//!
+//! ```text
+//! merge -> PlannedWriter -> Plan -> parts -> Upload -> storage
+//!            |                |  decides which part is copied, and which is sent
+//!            |  skips the column chunks that both versions have, which the merge does not read
+//! ```
+//!
+//! A new version of a base file contains most column chunks of the previous version. S3 accepts a range of an
+//! existing object as a part of an upload (`UploadPartCopy`), if the range has at least 5 MiB. Smaller pieces
+//! between the changes are sent.
+
+mod plan;
+#[cfg(feature = "aws")]
+mod s3;
+mod upload;
+mod writer;
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use object_store::{
+    MultipartId,
+    multipart::{MultipartStore, PartId},
+    path::Path,
+};
+
+#[cfg(feature = "aws")]
+pub use self::s3::S3RangeCopy;
+pub(crate) use self::{
+    upload::{Original, Written, write_copying},
+    writer::CommonChunks,
+};
+use crate::fence::{Fence, FencedRangeCopy};
+
+/// The minimum bytes of a part of an upload to S3, except for the last part.
+const S3_MIN_PART: u64 = 5 * 1024 * 1024;
+
+/// A storage that accepts a byte range of an existing object as a part of an upload.
+///
+/// [`S3RangeCopy`](crate::S3RangeCopy) implements it for S3 (feature `aws`), and [`Table::open_url`] uses it
+/// unless [`TableOptions::without_range_copy`] is set. For a store that you build yourself, pass an
+/// implementation to [`TableOptions::with_range_copy`].
+///
+/// [`Table::open_url`]: crate::Table::open_url
+/// [`TableOptions::without_range_copy`]: crate::TableOptions::without_range_copy
+/// [`TableOptions::with_range_copy`]: crate::TableOptions::with_range_copy
+#[async_trait]
+pub trait RangeCopy: MultipartStore + fmt::Debug {
+    /// Returns the minimum bytes of a part, except for the last part of an upload. Default: 5 MiB, as S3
+    /// requires.
+    fn min_part(&self) -> u64 {
+        S3_MIN_PART
+    }
+
+    /// Copies a range of the object `from`, in bytes, to part `part_idx` of an upload of
+    /// [`MultipartStore::create_multipart`]; parts are counted from 0. The range has at least
+    /// [`RangeCopy::min_part`] bytes and at most 5 GiB.
+    ///
+    /// # Errors
+    /// [`object_store::Error::NotImplemented`] or [`object_store::Error::NotSupported`] if the service has no
+    /// such request. The table then sends these bytes, and does not try again.
+    async fn copy_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        part_idx: usize,
+        from: &Path,
+        range: Range<u64>,
+    ) -> object_store::Result<PartId>;
+}
+
+/// The range copies of a table's handle.
+#[derive(Debug)]
+pub(crate) struct RangeCopies {
+    inner: Arc<dyn RangeCopy>,
+    /// One of the constants below.
+    support: AtomicU8,
+}
+
+impl RangeCopies {
+    const UNKNOWN: u8 = 0;
+    const WORKS: u8 = 1;
+    const REFUSED: u8 = 2;
+
+    pub(crate) fn new(inner: Arc<dyn RangeCopy>, fence: Arc<Fence>) -> Self {
+        let inner = Arc::new(FencedRangeCopy::over(inner, fence));
+        Self { inner, support: AtomicU8::new(Self::UNKNOWN) }
+    }
+
+    /// Returns `true` if parts of a file of `bytes` bytes may be copied: a smaller one has no room for a part
+    /// that is copied, one that is sent, and the footer.
+    pub(crate) fn pay_for(&self, bytes: u64) -> bool {
+        !self.are_refused() && bytes > 2 * self.inner.min_part()
+    }
+
+    /// Returns the bytes of parts that are sent: 8 MiB to S3.
+    fn sent_part(&self) -> u64 {
+        self.inner.min_part() * 8 / 5
+    }
+
+    fn are_refused(&self) -> bool {
+        self.support.load(Ordering::Relaxed) == Self::REFUSED
+    }
+
+    fn are_known_to_work(&self) -> bool {
+        self.support.load(Ordering::Relaxed) == Self::WORKS
+    }
+
+    fn refuse(&self) {
+        self.support.store(Self::REFUSED, Ordering::Relaxed);
+    }
+
+    /// Notes the result of a copy. Returns `true` if the service has no such request.
+    fn note<T>(&self, copied: &object_store::Result<T>) -> bool {
+        use object_store::Error::{NotImplemented, NotSupported};
+        match copied {
+            Ok(_) => self.support.store(Self::WORKS, Ordering::Relaxed),
+            Err(error @ (NotImplemented { .. } | NotSupported { .. })) => {
+                if self.support.swap(Self::REFUSED, Ordering::Relaxed) != Self::REFUSED {
+                    tracing::warn!(%error, "the storage copies no ranges; files are sent as a whole");
+                }
+                return true;
+            }
+            Err(_) => {}
+        }
+        false
+    }
+}
