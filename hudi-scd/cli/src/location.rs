@@ -3,9 +3,11 @@
 use std::{fmt, path::PathBuf};
 
 use hudi_scd::{Error, ErrorKind, Result, Table, TableDefinition, TableOptions};
-use object_store::aws::AmazonS3Builder;
 
-use super::{failure::Failure, profile::Profile};
+use super::{failure::Failure, s3};
+
+/// A folder has no options of its storage.
+const NO_STORAGE: [(&str, &str); 0] = [];
 
 /// The location of an existing or a new table.
 #[derive(Clone, Debug)]
@@ -57,35 +59,34 @@ impl Location {
 
     /// Opens the table.
     pub(super) async fn open(&self, options: TableOptions) -> Result<Table> {
-        Table::open_url_with(&self.to_string(), self.storage()?, options).await
+        match self {
+            Self::Folder(_) => Table::open_url_with(&self.to_string(), NO_STORAGE, options).await,
+            Self::S3 { url } => {
+                let (store, root, options) = s3::connect(url, options).await?;
+                Table::open_with(store, root, options).await
+            }
+        }
     }
 
     /// Creates the table, and its folder if necessary.
     pub(super) async fn create(&self, definition: TableDefinition) -> Result<Table> {
-        if let Self::Folder(path) = self {
-            std::fs::create_dir_all(path).map_err(|cause| {
-                Error::new(ErrorKind::Storage, "the folder cannot be created").with_source(cause)
-            })?;
-        }
-        let (url, storage) = (self.to_string(), self.storage()?);
-        let created = Table::create_url_with(&url, storage, definition, TableOptions::new()).await;
-        if let (Self::Folder(path), Err(_)) = (self, &created) {
+        let options = TableOptions::new();
+        let path = match self {
+            Self::Folder(path) => path,
+            Self::S3 { url } => {
+                let (store, root, options) = s3::connect(url, options).await?;
+                return Table::create_with(store, root, definition, options).await;
+            }
+        };
+        std::fs::create_dir_all(path).map_err(|cause| {
+            Error::new(ErrorKind::Storage, "the folder cannot be created").with_source(cause)
+        })?;
+        let created = Table::create_url_with(&self.to_string(), NO_STORAGE, definition, options).await;
+        if created.is_err() {
             // Only an empty folder is removed, and a failure to do so has no effect.
             let _ = std::fs::remove_dir(path);
         }
         created
-    }
-
-    /// Returns the options of the storage: credentials, region and endpoint of a profile, unless AWS_*
-    /// variables define them.
-    fn storage(&self) -> Result<Vec<(&'static str, String)>> {
-        match self {
-            Self::Folder(_) => Ok(Vec::new()),
-            Self::S3 { .. } => {
-                let profile = Profile::of(|name| std::env::var(name).ok())?;
-                Ok(profile.options(&AmazonS3Builder::from_env()))
-            }
-        }
     }
 }
 

@@ -11,8 +11,8 @@ mod failure;
 mod json;
 mod location;
 mod output;
-mod profile;
 mod progress;
+mod s3;
 mod schema_file;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};

@@ -176,6 +176,32 @@ fn writers_of_a_table_on_s3_take_turns() {
     bucket.ok("validate TABLE");
 }
 
+/// A change of one column of a file of three parts: S3 copies the other columns.
+#[test]
+#[ignore = "needs an S3 server: scripts/test"]
+fn unchanged_columns_are_copied_within_s3() {
+    let bucket = Bucket::new("copied");
+    bucket.place.write("columns.txt", "id bigint, v string, note string, at bigint");
+    bucket.ok("create TABLE --name t --record-key id --ordering-field at --schema columns.txt");
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut noise = || (0..6).map(|_| format!("{:032x}", random.u128(..))).collect::<String>();
+    let rows: String = (0..100_000).map(|id| format!("{id},{},{id},1\n", noise())).collect();
+    bucket.place.write("rows.csv", &format!("id,v,note,at\n{rows}"));
+    let loaded = bucket.json("bulk-insert TABLE --input rows.csv");
+    let row = rows.lines().nth(77_777).unwrap();
+    let changed = format!("{},new,2", row.rsplitn(3, ',').last().unwrap());
+    bucket.place.write("changed.csv", &format!("id,v,note,at\n{changed}\n"));
+    let report = bucket.json("upsert TABLE --input changed.csv");
+    let bytes = |name: &str| report[name].as_u64().unwrap();
+    assert_eq!((report["updated"].as_u64(), report["files"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(bytes("bytes_sent") + bytes("bytes_copied"), bytes("bytes"));
+    assert!(bytes("bytes_copied") >= 5 * 1024 * 1024, "{report} after {loaded}");
+    bucket.ok("validate TABLE");
+    let read = bucket.ok("read TABLE");
+    assert_eq!(read.lines().count(), 100_000);
+    assert_eq!(read.lines().filter(|line| line.contains(r#""note":"new""#)).count(), 1);
+}
+
 #[test]
 #[ignore = "needs an S3 server: scripts/test"]
 fn a_profile_says_who_one_is() {
@@ -195,8 +221,23 @@ fn a_profile_says_who_one_is() {
         .env("AWS_CONFIG_FILE", bucket.place.path("config"));
     let run = Run::of(command.output().unwrap());
     assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""));
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
     let run = Run::of(command.env("AWS_PROFILE", "nobody").output().unwrap());
     assert!(run.code == 1 && run.err.contains("nobody"), "{}", run.err);
+    // The keys of these profiles are those that a program prints, and those of a role.
+    bucket.place.write("keys.json", r#"{"Version":1,"AccessKeyId":"id","SecretAccessKey":"secret"}"#);
+    let settings = format!("region=eu-north-1\nendpoint_url={}\n", bucket.endpoint);
+    let keys = bucket.place.path("keys.json");
+    let profiles = format!(
+        "[profile printed]\ncredential_process=cat {}\n{settings}[profile role]\nsource_profile=lake\n\
+         role_arn=arn:aws:iam::123456789012:role/lake\n{settings}[profile lake]\n{settings}",
+        keys.display()
+    );
+    bucket.place.write("config", &profiles);
+    for profile in ["printed", "role"] {
+        let run = Run::of(command.env("AWS_PROFILE", profile).output().unwrap());
+        assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""), "{profile}");
+    }
 }
 
 #[test]
