@@ -54,7 +54,7 @@ pub fn batch(ids: &[i64], time: i64, rng: &mut fastrand::Rng) -> Result<RecordBa
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
-/// Sums over rows in any order. Different rows have different sums with high probability.
+/// Sums over rows, independent of their order. Different rows have different sums with high probability.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     rows: i64,

@@ -85,7 +85,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // The process ends when its input is closed.
+        // Closing its standard input makes the process end.
         self.work = None;
         let _ = self.child.wait();
     }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// Time from a poll to its response. Half of it is spent in each direction.
 pub const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// A service with statements in flight, which supports nothing but polls.
+/// A service with statements in flight. It only supports polls.
 #[derive(Debug)]
 pub struct Service {
     ends: Vec<Instant>,

@@ -230,8 +230,8 @@ impl<'a, T: Keyed> Kept<'a, T> {
         (!newest.deleted).then_some(newest)
     }
 
-    /// Returns the intervals of a key in order. An interval begins when the row is created, also after a
-    /// deletion, or when a `tracked` value changes.
+    /// Returns the intervals of a key in order. An interval begins when the row is created, when it is
+    /// created again after a deletion, or when a `tracked` value changes.
     pub(crate) fn history<K: PartialEq>(&self, key: i64, tracked: fn(&T) -> K) -> Vec<Interval<'a, T>> {
         let mut intervals: Vec<Interval<'a, T>> = Vec::new();
         for change in self.0.get(&key).into_iter().flat_map(BTreeMap::values) {

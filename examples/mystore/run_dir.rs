@@ -1,4 +1,5 @@
-//! The directory of a run: the identity of the run, and the records of its cycles. @3-13
+//! The directory of a run: the identity of the run, and the records of its cycles.
+//!
 //! | entry | content |
 //! |---|---|
 //! | `lock` | locked while a process works in the directory |
@@ -9,18 +10,6 @@
 //! | `cycles.jsonl` | one line per finished cycle, from which the report is made |
 //! | `expected/` | expected contents of the Hudi tables, one JSON object per row, for other programs |
 //! | `finished` | empty; written after the proof has passed |
-//! | `report.html` | the report |
-//!
-//! | entry | content |
-//! |---|---|
-//! | `lock` | locked while a process works in the directory |
-//! | `manifest.json` | the identity of the run; written first |
-//! | `warehouse/` | the embedded PostgreSQL's data |
-//! | `journal.jsonl` | intents, ids and outcomes of all statements |
-//! | `lake/` | the Hudi tables |
-//! | `cycles.jsonl` | one line per finished cycle, shown in the report |
-//! | `expected/` | the expected contents of the Hudi tables, one JSON object per row, for other readers |
-//! | `finished` | empty; written after the proof passed |
 //! | `report.html` | the report |
 
 use std::{

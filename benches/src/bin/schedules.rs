@@ -5,8 +5,8 @@
 //! other clients, with their published pauses and rules, run on the same schedules. The simulation is shared
 //! with the orchestrator's tests.
 //!
-//! A table shows how often each condition occurred for which a promise is made, such as a queue longer than
-//! the token's retention. A run of at least 10,000 schedules fails if one of the conditions never occurred.
+//! A table shows how often each difficult condition occurred, such as a queue longer than the token's
+//! retention. A run of at least 10,000 schedules fails if one of the conditions never occurred.
 //!
 //! `cargo run --release -p benches --bin schedules -- --count 1000000 --seed 1`
 
@@ -54,7 +54,7 @@ struct Options {
 
 /// Number of seeds that a thread processes at a time.
 const CHUNK: u64 = 100;
-/// A run of this many schedules must play every condition.
+/// Number of schedules from which a run fails if one of the conditions never occurred.
 const ENOUGH: u64 = 10_000;
 /// A run of this many schedules updates the results page.
 const FULL: u64 = 1_000_000;

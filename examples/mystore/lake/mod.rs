@@ -187,7 +187,7 @@ async fn record(table: &Table, changed: u64, begun: Instant) -> Result<TableReco
     })
 }
 
-/// Concatenates the batches of a read, which returns at least one.
+/// Concatenates the batches that a read returned. A read returns at least one batch.
 fn one(batches: Vec<RecordBatch>) -> Result<RecordBatch> {
     let first = batches.first().context("a read returned no batch")?;
     Ok(concat_batches(first.schema_ref(), &batches)?)

@@ -156,7 +156,7 @@ async fn time_travel(
             }
         }
     }
-    // A cycle that did not change the table has no commit of its own.
+    // A cycle that did not change the table created no commit.
     let commits = inside.len() + outside.len();
     let must = commits.min(COMMITS_RETAINED);
     let miscounted = (inside.len() != must)

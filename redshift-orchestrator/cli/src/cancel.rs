@@ -31,8 +31,8 @@ pub(crate) struct CancelOptions {
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Time to wait for a cancelled statement to end, which includes its rollback on Redshift. Default: as long
-    /// as it ran, and at least 15m
+    /// Time to wait for a cancelled statement to end, which includes its rollback on Redshift. Default: the
+    /// time that the statement had been running, at least 15m
     #[arg(long, value_name = "DURATION", value_parser = crate::options::duration)]
     cancel_grace: Option<Duration>,
 
@@ -49,7 +49,8 @@ pub(crate) struct CancelOptions {
 pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let place = || options.journal.with(&options.pipeline.pipeline, &options.service);
-    // If another process has the journal open, a read-only journal is enough: that process records the endings.
+    // If another process has the journal open, a read-only journal is enough, because that process records the
+    // endings.
     let (journal, is_writable) = match place().open_existing(false).await {
         Err(error) if error.kind() == ErrorKind::Overlap => (place().look().await?, false),
         opened => (opened?, true),
@@ -78,8 +79,8 @@ async fn claim(journal: &dyn Journal, run: &RunEntry) -> Result<Option<ActiveRun
     }
 }
 
-/// Cancels the statements in flight. Their endings are recorded here if the run is claimed, and otherwise by
-/// the process that runs it.
+/// Cancels the statements in flight. Records their endings if this process has claimed the run. Otherwise, the
+/// process that runs the run records them.
 async fn cancel_run(
     options: &CancelOptions,
     pipeline: &Pipeline,
@@ -102,7 +103,7 @@ async fn cancel_run(
     }
     if !is_claimed {
         show::log(
-            "another process uses the journal: it records how the statements end, and if it ends before, `resume` does",
+            "another process uses the journal and records the endings; if it dies first, `resume` records them",
         );
     }
     let service = options.service.connect(Some(pipeline)).await?;
@@ -173,14 +174,14 @@ async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<Sta
     }
 }
 
-/// Records the ending of a statement that has ended. Returns `true` if it is recorded.
+/// Records the ending of a statement, if it has ended. Returns `true` on success.
 async fn record(journal: &dyn Journal, entry: &Entry, fate: &Fate) -> bool {
     let (Fate::Cancelled(description) | Fate::EndedBefore(description)) = fate else { return false };
     let event = Event::Ended(RecordedOutcome::from_description(description));
     let recorded = journal.append(Record::new(SystemClock.now(), entry.key.clone(), event)).await;
     if let Err(error) = &recorded {
         show::log(&format!(
-            "{}: the ending could not be recorded, and `resume` finds it: {error}",
+            "{}: the ending could not be recorded; `resume` will record it: {error}",
             entry.key
         ));
     }

@@ -103,12 +103,12 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Names the way out if another process has the journal open.
+/// Adds a remedy to the error, if another process has the journal open.
 fn in_use(error: Error) -> Error {
     if error.kind() != ErrorKind::Overlap {
         return error;
     }
-    let message = "a process is running with this journal, and records how its statements end; settle the step when that process has \
+    let message = "another process uses the journal and records the endings of its statements; settle the step when that process has \
                    ended";
     let told = Error::new(ErrorKind::Overlap, message);
     ["active_run", "active_since", "journal"].into_iter().fold(told, |told, name| match error.context(name) {

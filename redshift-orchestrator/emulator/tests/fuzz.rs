@@ -1,5 +1,5 @@
 //! Feeds mutations of valid external inputs, drawn from seeds, to the parsers. No input may cause a panic or
-//! break a promise.
+//! violate an invariant.
 //!
 //! The cargo-fuzz targets in `fuzz/` use the same inputs and are guided by coverage. Set `INPUTS` to change
 //! the number of inputs of each kind, and `INPUT` to replay one.

@@ -25,8 +25,8 @@ pub enum Fault {
     /// The connection cannot be opened. The caller knows that the request was not sent
     /// ([`ErrorKind::NotSent`]).
     DroppedConnection,
-    /// The request is lost and has no effect. The caller cannot tell this from [`LostReply`](Self::LostReply)
-    /// ([`ErrorKind::Disconnected`]).
+    /// The request is lost and has no effect. The caller gets the same error as for
+    /// [`LostReply`](Self::LostReply) ([`ErrorKind::Disconnected`]).
     LostRequest,
     /// The request takes effect, but its response is lost. The caller cannot tell this from
     /// [`LostRequest`](Self::LostRequest) ([`ErrorKind::Disconnected`]).
@@ -163,7 +163,7 @@ impl Faults {
         self
     }
 
-    /// Returns an operation whose rates add up to more than 1, if there is one.
+    /// Returns an operation whose rates add up to more than 1, or `None`.
     pub(super) fn overdone(&self) -> Option<Operation> {
         Operation::ALL.into_iter().find(|operation| {
             let rates = self.rates.iter().filter(|(of, ..)| of == operation);
@@ -318,7 +318,7 @@ impl<E> Faulty<E> {
         self.meet(fault, operation, request).await
     }
 
-    /// Applies a fault to a request. For [`Fault::LostReply`] the request runs, including a hook in it.
+    /// Applies a fault to a request, which includes the call of the hook, if any.
     async fn meet<T>(
         &self,
         fault: Option<Fault>,

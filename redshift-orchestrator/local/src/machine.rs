@@ -49,7 +49,7 @@ pub struct Latency {
     pub picked: Duration,
 }
 
-/// State shared by the tasks. It does not own them, so dropping the last `LocalExecutor` aborts the tasks.
+/// State shared by the tasks. The state does not own the tasks, so dropping the last `LocalExecutor` aborts the tasks.
 struct Service<B> {
     backend: B,
     limits: Limits,

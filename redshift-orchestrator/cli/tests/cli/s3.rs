@@ -94,8 +94,8 @@ async fn of_two_processes_one_runs_the_pipeline_and_the_other_is_refused() {
     assert_eq!(world.service.effects().len(), 2);
 }
 
-/// Regression: `cancel` and `settle` wrote to the journal beside the process that ran the run, and the next
-/// record of that process failed.
+/// Regression: `cancel` and `settle` wrote to the journal while another process ran the run, and the next
+/// append of that process failed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an S3 server: scripts/test"]
 async fn cancel_and_settle_leave_the_records_to_the_process_that_runs_the_run() {
@@ -124,7 +124,7 @@ async fn cancel_and_settle_leave_the_records_to_the_process_that_runs_the_run() 
     assert!(text(&cancelled.stderr).contains("another process uses the journal"), "{cancelled:?}");
     let done = running.await.unwrap();
     assert!(text(&done.stdout).contains("1 aborted, 1 finished"), "{done:?}");
-    // The process released its lease, and so does each command.
+    // Both the process of the run and the earlier commands have released their leases.
     let none = world.start(&["cancel", "nightly.toml", "--run-id", "one"]).await.unwrap();
     assert_eq!(text(&none.stdout), "one: no statements in flight\n", "{none:?}");
     let resumed = world.start(&["resume", "nightly.toml", "--run-id", "one"]).await.unwrap();

@@ -77,7 +77,7 @@ fn what_a_schema_can_tell_is_refused_by_it_too() {
     }
 }
 
-/// Returns the ways in which `value` violates `schema`. Only supports the keywords that the schema uses; any
+/// Lists the violations of `schema` in `value`. Only supports the keywords that the schema uses; any
 /// other keyword fails the test.
 fn problems(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();

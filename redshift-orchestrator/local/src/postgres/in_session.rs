@@ -54,7 +54,7 @@ impl Postgres {
         if may_control && job.statement.sqls().iter().any(|sql| transaction_control(sql).is_some()) {
             return Ok(true);
         }
-        // Outside a transaction, a simple query is a transaction of its own, so both times are equal. In the
+        // Outside a transaction, each simple query runs in a new one, so both times are equal. In the
         // extended protocol they could differ, because each message counts as a statement.
         match session.simple_query("SELECT transaction_timestamp() <> statement_timestamp()").await {
             Ok(answer) => Ok(answer.iter().any(|message| match message {

@@ -139,7 +139,7 @@ impl Records {
         Ok(())
     }
 
-    /// Returns the time such that statements which ended before it have expired.
+    /// Returns the time before which a statement must have ended for its record to have expired.
     fn oldest(&self, now: Timestamp) -> Timestamp {
         now.checked_sub(self.limits.record_retention).unwrap_or(Timestamp::MIN)
     }

@@ -297,7 +297,7 @@ impl Postgres {
         self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
     }
 
-    /// Records the ending of a part and commits. If the server rejects that, the part fails.
+    /// Records the ending of a part and commits. If the server rejects either, the part fails.
     async fn seal_part(
         &self,
         link: &Link,
@@ -319,7 +319,7 @@ impl Postgres {
     }
 
     /// Runs a statement that commits by itself or cannot run in a transaction. The ending is recorded
-    /// afterwards. If the process stops in between, the statement is later reported as interrupted.
+    /// afterwards. If the process stops before that, the statement is later reported as interrupted.
     async fn outside(
         &self,
         link: &Link,

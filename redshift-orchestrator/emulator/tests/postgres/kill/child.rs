@@ -184,7 +184,7 @@ impl End {
     }
 }
 
-/// Kills the process, as `kill -9` does.
+/// Kills this process with SIGKILL.
 fn die() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()

@@ -101,7 +101,7 @@ impl<'a> Reader<'a, '_> {
         Ok(text)
     }
 
-    /// Translates the tokens at the beginning of a range, at least one.
+    /// Translates one or more tokens at the beginning of a range.
     fn piece(
         self,
         part: Range<usize>,

@@ -139,7 +139,7 @@ pub(super) fn closes(text: &str) -> bool {
 /// End of a piece of SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The piece ends the SQL.
+    /// The SQL ends after the piece.
     Closed,
     /// More SQL may be appended.
     Open,

@@ -364,7 +364,7 @@ pub(super) fn is_outer_join(reader: Reader<'_, '_>, part: Range<usize>, before: 
         && list.is_some_and(|(list, _)| list.len() == 1 && reader.tokens[list.start] == Token::Symbol("+"))
 }
 
-/// Returns `true` if an expression comes next. After a table named `qualify`, none does.
+/// Returns `true` if an expression comes next. No expression follows a table named `qualify`.
 fn begins_a_condition(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
     reader.next(at, end).is_some_and(|at| match reader.tokens[at] {
         token @ Token::Word(_) => !is(token, &AFTER_A_TABLE) && !is(token, &["AS", "TABLESAMPLE"]),

@@ -242,8 +242,8 @@ fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool)
         let (piece, next) = match reader.tokens[at] {
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             _ if Some(at) == out => (Cow::Borrowed("INOUT"), at + 1),
-            // The first word is a name or a mode, and is left unchanged. If the parameter is only a type, it
-            // is left unchanged as well.
+            // The first word is the name or the mode of the parameter, or its type if the parameter has
+            // neither. It is left unchanged in all cases.
             Token::Word(_) => {
                 let first = reader.next(part.start, part.end) == Some(at);
                 tables::type_name(reader, at..part.end)?

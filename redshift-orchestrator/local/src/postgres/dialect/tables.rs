@@ -100,8 +100,8 @@ pub(super) fn create<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<O
     Ok(Some((Cow::Owned(text), at)))
 }
 
-/// Translates `ALTER TABLE`. Omits attributes that distribute or sort rows, and makes a new column size count
-/// bytes.
+/// Translates `ALTER TABLE`. Omits attributes that distribute or sort rows. If a column gets a new size,
+/// replaces its size check.
 pub(super) fn alter<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
     let (begin, end) = (part.start, part.end);
     let Some(name) = reader.words(begin, end, &["ALTER", "TABLE"]) else { return Ok(None) };
