@@ -16,6 +16,7 @@
 //! | a request or its response was lost, and the process lives | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
 //! | the service did not accept it | intent, not submitted | submits: nothing was sent | the same | the same |
 //! | the timeout expired, and the rollback has not finished | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
+//! | the same, and the grace time passed before the process ended | intent, id, overdue, cancel pending | polls the id; aborted: **timed out**; not ended: **timed out**, cancel pending | the same | **unknown** |
 //! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
 //!
 //! Each row has a test. In `tests/orchestration/endings.rs`:
@@ -24,8 +25,9 @@
 //! `a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown`,
 //! `a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours` (two rows),
 //! `a_death_after_the_outcome_was_recorded_has_no_effect`, `a_statement_runs_once_although_responses_are_lost`,
-//! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`, and
-//! `a_death_during_a_rollback_leaves_a_statement_that_timed_out`. In `journal/file.rs`:
+//! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`,
+//! `a_death_during_a_rollback_leaves_a_statement_that_timed_out`, and
+//! `a_pending_cancellation_is_known_to_the_next_process`. In `journal/file.rs`:
 //! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, for all rows at once over random schedules:
 //! `no_schedule_doubles_or_loses_a_statement`.
 //!
@@ -205,6 +207,9 @@ pub enum Event {
     },
     /// The timeout expired, and a cancel is about to be sent. An abort after this record counts as a timeout.
     Overdue,
+    /// The service accepted the cancel, and the statement had not ended within the grace time. Earlier versions
+    /// did not record it.
+    CancelPending,
     /// The statement ended.
     Ended(RecordedOutcome),
     /// The service rejected the statement, or could not be reached; it did not run.
@@ -327,6 +332,8 @@ pub struct Entry {
     pub id: Option<StatementId>,
     /// `true` if the timeout expired and a cancel was sent or was about to be sent.
     pub overdue: bool,
+    /// `true` if the service accepted the cancel, and the statement had not ended within the grace time.
+    pub cancel_pending: bool,
     /// State of the attempt.
     pub state: EntryState,
 }
@@ -359,7 +366,7 @@ pub async fn settle(
 ) -> Result<()> {
     let run = journal.run_entry(&key.run).await?;
     let pipeline = run.map(|entry| entry.begun.pipeline).unwrap_or_default();
-    let claim = Claim::new(pipeline, &key.run, at).with_exclusive(false);
+    let claim = Claim::new(pipeline, &key.run, at);
     let active = journal.claim(&claim).await.map_err(|error| match error.kind() {
         ErrorKind::Overlap => error.with_message(
             "a process is running this run, and records how its statements end; settle the step when that process has ended",
@@ -436,6 +443,7 @@ impl Index {
                     target,
                     id: None,
                     overdue: false,
+                    cancel_pending: false,
                     state: EntryState::Open,
                 };
                 self.steps.insert(key, entry);
@@ -444,6 +452,12 @@ impl Index {
             Event::Overdue => {
                 if let Some(entry) = self.steps.get_mut(&key) {
                     entry.overdue = true;
+                }
+                return;
+            }
+            Event::CancelPending => {
+                if let Some(entry) = self.steps.get_mut(&key) {
+                    entry.cancel_pending = true;
                 }
                 return;
             }

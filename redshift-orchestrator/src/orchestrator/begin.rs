@@ -32,6 +32,7 @@ impl Call<'_> {
             target,
             id: None,
             overdue: false,
+            cancel_pending: false,
             state: EntryState::Open,
         };
         let entry = Box::new(entry);

@@ -30,11 +30,16 @@ impl Call<'_> {
                 self.ended(entry, id, origin, description, true).await
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(description), .. } => {
+                self.record_cancel_pending(&entry).await;
                 let kind = OutcomeKind::TimedOut { timeout: self.timeout, cancel_pending: true };
                 Ok(self.outcome(entry.name, Some(id), kind, description, origin))
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(error), .. } => {
-                self.lost(entry, origin, error, UnknownReason::NotCancelled).await
+                let otherwise = match entry.cancel_pending {
+                    true => UnknownReason::AccessDenied,
+                    false => UnknownReason::NotCancelled,
+                };
+                self.lost(entry, origin, error, otherwise).await
             }
             WaitOutcome::Lost(error) => self.lost(entry, origin, error, UnknownReason::AccessDenied).await,
         }

@@ -65,6 +65,7 @@ impl Call<'_> {
             .with_expected(orchestrator.durations.expected(&self.key.step))
             .with_watch(&report)
             .with_before_cancel(&before_cancel)
+            .with_cancel_accepted(entry.cancel_pending)
             .with_check(&check);
         if origin == Origin::Reattached {
             wait = wait.with_time_since_submit(self.age(entry));
@@ -104,6 +105,17 @@ impl Call<'_> {
         }
         if let Err(error) = self.orchestrator.record(self.key, Event::Overdue).await {
             tracing::warn!(%error, step = %self.key, "the cancellation could not be recorded");
+        }
+    }
+
+    /// Records that the service accepted the cancel. Without this record, the next call does not know it, and
+    /// the outcome is unknown if none of its own cancels gets a response.
+    pub(super) async fn record_cancel_pending(&self, entry: &Entry) {
+        if entry.cancel_pending {
+            return;
+        }
+        if let Err(error) = self.orchestrator.record(self.key, Event::CancelPending).await {
+            tracing::warn!(%error, step = %self.key, "the accepted cancellation could not be recorded");
         }
     }
 

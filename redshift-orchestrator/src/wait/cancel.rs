@@ -21,8 +21,8 @@ impl Wait<'_> {
         let mut pauses = self.backoff.pauses(state.progress.salt);
         let mut last = Error::new(ErrorKind::Other, "the service rejected the cancellation");
         // `true` after a cancel was accepted or its response was lost: a later abort may be the effect of
-        // this call.
-        let mut is_ours = false;
+        // this call, or of an earlier one.
+        let mut is_ours = self.cancel_accepted;
         loop {
             state.requests.cancels += 1;
             let response = bounded(grace.min(SLACK), None, self.executor.cancel(self.id)).await;
@@ -46,7 +46,7 @@ impl Wait<'_> {
             // statement that has ended, and a cancel whose response was lost may have worked. If no cancel
             // was accepted, poll once, then repeat the cancel after a pause.
             let until = if accepted { deadline } else { Instant::now() };
-            match self.poll_until(Some(until), true, state).await {
+            let seen = match self.poll_until(Some(until), true, state).await {
                 Polled::Ended(description) if is_ours && is_cancelled(&description) => {
                     return CancelOutcome::Cancelled(*description);
                 }
@@ -54,13 +54,19 @@ impl Wait<'_> {
                 Polled::OutOfTime(description) if accepted => {
                     return CancelOutcome::Pending(description.map(|description| *description));
                 }
-                Polled::Lost(error) if accepted && error.kind() == ErrorKind::CredentialsExpired => {
+                Polled::Lost(error)
+                    if (accepted || self.cancel_accepted)
+                        && error.kind() == ErrorKind::CredentialsExpired =>
+                {
                     return CancelOutcome::Pending(None);
                 }
                 Polled::Lost(error) => return CancelOutcome::NotCancelled(error),
-                Polled::OutOfTime(_) => {}
-            }
+                Polled::OutOfTime(description) => description.map(|description| *description),
+            };
             let again = after(Instant::now(), pauses.after(&last));
+            if deadline <= again && self.cancel_accepted {
+                return CancelOutcome::Pending(seen);
+            }
             if deadline <= again {
                 return CancelOutcome::NotCancelled(
                     Error::new(last.kind(), "the statement could not be cancelled")

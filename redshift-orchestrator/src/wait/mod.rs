@@ -69,6 +69,7 @@ pub struct Wait<'a> {
     age: Option<Duration>,
     timeout: Option<Duration>,
     grace: Option<Duration>,
+    cancel_accepted: bool,
     expired_credentials_limit: Duration,
     expected: Option<Duration>,
     watch: &'a (dyn Fn(WaitEvent<'_>) + Send + Sync),
@@ -95,6 +96,7 @@ impl<'a> Wait<'a> {
             age: None,
             timeout: None,
             grace: None,
+            cancel_accepted: false,
             expired_credentials_limit: EXPIRED_CREDENTIALS_LIMIT,
             expected: None,
             watch: &|_| {},
@@ -166,6 +168,13 @@ impl<'a> Wait<'a> {
         check: &'a (dyn Fn(&Description) -> Result<()> + Send + Sync),
     ) -> Self {
         self.check = check;
+        self
+    }
+
+    /// Sets whether an earlier wait received the acceptance of a cancel.
+    #[must_use]
+    pub(crate) fn with_cancel_accepted(mut self, cancel_accepted: bool) -> Self {
+        self.cancel_accepted = cancel_accepted;
         self
     }
 

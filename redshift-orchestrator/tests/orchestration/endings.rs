@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use crate::{
     dying::Dying,
     intercept::{Intercept, Intercepted},
-    support::{Prepared, now},
+    support::{Prepared, fails, now},
 };
 
 fn timed_out(timeout: Duration) -> OutcomeKind {
@@ -433,6 +433,27 @@ async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
     assert_eq!((outcome.kind, outcome.origin), (timed_out(limit), Origin::Journal));
 }
 
+/// Regression: the outcome was unknown, because the next process did not know that the cancel was accepted.
+#[tokio::test(start_paused = true)]
+async fn a_pending_cancellation_is_known_to_the_next_process() {
+    let world = World::new(Script::new());
+    let limit = minutes(2);
+    let slow = world.polling(rolling_back(1_000)).with_cancel_grace(minutes(5));
+    let pending = OutcomeKind::TimedOut { timeout: limit, cancel_pending: true };
+    assert_eq!(slow.run_with(&key(), statement(), within(limit)).await.unwrap().kind, pending);
+    let entry = world.journal.entry(&key()).await.unwrap().unwrap();
+    assert_eq!((entry.state, entry.cancel_pending), (EntryState::Open, true));
+    // It rolls back, and every further cancel is lost.
+    for polls in [now(Status::Started), fails(ErrorKind::Disconnected)] {
+        let lost = Prepared::new([polls], [fails(ErrorKind::Disconnected)]);
+        let outcome = world.polling(lost).run_with(&key(), statement(), within(limit)).await.unwrap();
+        assert_eq!(outcome.kind, pending);
+    }
+    let records = world.journal.records();
+    let count = records.iter().filter(|record| record.event == Event::CancelPending).count();
+    assert_eq!(count, 1, "it is recorded once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_death_during_a_rollback_leaves_a_statement_that_timed_out() {
     let world = World::new(Script::new());
@@ -582,7 +603,7 @@ async fn durations_are_read_from_the_journal_by_the_next_process() {
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(90))));
     let first = world.orchestrator();
-    first.run(&key(), statement()).await.unwrap();
+    assert!(first.run(&key(), statement()).await.unwrap().is_success());
     assert_eq!(first.durations().expected("step"), Some(Duration::from_secs(90)));
     // The durations that are read from the journal equal those that the orchestrator recorded.
     let read = Durations::from_journal(&world.journal, ["run"]).await.unwrap();
@@ -683,7 +704,7 @@ async fn the_name_can_be_added_to_the_sql_and_does_not_change_the_token() {
     assert_eq!(effects[1].sql, format!("{comment}SELECT 1"));
     // The token is the same as without names in the SQL.
     let other = World::new(Script::new());
-    other.orchestrator().run(&key, batch()).await.unwrap();
+    assert!(other.orchestrator().run(&key, batch()).await.unwrap().is_success());
     assert_eq!(other.service.effects()[0].client_token, effects[0].client_token);
     assert_eq!(other.service.effects()[1].sql, "SELECT 1");
 }

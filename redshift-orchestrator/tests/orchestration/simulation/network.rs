@@ -316,10 +316,13 @@ impl Submits {
         locked(&self.0).cancelled.get(id).map(Instant::elapsed)
     }
 
-    /// Forgets the accepted cancels at the start of a run. The journal does not contain pending cancels, so
-    /// the run does not know them either.
-    pub(super) fn forget_cancels(&self) {
-        locked(&self.0).cancelled.clear();
+    /// Sets the accepted cancels that are known at the start of a run: those that the journal contains.
+    pub(super) fn set_known_cancels(&self, known: &HashSet<StatementId>) {
+        let mut inner = locked(&self.0);
+        inner.cancelled.retain(|id, _| known.contains(id));
+        for id in known {
+            inner.cancelled.entry(id.clone()).or_insert_with(Instant::now);
+        }
     }
 
     /// Returns `true` the first time that a cancelled statement is seen running, or with an end other than an

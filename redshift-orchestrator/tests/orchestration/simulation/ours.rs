@@ -155,13 +155,15 @@ impl Play<'_> {
         let (mut died, mut failed, mut refused) = (0, 0, 0);
         // Statements that were cancelled more than 12 hours ago.
         let mut long_cancelled = HashSet::new();
+        // Statements whose cancel was pending at the end of a run without a failure of the journal.
+        let mut known_cancels = HashSet::new();
         // `true` if the previous run ended without a failure of the journal.
         let mut was_orderly = true;
         loop {
             let is_long_lived = self.draw.bool();
             let life = self.begin(failed >= TRIES || refused > REFUSALS / 2).await?;
             loop {
-                life.submits.forget_cancels();
+                life.submits.set_known_cancels(&known_cancels);
                 let failures = self.storage.failures();
                 let run = self.line.pipeline.run(&life.orchestrator, Run::new(RUN));
                 let Some(ended) = life.fate.live(run).await else {
@@ -183,6 +185,9 @@ impl Play<'_> {
                             self.world.played.note(Condition::CancelPending);
                         }
                         self.left_cancelling.extend(pending.iter().cloned());
+                        if is_sound {
+                            known_cancels.extend(pending.iter().cloned());
+                        }
                         if let Some(id) = long_cancelled.intersection(&pending).next() {
                             return Err(format!("UNCANCELLED: {id} still runs 12 hours after its cancel"));
                         }
