@@ -9,7 +9,7 @@ use crate::{
 
 impl Orchestrator {
     /// Cancels the statement of an attempt that has not ended, and returns the result. The ending is
-    /// recorded.
+    /// recorded, by the process that runs the run if there is another one.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Invalid`] if the journal does not contain a statement of this attempt, or
@@ -34,9 +34,20 @@ impl Orchestrator {
         let cancellation = self.new_wait(id).cancel(&mut RequestCounts::default()).await;
         if let CancelOutcome::Cancelled(description) | CancelOutcome::EndedBefore(description) = &cancellation
         {
-            self.record(key, Event::Ended(RecordedOutcome::from_description(description))).await?;
+            self.record_unless_owned(key, Event::Ended(RecordedOutcome::from_description(description)))
+                .await?;
         }
         Ok(cancellation)
+    }
+
+    /// Records an event. A journal may reject it while another process runs the run, which then records the
+    /// event itself.
+    async fn record_unless_owned(&self, key: &StepKey, event: Event) -> Result<()> {
+        let Err(error) = self.record(key, event).await else { return Ok(()) };
+        match self.journal.run_entry(&key.run).await? {
+            Some(run) if run.is_active => Ok(()),
+            _ => Err(error),
+        }
     }
 }
 

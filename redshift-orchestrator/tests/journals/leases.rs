@@ -7,12 +7,15 @@ use object_store::{
     memory::InMemory,
     throttle::{ThrottleConfig, ThrottledStore},
 };
+use redshift_data_local::{LocalExecutor, Script, ScriptedExecution};
 use redshift_orchestrator::{
-    ClientToken, ErrorKind, Result, StatementId, StepKey, TokioClock,
+    ClientToken, ErrorKind, Orchestrator, Result, Statement, StatementExecutor, StatementId, StepKey,
+    TokioClock,
     journal::{
         Claim, EntryState, Event, Journal, ObjectStoreJournal, Prune, Record, RunBegun, RunEvent, RunOutcome,
         RunRecord, SettledOutcome, Settlement, prune, settle,
     },
+    wait::CancelOutcome,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -77,6 +80,14 @@ async fn a_process_without_the_lease_settles_nothing() {
     // A record of its own would be rejected, too.
     let error = other.append(record("a", intent())).await.unwrap_err();
     assert!(error.to_string().contains("another process runs this run"), "{error}");
+    // A cancel reaches the service, and its record is left to the owner.
+    let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(600 * SECOND)));
+    let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;
+    owner.append(record("c", intent())).await.unwrap();
+    owner.append(record("c", Event::Submitted { id })).await.unwrap();
+    let orchestrator = Orchestrator::new(service).with_journal(process(store.clone()));
+    let cancelled = orchestrator.cancel(&StepKey::new("r", "c")).await.unwrap();
+    assert!(matches!(cancelled, CancelOutcome::Cancelled(_)), "{cancelled:?}");
     owner.append(record("b", intent())).await.unwrap();
 
     active.release().await;
