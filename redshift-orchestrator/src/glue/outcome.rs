@@ -21,8 +21,12 @@ pub enum JobOutcomeKind {
         /// The state and the service's message.
         error: String,
     },
-    /// The [timeout](super::GlueJob::with_timeout) expired, and the run was stopped.
-    TimedOut,
+    /// The [timeout](super::GlueJob::with_timeout) expired, and Glue accepted to stop the run.
+    TimedOut {
+        /// `true` if the run had not ended within the [grace time](super::GlueJob::with_cancel_grace). The attempt
+        /// then stays open in the journal, and the next call with its key waits for the end.
+        cancel_pending: bool,
+    },
     /// It cannot be proved. The run is never started again until an operator settles it.
     Unknown {
         /// The reason.
@@ -35,6 +39,7 @@ pub enum JobOutcomeKind {
 /// The outcome of a job run, with the place of its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a failure is an outcome, not an error"]
 pub struct JobOutcome {
     /// The job.
     pub job: String,
@@ -77,7 +82,12 @@ impl fmt::Display for JobOutcome {
             JobOutcomeKind::Succeeded => f.write_str("succeeded")?,
             JobOutcomeKind::Failed { error } => write!(f, "failed, {error}")?,
             JobOutcomeKind::Stopped { error } => write!(f, "was stopped, {error}")?,
-            JobOutcomeKind::TimedOut => f.write_str("was stopped after its timeout")?,
+            JobOutcomeKind::TimedOut { cancel_pending: false } => {
+                f.write_str("was stopped after its timeout")?
+            }
+            JobOutcomeKind::TimedOut { cancel_pending: true } => {
+                f.write_str("was stopped after its timeout, and has not ended yet")?;
+            }
             JobOutcomeKind::Unknown { reason, manual_check } => {
                 return write!(f, "is unknown: {reason}; {manual_check}");
             }

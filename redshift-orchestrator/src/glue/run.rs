@@ -19,8 +19,8 @@ use crate::{
     Status, StepKey, SystemClock,
     clock::age,
     identity::key_conflict,
-    journal::{Entry, EntryState, Event, Journal, Record, RecordedOutcome, SettledOutcome},
-    orchestrator::turns::{Turn, Turns},
+    journal::{ActiveRun, Claim, Entry, EntryState, Event, Journal, Record, RecordedOutcome, SettledOutcome},
+    orchestrator::turns::{self, Turns},
     wait::{CancelOutcome, Exponential, PollStrategy, RequestCounts, Wait, WaitOutcome},
 };
 
@@ -31,6 +31,8 @@ pub const RUN_TOKEN: &str = "--run-token";
 /// a run is listed.
 const LOOK_UP: Duration = Duration::from_secs(120);
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
+/// Interval at which a call checks whether it is its turn for a key.
+const TURN_PAUSE: Duration = Duration::from_secs(5);
 /// Timeout of a single request. When it expires, the request counts as lost.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -44,16 +46,37 @@ pub struct GlueJob {
     backoff: Backoff,
     clock: Arc<dyn Clock>,
     timeout: Option<Duration>,
+    cancel_grace: Option<Duration>,
     admission: Duration,
     region: Option<String>,
     /// Shared by the clones.
     turns: Turns,
 }
 
+/// The turn of a call for a key: it alone may start a run.
+struct Turn {
+    claim: ActiveRun,
+    _own: Box<turns::Turn>,
+}
+
+impl Turn {
+    /// Ends the claim before the turn among the calls of one value, so that the next of them finds it ended.
+    async fn end(self) {
+        self.claim.release().await;
+    }
+}
+
+/// Records of an earlier call that stopped the run.
+#[derive(Clone, Copy, Default)]
+struct Stopping {
+    overdue: bool,
+    cancel_pending: bool,
+}
+
 /// The result of starting or finding the run of an attempt.
 enum Begun {
     /// A run to wait for. `known` is its age if an earlier call started it.
-    Run { id: StatementId, known: Option<Duration>, overdue: bool },
+    Run { id: StatementId, known: Option<Duration>, stopping: Stopping },
     /// There is nothing to wait for.
     Over(JobOutcome),
 }
@@ -74,6 +97,7 @@ impl GlueJob {
             backoff: Backoff::new(Duration::from_secs(1)),
             clock: Arc::new(SystemClock),
             timeout: None,
+            cancel_grace: None,
             admission: Duration::from_secs(3600),
             region: None,
             turns: Turns::default(),
@@ -106,6 +130,15 @@ impl GlueJob {
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the time to wait for the end of a run that is being stopped. Default: the time that it ran, and at
+    /// least 15 minutes ([`Wait::with_cancel_grace`]). A run that has not ended by then is [timed
+    /// out](JobOutcomeKind::TimedOut) with `cancel_pending`.
+    #[must_use]
+    pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
+        self.cancel_grace = Some(grace);
         self
     }
 
@@ -154,8 +187,8 @@ impl GlueJob {
     ///
     /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is
     /// not found is [unknown](JobOutcomeKind::Unknown), and never started again. If the future is dropped, the run
-    /// continues, and the next call finds it. Concurrent calls with the same key, of this value and its clones,
-    /// start one run.
+    /// continues, and the next call finds it. Concurrent calls with the same key start one run, also if they come from several values with
+    /// the same journal: each claims the key in the journal until the run is started.
     ///
     /// # Errors
     /// An error means that nothing runs, except [`ErrorKind::Journal`]: the run may then exist, and the next call
@@ -167,7 +200,7 @@ impl GlueJob {
     /// [`ErrorKind::NotFound`] and others if Glue refused it for good.
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
         match self.begun(key, arguments).await? {
-            Begun::Run { id, known, overdue } => self.wait(key, id, known, overdue).await,
+            Begun::Run { id, known, stopping } => self.wait(key, id, known, stopping).await,
             Begun::Over(outcome) => Ok(outcome),
         }
     }
@@ -189,9 +222,20 @@ impl GlueJob {
     /// Starts or finds the run of an attempt.
     async fn begun(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<Begun> {
         let token = self.token(key, arguments)?;
-        let turn = self.turns.take(key).await;
+        let turn = self.turn(key).await?;
+        let begun = self.begun_in_turn(key, token, arguments).await;
+        turn.end().await;
+        begun
+    }
+
+    async fn begun_in_turn(
+        &self,
+        key: &StepKey,
+        token: ClientToken,
+        arguments: &[(&str, &str)],
+    ) -> Result<Begun> {
         let Some(entry) = self.journal.entry(key).await? else {
-            return self.begin(key, token, arguments, turn).await;
+            return self.begin(key, token, arguments).await;
         };
         if !entry.did_not_run() {
             self.check_record(key, &entry)?;
@@ -199,7 +243,7 @@ impl GlueJob {
         let over = |kind| Ok(Begun::Over(self.outcome(entry.id.as_ref(), kind, None)));
         match entry.state.clone() {
             EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
-                self.begin(key, token, arguments, turn).await
+                self.begin(key, token, arguments).await
             }
             EntryState::Ended(recorded) => Ok(Begun::Over(self.recorded(&entry, &recorded))),
             EntryState::Settled(SettledOutcome::Finished) => over(JobOutcomeKind::Succeeded),
@@ -209,12 +253,31 @@ impl GlueJob {
             EntryState::Open | EntryState::Unknown(_) => {
                 let known = age(self.clock.now(), entry.intended_at);
                 match entry.id.clone() {
-                    Some(id) => Ok(Begun::Run { id, known: Some(known), overdue: entry.overdue }),
+                    Some(id) => {
+                        let Entry { overdue, cancel_pending, .. } = entry;
+                        Ok(Begun::Run {
+                            id,
+                            known: Some(known),
+                            stopping: Stopping { overdue, cancel_pending },
+                        })
+                    }
                     None => {
                         let limit = LOOK_UP.saturating_sub(known);
-                        self.look_up(key, &entry.token, limit, None, turn).await
+                        self.look_up(key, &entry.token, limit, None).await
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits until no other call for the key, of any value with this journal, is about to start a run.
+    async fn turn(&self, key: &StepKey) -> Result<Turn> {
+        let own = self.turns.take(key).await;
+        let claim = Claim::new("glue", claimed_name(key)?, self.clock.now());
+        loop {
+            match self.journal.claim(&claim).await {
+                Err(error) if error.kind() == ErrorKind::Overlap => sleep(TURN_PAUSE).await,
+                claimed => return Ok(Turn { claim: claimed?, _own: own }),
             }
         }
     }
@@ -258,15 +321,8 @@ impl GlueJob {
         key.client_token(None, &statement)
     }
 
-    /// Records the intent and starts the run. The turn is held until the id is recorded, or that nothing was
-    /// started.
-    async fn begin(
-        &self,
-        key: &StepKey,
-        token: ClientToken,
-        arguments: &[(&str, &str)],
-        turn: Box<Turn>,
-    ) -> Result<Begun> {
+    /// Records the intent and starts the run. Returns when the id is recorded, or that nothing was started.
+    async fn begin(&self, key: &StepKey, token: ClientToken, arguments: &[(&str, &str)]) -> Result<Begun> {
         let (name, target) = (self.name(key), Some(self.target()));
         self.record(key, Event::Intent { token: token.clone(), name, target }).await?;
         let mut all: BTreeMap<String, String> =
@@ -279,9 +335,9 @@ impl GlueJob {
             let started =
                 timeout(REQUEST_LIMIT, self.service.start(&self.job, &all)).await.unwrap_or_else(lost);
             let error = match started {
-                Ok(id) => return self.started(key, StatementId::new(id), None, turn).await,
+                Ok(id) => return self.started(key, StatementId::new(id), None).await,
                 Err(error) if error.kind().may_have_taken_effect() => {
-                    return self.look_up(key, &token, LOOK_UP, Some(error), turn).await;
+                    return self.look_up(key, &token, LOOK_UP, Some(error)).await;
                 }
                 Err(error) => error,
             };
@@ -295,18 +351,11 @@ impl GlueJob {
         }
     }
 
-    /// Records the id, and ends the turn.
-    async fn started(
-        &self,
-        key: &StepKey,
-        id: StatementId,
-        known: Option<Duration>,
-        turn: Box<Turn>,
-    ) -> Result<Begun> {
+    /// Records the id.
+    async fn started(&self, key: &StepKey, id: StatementId, known: Option<Duration>) -> Result<Begun> {
         let written = self.record(key, Event::Submitted { id: id.clone() }).await;
         written.map_err(|error| error.with_context("job_run", id.as_str()))?;
-        drop(turn);
-        Ok(Begun::Run { id, known, overdue: false })
+        Ok(Begun::Run { id, known, stopping: Stopping::default() })
     }
 
     /// Lists the runs until one has the token, at least once.
@@ -316,14 +365,13 @@ impl GlueJob {
         token: &ClientToken,
         limit: Duration,
         cause: Option<Error>,
-        turn: Box<Turn>,
     ) -> Result<Begun> {
         let began = Instant::now();
         loop {
             let found = self.find(token).await;
             let reason = match found {
                 Ok(Some(run)) => {
-                    return self.started(key, StatementId::new(run.id), Some(began.elapsed()), turn).await;
+                    return self.started(key, StatementId::new(run.id), Some(began.elapsed())).await;
                 }
                 Ok(None) => "no run of the job has the token of this attempt".to_owned(),
                 Err(error) => format!("the runs of the job cannot be listed: {error}"),
@@ -360,7 +408,7 @@ impl GlueJob {
         key: &StepKey,
         id: StatementId,
         known: Option<Duration>,
-        overdue: bool,
+        stopping: Stopping,
     ) -> Result<JobOutcome> {
         let runs = Runs { service: self.service.clone(), job: self.job.clone(), last: Mutex::default() };
         let overdue_from_now = || -> futures::future::BoxFuture<'_, ()> {
@@ -371,9 +419,13 @@ impl GlueJob {
         };
         let mut wait = Wait::new(&runs, &id, self.strategy.as_ref())
             .with_backoff(self.backoff)
-            .with_before_cancel(&overdue_from_now);
+            .with_before_cancel(&overdue_from_now)
+            .with_cancel_accepted(stopping.cancel_pending);
         if let Some(timeout) = self.timeout {
             wait = wait.with_timeout(timeout);
+        }
+        if let Some(grace) = self.cancel_grace {
+            wait = wait.with_cancel_grace(grace);
         }
         if let Some(known) = known {
             wait = wait.with_time_since_submit(known);
@@ -383,14 +435,14 @@ impl GlueJob {
         match ended {
             WaitOutcome::Ended(description)
             | WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. } => {
-                self.conclude(key, &id, &description, last, overdue).await
+                self.conclude(key, &id, &description, last, stopping.overdue).await
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(description), .. } => {
                 self.conclude(key, &id, &description, last, true).await
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(_), .. } => {
-                let reason = "the timeout expired, and the run is still being stopped".to_owned();
-                self.unknown(key, Some(&id), reason, None).await
+                self.record_cancel_pending(key, stopping).await;
+                Ok(self.outcome(Some(&id), JobOutcomeKind::TimedOut { cancel_pending: true }, last))
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(error), .. } => {
                 let reason = format!("the timeout expired, and the run cannot be stopped: {error}");
@@ -400,6 +452,16 @@ impl GlueJob {
                 let reason = format!("the state of the run cannot be read: {error}");
                 self.unknown(key, Some(&id), reason, None).await
             }
+        }
+    }
+
+    /// Records that Glue is stopping the run. Without this record, the next call does not know that the stop was
+    /// accepted.
+    async fn record_cancel_pending(&self, key: &StepKey, stopping: Stopping) {
+        if !stopping.cancel_pending
+            && let Err(error) = self.record(key, Event::CancelPending).await
+        {
+            tracing::warn!(%error, step = %key, "the accepted stop could not be recorded");
         }
     }
 
@@ -469,6 +531,12 @@ impl GlueJob {
     }
 }
 
+/// Returns the name under which a key is claimed in the journal. It is short, and no run has it.
+fn claimed_name(key: &StepKey) -> Result<String> {
+    let token = key.client_token(None, &Statement::sql("glue"))?;
+    Ok(format!("glue {}", token.as_str()))
+}
+
 /// Returns `true` if a start that failed this way may succeed later, and started nothing.
 fn is_for_now(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Throttled | ErrorKind::TooManyStatements | ErrorKind::NotSent)
@@ -487,7 +555,7 @@ fn outcome_kind(recorded: &RecordedOutcome) -> JobOutcomeKind {
     let error = recorded.error.clone().unwrap_or_default();
     match recorded.status {
         Status::Finished => JobOutcomeKind::Succeeded,
-        Status::Aborted if recorded.timed_out => JobOutcomeKind::TimedOut,
+        Status::Aborted if recorded.timed_out => JobOutcomeKind::TimedOut { cancel_pending: false },
         Status::Aborted => JobOutcomeKind::Stopped { error },
         _ => JobOutcomeKind::Failed { error },
     }

@@ -17,8 +17,8 @@ use redshift_orchestrator::{
         aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, WorkerType},
     },
     journal::{
-        ActiveRun, Claim, Entry, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage, RunRecord,
-        SettledOutcome, Settlement, settle,
+        ActiveRun, Claim, Entry, EntryState, Journal, MemoryJournal, Record, RunCursor, RunEntry, RunPage,
+        RunRecord, SettledOutcome, Settlement, settle,
     },
 };
 use rstest::rstest;
@@ -55,7 +55,7 @@ async fn a_run_is_started_once_and_its_end_is_remembered() {
     assert!(again.is_success() && again.state.is_none());
     assert_eq!(service.calls(), [""; 0]);
 
-    job.run(&key().with_attempt(2), &[("--cycle", "7")]).await.unwrap();
+    assert!(job.run(&key().with_attempt(2), &[("--cycle", "7")]).await.unwrap().is_success());
     assert_eq!(service.started(), 2);
 }
 
@@ -145,10 +145,10 @@ async fn a_run_is_stopped_after_its_timeout() {
     service.state().next.0 = 3600 * SECOND;
     let job = job(&service, &journal).with_timeout(120 * SECOND);
     let outcome = job.run(&key(), &[]).await.unwrap();
-    assert_eq!(outcome.kind, JobOutcomeKind::TimedOut);
+    assert_eq!(outcome.kind, JobOutcomeKind::TimedOut { cancel_pending: false });
     assert_eq!(outcome.state, Some(JobRunState::Stopped));
     assert_eq!(service.calls().iter().filter(|call| **call == "stop").count(), 1);
-    assert_eq!(job.run(&key(), &[]).await.unwrap().kind, JobOutcomeKind::TimedOut);
+    assert_eq!(job.run(&key(), &[]).await.unwrap().kind, JobOutcomeKind::TimedOut { cancel_pending: false });
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,10 +283,42 @@ async fn two_calls_at_once_start_one_run() {
     assert_eq!(service.started(), 1);
 }
 
+/// Regression: each value had its own turns, and two of them started a run each.
+#[tokio::test(start_paused = true)]
+async fn two_values_with_one_journal_start_one_run() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    let clock = || TokioClock::starting_at("2026-03-01T00:00:00Z".parse().unwrap());
+    let job = || GlueJob::new(service.clone(), SlowJournal(journal.clone()), "clean").with_clock(clock());
+    let (one, two, key) = (job(), job(), key());
+    let (first, second) = tokio::join!(one.run(&key, &[]), two.run(&key, &[]));
+    assert_eq!(first.unwrap().run_id, second.unwrap().run_id);
+    assert_eq!(service.started(), 1);
+}
+
+/// Regression: a run that Glue was still stopping at the end of the grace time was unknown.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_still_being_stopped_timed_out_and_stays_open() {
+    let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
+    service.state().next.0 = 3600 * SECOND;
+    let job = job(&service, &journal).with_timeout(120 * SECOND).with_cancel_grace(10 * SECOND);
+    let outcome = job.run(&key(), &[]).await.unwrap();
+    assert_eq!(outcome.kind, JobOutcomeKind::TimedOut { cancel_pending: true });
+    assert!(
+        outcome.to_string().contains("was stopped after its timeout, and has not ended yet"),
+        "{outcome}"
+    );
+    let entry = journal.entry(&key()).await.unwrap().unwrap();
+    assert_eq!((entry.state, entry.cancel_pending), (EntryState::Open, true));
+    sleep(20 * SECOND).await;
+    let outcome = job.run(&key(), &[]).await.unwrap();
+    assert_eq!(outcome.kind, JobOutcomeKind::TimedOut { cancel_pending: false });
+    assert_eq!(service.started(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_record_of_other_work_under_the_same_key_is_a_conflict() {
     let (service, journal) = (Arc::new(Service::default()), Arc::new(MemoryJournal::new()));
-    job(&service, &journal).run(&key(), &[]).await.unwrap();
+    assert!(job(&service, &journal).run(&key(), &[]).await.unwrap().is_success());
     let other = GlueJob::new(service.clone(), journal.clone(), "other");
     let error = other.run(&key(), &[]).await.unwrap_err();
     assert_eq!((error.kind(), service.started()), (ErrorKind::StepKeyConflict, 1));
@@ -300,7 +332,7 @@ async fn a_record_of_other_work_under_the_same_key_is_a_conflict() {
     assert!(error.to_string().contains("belongs to `glue/clean`, not to an SQL statement"), "{error}");
 
     let second = key().with_attempt(2);
-    orchestrator.run(&second, statement()).await.unwrap();
+    assert!(orchestrator.run(&second, statement()).await.unwrap().is_success());
     let error = job(&service, &journal).run(&second, &[]).await.unwrap_err();
     assert_eq!((error.kind(), service.started()), (ErrorKind::StepKeyConflict, 1));
 }

@@ -384,7 +384,7 @@ impl RunState {
             JobOutcomeKind::Succeeded => (Outcome::Succeeded, String::new()),
             JobOutcomeKind::Failed { error } => (Outcome::Failed, error.clone()),
             JobOutcomeKind::Stopped { error } => (Outcome::Stopped, error.clone()),
-            JobOutcomeKind::TimedOut => {
+            JobOutcomeKind::TimedOut { .. } => {
                 (Outcome::TimedOut, "the run was stopped after its timeout".to_owned())
             }
             JobOutcomeKind::Unknown { reason, manual_check } => {
