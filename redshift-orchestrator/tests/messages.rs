@@ -44,13 +44,15 @@ async fn reads_messages_from_the_system_view_and_reports_each_once() {
         .with_observer(heard.clone())
         .with_messages(ProcedureMessages::new(service.clone()));
     let key = StepKey::new("r", "s");
-    orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
+    assert!(orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap().is_success());
     assert_eq!(*heard.0.lock().unwrap(), ["NOTICE: one", "NOTICE: two", "NOTICE: three"]);
     // One effect is the call, and three are the queries for messages: after 15 seconds, after 30 seconds, and
     // at the end.
     assert_eq!(service.effects().len(), 4);
     // For a statement that does not call a procedure, no messages are queried.
-    orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1")).await.unwrap();
+    assert!(
+        orchestrator.run(&StepKey::new("r", "t"), Statement::sql("SELECT 1")).await.unwrap().is_success()
+    );
     assert_eq!(service.effects().len(), 5);
 }
 
@@ -78,7 +80,7 @@ async fn slow_messages_delay_an_ending_by_at_most_a_second_and_are_reported_late
     let orchestrator = Orchestrator::new(service).with_observer(heard.clone()).with_messages(Slow);
     let begun = Instant::now();
     let key = StepKey::new("r", "s");
-    orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap();
+    assert!(orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap().is_success());
     assert!(begun.elapsed() <= Duration::from_secs(42), "{:?}", begun.elapsed());
     assert!(heard.0.lock().unwrap().is_empty());
     sleep(Duration::from_secs(10)).await;

@@ -9,6 +9,7 @@ use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait
 /// Result of an attempt at a step. Every submitted statement ends with one of the variants of [`OutcomeKind`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[must_use = "a failure is an outcome, not an error"]
 pub struct Outcome {
     /// The attempt.
     pub key: StepKey,

@@ -8,6 +8,7 @@ use crate::{Description, Error, ErrorKind};
 /// Result of waiting for a statement.
 #[derive(Debug)]
 #[non_exhaustive]
+#[must_use = "a timeout or a lost statement is an outcome, not an error"]
 pub enum WaitOutcome {
     /// The statement ended before the timeout: `FINISHED`, `FAILED` or `ABORTED`.
     Ended(Description),
@@ -39,6 +40,7 @@ impl WaitOutcome {
 /// Result of a cancellation.
 #[derive(Debug)]
 #[non_exhaustive]
+#[must_use = "a statement that was not cancelled is an outcome, not an error"]
 pub enum CancelOutcome {
     /// This cancellation ended the statement, as far as the service's responses show.
     Cancelled(Description),

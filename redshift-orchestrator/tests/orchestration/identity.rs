@@ -53,7 +53,7 @@ async fn a_run_that_began_on_another_target_of_the_executor_is_refused() {
         Orchestrator::new(service.clone().with_target(Target::workgroup(workgroup, "mystore")))
             .with_journal(journal.clone())
     };
-    pipeline("sales").run(&on("dev"), Run::new("r")).await.unwrap();
+    assert!(pipeline("sales").run(&on("dev"), Run::new("r")).await.unwrap().is_success());
     let error = pipeline("sales").run(&on("prod"), Run::new("r")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Definition);
     assert!(error.to_string().contains("workgroup/dev/mystore"), "{error}");

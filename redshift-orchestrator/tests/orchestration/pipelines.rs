@@ -245,7 +245,7 @@ async fn an_observer_sees_a_run_as_it_goes() {
     let faults = Faults::seeded(5).with(Operation::Describe, Fault::Throttle, 0.4);
     let orchestrator =
         Orchestrator::new(Faulty::new(LocalExecutor::scripted(script), faults)).with_observer(notes.clone());
-    pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+    assert!(!pipeline.run(&orchestrator, Run::new("r")).await.unwrap().is_success());
     insta::assert_snapshot!(notes.0.lock().unwrap().join("\n"));
 }
 

@@ -140,7 +140,7 @@ async fn a_pause_before_another_attempt_ends_with_the_run() {
 #[tokio::test(start_paused = true)]
 async fn a_run_of_another_pipeline_or_target_is_not_resumed() {
     let orchestrator = Orchestrator::new(service());
-    row().run(&orchestrator, Run::new("r").with_target_label("aws:dev")).await.unwrap();
+    assert!(row().run(&orchestrator, Run::new("r").with_target_label("aws:dev")).await.unwrap().is_success());
     let error = row().run(&orchestrator, Run::new("r").with_target_label("aws:prod")).await.unwrap_err();
     assert!(error.to_string().contains("was started on `aws:dev`"), "{error}");
     let other = Pipeline::builder("other").with_step(Step::sql("one", "SELECT 'one'")).build().unwrap();
@@ -163,7 +163,7 @@ async fn the_journal_keeps_what_a_run_was_begun_with_and_no_secrets() {
         .build()
         .unwrap();
     let run = Run::new("r").with_parameter("day", "2026-11-23").with_parameter("key", "hush");
-    pipeline.run(&orchestrator, run).await.unwrap();
+    assert!(pipeline.run(&orchestrator, run).await.unwrap().is_success());
     let run = journal.runs(1, None).await.unwrap().runs.remove(0);
     assert_eq!(run.begun.parameters.into_iter().collect::<Vec<_>>(), [("day".into(), "2026-11-23".into())]);
     assert!(!pipeline.plan().to_string().contains("hush"));

@@ -11,6 +11,7 @@ use super::{StepReport, StepStatus};
 /// [`to_json`](Self::to_json) returns JSON, and [`to_svg`](Self::to_svg) a chart.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
+#[must_use = "a failed step is part of the report, not an error"]
 pub struct Report {
     /// Name of the pipeline.
     pub pipeline: String,
