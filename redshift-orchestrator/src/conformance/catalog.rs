@@ -41,8 +41,7 @@ async fn the_own_database_is_listed(executor: &impl Catalog) {
 async fn tables_are_listed_in_pages(executor: &impl Catalog) {
     let whole = executor.tables(&CatalogFilter::default(), None).await.expect("tables");
     let (mut found, mut page) = (Vec::new(), None);
-    let mut filter = CatalogFilter::default();
-    filter.page_size = Some(7);
+    let filter = CatalogFilter { page_size: Some(7), ..CatalogFilter::default() };
     while found.len() < 50 {
         let response = executor.tables(&filter, page).await.expect("tables");
         assert!(response.entries.len() <= 7);
