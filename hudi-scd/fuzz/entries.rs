@@ -22,6 +22,80 @@ use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 /// A small table with partitions, a delete, a clean and a savepoint.
 static TABLE: LazyLock<Vec<(Path, Bytes)>> = LazyLock::new(|| run(make()).unwrap());
 
+/// The folder of the later timeline.
+const LATER: &str = "t/.hoodie/timeline";
+/// The file of the archived timeline.
+const ARCHIVED: &str = "20261128000149817_20261128000156341_0.parquet";
+
+/// The same table with the timeline of version 8, an archive, and a slow commit that began before the archived
+/// ones. A base file of an archived commit makes readers open the archive.
+static LATER_TABLE: LazyLock<Vec<(Path, Bytes)>> = LazyLock::new(|| {
+    let mut files: Vec<(Path, Bytes)> = TABLE.iter().filter_map(later).collect();
+    let manifest = format!(r#"{{"files":[{{"fileName":"{ARCHIVED}","fileLen":3195}}]}}"#);
+    let archived = include_bytes!("archived-timeline.parquet");
+    let (_, base_file) = TABLE.iter().rfind(|(path, _)| path.as_ref().ends_with(".parquet")).unwrap();
+    for (path, bytes) in [
+        (format!("{LATER}/history/_version_"), Bytes::from_static(b"1")),
+        (format!("{LATER}/history/manifest_1"), manifest.into()),
+        (format!("{LATER}/history/{ARCHIVED}"), Bytes::from_static(archived)),
+        (format!("{LATER}/20250101000000000_20270101000000000.commit"), Bytes::new()),
+        ("t/day=odd/a-0_0-0-0_20261128000149817.parquet".to_owned(), base_file.clone()),
+    ] {
+        files.push((Path::parse(path).unwrap(), bytes));
+    }
+    files
+});
+
+/// Converts a file of the table to version 8. A completed action gets its own instant as its completion time,
+/// and its metadata stays JSON, which readers of both versions accept.
+fn later((path, bytes): &(Path, Bytes)) -> Option<(Path, Bytes)> {
+    let name = path.filename()?;
+    if name == "hoodie.properties" {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let text = text
+            .replace("table.version=6", "table.version=8")
+            .replace("layout.version=1", "layout.version=2");
+        return Some((path.clone(), text.into()));
+    }
+    let Some(name) = path.as_ref().strip_prefix("t/.hoodie/").filter(|name| !name.contains('/')) else {
+        return Some((path.clone(), bytes.clone()));
+    };
+    let name = match name.split_once('.')? {
+        (instant, action) if !action.contains('.') && action != "inflight" => {
+            format!("{instant}_{instant}.{action}")
+        }
+        _ => name.to_owned(),
+    };
+    Some((Path::parse(format!("{LATER}/{name}")).unwrap(), bytes.clone()))
+}
+
+/// A manifest of the archived timeline.
+pub fn manifest(bytes: &[u8]) {
+    // A changed name is that of a file that does not exist, and the error names it.
+    with_later_file("manifest_1", bytes);
+}
+
+/// A file of the archived timeline.
+pub fn archived(bytes: &[u8]) {
+    with_later_file(ARCHIVED, bytes);
+}
+
+/// Lines with the names of timeline files of version 8.
+pub fn later_timeline(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let names = text.lines().filter_map(|name| Path::parse(format!("{LATER}/{name}")).ok());
+    let mut files = LATER_TABLE.clone();
+    files.extend(names.take(50).map(|path| (path, Bytes::new())));
+    use_table(&files, None);
+}
+
+fn with_later_file(name: &str, bytes: &[u8]) {
+    let mut files = LATER_TABLE.clone();
+    let victim = files.iter_mut().rfind(|(path, _)| path.filename() == Some(name)).unwrap();
+    victim.1 = Bytes::copy_from_slice(bytes);
+    use_table(&files, Some(name));
+}
+
 /// `hoodie.properties`.
 pub fn properties(bytes: &[u8]) {
     with_file(|name| name == "hoodie.properties", bytes);
@@ -73,6 +147,16 @@ pub fn sound(target: &str) -> Vec<Bytes> {
             let names = "20260101000001000.commit.requested\n20260101000002000.inflight\n20260101000003000.clean.requested\n\
                 20260101000004000.rollback.inflight\n20260101000005000.replacecommit\n20260101000006000.savepoint";
             texts(&names.lines().chain([names]).collect::<Vec<_>>())
+        }
+        "later_timeline" => {
+            let names = "20260101000001000.commit.requested\n20260101000002000_20260101000003000.commit\n20260101000003000.clustering.inflight\n\
+                20260101000004000_20260101000004001.rollback\n20260101000005000_20270101000005000.replacecommit";
+            texts(&names.lines().chain([names]).collect::<Vec<_>>())
+        }
+        "manifest" | "archived" => {
+            let name = if target == "manifest" { "manifest_1" } else { ARCHIVED };
+            let fits = |(path, _): &&(Path, Bytes)| path.filename() == Some(name);
+            LATER_TABLE.iter().filter(fits).map(|(_, bytes)| bytes.clone()).collect()
         }
         "commit" => files(&|name| name.ends_with(".commit")),
         "clean" => files(&|name| name.ends_with(".clean")),

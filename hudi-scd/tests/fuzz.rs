@@ -55,3 +55,18 @@ fn parquet() {
 fn footer() {
     try_all(entries::footer, &sound("footer")[..1]);
 }
+
+#[test]
+fn manifest() {
+    try_all(entries::manifest, &sound("manifest"));
+}
+
+#[test]
+fn archived() {
+    try_all(entries::archived, &sound("archived"));
+}
+
+#[test]
+fn later_timeline() {
+    try_all(entries::later_timeline, &sound("later_timeline"));
+}

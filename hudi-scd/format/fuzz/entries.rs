@@ -12,7 +12,7 @@ use hudi_format::{
     bloom::BloomFilter,
     schema,
     timeline::{
-        archive,
+        CommitMetadata, Timeline, archive,
         avro::{
             CleanMetadata, CleanPlan, RequestedReplace, RollbackMetadata, RollbackPlan, SavepointMetadata,
         },
@@ -31,6 +31,30 @@ pub fn avro(bytes: &[u8]) {
     }
     again!(CleanPlan, CleanMetadata, RollbackPlan, RollbackMetadata, SavepointMetadata, RequestedReplace);
     let _ = archive::decode(bytes);
+}
+
+/// Decodes the metadata of a commit, in JSON or Avro. The error names the file.
+pub fn commit(bytes: &[u8]) {
+    match CommitMetadata::parse(bytes, "a file") {
+        Ok(commit) => {
+            let json = commit.to_json().unwrap();
+            assert_eq!(CommitMetadata::parse(&json, "a file").unwrap().to_json().unwrap(), json);
+        }
+        Err(error) => assert_eq!(error.context("file"), Some("a file"), "{error}"),
+    }
+}
+
+/// Parses lines of file names of a timeline with completion times.
+pub fn names(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let timeline = Timeline::from_timed_file_names(text.lines());
+    for entry in timeline.entries() {
+        assert_eq!(timeline.entries().iter().filter(|other| *other == entry).count(), 1, "{text}");
+        timeline.lacks(entry.instant);
+    }
+    for (requested, completed) in timeline.completions() {
+        assert!(text.contains(&format!("{requested}_{completed}.")), "{text}");
+    }
 }
 
 /// Parses the Avro form of a schema; supported schemas survive the round trip.
@@ -62,6 +86,20 @@ pub fn sound(target: &str) -> Vec<Vec<u8>> {
             include_bytes!("../tests/data/timeline/rolledback-0.15.rollback.requested").to_vec(),
             include_bytes!("../tests/data/archive/commits_.archive.1_1-0-1").to_vec(),
         ],
+        "commit" => vec![
+            include_bytes!("../tests/data/timeline/v8-1.0.commit").to_vec(),
+            include_bytes!("../tests/data/timeline/v8-1.0.replacecommit").to_vec(),
+            br#"{"partitionToWriteStats":{"a=1":[{"fileId":"f-0","path":"a=1/f-0_0-1-1_20260101000001000.parquet","numWrites":3}]},
+            "partitionToReplaceFileIds":{"a=1":["g-0"]},"extraMetadata":{"schema":"{}"},"operationType":"UPSERT"}"#.to_vec(),
+        ],
+        "names" => texts(&[
+            "20260101000001000.commit.requested\n20260101000001000.inflight\n20260101000001000_20260101000002000.commit\n\
+             20260101000003000.clean.requested\n20260101000003000.clean.inflight\n20260101000003000_20260101000004000.clean\n\
+             20260101000005000.clustering.inflight\n20260101000005000_20260101000006000.replacecommit\n\
+             20260101000007000_20260101000008000.rollback\n20260101000009000_20260101000010000.savepoint",
+            "20260101000001000_20260101000002000.commit",
+            "20260101000001000_20260101000000000.commit\n20260101000001000_20260101000002000.commit",
+        ]),
         "schema" => texts(&[
             r#"{"type":"record","name":"r","namespace":"n","fields":[{"name":"a","type":["null","int"],"default":null},
             {"name":"b","type":{"type":"array","items":{"type":"fixed","name":"f","size":3,"logicalType":"decimal","precision":5,"scale":2}}},

@@ -33,6 +33,16 @@ fn avro() {
 }
 
 #[test]
+fn commit() {
+    try_all(entries::commit, &sound("commit"));
+}
+
+#[test]
+fn names() {
+    try_all(entries::names, &sound("names"));
+}
+
+#[test]
 fn schema() {
     try_all(entries::schema, &sound("schema"));
 }
