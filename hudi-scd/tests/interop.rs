@@ -8,11 +8,14 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 use common::{Golden, batch, folder, lines, mortal::Mortal, repeatable, schema};
 use hudi_scd::{
-    Query, RetentionPolicy, Table, TableDefinition, TimestampPartition, TimestampType,
+    Query, RetentionPolicy, Table, TableDefinition, TableOptions, TimestampPartition, TimestampType,
     scd::{Scd2, Scd2Table},
     timeline::Instant,
 };
@@ -38,6 +41,9 @@ async fn writes_tables_for_other_engines() {
     every_type(&into.join("types")).await;
     history(&into.join("history")).await;
     dead_write(&into.join("dead-write")).await;
+    for name in ["mdt-files-0.15", "mdt-unpartitioned-0.14", "mdt-files-1.0-v6", "old-0.12"] {
+        dead_writes_beside_a_metadata_table(name, &into.join("died")).await;
+    }
 }
 
 /// Writes the batches of a golden table, including the deletions, with two retained commits if Spark's copy
@@ -136,6 +142,44 @@ async fn dead_write(into: &Path) {
             expect(&table, into).await;
             return;
         }
+    }
+}
+
+/// Writes copies of a table of Spark that has a metadata table. In each copy a delete died at another storage
+/// call: a sample of all calls, every second one after it took effect.
+async fn dead_writes_beside_a_metadata_table(name: &str, into: &Path) {
+    const COPIES: i64 = 12;
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/tables/{name}.tar.gz"));
+    // The first death is at the first call after the table was opened, the last one at the last call.
+    let (mut first, mut step) = (i64::MAX / 2, 0);
+    for copy in 0..=COPIES {
+        let calls = if copy == 0 { first } else { first + step * (copy - 1) / (COPIES - 1) };
+        let into = into.join(format!("{copy:02}"));
+        common::unpack(&archive, &into);
+        let into = into.join(name);
+        let path = into.join("table").canonicalize().unwrap();
+        let options = || TableOptions::new().without_lock().with_parallelism(1);
+        let whole = Table::open_with(folder(&into), "table".into(), options()).await.unwrap();
+        let before = whole.read(Query::snapshot()).await.unwrap();
+        let gone = before[0].slice(0, 2);
+        let (mortal, left) = Mortal::after(folder(&into), calls, copy % 2 == 0);
+        let options = options().with_base_url(path.to_string_lossy());
+        let opened = Table::open_with(mortal, "table".into(), options).await.unwrap();
+        let after_opening = calls - left.load(Ordering::SeqCst);
+        let died = opened.delete(std::slice::from_ref(&gone)).await;
+        if copy == 0 {
+            assert_eq!(died.unwrap().deleted, 2);
+            (first, step) = (after_opening, calls - left.load(Ordering::SeqCst) - 1 - after_opening);
+            std::fs::remove_dir_all(into).unwrap();
+            continue;
+        }
+        // A delete may be complete though its last call failed.
+        let rows = Table::open_with(folder(&into), "table".into(), TableOptions::new().without_lock());
+        let rows = lines(&rows.await.unwrap().read(Query::snapshot()).await.unwrap());
+        let (before, gone) = (lines(&before), lines(&[gone]));
+        let after: Vec<String> = before.iter().filter(|line| !gone.contains(line)).cloned().collect();
+        assert!(rows == before || rows == after, "{name} died at call {calls}");
+        std::fs::write(into.join("expected.jsonl"), rows.join("\n") + "\n").unwrap();
     }
 }
 

@@ -25,7 +25,7 @@ import golden
 import later
 import sides
 from report import Report
-from table import Table, require
+from table import Table, require, same
 
 WRITERS = ["0.15.0", "1.0.2", "0.14.0"]
 READERS = ["1.2.0"]
@@ -36,8 +36,8 @@ OLD = ["0.12.2", "0.10.0", "0.9.0"]
 class Ours:
     """The tables that hudi-scd writes, read in every engine."""
 
-    def __init__(self, folder, ours, seed, replayed):
-        self.folder, self.ours, self.seed, self.replayed = folder, ours, seed, replayed
+    def __init__(self, folder, ours, seed, replayed, died):
+        self.folder, self.ours, self.seed, self.replayed, self.died = folder, ours, seed, replayed, died
         self.tables = []
 
     def write_all(self, report):
@@ -83,6 +83,14 @@ class Ours:
         for of in self.replayed:
             report.check(reader.name, "Spark's batches written by us", of.folder.name, of.check_all, reader)
 
+    def read_in_hive(self, report, hive):
+        for of in self.tables:
+            report.check(hive.name, "latest rows", of.folder.name, same_in_hive, of, hive)
+
+
+def same_in_hive(of, hive):
+    return same(f"{of.folder.name}, read by {hive.name}", hive.rows(of.path, of.schema), of.model.rows.values())
+
 
 def late_for_a_deleted_key(of):
     """Checks that a late row of a deleted key does not restore it. A batch without changes makes no commit."""
@@ -104,6 +112,9 @@ def session(version, written, report, folder, quick):
     for tables in written:
         if version not in OLD:
             tables.read(report, spark)
+        # Engines with Hive's reader have a release before 1.0.
+        if version.startswith("0."):
+            tables.read_in_hive(report, sides.Hive(spark))
         if version in WRITERS:
             both.check(report, tables, spark, quick)
     field.check(report, written[0], spark, quick)
@@ -134,7 +145,7 @@ def main():
     report.say(f"changes from seed {', '.join(seeds)}; tables and logs in {folder}")
     ours = sides.Ours(a.binary)
     replayed = [golden.Golden(about.parent, ours) for about in sorted(a.replayed.glob("*/about.json"))]
-    written = [Ours(folder / f"seed-{seed}", ours, seed, [] if turn else replayed) for turn, seed in enumerate(seeds)]
+    written = [Ours(folder / f"seed-{seed}", ours, seed, [] if turn else replayed, a.replayed / "died") for turn, seed in enumerate(seeds)]
     for tables in written:
         tables.write_all(report)
         tables.read(report, ours)

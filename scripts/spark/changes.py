@@ -9,6 +9,7 @@ import random
 import pyarrow
 import pyarrow.parquet
 
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
 

@@ -11,6 +11,7 @@ import os
 import pathlib
 import sys
 
+import hive
 import spark_hudi
 
 # The program of the library, hudi_scd::spark::SCRIPT.
@@ -43,6 +44,10 @@ class Engine:
         if not meta:
             found = found.drop(*[name for name in found.columns if name.startswith("_hoodie_") and name != "_hoodie_is_deleted"])
         return [spark_hudi.plain(row, found.schema) for row in found.collect()]
+
+    def hive_rows(self, folders, columns, types):
+        """Returns the rows of partition folders as Hive reads them. The types are Hive's."""
+        return list(hive.rows(self.jvm, folders, columns, types))
 
     def write(self, table, name, input, key, ordering=None, partition="", operation="upsert", options={}):
         """Writes the rows of a Parquet file."""

@@ -1,5 +1,8 @@
 """The sides of the comparison: ours, a version of Spark with Hudi, and the official reader in Rust. Each returns rows in the form of JSON."""
 
+import base64
+import datetime
+import decimal
 import importlib.metadata
 import json
 import os
@@ -10,6 +13,7 @@ import subprocess
 import time
 
 import hudi
+import pyarrow
 
 import changes
 
@@ -133,6 +137,60 @@ class Spark:
         """Kills the session without any cleanup, like a power failure."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+class Hive:
+    """Hive 2.3 with the input format of a version of Hudi, in a session of Spark."""
+
+    def __init__(self, spark):
+        self.spark = spark
+        self.name = f"Hive 2.3, Hudi {spark.version}"
+
+    def rows(self, table, schema):
+        """Returns the latest rows of the table."""
+        # Base files contain the partition columns too.
+        folders = sorted({str(file.parent) for file in pathlib.Path(table).rglob("*.parquet") if ".hoodie" not in file.parts})
+        types = [hive_type(of) for of in schema.types]
+        found = self.spark.ask("hive_rows", folders=folders, columns=schema.names, types=types)
+        return [{field.name: changes.plain(from_hive(row[field.name.lower()], field.type), field.type) for field in schema} for row in found]
+
+
+def hive_type(of):
+    """Returns Hive's name of an Arrow type."""
+    types = pyarrow.types
+    if types.is_decimal(of):
+        return f"decimal({of.precision},{of.scale})"
+    if types.is_list(of):
+        return f"array<{hive_type(of.value_type)}>"
+    if types.is_map(of):
+        return f"map<{hive_type(of.key_type)},{hive_type(of.item_type)}>"
+    if types.is_struct(of):
+        return "struct<" + ",".join(f"{field.name}:{hive_type(field.type)}" for field in of) + ">"
+    if types.is_timestamp(of):
+        return "bigint"
+    names = {"bool": "boolean", "int32": "int", "int64": "bigint", "date32[day]": "date"}
+    return names.get(str(of), str(of))
+
+
+def from_hive(value, of):
+    """Converts a value of Hive to an Arrow type."""
+    types = pyarrow.types
+    if value is None:
+        return None
+    if types.is_list(of):
+        return [from_hive(item, of.value_type) for item in value]
+    if types.is_map(of):
+        return [(key, from_hive(item, of.item_type)) for key, item in value]
+    if types.is_struct(of):
+        return {field.name: from_hive(value[field.name.lower()], field.type) for field in of}
+    if types.is_decimal(of):
+        # Hive removes zeros at the end.
+        return decimal.Decimal(value).quantize(decimal.Decimal(1).scaleb(-of.scale), context=decimal.Context(prec=of.precision))
+    if types.is_timestamp(of):
+        return changes.EPOCH + datetime.timedelta(microseconds=value)
+    if types.is_date(of):
+        return datetime.date.fromisoformat(value)
+    return base64.b64decode(value) if types.is_binary(of) else value
 
 
 class HudiRs:
