@@ -215,7 +215,8 @@ impl<E: StatementExecutor> Limit<E> {
                 // separate `bounded` keeps this request's time in queues apart from that of the waiting
                 // submit.
                 let _ = bounded(DESCRIBE_TIMEOUT, None, self.describe(&id, None)).await;
-                // The statement is marked even after an error, so that the next describe follows after a pause.
+                // The statement is marked even after an error, so that the next describe follows after a
+                // pause.
                 self.held().described(&id, Instant::now());
             }
             self.pause_until(Held::next_due).await;

@@ -29,12 +29,12 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Lists the schemas of a database, by name. [`CatalogFilter::schema`] is a pattern.
     async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>>;
 
-    /// Lists the tables and views of a database, by schema and name. [`CatalogFilter::schema`] and [`CatalogFilter::table`]
-    /// are patterns.
+    /// Lists the tables and views of a database, by schema and name. [`CatalogFilter::schema`] and
+    /// [`CatalogFilter::table`] are patterns.
     async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>>;
 
-    /// Lists the columns of a table in their order, each with its schema and table. [`CatalogFilter::schema`] and
-    /// [`CatalogFilter::table`] are names; without them, the columns of all matching tables are listed.
+    /// Lists the columns of a table in their order, each with its schema and table. [`CatalogFilter::schema`]
+    /// and [`CatalogFilter::table`] are names; without them, the columns of all matching tables are listed.
     async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>>;
 
     /// Lists the sessions of the last 24 hours.

@@ -183,8 +183,8 @@ async fn room_is_learned_from_refusals_and_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_hours_makes_no_statement_unknown() {
-    // Of 30 statements that each run for an hour, two are active at a time. The last submit waits for 14
-    // hours, longer than the retry timeout.
+    // 30 statements each run for an hour, two at a time. The last submit waits for 14 hours, longer than the
+    // retry timeout.
     let service = limited(3_600, 2, 500);
     let orchestrator = Orchestrator::new(Fleet::new(service.clone()));
     let keys: Vec<_> = (0..30).map(|number| StepKey::new("run", number.to_string())).collect();

@@ -1,8 +1,8 @@
 //! Results as a stream of Arrow record batches.
 //!
-//! [`StatementExecutorExt::record_batches`](crate::StatementExecutorExt::record_batches) reads a result page by page and
-//! returns it in batches. It is intended for results in CSV format, which are several times smaller than the
-//! service's JSON. A result in JSON format yields the same batches.
+//! [`StatementExecutorExt::record_batches`](crate::StatementExecutorExt::record_batches) reads a result page
+//! by page and returns it in batches. It is intended for results in CSV format, which are several times
+//! smaller than the service's JSON. A result in JSON format yields the same batches.
 //!
 //! ```
 //! # use std::time::Duration;
