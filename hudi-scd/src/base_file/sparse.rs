@@ -131,7 +131,7 @@ impl Sparse {
         if !self.local().has(&range) {
             let first = self.chunk_at(range.start).map_or(range.start, |chunk| chunk.start);
             let end = self.chunk_at(range.end.saturating_sub(1)).map_or(range.end, |chunk| chunk.end);
-            self.fetch(vec![first..end])?;
+            self.fetch(std::iter::once(first..end).collect())?;
         }
         let mut local = self.local();
         let mut bytes = vec![0; length];
