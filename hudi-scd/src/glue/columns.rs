@@ -2,6 +2,7 @@
 
 use arrow::datatypes::{DataType, Field};
 
+use super::types::{TypeNames, write_type};
 use crate::{Error, ErrorKind, Result};
 
 /// Returns the catalog's type of a column. A timestamp is `bigint`, microseconds since the epoch, unless
@@ -11,7 +12,7 @@ use crate::{Error, ErrorKind, Result};
 /// [`ErrorKind::Unsupported`], naming the column, if the catalog has no such type.
 pub(super) fn hive_type(field: &Field, timestamps: bool) -> Result<String> {
     let mut text = String::new();
-    write_type(&mut text, field.data_type(), timestamps).map_err(|unknown| {
+    write_type(&mut text, field.data_type(), &CatalogNames { timestamps }).map_err(|unknown| {
         Error::new(ErrorKind::Unsupported, "the Glue catalog has no type for the column")
             .with_context("column", field.name())
             .with_context("type", unknown)
@@ -19,45 +20,44 @@ pub(super) fn hive_type(field: &Field, timestamps: bool) -> Result<String> {
     Ok(text)
 }
 
-fn write_type(text: &mut String, data_type: &DataType, timestamps: bool) -> Result<(), DataType> {
-    match data_type {
-        DataType::Boolean => text.push_str("boolean"),
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => text.push_str("int"),
-        DataType::Int64 => text.push_str("bigint"),
-        DataType::Float32 => text.push_str("float"),
-        DataType::Float64 => text.push_str("double"),
-        DataType::Decimal128(precision, scale) => text.push_str(&format!("decimal({precision},{scale})")),
-        DataType::Utf8 | DataType::LargeUtf8 => text.push_str("string"),
-        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => text.push_str("binary"),
-        DataType::Date32 => text.push_str("date"),
-        DataType::Timestamp(..) => text.push_str(if timestamps { "timestamp" } else { "bigint" }),
-        DataType::List(item) => {
-            text.push_str("array<");
-            write_type(text, item.data_type(), timestamps)?;
-            text.push('>');
+/// The names of types in the catalog.
+struct CatalogNames {
+    timestamps: bool,
+}
+
+impl TypeNames for CatalogNames {
+    /// The type that has no name.
+    type Refusal = DataType;
+
+    fn scalar(&self, data_type: &DataType) -> Result<String, DataType> {
+        Ok(match data_type {
+            DataType::Boolean => "boolean",
+            DataType::Int8 | DataType::Int16 | DataType::Int32 => "int",
+            DataType::Int64 => "bigint",
+            DataType::Float32 => "float",
+            DataType::Float64 => "double",
+            DataType::Decimal128(precision, scale) => return Ok(format!("decimal({precision},{scale})")),
+            DataType::Utf8 | DataType::LargeUtf8 => "string",
+            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "binary",
+            DataType::Date32 => "date",
+            DataType::Timestamp(..) if self.timestamps => "timestamp",
+            DataType::Timestamp(..) => "bigint",
+            other => return Err(other.clone()),
         }
-        DataType::Map(entries, _) => {
-            let DataType::Struct(pair) = entries.data_type() else { return Err(data_type.clone()) };
-            let [_, value] = pair.as_ref() else { return Err(data_type.clone()) };
-            text.push_str("map<string,");
-            write_type(text, value.data_type(), timestamps)?;
-            text.push('>');
-        }
-        DataType::Struct(fields) => {
-            text.push_str("struct<");
-            for (index, field) in fields.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                text.push_str(&field.name().to_lowercase().replace('-', "_"));
-                text.push(':');
-                write_type(text, field.data_type(), timestamps)?;
-            }
-            text.push('>');
-        }
-        other => return Err(other.clone()),
+        .to_owned())
     }
-    Ok(())
+
+    fn map_key(&self) -> &'static str {
+        "string"
+    }
+
+    fn field(&self, name: &str) -> Result<String, DataType> {
+        Ok(name.to_lowercase().replace('-', "_"))
+    }
+
+    fn no_map(&self, data_type: &DataType) -> DataType {
+        data_type.clone()
+    }
 }
 
 /// Returns a type without blanks, backticks and capitals, as two types are compared.

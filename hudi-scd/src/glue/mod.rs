@@ -38,6 +38,7 @@ mod plan;
 mod redshift;
 mod spark;
 mod sync;
+mod types;
 
 pub use automatic::GlueSync;
 pub use aws_sdk_glue;

@@ -6,6 +6,7 @@ use super::{
     definition::{Fields, INPUT_FORMAT, OUTPUT_FORMAT, SERDE},
     options::SyncOptions,
     partitions::{self, Partitions},
+    types::{TypeNames, write_type},
 };
 use crate::{
     Error, ErrorKind, Instant, Result, Table, schema,
@@ -289,7 +290,8 @@ const VARCHAR: &str = "varchar(65535)";
 /// Returns the type of a column in an external table.
 fn redshift_type(field: &Field, partitioned: bool) -> Result<String> {
     let mut text = String::new();
-    write_type(&mut text, field.data_type(), partitioned).map_err(|reason| unsupported(field, reason))?;
+    write_type(&mut text, field.data_type(), &RedshiftNames { partitioned })
+        .map_err(|reason| unsupported(field, reason))?;
     Ok(text)
 }
 
@@ -310,52 +312,48 @@ fn unsupported(field: &Field, reason: &'static str) -> Error {
         .with_context("type", field.data_type())
 }
 
-fn write_type(text: &mut String, data_type: &DataType, partitioned: bool) -> Result<(), &'static str> {
-    match data_type {
-        DataType::Boolean => text.push_str("boolean"),
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => text.push_str("integer"),
-        DataType::Int64 => text.push_str("bigint"),
-        DataType::Float32 => text.push_str("real"),
-        DataType::Float64 => text.push_str("double precision"),
-        DataType::Decimal128(precision, scale) => text.push_str(&format!("decimal({precision},{scale})")),
-        DataType::Utf8 | DataType::LargeUtf8 => text.push_str(VARCHAR),
-        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) if partitioned => {
-            return Err("binary columns are possible in unpartitioned external tables only");
-        }
-        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
-            text.push_str("varbyte(1024000)");
-        }
-        DataType::Date32 => text.push_str("date"),
-        DataType::Timestamp(..) => text.push_str("timestamp"),
-        DataType::List(item) => {
-            text.push_str("array<");
-            write_type(text, item.data_type(), partitioned)?;
-            text.push('>');
-        }
-        DataType::Map(entries, _) => {
-            let DataType::Struct(pair) = entries.data_type() else { return Err("it is not a map") };
-            let [_, value] = pair.as_ref() else { return Err("it is not a map") };
-            text.push_str(&format!("map<{VARCHAR},"));
-            write_type(text, value.data_type(), partitioned)?;
-            text.push('>');
-        }
-        DataType::Struct(fields) => {
-            text.push_str("struct<");
-            for (index, field) in fields.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                if !is_plain(field.name()) {
-                    return Err("the field of a struct needs a name of letters, digits and underscores");
-                }
-                text.push_str(&format!("{}:", field.name().to_lowercase()));
-                write_type(text, field.data_type(), partitioned)?;
+/// The names of types in external tables of Redshift.
+struct RedshiftNames {
+    partitioned: bool,
+}
+
+impl TypeNames for RedshiftNames {
+    type Refusal = &'static str;
+
+    fn scalar(&self, data_type: &DataType) -> Result<String, &'static str> {
+        Ok(match data_type {
+            DataType::Boolean => "boolean",
+            DataType::Int8 | DataType::Int16 | DataType::Int32 => "integer",
+            DataType::Int64 => "bigint",
+            DataType::Float32 => "real",
+            DataType::Float64 => "double precision",
+            DataType::Decimal128(precision, scale) => return Ok(format!("decimal({precision},{scale})")),
+            DataType::Utf8 | DataType::LargeUtf8 => VARCHAR,
+            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) if self.partitioned => {
+                return Err("binary columns are possible in unpartitioned external tables only");
             }
-            text.push('>');
+            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "varbyte(1024000)",
+            DataType::Date32 => "date",
+            DataType::Timestamp(..) => "timestamp",
+            _ => return Err("external tables lack it"),
         }
-        _ => return Err("external tables lack it"),
+        .to_owned())
     }
-    Ok(())
+
+    fn map_key(&self) -> &'static str {
+        VARCHAR
+    }
+
+    fn field(&self, name: &str) -> Result<String, &'static str> {
+        match is_plain(name) {
+            true => Ok(name.to_lowercase()),
+            false => Err("the field of a struct needs a name of letters, digits and underscores"),
+        }
+    }
+
+    fn no_map(&self, _: &DataType) -> &'static str {
+        "it is not a map"
+    }
 }
 
 /// Returns `true` for a name that needs no quotes, which a struct's field cannot have.
