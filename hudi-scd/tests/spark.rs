@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{batch, lines, memory, repeatable, schema};
 use futures::stream;
@@ -12,10 +12,11 @@ use hudi_scd::{
     Codec, ErrorKind, Query, RetentionPolicy, SourceFile, Table, TableDefinition, TimestampPartition,
     TimestampType,
     scd::{Scd2, Scd2Table},
-    spark::{self, Release},
+    spark::{self, Engine, Limits, Release, Work, choose},
     timeline::archive::ArchiveLimits,
 };
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 fn shown(definition: &TableDefinition, release: Release) -> String {
@@ -236,4 +237,46 @@ fn the_arguments_of_the_program_are_json() {
         (arguments["--profile"].as_str(), arguments["--table"].as_str()),
         ("reference", "s3://lake/t")
     );
+}
+
+const MIB: u64 = 1 << 20;
+const FUNCTION: Limits = Limits { time: Duration::from_secs(900), disk: 10_240 * MIB, millicores: 1_000 };
+
+#[rstest]
+#[case(0, 0, Engine::Native)]
+#[case(1, 8_000, Engine::Native)]
+#[case(8_000, 0, Engine::Native)]
+#[case(1, 9_000, Engine::Glue)]
+#[case(9_000, 1_000, Engine::Glue)]
+fn time_decides(#[case] batch: u64, #[case] touched: u64, #[case] engine: Engine) {
+    assert_eq!(choose(Work { batch: batch * MIB, touched: touched * MIB }, FUNCTION).engine, engine);
+}
+
+#[test]
+fn a_disk_that_is_too_small_decides_as_well() {
+    let limits = Limits { disk: 512 * MIB, ..FUNCTION };
+    let choice = choose(Work { batch: 100 * MIB, touched: 413 * MIB }, limits);
+    assert_eq!((choice.engine, choice.disk), (Engine::Glue, 513 * MIB));
+    assert_eq!(choose(Work { batch: 100 * MIB, touched: 412 * MIB }, limits).engine, Engine::Native);
+}
+
+#[test]
+fn more_never_fits_better() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for _ in 0..1_000 {
+        let work = Work { batch: random.u64(..1 << 36), touched: random.u64(..1 << 36) };
+        let more = Work { batch: work.batch + random.u64(..1 << 30), ..work };
+        let limits = Limits::lambda(random.u64(128..10_240), random.u64(512..10_240));
+        if choose(work, limits).engine == Engine::Glue {
+            assert_eq!(choose(more, limits).engine, Engine::Glue, "{work:?} {more:?} {limits:?}");
+        }
+    }
+    let huge = choose(Work { batch: u64::MAX, touched: u64::MAX }, Limits::lambda(0, 0));
+    assert_eq!((huge.engine, huge.disk), (Engine::Glue, u64::MAX));
+}
+
+#[test]
+fn the_figures_are_in_the_answer() {
+    let choice = choose(Work { batch: 50 * MIB, touched: 2_048 * MIB }, FUNCTION);
+    insta::assert_snapshot!(choice, @"hudi-scd: 50 MiB of rows and 2048 MiB of touched files may take 109 s and 2098 MiB of disk here; half of the time limit is 450 s, and the disk has 10240 MiB");
 }

@@ -2,7 +2,8 @@
 //!
 //! [`options`] renders the `hoodie.*` options with which Spark writes a table as this crate does. [`SCRIPT`] is
 //! a PySpark program that takes raw files in, each once, as [`Table::take_in`](crate::Table::take_in) does; it
-//! runs as a job of AWS Glue and on any Spark 3. Both engines recognise each other's files.
+//! runs as a job of AWS Glue and on any Spark 3. Both engines recognise each other's files. [`choose`] names the
+//! engine for a batch by its size.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -17,10 +18,12 @@
 //! # Ok::<(), hudi_scd::Error>(())
 //! ```
 
+mod choose;
 mod options;
 mod schema;
 mod take_in;
 
+pub use choose::{Choice, Engine, Limits, Work, choose};
 pub use options::{Release, options, options_of};
 #[cfg(feature = "glue")]
 pub(crate) use schema::write_struct;
