@@ -393,7 +393,7 @@ async fn lines(table: &Table, columns: &[String]) -> Vec<String> {
 
 #[tokio::test]
 #[ignore = "needs Spark: scripts/spark/take_in starts it"]
-async fn spark_and_the_handler_take_in_the_files_of_one_table() {
+async fn other_engines_and_the_handler_take_in_the_files_of_one_table() {
     let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let hudi = variable("TAKE_IN_HUDI");
     let counts = variable("TAKE_IN_ROWS");

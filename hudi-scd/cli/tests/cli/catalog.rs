@@ -117,3 +117,43 @@ fn the_sql_for_redshift_is_printed() {
     assert_eq!(place.ok(&format!("{words} --since {since}")), "-- nothing changed\n");
     assert_eq!(place.json(&format!("{words} --since {since}"))["statements"], serde_json::json!([]));
 }
+
+#[test]
+#[ignore = "needs a Glue server: scripts/test"]
+fn two_processes_upsert_and_sync_one_table() {
+    const ROUNDS: usize = 4;
+    let bucket = Bucket::new("two");
+    let database = format!("two{}", std::process::id());
+    bucket.place.write("columns.txt", "id bigint, region string, at bigint");
+    bucket.ok("create TABLE --name customer --record-key id --ordering-field at --partition-by region --schema columns.txt");
+    let (bucket, database) = (&bucket, &database);
+    std::thread::scope(|scope| {
+        for side in 0..2 {
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let file = format!("{side}-{round}.csv");
+                    // A row of its own, and one that both sides write.
+                    let rows = format!(
+                        "id,region,at\n{},r{side}{round},1\n0,shared,{}\n",
+                        1 + side * ROUNDS + round,
+                        round * 2 + side
+                    );
+                    bucket.place.write(&file, &rows);
+                    bucket.ok(&format!("upsert TABLE --input {file}"));
+                    bucket.ok(&format!("catalog sync TABLE --database {database}"));
+                }
+            });
+        }
+    });
+    // The server accepts an update of an older version, so the last sync may be one that was overtaken.
+    bucket.ok(&format!("catalog sync TABLE --database {database}"));
+    let check = format!("catalog check TABLE --database {database}");
+    assert_eq!(bucket.ok(&check), format!("{database}.customer is up to date\n"));
+    let rows = bucket.ok("read TABLE --columns id,region,at");
+    assert_eq!(rows.lines().count(), 1 + 2 * ROUNDS, "{rows}");
+    assert!(rows.contains(r#"{"id":0,"region":"shared","at":7}"#), "{rows}");
+    bucket.ok("validate TABLE");
+    let partitions =
+        bucket.glue("GetPartitions", &serde_json::json!({"DatabaseName": database, "TableName": "customer"}));
+    assert_eq!(partitions.matches("\"Values\"").count(), 1 + 2 * ROUNDS, "{partitions}");
+}
