@@ -191,13 +191,12 @@ impl GlueJob {
     /// the same journal: each claims the key in the journal until the run is started.
     ///
     /// # Errors
-    /// An error means that nothing runs, except [`ErrorKind::Journal`]: the run may then exist, and the next call
-    /// finds it. The kinds are [`ErrorKind::Invalid`] for arguments that Glue would drop;
-    /// [`ErrorKind::StepKeyConflict`] if the journal contains this attempt for another job or for a statement, which
-    /// may run; [`ErrorKind::TooManyStatements`] or
-    /// [`ErrorKind::Throttled`] if Glue refused the start for the whole [admission
-    /// wait](Self::with_admission_wait); [`ErrorKind::Journal`]; [`ErrorKind::Denied`],
-    /// [`ErrorKind::NotFound`] and others if Glue refused it for good.
+    /// An error means that nothing runs, except [`ErrorKind::Journal`]: the run may then exist, and the next
+    /// call finds it. The kinds are [`ErrorKind::Invalid`] for arguments that Glue would drop;
+    /// [`ErrorKind::StepKeyConflict`] if the journal contains this attempt for another job or for a
+    /// statement, which may run; [`ErrorKind::TooManyStatements`] or [`ErrorKind::Throttled`] if Glue refused
+    /// the start for the whole [admission wait](Self::with_admission_wait); [`ErrorKind::Journal`];
+    /// [`ErrorKind::Denied`], [`ErrorKind::NotFound`] and others if Glue refused it for good.
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
         match self.begun(key, arguments).await? {
             Begun::Run { id, known, stopping } => self.wait(key, id, known, stopping).await,

@@ -52,8 +52,8 @@ impl Call<'_> {
     /// the id, the client token, the name.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to another
-    /// scope, pipeline or target.
+    /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to
+    /// another scope, pipeline or target.
     pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
         let namespace = &self.orchestrator.namespace;
         namespace.check_record(self.key, &self.statement, &entry.name, entry.target.as_deref())?;

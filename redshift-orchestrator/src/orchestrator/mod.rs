@@ -166,9 +166,9 @@ impl Orchestrator {
     ///
     /// # Errors
     /// An error means that the statement did not run ([`Invalid`](crate::ErrorKind::Invalid),
-    /// [`Denied`](crate::ErrorKind::Denied), [`StepKeyConflict`](crate::ErrorKind::StepKeyConflict), …), with two
-    /// exceptions. If [`Error::submitted`](crate::Error::submitted) returns a statement, it was submitted and
-    /// the journal failed afterwards; the next call with the same key finds it. With
+    /// [`Denied`](crate::ErrorKind::Denied), [`StepKeyConflict`](crate::ErrorKind::StepKeyConflict), …), with
+    /// two exceptions. If [`Error::submitted`](crate::Error::submitted) returns a statement, it was submitted
+    /// and the journal failed afterwards; the next call with the same key finds it. With
     /// [`IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned a statement of another
     /// caller; the outcome is unknown until it is [settled](Self::settle).
     pub fn run(&self, key: &StepKey, statement: Statement) -> impl Future<Output = Result<Outcome>> + Send {

@@ -48,6 +48,7 @@ impl Call<'_> {
         Box::pin(self.conclude(entry, id, origin, waited)).await
     }
 
+    /// Waits until the statement has ended or its timeout has expired, and reports polls and messages.
     async fn wait_until_ended(
         &self,
         entry: &Entry,

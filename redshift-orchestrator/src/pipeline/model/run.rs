@@ -56,8 +56,9 @@ impl Run {
         self
     }
 
-    /// Sets a label for the target, such as `aws:eu-west-1:workgroup/dwh/mystore`. Default: the executor's target. Resuming a run that began on another target is an
-    /// error, because steps that finished there did not finish here.
+    /// Sets a label for the target, such as `aws:eu-west-1:workgroup/dwh/mystore`. Default: the executor's
+    /// target. Resuming a run that began on another target is an error, because steps that finished there did
+    /// not finish here.
     #[must_use]
     pub fn with_target_label(mut self, label: impl Into<String>) -> Self {
         self.target = Some(label.into());
