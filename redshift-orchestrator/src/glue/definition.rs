@@ -1,10 +1,10 @@
-//! [`JobDefinition`]: a Spark job, and the changes that bring a registered one to it.
+//! [`JobDefinition`]: the definition of a Spark job, and its comparison with a registered job.
 
 use std::{collections::BTreeMap, fmt};
 
 use aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, JobUpdate, WorkerType};
 
-/// A Spark job in Python.
+/// Definition of a Glue job that runs Spark with a Python script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobDefinition {
     name: String,
@@ -18,7 +18,8 @@ pub struct JobDefinition {
 }
 
 impl JobDefinition {
-    /// Names a job, the ARN of its role, and its script, as in `s3://bucket/job.py`.
+    /// Creates a definition with the job's name, the ARN of its role, and the URL of its script, such as
+    /// `s3://bucket/job.py`.
     pub fn new(name: impl Into<String>, role: impl Into<String>, script: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -46,7 +47,8 @@ impl JobDefinition {
         self
     }
 
-    /// Sets the time after which Glue itself ends a run, in minutes. Default: 480, as of Glue 5.0.
+    /// Sets the job's timeout in minutes, after which Glue ends a run. Default: 480, Glue's own default since
+    /// version 5.0.
     #[must_use]
     pub fn with_timeout_minutes(mut self, minutes: i32) -> Self {
         self.timeout_minutes = minutes;
@@ -60,8 +62,8 @@ impl JobDefinition {
         self
     }
 
-    /// Adds an argument of all runs; its name begins with `--`. Arguments are logged, so they hold no
-    /// secrets.
+    /// Adds an argument that Glue passes to every run. The name must begin with `--`. The value must not be a
+    /// secret, because Glue logs arguments.
     #[must_use]
     pub fn with_default_argument(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.default_arguments.insert(name.into(), value.into());
@@ -73,10 +75,10 @@ impl JobDefinition {
         &self.name
     }
 
-    /// Returns the update that brings a registered job to this definition. The service replaces the whole
-    /// definition, so everything that this one does not set is copied from the job.
+    /// Returns the update that makes a registered job match this definition. `UpdateJob` replaces all
+    /// properties of the job, so the properties that this definition does not set are copied from `job`.
     ///
-    /// Glue's own retries are off: a retry is another run, under another id.
+    /// Turns off Glue's automatic retries, because each of them is a separate run with its own id.
     pub(super) fn update(&self, job: Option<&Job>) -> JobUpdate {
         let mut command = job
             .and_then(|job| job.command.clone())
@@ -114,7 +116,7 @@ impl JobDefinition {
             .build()
     }
 
-    /// Lists the differences of a registered job, one phrase each.
+    /// Returns one phrase for each property in which a registered job differs from this definition.
     pub(super) fn differences(&self, job: &Job) -> Vec<String> {
         let mut differences = Vec::new();
         let mut compare = |what: &str, found: Option<String>, wanted: String| {
@@ -154,11 +156,11 @@ impl JobDefinition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ensured {
-    /// The job was as defined.
+    /// The job already matched the definition.
     Unchanged,
-    /// It was created.
+    /// The job did not exist and was created.
     Created,
-    /// It was updated; one phrase for each difference.
+    /// The job differed and was updated. Contains one phrase for each difference.
     Updated(Vec<String>),
 }
 

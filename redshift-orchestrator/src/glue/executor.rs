@@ -10,16 +10,17 @@ use crate::{
     StatementFilter, StatementId, StatementPage, Status, Submitted, Target, WaitTime,
 };
 
-/// The runs of one job, to be polled and cancelled. They are neither submitted nor listed as statements.
+/// Executor for the runs of one job. Runs can be polled and cancelled. `submit`, `list` and `result` return
+/// [`ErrorKind::Unsupported`].
 #[derive(Debug)]
 pub(super) struct Runs {
     pub(super) service: Arc<dyn JobService>,
     pub(super) job: String,
-    /// The run in the last response.
+    /// The run that the last `describe` returned.
     pub(super) last: Mutex<Option<JobRun>>,
 }
 
-/// Describes a run as a statement.
+/// Converts a run into the description of a statement.
 fn described(id: &StatementId, run: &JobRun) -> Description {
     let status = match &run.state {
         JobRunState::Waiting => Status::Submitted,

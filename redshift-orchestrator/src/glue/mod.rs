@@ -1,4 +1,5 @@
-//! Jobs of AWS Glue: each run is started at most once, waited for, and accounted for, like a statement.
+//! Jobs of AWS Glue. A [`GlueJob`] starts each run at most once, waits for it, and records its ending in the
+//! journal.
 //!
 //! ```no_run
 //! use std::{sync::Arc, time::Duration};
@@ -18,25 +19,25 @@
 //!
 //! # At most one run
 //!
-//! Glue has no client token: a repeated `StartJobRun` starts a second run. Each run therefore has an argument
-//! of its own, [`RUN_TOKEN`], by which a listing recognises it, and its intent is in the journal before the
-//! request.
+//! Glue has no client token, so a repeated `StartJobRun` starts a second run. Each run therefore receives a
+//! unique token in the argument [`RUN_TOKEN`], and the journal contains the intent before the request is
+//! sent. If the response is lost, the run is found in the list of the job's runs by its token.
 //!
-//! | the process died, or lost the response | the journal contains | the next call |
+//! | the process died or lost the response | the journal contains | the next call |
 //! |---|---|---|
 //! | before the intent was durable | nothing | starts a run |
-//! | before the request was sent | intent | lists the runs: not found, **unknown** |
-//! | after the run was started | intent | lists the runs: found, waits for it |
-//! | while it ran | intent, id | waits for it |
-//! | after its ending was durable | everything | returns the recorded ending, sends nothing |
-//! | the response was lost, and the process lives | intent | lists the runs for [two minutes](GlueJob::run): found, or **unknown** |
+//! | before the request was sent | intent | lists the runs, does not find it: **unknown** |
+//! | after the run was started | intent | lists the runs, finds it and waits for it |
+//! | while the run was active | intent, id | waits for it |
+//! | after the ending was durable | everything | returns the recorded ending, sends nothing |
+//! | the response was lost, but the process did not die | intent | this call lists the runs for [two minutes](GlueJob::run): found, or **unknown** |
 //! | Glue refused the start | intent, not submitted | starts a run |
 //!
-//! An unknown run is never started again, until an operator [settles](crate::journal::settle) it. The SDK's
-//! own retries are off for this one request.
+//! A run whose outcome is unknown is not started again until an operator [settles](crate::journal::settle)
+//! it. The SDK's retries are turned off for `StartJobRun`.
 //!
-//! Waiting, its poll strategies, and the cancel after a timeout are those of statements
-//! ([`wait`](crate::wait)).
+//! The wait for a run uses the same poll strategies as the wait for a statement, and stops the run when the
+//! timeout expires (see [`wait`](crate::wait)).
 
 mod definition;
 mod executor;

@@ -8,17 +8,16 @@ use super::JobRunState;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobOutcomeKind {
-    /// It succeeded.
+    /// The run succeeded.
     Succeeded,
-    /// It failed: by its own error, by the job's timeout, or because it was queued for too long. The text
-    /// begins with the state.
+    /// The run failed with an error, exceeded the job's timeout, or was queued for too long.
     Failed {
-        /// The state and the service's message.
+        /// The state, followed by the service's message.
         error: String,
     },
-    /// Another client stopped it.
+    /// Another client stopped the run.
     Stopped {
-        /// The state and the service's message.
+        /// The state, followed by the service's message.
         error: String,
     },
     /// The [timeout](super::GlueJob::with_timeout) expired, and Glue accepted to stop the run.
@@ -36,22 +35,23 @@ pub enum JobOutcomeKind {
     },
 }
 
-/// The outcome of a job run, with the place of its log.
+/// The outcome of a job run, with a link to its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "a failure is an outcome, not an error"]
 pub struct JobOutcome {
-    /// The job.
+    /// Name of the job.
     pub job: String,
-    /// The id of the run, if it is known.
+    /// Id of the run, if known.
     pub run_id: Option<String>,
-    /// How it ended.
+    /// How the run ended.
     pub kind: JobOutcomeKind,
     /// The state in the last response; `None` if the outcome was read from the journal.
     pub state: Option<JobRunState>,
-    /// The time that the run took.
+    /// Execution time that Glue reports for the run.
     pub execution_time: Option<Duration>,
-    /// A link to the log, or its name.
+    /// Link to the log, or the names of its log groups and stream if no region is set. `None` if the id is
+    /// not known.
     pub log: Option<String>,
 }
 
@@ -59,9 +59,10 @@ pub struct JobOutcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobStart {
-    /// There is a run with this id, started by this call or an earlier one.
+    /// This call or an earlier one started the run with this id.
     Started(String),
-    /// There is nothing to follow: the end is recorded, or the start cannot be proved.
+    /// There is no run to follow: the journal contains its ending, or it cannot be proved that a run was
+    /// started.
     Over(JobOutcome),
 }
 

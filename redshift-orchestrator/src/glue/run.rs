@@ -1,4 +1,4 @@
-//! [`GlueJob`]: starts a run once, waits for it, and records its ending.
+//! [`GlueJob`]: starts a run at most once, waits for it, and records its ending.
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +24,11 @@ use crate::{
     wait::{CancelOutcome, Exponential, PollStrategy, RequestCounts, Wait, WaitOutcome},
 };
 
-/// The argument by which a run is recognised. It holds the token of the attempt.
+/// Name of the argument that contains the attempt's token. A lost run is found in listings by this argument.
 pub const RUN_TOKEN: &str = "--run-token";
 
-/// Time for which runs are listed after the response of a start was lost. Glue documents no bound after which
-/// a run is listed.
+/// Time for which runs are listed after the response to a start was lost. Glue does not document how long a
+/// new run can be missing from the list.
 const LOOK_UP: Duration = Duration::from_secs(120);
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
 /// Interval at which a call checks whether it is its turn for a key.
@@ -36,7 +36,7 @@ const TURN_PAUSE: Duration = Duration::from_secs(5);
 /// Timeout of a single request. When it expires, the request counts as lost.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
-/// A job of Glue whose runs are started at most once.
+/// Runner for a Glue job. Starts at most one run for each [`StepKey`].
 #[derive(Clone, Debug)]
 pub struct GlueJob {
     service: Arc<dyn JobService>,
@@ -49,7 +49,7 @@ pub struct GlueJob {
     cancel_grace: Option<Duration>,
     admission: Duration,
     region: Option<String>,
-    /// Shared by the clones.
+    /// Shared by all clones, so that concurrent calls with one key start one run.
     turns: Turns,
 }
 
@@ -82,7 +82,8 @@ enum Begun {
 }
 
 impl GlueJob {
-    /// Creates a runner for the job of this name. The journal keeps intents, ids and outcomes.
+    /// Creates a runner for the job with this name. The intents, ids and endings of its runs are recorded in
+    /// `journal`.
     pub fn new(
         service: Arc<dyn JobService>,
         journal: impl Journal + 'static,
@@ -104,15 +105,15 @@ impl GlueJob {
         }
     }
 
-    /// Sets when runs are polled. Default: after 5 seconds, then after growing pauses up to 30 seconds. Glue
-    /// has no long polling.
+    /// Sets the poll strategy. Default: first after 5 seconds, then after growing pauses of up to 30 seconds,
+    /// because Glue has no long polling.
     #[must_use]
     pub fn with_strategy(mut self, strategy: impl PollStrategy + 'static) -> Self {
         self.strategy = Arc::new(strategy);
         self
     }
 
-    /// Sets the pauses after errors and after starts that Glue refused for now. Default: from one second.
+    /// Sets the pauses between repeated requests after an error. Default: the first pause is one second.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
@@ -126,7 +127,8 @@ impl GlueJob {
         self
     }
 
-    /// Sets the time after which a run is stopped. Default: none; Glue ends a run by the job's own timeout.
+    /// Sets the time after which a run is stopped. Default: none. Glue then ends the run when the job's own
+    /// timeout expires.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -150,21 +152,23 @@ impl GlueJob {
         self
     }
 
-    /// Sets the region, for links to the log. Default: none; the outcome names log group and stream.
+    /// Sets the region for links to the log. Default: none. The outcome then contains the names of the log
+    /// groups and the stream instead of a link.
     #[must_use]
     pub fn with_region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// Creates the job, or updates it if it differs. What the definition does not set is kept.
+    /// Creates the job, or updates it if it differs from the definition. Properties that the definition does
+    /// not set are kept.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the definition has another name than this job, or if Glue refuses it;
+    /// Returns [`ErrorKind::Invalid`] if the definition has a different job name or if Glue rejects it;
     /// otherwise the errors of the service.
     pub async fn ensure(&self, definition: &JobDefinition) -> Result<Ensured> {
         if definition.name() != self.job {
-            return Err(Error::new(ErrorKind::Invalid, "the definition is that of another job")
+            return Err(Error::new(ErrorKind::Invalid, "the definition has the name of another job")
                 .with_context("job", &self.job)
                 .with_context("defined", definition.name()));
         }
@@ -180,10 +184,12 @@ impl GlueJob {
         Ok(Ensured::Updated(differences))
     }
 
-    /// Starts the run of an attempt, unless an earlier call has done so, and waits for its end.
+    /// Starts the run of an attempt and waits for its end. If an earlier call already started the run, only
+    /// waits.
     ///
-    /// The names of arguments begin with `--`. Arguments are logged by Glue, so they hold no secrets. Each
-    /// run has the additional argument [`RUN_TOKEN`], a digest of job, key and arguments.
+    /// The names of arguments must begin with `--`. Their values must not be secrets, because Glue logs them.
+    /// Each run also receives the argument [`RUN_TOKEN`], a digest of the job's name, the key and the
+    /// arguments.
     ///
     /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is
     /// not found is [unknown](JobOutcomeKind::Unknown), and never started again. If the future is dropped, the run
@@ -191,12 +197,14 @@ impl GlueJob {
     /// the same journal: each claims the key in the journal until the run is started.
     ///
     /// # Errors
-    /// An error means that nothing runs, except [`ErrorKind::Journal`]: the run may then exist, and the next
-    /// call finds it. The kinds are [`ErrorKind::Invalid`] for arguments that Glue would drop;
-    /// [`ErrorKind::StepKeyConflict`] if the journal contains this attempt for another job or for a
-    /// statement, which may run; [`ErrorKind::TooManyStatements`] or [`ErrorKind::Throttled`] if Glue refused
-    /// the start for the whole [admission wait](Self::with_admission_wait); [`ErrorKind::Journal`];
-    /// [`ErrorKind::Denied`], [`ErrorKind::NotFound`] and others if Glue refused it for good.
+    /// After an error, no run was started, with two exceptions. After [`ErrorKind::Journal`], a run may
+    /// exist, and the next call finds it. After [`ErrorKind::StepKeyConflict`], the journal contains this
+    /// attempt for another job or for a statement, and that job or statement may be running.
+    ///
+    /// Returns [`ErrorKind::Invalid`] if the name of an argument does not begin with `--` or is
+    /// [`RUN_TOKEN`]; [`ErrorKind::TooManyStatements`] or [`ErrorKind::Throttled`] if Glue rejected the start
+    /// for the whole [admission wait](Self::with_admission_wait); [`ErrorKind::Denied`],
+    /// [`ErrorKind::NotFound`] and others if Glue rejected the start permanently.
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
         match self.begun(key, arguments).await? {
             Begun::Run { id, known, stopping } => self.wait(key, id, known, stopping).await,
@@ -204,13 +212,14 @@ impl GlueJob {
         }
     }
 
-    /// Starts the run of an attempt, unless an earlier call has done so, and does not wait for its end.
+    /// Starts the run of an attempt without waiting for its end. If an earlier call already started the run,
+    /// returns its id.
     ///
-    /// It is for callers that follow the run themselves, such as a state machine that polls. The end of the
-    /// run is not recorded, so a later call returns the run's id again.
+    /// Intended for callers that poll the run themselves, such as a state machine. The end of the run is not
+    /// recorded, so a later call returns the same id.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub async fn start(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobStart> {
         Ok(match self.begun(key, arguments).await? {
             Begun::Run { id, .. } => JobStart::Started(id.as_str().to_owned()),
@@ -284,7 +293,7 @@ impl GlueJob {
     /// Rejects a record of another job or of a statement.
     fn check_record(&self, key: &StepKey, entry: &Entry) -> Result<()> {
         let ours = self.target();
-        // Records of earlier versions have no target.
+        // Earlier versions did not record the target.
         let is_ours = match &entry.target {
             Some(target) => *target == ours,
             None => entry.name == self.name(key),
@@ -341,7 +350,7 @@ impl GlueJob {
                 Err(error) => error,
             };
             let pause = pauses.after(&error);
-            if !is_for_now(error.kind()) || began.elapsed() + pause > self.admission {
+            if !may_start_later(error.kind()) || began.elapsed() + pause > self.admission {
                 self.record(key, Event::NotSubmitted { error: error.to_string() }).await?;
                 return Err(error.with_context("job", &self.job).with_context("step", key));
             }
@@ -357,7 +366,7 @@ impl GlueJob {
         Ok(Begun::Run { id, known, stopping: Stopping::default() })
     }
 
-    /// Lists the runs until one has the token, at least once.
+    /// Lists the runs, at least once, until one has the token or `limit` expires.
     async fn look_up(
         &self,
         key: &StepKey,
@@ -384,7 +393,7 @@ impl GlueJob {
         }
     }
 
-    /// Returns the run with this token, if it is listed.
+    /// Returns the run with this token if the list contains it.
     async fn find(&self, token: &ClientToken) -> Result<Option<JobRun>> {
         let mut page = None;
         loop {
@@ -401,7 +410,8 @@ impl GlueJob {
         }
     }
 
-    /// Waits for a run. `known` is its age if an earlier call started it.
+    /// Waits for a run. `known` is the approximate time since its start, or `None` if the run was started
+    /// just now.
     async fn wait(
         &self,
         key: &StepKey,
@@ -412,7 +422,8 @@ impl GlueJob {
         let runs = Runs { service: self.service.clone(), job: self.job.clone(), last: Mutex::default() };
         let overdue_from_now = || -> futures::future::BoxFuture<'_, ()> {
             Box::pin(async {
-                // If the record fails, an abort counts as one of another client.
+                // The run is stopped even if the record cannot be written. A later process would then report
+                // that another client stopped the run.
                 let _ = self.record(key, Event::Overdue).await;
             })
         };

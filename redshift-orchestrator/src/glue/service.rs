@@ -1,4 +1,4 @@
-//! [`JobService`]: the calls about jobs, and [`GlueService`], the service.
+//! [`JobService`]: the requests to Glue, and [`GlueService`], their implementation with the AWS SDK.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -13,11 +13,11 @@ use aws_sdk_glue::{
 use super::JobDefinition;
 use crate::{Error, ErrorKind, Result};
 
-/// The state of a job run, as in Glue's model.
+/// State of a job run, as defined by Glue's API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobRunState {
-    /// Queued for capacity or a quota.
+    /// Queued because capacity or quota is exhausted.
     Waiting,
     /// Being started.
     Starting,
@@ -25,19 +25,19 @@ pub enum JobRunState {
     Running,
     /// Being stopped.
     Stopping,
-    /// Stopped by a request.
+    /// Stopped on request.
     Stopped,
     /// Ended successfully.
     Succeeded,
     /// Ended with an error.
     Failed,
-    /// Ended by the job's own timeout.
+    /// Ended by Glue because the job's timeout expired.
     Timeout,
-    /// A trigger ran a deleted job.
+    /// Not run, because a trigger started a job that had been deleted.
     Error,
-    /// Ended because it was queued for too long.
+    /// Ended by Glue because the run was queued for too long.
     Expired,
-    /// A state that this version does not know, with the service's text. It counts as still running.
+    /// A state that this version does not know, with the service's text. The run is treated as still running.
     Other(String),
 }
 
@@ -94,17 +94,17 @@ impl fmt::Display for JobRunState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobRun {
-    /// Its id, `jr_…`.
+    /// Id of the run, such as `jr_…`.
     pub id: String,
-    /// Its state.
+    /// State of the run.
     pub state: JobRunState,
-    /// The service's message on a run that did not succeed.
+    /// The service's message about a run that did not succeed.
     pub error: Option<String>,
-    /// The time that the run took.
+    /// Execution time that Glue reports. `None` if Glue reports zero.
     pub execution_time: Option<Duration>,
-    /// The log group of its output; the streams are named by the run's id.
+    /// Prefix of the log groups. Each of them has a stream with the run's id as its name.
     pub log_group: Option<String>,
-    /// Its arguments.
+    /// Arguments of the run.
     pub arguments: BTreeMap<String, String>,
 }
 
@@ -121,13 +121,14 @@ impl JobRun {
         }
     }
 
-    /// Returns a link to the log of errors in the console of a region, or the names of log groups and stream.
+    /// Returns a link to the run's error log in the AWS console. Without a region, returns the names of the
+    /// log groups and the stream.
     pub fn log(&self, region: Option<&str>) -> String {
         log(self.log_group.as_deref(), &self.id, region)
     }
 }
 
-/// Returns a link to the log of a run, or its name.
+/// Implements [`JobRun::log`] for a run of which only the id and the log group are known.
 pub(super) fn log(group: Option<&str>, id: &str, region: Option<&str>) -> String {
     let group = group.unwrap_or("/aws-glue/jobs");
     match region {
@@ -158,14 +159,14 @@ impl JobRunPage {
     }
 }
 
-/// The calls about jobs.
+/// Requests to Glue about jobs and their runs.
 ///
-/// For implementors: an error of [`start`](Self::start) that may have started a run has a kind for which
-/// [`ErrorKind::may_have_taken_effect`] is `true`. A reached limit of concurrent runs is
-/// [`ErrorKind::TooManyStatements`].
+/// For implementors: if [`start`](Self::start) fails and may have started a run, the error's kind must be one
+/// for which [`ErrorKind::may_have_taken_effect`] returns `true`. If the limit of concurrent runs is reached,
+/// the kind must be [`ErrorKind::TooManyStatements`].
 #[async_trait]
 pub trait JobService: fmt::Debug + Send + Sync {
-    /// Returns a job; `None` if no job has this name.
+    /// Returns the job with this name, or `None` if there is none.
     async fn job(&self, name: &str) -> Result<Option<Job>>;
 
     /// Creates a job.
@@ -183,19 +184,20 @@ pub trait JobService: fmt::Debug + Send + Sync {
     /// Returns one page of the runs of a job, newest first.
     async fn runs(&self, job: &str, page: Option<&str>) -> Result<JobRunPage>;
 
-    /// Requests the end of a run. Returns `false` if it has ended already.
+    /// Requests that a run be stopped. Returns `false` if the run has already ended.
     async fn stop(&self, job: &str, id: &str) -> Result<bool>;
 }
 
-/// AWS Glue.
+/// [`JobService`] that sends requests to AWS Glue.
 #[derive(Clone, Debug)]
 pub struct GlueService {
     client: Client,
 }
 
 impl GlueService {
-    /// Calls the service through a client, which retries throttled calls as it is configured. The start of a
-    /// run is never retried by the client, because each start that arrives is a run.
+    /// Creates a service that sends requests through `client`. The client's retry configuration applies to
+    /// all requests except the start of a run. The client never retries a start, because every start that
+    /// reaches Glue creates a run.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
@@ -241,7 +243,10 @@ impl JobService for GlueService {
         let started = call.customize().config_override(once).send().await;
         let started = started.map_err(|cause| failed("StartJobRun", cause))?;
         started.job_run_id.ok_or_else(|| {
-            Error::new(ErrorKind::Disconnected, "the service accepted a run and did not return its id")
+            Error::new(
+                ErrorKind::Disconnected,
+                "the service accepted the start of a run but did not return its id",
+            )
         })
     }
 
@@ -319,19 +324,20 @@ fn kind(code: Option<&str>) -> ErrorKind {
     }
 }
 
-/// Classifies a failed call. A call without a response may have taken effect.
+/// Converts the error of a request. A request that got no response may have taken effect, so the kind of its
+/// error is [`ErrorKind::Disconnected`].
 fn failed<E, R>(operation: &'static str, cause: SdkError<E, R>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: fmt::Debug + Send + Sync + 'static,
 {
-    let answer = cause.as_service_error();
-    let code = answer.and_then(ProvideErrorMetadata::code).map(str::to_owned);
+    let response = cause.as_service_error();
+    let code = response.and_then(ProvideErrorMetadata::code).map(str::to_owned);
     let kind = match &cause {
         SdkError::ConstructionFailure(_) => ErrorKind::NotSent,
         _ => kind(code.as_deref()),
     };
-    let message = match answer.and_then(ProvideErrorMetadata::message) {
+    let message = match response.and_then(ProvideErrorMetadata::message) {
         Some(message) => message.to_owned(),
         None => DisplayErrorContext(&cause).to_string(),
     };

@@ -23,17 +23,19 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, StepKey};
 
-/// Journal in a local file of JSON lines. Each record is one human-readable line, and is durable when
+/// Journal in a local file of JSON lines. Each record is one human-readable line and is durable when
 /// [`append`](Journal::append) returns.
 ///
-/// Concurrent appends share one `fsync`. The file is locked while it is open. A second process gets an error
-/// that names the active run, unless it opens the file [for reading](Self::open_read_only). An incomplete
-/// last line, left by a crash, was never acknowledged and is removed at the next open. Any other line that
-/// cannot be read is an error that names the line.
+/// Concurrent appends share one `fsync`. The file is locked while it is open: if a second process opens it
+/// for writing, it gets an error that names the active run. A second process can open the file [for
+/// reading](Self::open_read_only). A crash can leave an incomplete last line, whose append never returned
+/// `Ok`; the next open removes this line. If any other line is invalid, opening returns an error with its
+/// number.
 ///
-/// The file is read once, when it is opened, and its runs are kept in memory: about 1 KB for each attempt at
+/// The whole file is read when it is opened, and its runs are kept in memory: about 1 KB for each attempt at
 /// a step, or 75 MB for one year of a four-step pipeline that runs every half hour. [`prune`](super::prune)
-/// removes old runs by replacing the file; a crash leaves either the old file or the new one.
+/// removes old runs by replacing the file. A crash during the replacement leaves either the old file or the
+/// new one.
 pub struct FileJournal {
     path: PathBuf,
     group: Group<Disk>,
@@ -45,13 +47,15 @@ pub struct FileJournal {
 
 /// State of a journal that was opened for reading.
 struct ReadOnly {
-    /// The process that has the journal open for writing, taken from the run that began last.
+    /// Id of the process that has the journal open for writing, taken from the run that began last. `None` if
+    /// no process has the journal open.
     holder: Option<u32>,
 }
 
 impl FileJournal {
-    /// Opens the journal at `path`, or creates it. Reads the whole file, and blocks the thread for up to 0.1
-    /// s while another process holds the lock. In asynchronous code, use [`open_async`](Self::open_async).
+    /// Opens the journal at `path`, or creates it. Reads the whole file on the calling thread, and blocks the
+    /// thread for up to 0.1 s if another process holds the lock. In asynchronous code, use
+    /// [`open_async`](Self::open_async).
     ///
     /// # Errors
     /// Returns [`ErrorKind::Overlap`] with the active run if another process has the journal open, and
@@ -65,8 +69,8 @@ impl FileJournal {
             if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
                 return Err(in_use(path, &mut file));
             }
-            // If the path refers to another file, the journal was replaced while this process waited for the
-            // lock.
+            // If `path` now refers to a different file, another process replaced the journal while this
+            // process waited for the lock. The loop opens the new file.
             if is_at(&file, path).map_err(|error| failed("the journal cannot be opened", error))? {
                 break file;
             }
@@ -84,7 +88,7 @@ impl FileJournal {
         Ok(Self::new(path, Some(written), index, None))
     }
 
-    /// Opens the journal as [`open`](Self::open) does, on a thread that may block.
+    /// Calls [`open`](Self::open) on a thread that may block.
     ///
     /// # Errors
     /// Returns the errors of [`open`](Self::open).
@@ -94,11 +98,11 @@ impl FileJournal {
         opened.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Journal, error.to_string())))
     }
 
-    /// Opens the journal as [`open_async`](Self::open_async) does, but waits until no other process has it
-    /// open. Checks twice a second; waiting processes are admitted in no particular order.
+    /// Opens the journal as soon as no other process has it open. Tries every half second, like
+    /// [`open_async`](Self::open_async). Waiting processes are admitted in no particular order.
     ///
     /// # Errors
-    /// Returns the errors of [`open`](Self::open), except for the overlap.
+    /// Returns the errors of [`open`](Self::open) except [`ErrorKind::Overlap`].
     pub async fn open_when_unlocked(path: impl AsRef<Path>) -> Result<Self> {
         loop {
             match Self::open_async(&path).await {
@@ -110,8 +114,8 @@ impl FileJournal {
         }
     }
 
-    /// Opens a snapshot of the journal at `path` for reading, even while another process has it open. Appends
-    /// are rejected. Reads the whole file on the calling thread.
+    /// Reads the journal at `path` once, on the calling thread, even if another process has it open. Later
+    /// records of that process are not visible. Appends return an error.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Journal`] if the journal does not exist or cannot be read.
@@ -151,7 +155,7 @@ impl FileJournal {
         &self.path
     }
 
-    /// Returns the number of syncs to disk. Concurrent appends share a sync.
+    /// Returns the number of writes, each with one `fsync`. Concurrent appends share a write.
     pub fn sync_count(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
@@ -164,7 +168,7 @@ impl FileJournal {
         Error::new(ErrorKind::Journal, message).with_context("journal", self.path.display())
     }
 
-    /// Sets whether a process is running the run.
+    /// Sets [`RunEntry::is_active`].
     fn mark(&self, entry: RunEntry) -> RunEntry {
         match &self.read_only {
             None => self.claims.mark(entry),
@@ -176,7 +180,8 @@ impl FileJournal {
     }
 }
 
-/// The file is readable only for its owner, because it contains the parameter values of runs.
+/// Returns the options for opening and creating a journal. Only the owner can read a new file, because a
+/// journal contains the parameter values of runs.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true);
@@ -185,15 +190,15 @@ fn options() -> OpenOptions {
     options
 }
 
-/// The file, which is written on threads that may block. `None` if it was opened for reading.
+/// [`Sink`] that writes to the file, on threads that may block.
 struct Disk {
     path: PathBuf,
     written: Option<Arc<Mutex<Written>>>,
-    /// Length of the durable lines, as far as this process knows. A write that was interrupted may have
-    /// completed since.
+    /// Length of the durable lines after the last completed call. Smaller than [`Written::durable`] if a
+    /// write was interrupted and has completed since.
     durable: u64,
     syncs: Arc<AtomicU64>,
-    /// Hook by which tests make a step fail.
+    /// Hook with which tests make a step fail.
     steps: Steps,
 }
 
@@ -204,7 +209,7 @@ struct Written {
 }
 
 impl Written {
-    /// Appends lines durably and returns the new length. The file's head is written before the first lines.
+    /// Appends lines durably and returns the new length. Writes the head before the first line of the file.
     fn write(&mut self, at: u64, lines: &[u8]) -> io::Result<u64> {
         if self.durable != at {
             return Err(io::Error::other("another write intervened"));
@@ -221,18 +226,17 @@ impl Written {
         Ok(self.durable)
     }
 
-    /// Removes the bytes that a failed write left after the durable lines. After an error of `fsync`, the
-    /// kernel may have dropped pages, so the durable lines are written again.
+    /// Removes the bytes that a failed write left after the durable lines, and syncs the new length.
     fn cut_back(&mut self) -> io::Result<()> {
         self.file.set_len(self.durable)?;
         self.file.sync_all()
     }
 
-    /// Replaces the file by one without the lines of some runs. A crash leaves the complete old file or the
-    /// complete new one.
+    /// Replaces the file by a new file without the lines of some runs. A crash leaves the complete old file
+    /// or the complete new file.
     ///
-    /// Calls `before` with the name of each step. An error from `before` ends the replacement as an error of
-    /// that step would.
+    /// Calls `before` with the name of each step before the step begins. An error from `before` is handled
+    /// like an error of the step.
     fn remove(
         &mut self,
         path: &Path,
@@ -252,7 +256,8 @@ impl Written {
         before("create")?;
         let mut file = options().truncate(true).open(&new_path)?;
         before("lock")?;
-        // The new file is locked before the rename, so that a process that opens it finds it in use.
+        // The new file is locked before the rename. A process that opens it immediately after the rename must
+        // find it locked.
         file.try_lock().map_err(io::Error::from)?;
         before("write")?;
         file.write_all(&kept)?;
@@ -266,20 +271,21 @@ impl Written {
     }
 }
 
-/// Called before each step of a rewrite.
+/// Function that is called before each step of a replacement.
 type Steps = Arc<dyn Fn(&'static str) -> io::Result<()> + Send + Sync>;
 
 fn not_rewritten(error: impl fmt::Display) -> String {
     format!("the journal could not be rewritten: {error}")
 }
 
-/// Returns the path under which a file is written before it replaces the one at `path`.
+/// Returns the path of the new file until it is renamed to `path`.
 fn new_path(path: &Path) -> PathBuf {
     PathBuf::from([path.as_os_str(), ".new".as_ref()].join("".as_ref()))
 }
 
 impl Disk {
-    /// Runs an operation on the file on a thread that may block.
+    /// Runs an operation with the file on a thread that may block. Returns an error if the journal was opened
+    /// for reading.
     async fn blocking<T: Send + 'static>(
         &self,
         what: impl FnOnce(&mut Written) -> io::Result<T> + Send + 'static,
@@ -302,7 +308,7 @@ impl Disk {
         let before = self.steps.clone();
         let removed = self.blocking(move |written| {
             let removed = written.remove(&path, &|run| names.contains(run), &mut |step| before(step));
-            // The file may have been replaced even though a later step failed.
+            // If a step after the rename fails, the file has been replaced and has a new length.
             Ok((removed, written.durable))
         });
         let (removed, durable) = removed.await.map_err(not_rewritten)?;
@@ -324,7 +330,7 @@ impl Sink for Disk {
     async fn settle(&mut self, _: Arc<[u8]>) -> Result<bool, String> {
         let before = self.durable;
         let settled = self.blocking(move |written| {
-            // A write that was interrupted may have completed since.
+            // If the lengths differ, the interrupted write has completed since, and its lines are durable.
             if written.durable == before {
                 written.cut_back()?;
             }
@@ -390,10 +396,10 @@ fn failed(path: &Path, what: &str, error: io::Error) -> Error {
         .with_source(error)
 }
 
-/// Tries to lock the file. Returns `false` if another process holds the lock.
+/// Tries to lock the file for up to 0.1 s. Returns `false` if another process still holds the lock.
 ///
-/// Retries for a short time, because some processes hold the lock only for a moment: readers, and child
-/// processes that are being started and have not closed inherited files.
+/// Two kinds of processes hold the lock only for a moment: processes that read the journal, and child
+/// processes that inherited the file and have not closed it yet.
 #[expect(
     clippy::disallowed_methods,
     reason = "a tenth of a second of the machine's time, on a thread that may block"
@@ -409,22 +415,22 @@ fn lock(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Returns the error for a second process, which names the run of the first one.
+/// Returns the error for a process that finds the journal locked. Names the active run if there is one.
 fn in_use(path: &Path, file: &mut File) -> Error {
-    // If the file cannot be read, the first process reports that.
+    // If the file is damaged, this process still reports only that it is locked.
     let runs = read(path, file).map(|(index, _)| index.all_runs()).unwrap_or_default();
     let active = runs.into_iter().find(|entry| entry.ended.is_none() && !entry.begun.pipeline.is_empty());
     let error = match active {
         Some(entry) => Claim::new(entry.begun.pipeline, entry.run, entry.begun_at).refusal(),
         None => Error::new(
             ErrorKind::Overlap,
-            "another process has this journal open; wait until it ends, or use another journal for this run",
+            "another process has this journal open; wait until that process ends, or use another journal for this run",
         ),
     };
     error.with_context("journal", path.display())
 }
 
-/// Reads all lines. Returns the index and the length of the complete lines in bytes.
+/// Reads all complete lines. Returns the index and the total length of these lines in bytes.
 fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|error| failed(path, "the journal cannot be read", error))?;
@@ -450,15 +456,15 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
     Ok((index, whole as u64))
 }
 
-/// Returns `true` if a file without a complete line is a journal whose first write was interrupted, or empty. A
-/// power failure can leave zeros instead of the text.
+/// Returns `true` if a file without a complete line is a new journal: an empty file, the beginning of a head,
+/// or zeros, which a power failure can leave instead of the head.
 fn is_torn_head(text: &[u8]) -> bool {
     let mut head = Vec::new();
     let written = Head::new(None).write(&mut head);
     written.is_ok() && (head.starts_with(text) || text.iter().all(|byte| *byte == 0))
 }
 
-/// Returns `true` if the path still refers to this file.
+/// Returns `true` if `path` still refers to this open file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -470,13 +476,13 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     Ok((mine.dev(), mine.ino()) == (named.dev(), named.ino()))
 }
 
-/// Other platforms do not replace an open file.
+/// On other platforms, an open file cannot be replaced.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes the name of a newly created file durable.
+/// Makes the directory entry of a new or renamed file durable.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
@@ -486,7 +492,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Other platforms cannot open a directory as a file; their file systems make the name durable.
+/// Does nothing, because other platforms cannot open a directory as a file. Their file systems make the
+/// directory entry durable.
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
@@ -593,7 +600,8 @@ mod tests {
         }
     }
 
-    /// Regression: a file of another kind that had no line end was taken for a torn journal and emptied.
+    /// Regression: a file that was not a journal and had no newline was mistaken for an incomplete journal
+    /// and truncated.
     #[test]
     fn a_file_of_another_kind_is_refused_and_unchanged() {
         let directory = tempfile::tempdir().unwrap();
@@ -623,7 +631,8 @@ mod tests {
         assert_eq!((error.kind(), error.context("line")), (ErrorKind::Journal, Some("3")));
     }
 
-    /// Regression: after a minute with a full disk, a service failed every statement until it was restarted.
+    /// Regression: after the disk had been full for a minute, every append failed until the process was
+    /// restarted.
     #[tokio::test]
     async fn recovers_when_the_disk_does_and_leaves_nothing_torn() {
         let directory = tempfile::tempdir().unwrap();
@@ -635,7 +644,7 @@ mod tests {
             let written = journal.group.sink.lock().await.written.clone().unwrap();
             std::mem::replace(&mut written.lock().unwrap().file, file)
         };
-        // Every write to this file fails.
+        // This file is open for reading only, so every write to it fails.
         let good = exchange(File::open(&path).unwrap()).await;
         for _ in 0..2 {
             let error = journal.append(submitted("a")).await.unwrap_err();
@@ -683,7 +692,7 @@ mod tests {
         journal.runs(100, None).await.unwrap().runs
     }
 
-    /// Regression: a process that waited for the lock blocked its thread for a sixth of the time.
+    /// Regression: a process that waited for the lock blocked its thread for a sixth of the waiting time.
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "the thread's own time is measured")]
     async fn waiting_for_another_process_blocks_no_thread() {
@@ -691,7 +700,7 @@ mod tests {
         let path = directory.path().join("journal.jsonl");
         let _first = FileJournal::open(&path).unwrap();
         let mut shortest = Duration::MAX;
-        // The machine may be busy; the test succeeds if one of five attempts is fast enough.
+        // On a busy machine, single attempts can be slow. The test requires one fast attempt of five.
         for _ in 0..5 {
             let begun = std::time::Instant::now();
             assert!(futures::poll!(std::pin::pin!(FileJournal::open_when_unlocked(&path))).is_pending());
@@ -721,14 +730,14 @@ mod tests {
         assert_eq!(error.context("active_since"), Some("2026-11-23T06:30:00Z"));
         let seen = FileJournal::open_read_only(&path).unwrap();
         assert!(all_runs(&seen).await[0].is_active);
-        // The process died, which releases the lock.
+        // Stands for the death of the first process, which releases the lock.
         drop(first);
         let seen = FileJournal::open_read_only(&path).unwrap();
         let runs = all_runs(&seen).await;
         assert!(!runs[0].is_active && runs[0].ended.is_none());
         assert!(seen.append(intent("a")).await.unwrap_err().to_string().contains("reading only"));
         let second = FileJournal::open(&path).expect("a reader does not lock others out");
-        // The second process does not run the run of the first one.
+        // The run of the first process is no longer active, although the second process has the journal open.
         second.append_run(begun_by(2, "two", "2026-11-23T07:00:00Z")).await.unwrap();
         let seen = FileJournal::open_read_only(&path).unwrap();
         assert_eq!(all_runs(&seen).await.iter().map(|run| run.is_active).collect::<Vec<_>>(), [true, false]);
@@ -774,7 +783,7 @@ mod tests {
         .await
     }
 
-    /// Returns the runs that are removed: every third one.
+    /// Returns the runs to remove: every third run.
     async fn old(journal: &FileJournal) -> Vec<RunEntry> {
         let all = journal.runs(100, None).await.unwrap().runs;
         all.into_iter().filter(|entry| entry.run[1..].parse::<u32>().unwrap() % 3 == 0).collect()
@@ -791,7 +800,7 @@ mod tests {
     #[tokio::test]
     async fn a_crash_at_each_step_of_a_removal_leaves_the_old_journal_or_the_new_one() {
         for failing in STEPS {
-            // The last write before a crash may end at any byte.
+            // A crash can leave any number of bytes of the last write.
             for torn in [0, 1, 1_000, usize::MAX] {
                 let directory = tempfile::tempdir().unwrap();
                 let path = directory.path().join("journal.jsonl");
@@ -813,7 +822,7 @@ mod tests {
                     .map(|(number, run)| if is_new && number % 3 == 0 { Vec::new() } else { run })
                     .collect();
                 assert_eq!(entries(&journal).await, expected, "crash before {failing}");
-                // A leftover file does not prevent the next removal.
+                // A new file left by the crash must not prevent the next removal.
                 journal.remove_runs(&old(&journal).await).await.unwrap();
                 let left = entries(&journal).await;
                 drop(journal);
@@ -824,8 +833,8 @@ mod tests {
         }
     }
 
-    /// Regression: after a failed sync of the directory, the length of the old file was still used, so the
-    /// next record was reported as durable but never written.
+    /// Regression: after the sync of the directory had failed, the journal still used the length of the old
+    /// file. The next record was then reported as durable but was not in the file.
     #[tokio::test]
     async fn a_journal_whose_removal_failed_goes_on() {
         for failing in STEPS {

@@ -7,21 +7,23 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::{Index, Line};
 
-/// Destination of lines.
+/// Storage to which a [`Group`] writes lines.
 #[async_trait]
 pub(super) trait Sink: Send + 'static {
-    /// Writes complete lines durably. After an error, it is unknown which of them are durable.
+    /// Writes complete lines durably. After an error, any of the lines may be durable.
     async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String>;
 
-    /// Resolves a write that failed or was interrupted, before the next write. Returns `true` if all of its
-    /// lines are durable, and `false` if none is and none will be.
+    /// Determines whether a write that failed or was interrupted took effect. Called before the next write.
+    /// Returns `true` if all of its lines are durable, and `false` if none of them is durable or will become
+    /// durable.
     async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String>;
 }
 
-/// Group commit: lines that are queued while a write is in flight are written together by the next one.
+/// Group commit of lines. Lines that are queued while a write is in flight are written together by the next
+/// write.
 ///
-/// After a write that failed, the next append first [settles](Sink::settle) it. A journal thus recovers as
-/// soon as its storage does.
+/// If a write fails, the next append [settles](Sink::settle) it before its own write. The journal can
+/// therefore be used again as soon as its storage works again.
 pub(super) struct Group<S> {
     state: Arc<Mutex<State>>,
     pub(super) sink: Arc<AsyncMutex<S>>,
@@ -42,7 +44,7 @@ struct State {
 struct Batch {
     lines: Vec<Line>,
     bytes: Arc<[u8]>,
-    /// Set once the callers have their result.
+    /// Result of the write, for all callers whose lines are in the batch.
     verdict: Verdict,
 }
 
@@ -52,20 +54,22 @@ impl<S: Sink> Group<S> {
         Self { state: Arc::new(Mutex::new(state)), sink: Arc::new(AsyncMutex::new(sink)) }
     }
 
-    /// Returns once the line is durable. The lines of a caller that awaits each append keep their order.
+    /// Appends a line, and returns when the line is durable. If a caller awaits each append, its lines keep
+    /// their order.
     pub(super) async fn append(&self, line: Line) -> Result<(), String> {
         let verdict = lock(&self.state).queue(line);
-        // The first caller writes all queued lines. The other callers return once theirs are durable.
+        // The first caller to acquire the sink writes all queued lines. Each of the other callers finds the
+        // verdict of its line when it acquires the sink.
         let mut sink = self.sink.clone().lock_owned().await;
         if let Some(verdict) = verdict.get() {
             return verdict.clone();
         }
         let state = self.state.clone();
-        // The write runs in a separate task, because dropping one caller must not interrupt a write for which
-        // others wait.
+        // The write runs in a separate task. If this caller's future is dropped, the write must continue,
+        // because other callers wait for it.
         let written = tokio::spawn(async move {
             if let Err(error) = settle(&mut *sink, &state).await {
-                // None of these lines was written.
+                // The waiting lines were not passed to the sink.
                 std::mem::take(&mut lock(&state).waiting).fail(error);
                 return;
             }
@@ -80,15 +84,16 @@ impl<S: Sink> Group<S> {
         verdict.get().cloned().unwrap_or_else(|| done.and(Err(LOST.to_owned())))
     }
 
-    /// Returns the sink while no write is in flight.
+    /// Acquires the sink, and settles the last write if it failed. No write can begin until the sink is
+    /// released.
     pub(super) async fn sink(&self) -> Result<OwnedMutexGuard<S>, String> {
         let mut sink = self.sink.clone().lock_owned().await;
         settle(&mut *sink, &self.state).await?;
         Ok(sink)
     }
 
-    /// Replaces the records by those that were read while no write was in flight. They show whether a failed
-    /// write took effect.
+    /// Replaces the index by one that was read from the storage while no write was in flight. A failed write
+    /// need not be settled afterwards, because the new index contains its lines if it took effect.
     #[cfg(feature = "object-store")]
     pub(super) fn reset(&self, index: Index) {
         let mut state = lock(&self.state);
@@ -135,7 +140,7 @@ impl State {
         self.waiting.verdict.clone()
     }
 
-    /// Begins the next write.
+    /// Returns the bytes of the waiting lines, and makes these lines the batch of the next write.
     fn take(&mut self) -> Result<Arc<[u8]>, String> {
         let mut batch = std::mem::take(&mut self.waiting);
         let mut bytes = Vec::new();
@@ -149,12 +154,12 @@ impl State {
         Ok(self.written.insert(batch).bytes.clone())
     }
 
-    /// Ends the write. After an error, its lines are kept until they are settled.
+    /// Applies the result of a write. After an error, the batch is kept until the write is settled.
     fn note(&mut self, result: Result<(), String>) {
         match (result, self.written.take()) {
             (Ok(()), Some(batch)) => {
                 batch.lines.into_iter().for_each(|line| self.index.apply(line));
-                // Already set if an earlier error was reported.
+                // If the write failed before it was settled, its callers already have the error.
                 let _ = batch.verdict.set(Ok(()));
             }
             (Err(error), Some(batch)) => {
@@ -187,7 +192,7 @@ mod tests {
         journal::{Event, Record},
     };
 
-    /// Sink whose writes take a second. It records the number of lines of each write.
+    /// Sink whose writes take one second. Records the number of lines of each write.
     #[derive(Clone, Default)]
     struct Slow {
         writes: Arc<Mutex<Vec<usize>>>,
@@ -262,7 +267,8 @@ mod tests {
         assert_eq!(*writes.lock().unwrap(), [1, 2, 1]);
     }
 
-    /// Regression: after a minute with a full disk, a service failed every statement until it was restarted.
+    /// Regression: after the disk had been full for a minute, every append failed until the process was
+    /// restarted.
     #[tokio::test(start_paused = true)]
     async fn a_group_recovers_when_its_sink_does() {
         for settled in [false, true] {
@@ -298,7 +304,8 @@ mod tests {
             };
             tokio::join!(append, free).0
         };
-        // The first write fails at 1 s, and is settled for the second one. The disk has space again at 1.1 s.
+        // The first write fails at 1 s. The second append tries to settle it at once, before the disk has
+        // space again at 1.1 s.
         let results = tokio::join!(group.append(line(0)), later);
         assert_eq!(results, (Err("the disk is full".to_owned()), Err("the disk is full".to_owned())));
         assert_eq!(group.append(line(2)).await, Ok(()));

@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use super::{Record, RunRecord};
 
-/// Line of a journal.
+/// Line of a journal: a record of an attempt or of a run.
 ///
-/// Each line is a JSON object whose last field is `crc`, eight hexadecimal digits: the CRC-32 of the object
-/// without that field. It detects a line that was changed and is still valid JSON.
+/// Each line is a JSON object. Its last field `crc` contains the CRC-32 of the object without this field, as
+/// eight hexadecimal digits. The checksum detects changes after which a line is still valid JSON.
 #[derive(Clone, Debug)]
 pub(crate) enum Line {
     Step(Record),
     Run(RunRecord),
 }
 
-/// Version of the format. In version 1, lines had no checksum, there was no head, and client tokens did not
-/// depend on the pipeline and the target.
+/// Version of the format. Version 1 had no head and no checksums, and its client tokens did not depend on the
+/// pipeline and the target.
 const FORMAT: u32 = 2;
 
-/// First line of a file or an object.
+/// First line of a file or an object. Identifies the format.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Head {
     format: u32,
-    /// The process that wrote the object.
+    /// Random identifier of the process that wrote the object. `None` in a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     writer: Option<String>,
 }
@@ -33,9 +33,9 @@ pub(crate) struct Head {
 /// Reason why a line is rejected.
 #[derive(Debug)]
 pub(crate) enum BadLine {
-    /// The journal is of an earlier format.
+    /// The journal has an earlier format.
     Old,
-    /// The journal is of a later format.
+    /// The journal has a later format.
     New(u32),
     /// The checksum does not match.
     Checksum,
@@ -44,7 +44,7 @@ pub(crate) enum BadLine {
 }
 
 impl BadLine {
-    /// Returns the problem with the journal and a remedy.
+    /// Returns a message with the problem and a remedy.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Old => {
@@ -89,12 +89,13 @@ impl Head {
         seal(bytes, |bytes| serde_json::to_writer(bytes, self))
     }
 
-    /// Checks the first line of a file or an object, passed without its newline.
+    /// Checks the first line of a file or an object. `line` does not include the newline.
     pub(crate) fn check(line: &[u8]) -> Result<(), BadLine> {
         #[derive(Deserialize)]
         struct Any {
             format: Option<u32>,
-            // In format 1, a file began with a record, and an object began with the writer.
+            // In format 1, the first line of a file was a record, and the first line of an object contained
+            // only the writer.
             event: Option<serde::de::IgnoredAny>,
             writer: Option<serde::de::IgnoredAny>,
         }
@@ -120,7 +121,7 @@ impl Line {
         }
     }
 
-    /// Returns the run of a line that was read before, or `None` for the head.
+    /// Returns the run of a line, or `None` for the head. Does not verify the checksum.
     pub(crate) fn run_of(line: &[u8]) -> Option<String> {
         #[derive(Deserialize)]
         struct Of {
@@ -129,7 +130,7 @@ impl Line {
         serde_json::from_slice(line).ok().map(|Of { run }| run)
     }
 
-    /// Reads a line, passed without its newline.
+    /// Parses a line and verifies its checksum. `line` does not include the newline.
     pub(crate) fn read(line: &[u8]) -> Result<Self, BadLine> {
         #[derive(Deserialize)]
         struct Which {
@@ -155,7 +156,7 @@ impl Line {
 /// Length of `,"crc":"00000000"}`.
 const SEAL: usize = 18;
 
-/// Appends an object with its checksum and a newline. If it fails, `bytes` is unchanged.
+/// Appends an object with its checksum and a newline. After an error, `bytes` is unchanged.
 fn seal(
     bytes: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{Result, StepKey};
 
-/// Journal in memory, shared by its clones. The default of an orchestrator, and suitable for tests.
+/// Journal in memory, shared by its clones. Intended for tests, and the default journal of an orchestrator.
 ///
-/// Client tokens do not depend on it: a restarted process that uses the same name for a run creates the same
-/// tokens, and the service recognises them for 8 hours. With the journal, the process loses the record of
-/// completed steps and of everything older than 8 hours.
+/// The contents are lost when the process ends. A restarted process that resumes a run by its name derives
+/// the same client tokens, so the service does not run a statement twice within 8 hours. After 8 hours,
+/// finished steps would run again.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryJournal(Arc<Mutex<Contents>>);
 

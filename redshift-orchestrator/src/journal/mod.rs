@@ -1,20 +1,20 @@
 //! The journal: a durable record of intents, statement ids and endings.
 //!
-//! An intent is durable *before* its statement is submitted. It contains the client token and the name of the
-//! statement. If anything is lost later, the next process finds the intent and reads the fate of the
-//! statement from the service.
+//! The journal contains the intent, with the statement's client token and name, *before* the statement is
+//! submitted. If a process dies or a response is lost afterwards, the next process finds the intent and uses
+//! the token and the name to find the statement in the service.
 //!
-//! | the process died, or lost the response | the journal contains | the next run, within 8 h | within 24 h | later |
+//! | the process died or lost the response | the journal contains | the next run, within 8 h | within 24 h | later |
 //! |---|---|---|---|---|
 //! | before the intent was durable | nothing | submits: nothing was sent | the same | the same |
 //! | before the submit was sent | intent | submits with the same token: the service runs it | lists by name: not found, **unknown** | **unknown** |
-//! | after the submit took effect | intent | submits with the same token: the service returns the first id | lists by name: found, uses its id | **unknown** |
-//! | while the statement was running | intent, id | polls the id and waits | the same | **unknown** |
+//! | after the submit took effect | intent | submits with the same token: the service returns the first id | lists by name: found, waits for it | **unknown** |
+//! | while the statement was running | intent, id | polls the id until the statement ends | the same | **unknown** |
 //! | after it ended, before the ending was durable | intent, id | polls the id | the same | **unknown** |
 //! | after the ending was durable | everything | uses the recorded ending, sends nothing | the same | the same |
-//! | while a record was written | an incomplete line, which is removed | as before that record | the same | the same |
-//! | a request or its response was lost, and the process lives | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
-//! | the service did not accept it | intent, not submitted | submits: nothing was sent | the same | the same |
+//! | while a record was written | an incomplete line, which is removed | continues as if the record had not been begun | the same | the same |
+//! | a request or its response was lost, but the process did not die | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
+//! | the service rejected the statement | intent, not submitted | submits: the statement did not run | the same | the same |
 //! | the timeout expired, and the rollback has not finished | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
 //! | the same, and the grace time passed before the process ended | intent, id, overdue, cancel pending | polls the id; aborted: **timed out**; not ended: **timed out**, cancel pending | the same | **unknown** |
 //! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
@@ -31,19 +31,22 @@
 //! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, for all rows at once over random schedules:
 //! `no_schedule_doubles_or_loses_a_statement`.
 //!
-//! The service remembers a client token for 8 hours and keeps the record of a statement for 24 hours. Both
-//! are counted from the intent, less a safety margin of 15 minutes. A statement that no listing contains is
-//! unknown rather than "never sent": the service documents neither how soon a statement is listed nor that
-//! every statement is, and a listing contains only statements submitted by the same IAM role. An unknown
-//! statement is never submitted again; an operator investigates and [settles](crate::Orchestrator::settle)
-//! it.
+//! The service remembers a client token for 8 hours and keeps the record of a statement for 24 hours. The
+//! orchestrator counts both times from the intent and subtracts a safety margin of 15 minutes. If no listing
+//! contains a statement, its outcome is unknown. The orchestrator must not conclude that the statement was
+//! never sent, because the service does not document how soon a listing contains a new statement, and a
+//! listing contains only statements submitted by the same IAM role. A statement whose outcome is unknown is
+//! not submitted again until an operator [settles](crate::Orchestrator::settle) it.
 //!
 //! # Contents
 //!
-//! A journal contains neither SQL nor the values of secret parameters. It contains the other parameter values
-//! of a run, so that the run can be resumed; client tokens, which are digests that reveal nothing but would
-//! confirm a guess; and error texts of the database, whose quoted values are redacted unless
-//! [`with_quotations`](crate::Orchestrator::with_quotations) is set.
+//! A journal does not contain SQL or the values of secret parameters. It contains:
+//!
+//! * the other parameter values of a run, which are needed to resume the run;
+//! * client tokens, which are digests of the statements: a token does not reveal its statement, but it can be
+//!   compared with the digest of a guessed statement;
+//! * error texts of the database. Values that they quote are redacted unless
+//!   [`with_quotations`](crate::Orchestrator::with_quotations) is set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,52 +82,57 @@ pub use object_store::ObjectStoreJournal;
 pub use prune::{KeepReason, KeptRun, Prune, Pruned, prune};
 pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunOutcome, RunPage, RunRecord};
 
-/// Durable record of intents, ids and endings.
+/// Durable record of intents, statement ids and endings.
 ///
 /// # For implementors
 ///
 /// * After [`append`](Self::append) returns `Ok`, the record survives the end of the process and a power
 ///   failure. After an error, the record may or may not be stored. A dropped `append` may have taken effect.
-/// * Records of one key are kept in the order of their appends.
-/// * Two processes must not write one journal at the same time; an implementation rejects the second one.
+/// * Records of one key keep the order in which they were appended.
+/// * Two processes must not write to the same run at the same time. An implementation rejects the second
+///   process.
 ///
-/// The scenarios in `conformance::journal` (feature `conformance`) check an implementation.
+/// The module `conformance::journal` (feature `conformance`) tests an implementation.
 #[async_trait]
 pub trait Journal: fmt::Debug + Send + Sync {
     /// Makes a record durable.
     async fn append(&self, record: Record) -> Result<()>;
 
-    /// Returns the folded records of one attempt at a step, or `None` if there is no intent.
+    /// Returns the state that results from all records of one attempt at a step, or `None` if the journal
+    /// does not contain its intent.
     async fn entry(&self, key: &StepKey) -> Result<Option<Entry>>;
 
     /// Returns the attempts of a run, ordered by step and attempt number.
     async fn entries(&self, run: &str) -> Result<Vec<Entry>>;
 
-    /// Makes a run active until the returned guard is dropped or the process dies. During this time, an
-    /// [exclusive](Claim::is_exclusive) claim excludes other exclusive claims of the same pipeline. A second
-    /// process is never admitted to the same run.
+    /// Makes a run active until the returned guard is dropped or the process dies. Meanwhile, the run cannot
+    /// be claimed again, and if the claim is [exclusive](Claim::is_exclusive), no other exclusive claim of
+    /// the same pipeline is admitted.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Overlap`] with `active_run` and `active_since` in its context.
+    /// Returns [`ErrorKind::Overlap`] with `active_run` and `active_since` in its context if another claim
+    /// excludes this one.
     async fn claim(&self, claim: &Claim) -> Result<ActiveRun>;
 
-    /// Makes a record about a run durable.
+    /// Makes a record of a run's beginning or end durable.
     async fn append_run(&self, record: RunRecord) -> Result<()>;
 
-    /// Returns a run, or `None` if the journal has no record of it. The cost does not depend on the number of
-    /// other runs.
+    /// Returns the state of a run, or `None` if the journal has no record of the run. The cost does not
+    /// depend on the number of other runs.
     async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>>;
 
-    /// Returns up to `limit` runs (at least one, if there is one) after the cursor `after`, newest first by
-    /// [`RunEntry::first_begun_at`]. The cost depends on `limit`, not on the number of runs in the journal.
+    /// Returns up to `limit` runs after the cursor `after`, ordered by [`RunEntry::first_begun_at`], newest
+    /// first. A `limit` of 0 counts as 1. The cost depends on `limit`, not on the number of runs in the
+    /// journal.
     ///
-    /// A run whose statements were submitted without a pipeline is listed with an empty pipeline name.
+    /// If statements were run without a pipeline, their run has an empty pipeline name.
     async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage>;
 
-    /// Removes all records of these runs. [`prune`] selects the runs and holds their claims.
+    /// Removes all records of these runs. Called by [`prune`], which selects the runs and claims them.
     ///
-    /// A process that dies during the removal leaves each run complete, absent, or unreadable until a further
-    /// call finishes the removal. An interrupted removal is finished first, even if `runs` is empty.
+    /// If a process dies during the removal, each of the runs is afterwards complete, absent, or unreadable.
+    /// The next call first finishes the interrupted removal, even if its `runs` is empty, after which no run
+    /// is unreadable.
     async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()>;
 }
 
@@ -190,29 +198,31 @@ impl Record {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// The statement is about to be submitted.
+    /// The statement will be submitted next.
     Intent {
-        /// Its client token.
+        /// Client token of the statement.
         token: ClientToken,
-        /// Its statement name.
+        /// Name of the statement in the service.
         name: String,
-        /// Its target, such as `workgroup/dwh/mystore`, if known. Earlier versions did not record it.
+        /// Target of the statement, such as `workgroup/dwh/mystore`, if known. Earlier versions did not
+        /// record the target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<String>,
     },
     /// The service accepted the statement.
     Submitted {
-        /// Its id.
+        /// Id of the statement.
         id: StatementId,
     },
-    /// The timeout expired, and a cancel is about to be sent. An abort after this record counts as a timeout.
+    /// The timeout expired, and a cancel will be sent next. If the statement is aborted after this record, it
+    /// counts as timed out.
     Overdue,
     /// The service accepted the cancel, and the statement had not ended within the grace time. Earlier versions
     /// did not record it.
     CancelPending,
     /// The statement ended.
     Ended(RecordedOutcome),
-    /// The service rejected the statement, or could not be reached; it did not run.
+    /// The statement did not run: the service rejected it or could not be reached.
     #[serde(alias = "refused")]
     NotSubmitted {
         /// The error as text.
@@ -233,13 +243,13 @@ pub enum Event {
 pub struct RecordedOutcome {
     /// `FINISHED`, `FAILED` or `ABORTED`.
     pub status: Status,
-    /// Error text of the database, if it failed.
+    /// Error text of the database, if the statement failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Kind of the failure, derived from the database's complete error text before redaction.
+    /// Kind of the failure, derived from the database's error text before its redaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureKind>,
-    /// `true` if it was cancelled because its timeout expired.
+    /// `true` if the statement was cancelled because its timeout expired.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub timed_out: bool,
     /// Execution time in the database, in seconds.
@@ -250,7 +260,7 @@ pub struct RecordedOutcome {
         rename = "executing"
     )]
     pub execution_time: Option<Duration>,
-    /// Number of rows in the result, or of rows that the statement affected.
+    /// Number of rows in the result, or number of rows that the statement affected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
     /// `true` if there is a result to fetch.
@@ -263,11 +273,11 @@ pub struct RecordedOutcome {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SettledOutcome {
-    /// The statement ran and had its effect; the step counts as finished.
+    /// The statement ran and took effect. The step counts as finished.
     Finished,
-    /// The statement ran without a lasting effect; the attempt counts as failed, and the next one may run.
+    /// The statement ran without a lasting effect. The attempt counts as failed, and another attempt may run.
     Failed,
-    /// The statement never ran; the same attempt may be submitted.
+    /// The statement never ran. The same attempt may be submitted again.
     NeverRan,
 }
 
@@ -294,7 +304,7 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    /// Creates a settlement without a name and a reason.
+    /// Creates a settlement without an operator and a reason.
     pub fn new(outcome: SettledOutcome) -> Self {
         Self { outcome, operator: None, reason: None }
     }
@@ -306,7 +316,7 @@ impl Settlement {
         self
     }
 
-    /// Sets the reason for the outcome, such as the places that were checked.
+    /// Sets the operator's reason, for example which tables were checked.
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
@@ -314,23 +324,24 @@ impl Settlement {
     }
 }
 
-/// State of one attempt at a step: its folded records.
+/// State of one attempt at a step, derived from all of its records.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The attempt.
     pub key: StepKey,
-    /// Time of the first intent. The service's 8 and 24 hours are counted from it.
+    /// Time of the last intent. The lifetimes of the client token (8 hours) and of the service's record (24
+    /// hours) are counted from this time.
     pub intended_at: Timestamp,
     /// Client token of the statement.
     pub token: ClientToken,
     /// Name of the statement.
     pub name: String,
-    /// Target of the statement, such as `workgroup/dwh/mystore`, if recorded.
+    /// Target of the statement, such as `workgroup/dwh/mystore`, if the journal contains it.
     pub target: Option<String>,
     /// Id of the statement, if known.
     pub id: Option<StatementId>,
-    /// `true` if the timeout expired and a cancel was sent or was about to be sent.
+    /// `true` if the timeout expired. A cancel may have been sent.
     pub overdue: bool,
     /// `true` if the service accepted the cancel, and the statement had not ended within the grace time.
     pub cancel_pending: bool,
@@ -339,25 +350,26 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Returns `true` if the statement certainly did not run. The same attempt may then be submitted.
+    /// Returns `true` if it is certain that the statement did not run, so that the same attempt may be
+    /// submitted again.
     pub(crate) fn did_not_run(&self) -> bool {
         matches!(self.state, EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan))
     }
 
-    /// Returns instructions for an investigation by hand: the service's record and listing, and Redshift's
-    /// query log.
+    /// Returns commands and queries by which an operator can find the statement in the service's records and
+    /// in Redshift's query log.
     pub fn manual_check(&self) -> String {
         manual_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 
-/// Records the outcome that an operator determined for a statement whose outcome is unknown. The run is
-/// claimed meanwhile.
+/// Records the outcome that an operator determined for a statement whose outcome is unknown. Claims the run
+/// during the call.
 ///
 /// # Errors
-/// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt, or contains its ending; and
-/// [`ErrorKind::Overlap`], with `active_run` and `active_since` in its context, if a process is running the
-/// run.
+/// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt or already contains its
+/// ending, and [`ErrorKind::Overlap`], with `active_run` and `active_since` in its context, if a process is
+/// running the run.
 pub async fn settle(
     journal: &dyn Journal,
     at: Timestamp,
@@ -393,32 +405,33 @@ async fn settle_claimed(journal: &dyn Journal, at: Timestamp, key: &StepKey, eve
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum EntryState {
-    /// The statement was intended, and perhaps submitted. Its status is in the service.
+    /// The journal contains the intent but no ending. The statement may have been submitted; the service has
+    /// its status.
     Open,
     /// The statement ended.
     Ended(RecordedOutcome),
     /// The statement did not run.
     NotSubmitted(String),
-    /// The outcome could not be proved at the last attempt.
+    /// The last call could not prove the outcome.
     Unknown(String),
     /// An operator recorded the outcome.
     Settled(SettledOutcome),
 }
 
-/// Entries by key: the records of a journal in memory.
+/// State of all attempts and runs of a journal, in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     steps: BTreeMap<StepKey, Entry>,
     runs: BTreeMap<String, RunEntry>,
-    /// Runs by the time of their first record.
+    /// Names of the runs, ordered by the time of their first record.
     by_time: BTreeSet<(Timestamp, String)>,
 }
 
 impl Index {
     pub(crate) fn apply(&mut self, line: Line) {
         let (at, run) = line.of();
-        // Every record creates its run if necessary, because statements submitted without a pipeline have no
-        // `run-begun` record.
+        // Any record can be the first one of its run, because statements that were run without a pipeline
+        // have no `run-begun` record.
         if !self.runs.contains_key(run) {
             self.runs.insert(run.to_owned(), RunEntry::first_seen(run, at));
             self.by_time.insert((at, run.to_owned()));
@@ -429,12 +442,13 @@ impl Index {
         }
     }
 
-    /// Adds a record. A record without an intent is ignored, because it proves nothing.
+    /// Applies a record to the state of its attempt. A record of an attempt without an intent is ignored.
     fn apply_step(&mut self, record: Record) {
         let Record { at, key, event } = record;
         let state = match event {
             Event::Intent { token, name, target } => {
-                // A second intent starts over: the previous one was rejected, or settled as never run.
+                // A second intent replaces the first one, whose statement was not submitted or was settled as
+                // never run.
                 let entry = Entry {
                     key: key.clone(),
                     intended_at: at,
@@ -473,7 +487,8 @@ impl Index {
             Event::Settled(settlement) => EntryState::Settled(settlement.outcome),
         };
         if let Some(entry) = self.steps.get_mut(&key) {
-            // Two processes waited for the statement, and one of them received its ending.
+            // Two processes waited for the same statement. One received the ending, which must not be
+            // replaced by the other's failure to receive it.
             let is_known = matches!(entry.state, EntryState::Ended(_));
             if !(is_known && matches!(state, EntryState::Unknown(_))) {
                 entry.state = state;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{ActiveRun, Claim, Entry, EntryState, Journal, RunCursor, RunEntry, RunOutcome};
 use crate::{ErrorKind, Result};
 
-/// Selection of the runs that [`prune`] removes.
+/// Options of [`prune`]: the runs to remove.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Prune {
@@ -18,7 +18,7 @@ pub struct Prune {
 }
 
 impl Prune {
-    /// Selects finished runs that began and ended before this time.
+    /// Selects finished runs that were begun, last resumed and ended before `time`.
     pub fn before(time: Timestamp) -> Self {
         Self { before: time, failed: false, dry_run: false }
     }
@@ -30,20 +30,20 @@ impl Prune {
         self
     }
 
-    /// Reports the runs that would be removed, without removing them. Default: `false`.
+    /// Returns the runs that would be removed without removing them. Default: `false`.
     pub fn with_dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
     }
 }
 
-/// Result of [`prune`]: the removed runs, and the old runs that were kept. Newest first.
+/// Result of [`prune`]. Both lists begin with the newest run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pruned {
     /// Names of the removed runs.
     pub removed: Vec<String>,
-    /// Old runs that were kept.
+    /// Runs that began before the limit and were kept.
     pub kept: Vec<KeptRun>,
 }
 
@@ -53,21 +53,21 @@ pub struct Pruned {
 pub struct KeptRun {
     /// Name of the run.
     pub run: String,
-    /// Reason.
+    /// Reason why the run was kept.
     pub reason: KeepReason,
 }
 
-/// Reason to keep an old run.
+/// Reason why [`prune`] kept a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeepReason {
     /// A process is running the run.
     Active,
-    /// The run began or ended after the limit.
+    /// The run was resumed, submitted a statement or ended after the limit.
     Recent,
-    /// The process that ran the run died or was stopped; `resume` continues the run.
+    /// The process that was running the run died or was stopped. The command `resume` continues the run.
     Unfinished,
-    /// A step failed; `resume` continues the run.
+    /// A step failed. The command `resume` continues the run.
     Failed,
     /// The journal does not contain the ending of a statement.
     Unknown,
@@ -92,20 +92,21 @@ impl fmt::Display for KeepReason {
     }
 }
 
-/// Initial and maximum number of runs removed per batch; each batch is twice as large as the previous one. A
-/// file is rewritten for each batch, so fewer batches are cheaper. On object storage, the lease of each run
-/// is renewed until its batch has finished.
+/// Number of runs in the first batch, and the maximum. Each batch is twice as large as the previous one.
+/// Large batches are cheaper for a file, which is rewritten for each batch. Small batches are better on
+/// object storage, where the leases of all runs of a batch are renewed until the batch is finished.
 const BATCHES: (usize, usize) = (100, 1_600);
 /// Number of runs that are read concurrently.
 const CONCURRENCY: usize = 16;
 
 /// Removes old runs from a journal. A run is removed only if it finished and the journal contains the ending
-/// of each of its statements. Runs that are active, unfinished or unknown are kept and reported.
+/// of each of its statements. Other old runs are kept and returned in [`Pruned::kept`].
 ///
-/// Each run is claimed during its removal, so that no process can begin it. Runs that are newer than the
+/// Each run is claimed during its removal, so that no process can begin it. Runs that first began after the
 /// limit are not read.
 ///
-/// Dropping the future, or an error, leaves some of the runs removed. A further call removes the rest.
+/// If the future is dropped or an error occurs, some runs may already be removed. The next call removes the
+/// others.
 ///
 /// # Errors
 /// Returns the errors of the journal.
@@ -145,12 +146,12 @@ pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
 
 enum Look {
     Keep(KeptRun),
-    /// The run, and its claim unless this is a dry run.
+    /// The run to remove, with its claim. A dry run claims no runs.
     Remove(Box<RunEntry>, Option<ActiveRun>),
     Gone,
 }
 
-/// Claims and reads a run that may be removed.
+/// Decides whether a run is removed. Claims the run if it is.
 async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<Look> {
     let keep = |reason| Ok(Look::Keep(KeptRun { run: entry.run.clone(), reason }));
     if let Some(reason) = prune.keeps(&entry, &[]) {
@@ -165,7 +166,7 @@ async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<L
             Err(error) => return Err(error),
         },
     };
-    // The run is read again under the claim, because it may have been resumed since it was listed.
+    // The run may have been resumed since it was listed, so it is read again after it was claimed.
     let steps = journal.entries(&entry.run).await?;
     let now = journal.run_entry(&entry.run).await?;
     let now = now.map(|now| RunEntry { is_active: now.is_active && claim.is_none(), ..now });
@@ -185,7 +186,7 @@ impl Prune {
         let is_open = |entry: &Entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_));
         let last = run.ended.map_or(run.begun_at, |(at, _)| at.max(run.begun_at));
         let last = steps.iter().map(|entry| entry.intended_at).fold(last, Timestamp::max);
-        // Statements submitted without a pipeline have no records of the beginning and end of a run.
+        // A run without a pipeline has no `run-begun` and `run-ended` records.
         let has_pipeline = !run.begun.pipeline.is_empty();
         match run.ended {
             _ if run.is_active => Some(KeepReason::Active),

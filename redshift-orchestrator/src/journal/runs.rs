@@ -1,4 +1,4 @@
-//! Records of runs: how they began, whether they are active, and how they ended.
+//! Records, states and claims of runs.
 
 use std::{
     any::Any,
@@ -41,24 +41,24 @@ impl RunRecord {
 pub enum RunEvent {
     /// A process began or resumed the run.
     RunBegun(RunBegun),
-    /// The process ended the run.
+    /// The run ended.
     RunEnded {
         /// The result.
         result: RunOutcome,
     },
 }
 
-/// Inputs of a run, which are sufficient to resume it. `Debug` does not print the values of parameters.
+/// Inputs of a run: everything except secrets that is needed to resume it. `Debug` does not print the values
+/// of parameters.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunBegun {
     /// Name of the pipeline.
     pub pipeline: String,
-    /// Target of the statements, in a form chosen by the caller, for example
-    /// `aws:eu-west-1:workgroup/dwh/mystore`.
+    /// Label of the target, chosen by the caller, such as `aws:eu-west-1:workgroup/dwh/mystore`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Values of the parameters, without those of secret parameters.
+    /// Values of all parameters that are not secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
     /// Tags of the selected steps. If `tags` and `steps` are both empty, all steps are selected.
@@ -67,13 +67,14 @@ pub struct RunBegun {
     /// Names of the selected steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "only")]
     pub steps: Vec<String>,
-    /// Id of the process that began the run. All active runs of one file belong to one process.
+    /// Id of the process that began the run. All active runs of a journal file belong to the process that has
+    /// the file open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<u32>,
 }
 
 impl RunBegun {
-    /// Creates the inputs of a run of all steps, without a target and parameters.
+    /// Creates the inputs of a run that selects all steps and has neither a target nor parameters.
     pub fn new(pipeline: impl Into<String>) -> Self {
         Self { pipeline: pipeline.into(), ..Self::default() }
     }
@@ -125,20 +126,21 @@ impl RunOutcome {
 pub struct RunEntry {
     /// Name of the run.
     pub run: String,
-    /// Time at which it first began.
+    /// Time of the run's first record.
     pub first_begun_at: Timestamp,
-    /// Time at which a process last began or resumed it.
+    /// Time at which a process last began or resumed the run.
     pub begun_at: Timestamp,
-    /// The inputs with which that process began or resumed it.
+    /// Inputs from the last begin or resume.
     pub begun: RunBegun,
-    /// Time and result of its end; `None` if the process is still running or died.
+    /// Time and result of the run's end; `None` if the run is active or its process died.
     pub ended: Option<(Timestamp, RunOutcome)>,
-    /// `true` if a process is running it now.
+    /// `true` if a process is running the run now.
     pub is_active: bool,
 }
 
 impl RunEntry {
-    /// Creates an entry for a run without a `run-begun` record.
+    /// Creates the entry of a run whose first record has the time `at`. A `run-begun` record fills in the
+    /// inputs.
     pub(crate) fn first_seen(run: &str, at: Timestamp) -> Self {
         Self {
             run: run.to_owned(),
@@ -150,7 +152,7 @@ impl RunEntry {
         }
     }
 
-    /// Returns the cursor after this run in a listing.
+    /// Returns the cursor of the page that begins after this run.
     pub fn cursor(&self) -> RunCursor {
         RunCursor { at: self.first_begun_at, run: Some(self.run.clone()) }
     }
@@ -160,7 +162,7 @@ impl RunEntry {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct RunPage {
-    /// The runs. A page may have fewer runs than the limit although more follow.
+    /// The runs. A page can have fewer runs than the limit even if it is not the last page.
     pub runs: Vec<RunEntry>,
     /// Cursor of the next page; `None` on the last page.
     pub next: Option<RunCursor>,
@@ -173,8 +175,8 @@ impl RunPage {
     }
 }
 
-/// Position in the list of a journal's runs, which is ordered by the time of their first record, newest
-/// first. Its text, such as `2026-11-23T06:30:00Z/sales`, can be passed between processes.
+/// Position in the list of a journal's runs. The list is ordered by the time of each run's first record,
+/// newest first. A cursor can be passed to another process as text, such as `2026-11-23T06:30:00Z/sales`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunCursor {
     at: Timestamp,
@@ -182,27 +184,27 @@ pub struct RunCursor {
 }
 
 impl RunCursor {
-    /// Creates a cursor before all runs that began earlier than `at`.
+    /// Creates the cursor of the page that begins with the newest run older than `at`.
     pub fn before(at: Timestamp) -> Self {
         Self { at, run: None }
     }
 
-    /// Creates a cursor after `run`, whose first record has the time `at`.
+    /// Creates the cursor of the page that begins after `run`, whose first record has the time `at`.
     pub fn after(at: Timestamp, run: impl Into<String>) -> Self {
         Self { at, run: Some(run.into()) }
     }
 
-    /// Returns the time.
+    /// Returns the time of the position.
     pub fn at(&self) -> Timestamp {
         self.at
     }
 
-    /// Returns the run, if the cursor is after one.
+    /// Returns the run after which the page begins, if the cursor names one.
     pub fn run(&self) -> Option<&str> {
         self.run.as_deref()
     }
 
-    /// Returns the time and name of the position. A page begins after it.
+    /// Returns the position as a key of [`Index::by_time`](super::Index). The page contains smaller keys.
     pub(crate) fn key(&self) -> (Timestamp, String) {
         (self.at, self.run.clone().unwrap_or_default())
     }
@@ -232,8 +234,7 @@ impl FromStr for RunCursor {
     }
 }
 
-/// Guard of a run that this process is running. While it exists, the journal rejects overlapping runs of the
-/// same pipeline.
+/// Guard of a claimed run. While the guard exists, the journal rejects claims that its [`Claim`] excludes.
 #[must_use = "the claim ends when the guard is dropped"]
 pub struct ActiveRun {
     guard: Box<dyn Any + Send + Sync>,
@@ -246,7 +247,7 @@ impl ActiveRun {
         Self::released_by(guard, std::future::ready(()))
     }
 
-    /// Creates a guard that begins to end the claim when `guard` is dropped. `released` completes when the
+    /// Creates a guard whose claim ends some time after `guard` is dropped. `released` completes when the
     /// claim has ended.
     pub fn released_by(
         guard: impl Any + Send + Sync,
@@ -255,8 +256,9 @@ impl ActiveRun {
         Self { guard: Box::new(guard), released: Box::pin(released) }
     }
 
-    /// Ends the claim, and waits until another process can claim the run. If the guard is only dropped and the
-    /// process then ends, the claim may last until its lease expires.
+    /// Ends the claim, and returns when another process can claim the run. Dropping the guard also ends the
+    /// claim but does not wait. If the process ends before the claim has ended, a claim on object storage
+    /// lasts until its lease expires.
     pub async fn release(self) {
         drop(self.guard);
         self.released.await;
@@ -269,7 +271,7 @@ impl fmt::Debug for ActiveRun {
     }
 }
 
-/// Claim that makes a run active.
+/// Request to make a run active.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Claim {
@@ -277,9 +279,9 @@ pub struct Claim {
     pub pipeline: String,
     /// Name of the run.
     pub run: String,
-    /// Time since which the run is active.
+    /// Time at which the run became active.
     pub since: Timestamp,
-    /// `true` if no other exclusive claim of the pipeline may exist at the same time.
+    /// `true` if the claim excludes other exclusive claims of the same pipeline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_exclusive: bool,
 }
@@ -303,7 +305,7 @@ impl Claim {
         self.run == other.run || (are_exclusive && self.pipeline == other.pipeline)
     }
 
-    /// Returns the error for another run that is rejected because of this one.
+    /// Returns the error for a claim that this claim excludes.
     pub(crate) fn refusal(&self) -> Error {
         Error::new(
             ErrorKind::Overlap,
@@ -315,15 +317,15 @@ impl Claim {
     }
 }
 
-/// Active runs of a journal that only one process can open.
+/// Claims of a journal that only one process can open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims(Arc<Mutex<Vec<Claim>>>);
 
-/// Withdraws its claim when dropped.
+/// Guard that removes its claim when dropped.
 struct Claimed(Claims, Claim);
 
 impl Claims {
-    /// Adds a claim, unless the run must not overlap with an active one. The same run is never active twice.
+    /// Adds a claim, or returns an error if an existing claim excludes it.
     pub(crate) fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
         let mut active = self.lock();
         match active.iter().find(|other| other.excludes(claim)) {
@@ -335,7 +337,7 @@ impl Claims {
         }
     }
 
-    /// Sets whether this process is running the run.
+    /// Sets [`RunEntry::is_active`] to `true` if this process has claimed the run.
     pub(crate) fn mark(&self, entry: RunEntry) -> RunEntry {
         RunEntry { is_active: self.is_active(&entry.run), ..entry }
     }

@@ -1,4 +1,5 @@
-//! Leases: objects by which the processes exclude each other.
+//! Leases: objects that make sure that only one process at a time runs a run, or an exclusive run of a
+//! pipeline.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -24,28 +25,29 @@ use crate::{
 };
 
 impl Inner {
-    /// Acquires the leases of a run and reads its records. After an error, no lease is left.
+    /// Acquires the leases of a run and reads its records. After an error, the leases that were acquired are
+    /// released.
     pub(super) async fn claim(self: Arc<Self>, claim: Claim) -> Result<ActiveRun> {
-        let mut taken = Vec::new();
+        let mut acquired = Vec::new();
         let claimed = async {
             if claim.is_exclusive {
-                taken.push(self.take(self.pipeline_lease(&claim.pipeline), &claim).await?);
+                acquired.push(self.acquire(self.pipeline_lease(&claim.pipeline), &claim).await?);
             }
-            taken.push(self.take(self.run_lease(&claim.run), &claim).await?);
-            // The records are read after the lease was acquired, because the previous owner is excluded from
-            // then on.
+            acquired.push(self.acquire(self.run_lease(&claim.run), &claim).await?);
+            // The records are read after the lease was acquired. From then on, the previous owner cannot add
+            // records.
             self.reload(&claim.run).await
         };
         if let Err(error) = claimed.await {
-            for lease in &mut taken {
+            for lease in &mut acquired {
                 lease.release().await;
             }
             return Err(error);
         }
-        Ok(self.active(claim.run, Leases(taken.into_iter().map(AsyncMutex::new).collect())))
+        Ok(self.active(claim.run, Leases(acquired.into_iter().map(AsyncMutex::new).collect())))
     }
 
-    /// Creates the guard of a run whose leases this process holds.
+    /// Creates the guard of a run whose leases this process holds, and starts the renewal of the leases.
     fn active(self: Arc<Self>, run: String, leases: Leases) -> ActiveRun {
         let leases = Arc::new(leases);
         self.leases().insert(run.clone(), leases.clone());
@@ -58,7 +60,7 @@ impl Inner {
         })
     }
 
-    /// Ends the claim of a guard, unless another call has claimed the run since.
+    /// Ends the claim of a guard. Does nothing if another call has claimed the run since.
     fn unclaim(&self, run: &str, leases: &Arc<Leases>) {
         {
             let mut claimed = self.leases();
@@ -73,8 +75,11 @@ impl Inner {
         Lease { store: self.store.clone(), path, held, version, is_over: false }
     }
 
-    /// Acquires the lease at `path`, unless another process holds it.
-    async fn take(&self, path: Path, claim: &Claim) -> Result<Lease> {
+    /// Acquires the lease at `path`.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Overlap`] if another process, or another claim of this process, holds the lease.
+    async fn acquire(&self, path: Path, claim: &Claim) -> Result<Lease> {
         let mut put_before: Option<Held> = None;
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -87,7 +92,7 @@ impl Inner {
             };
             let mode = match Held::at(&*self.store, &path).await? {
                 None => PutMode::Create,
-                // The response to an earlier put of this process was lost.
+                // An earlier put of this call took effect, but its response was lost.
                 Some((other, version)) if put_before.as_ref().is_some_and(|put| put.is(&other)) => {
                     return Ok(self.lease(path, other, version));
                 }
@@ -103,19 +108,19 @@ impl Inner {
                 Ok(version) => {
                     return Ok(self.lease(path, held, version));
                 }
-                // Another process was faster; the loop reads its lease.
+                // Another process put its lease first. The next iteration reads that lease.
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
                 Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
                     Some(pause) => sleep(pause).await,
                     None => return Err(failed("the lease cannot be acquired", &path, error)),
                 },
             }
-            // The put may have taken effect, and would then exclude this process itself.
+            // The put may have taken effect. The next iteration must recognise this lease as its own.
             put_before = Some(held);
         }
     }
 
-    /// Sets whether a process is running the run.
+    /// Sets [`RunEntry::is_active`] to `true` if a process holds the lease of the run.
     pub(super) async fn with_lease_of(&self, entry: RunEntry) -> Result<RunEntry> {
         let lease = Held::at(&*self.store, &self.run_lease(&entry.run)).await?;
         let is_active = lease.is_some_and(|(held, _)| held.expires_at > self.clock.now());
@@ -143,26 +148,27 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Returns `true` if both are the same lease; the time of the renewal is ignored.
+    /// Returns `true` if both values belong to one lease. They can differ in `expires_at`, which changes with
+    /// each renewal.
     fn is(&self, other: &Self) -> bool {
         (&self.writer, self.number, &self.claim) == (&other.writer, other.number, &other.claim)
     }
 
-    /// Returns `true` if another process than `writer` holds the lease at this time.
+    /// Returns `true` if a process other than `writer` holds the lease at the time `now`.
     pub(super) fn excludes(&self, writer: &str, now: Timestamp) -> bool {
         self.writer != writer && self.expires_at > now
     }
 
-    /// Reads the lease at `path`, if there is one.
+    /// Reads the lease at `path`. Returns `None` if there is no object.
     pub(super) async fn at(store: &dyn ObjectStore, path: &Path) -> Result<Option<(Self, UpdateVersion)>> {
-        let answer = match store.get(path).await {
-            Ok(answer) => answer,
+        let object = match store.get(path).await {
+            Ok(object) => object,
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(failed("the lease cannot be read", path, error)),
         };
         let version =
-            UpdateVersion { e_tag: answer.meta.e_tag.clone(), version: answer.meta.version.clone() };
-        let text = answer.bytes().await.map_err(|error| failed("the lease cannot be read", path, error))?;
+            UpdateVersion { e_tag: object.meta.e_tag.clone(), version: object.meta.version.clone() };
+        let text = object.bytes().await.map_err(|error| failed("the lease cannot be read", path, error))?;
         let held = serde_json::from_slice(&text).map_err(|error| {
             Error::new(
                 ErrorKind::Journal,
@@ -181,13 +187,13 @@ pub(super) struct Lease {
     path: Path,
     held: Held,
     version: UpdateVersion,
-    /// Set on release, because a renewal may wait for the lock during the release; and when another process
-    /// holds the lease.
+    /// `true` if the lease was released, its object was deleted, or another process holds it. A renewal that
+    /// waited for the lock must then not renew the lease.
     is_over: bool,
 }
 
 impl Lease {
-    /// Extends the lease. Returns `false` if it was released or another process holds it.
+    /// Renews the lease until the time `until`. Returns `false` if [`is_over`](Self::is_over) is set.
     async fn renew(&mut self, until: Timestamp) -> bool {
         if !self.is_over && !self.extend(until).await {
             tracing::warn!(lease = %self.path, "another process has taken over a lease");
@@ -208,8 +214,8 @@ impl Lease {
                     tracing::debug!(%error, lease = %self.path, "no response to the renewal of a lease")
                 }
             }
-            // The response to this put or an earlier one may have been lost; an equal lease is the one of
-            // this process.
+            // The put, or an earlier one, may have taken effect although its response was lost. The object
+            // then contains this lease.
             match Held::at(&*self.store, &self.path).await {
                 Ok(Some((there, version))) if there.is(&held) => (self.held, self.version) = (there, version),
                 Ok(_) => return false,
@@ -219,13 +225,13 @@ impl Lease {
                 return true;
             }
         }
-        // The lease is still valid, and the next renewal may succeed.
+        // The lease has not expired yet, and the next renewal may succeed.
         tracing::warn!(lease = %self.path, "a lease could not be renewed");
         true
     }
 
-    /// Sets the expiry to a time long past, so that a process whose clock is behind this one's can acquire
-    /// the lease immediately, too.
+    /// Releases the lease by setting its expiry to 1970. With the current time, a process whose clock is
+    /// behind would still see the lease as held.
     async fn release(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
             self.extend(Timestamp::UNIX_EPOCH).await;
@@ -248,11 +254,12 @@ async fn put(
     store.put_opts(path, PutPayload::from(text), PutOptions::from(mode)).await.map(UpdateVersion::from)
 }
 
-/// Leases of one active run.
+/// Leases of an active run: the lease of the run, and for an exclusive claim also the lease of the pipeline.
 pub(super) struct Leases(pub(super) Vec<AsyncMutex<Lease>>);
 
 impl Leases {
-    /// Renews the leases for as long as this process holds one of them.
+    /// Renews the leases after each third of `duration`. Returns when this process no longer holds any of
+    /// them.
     async fn renew(&self, clock: &dyn Clock, duration: Duration) {
         let mut is_held = true;
         while is_held {
@@ -264,10 +271,10 @@ impl Leases {
         }
     }
 
-    /// Releases the leases in a task of its own, which is not interrupted if the caller is dropped.
+    /// Releases the leases in a separate task, which continues if the caller's future is dropped.
     pub(super) async fn release(self: Arc<Self>) {
         let released = tokio::spawn(async move { self.release_each().await });
-        // The task does not panic; it is cut off only if the runtime ends.
+        // The task cannot panic. An error only means that the runtime is shutting down.
         let _ = released.await;
     }
 
@@ -277,7 +284,7 @@ impl Leases {
         }
     }
 
-    /// Notes that the object at `path` is deleted, so that it is neither renewed nor released.
+    /// Marks the lease at `path` as over, because its object will be deleted and must not be put again.
     pub(super) async fn forget(&self, path: &Path) {
         for lease in &self.0 {
             let mut lease = lease.lock().await;
@@ -292,13 +299,13 @@ struct Active {
     run: String,
     leases: Arc<Leases>,
     renewal: JoinHandle<()>,
-    /// Dropped when the leases are released.
+    /// Dropped after the leases were released, which completes [`ActiveRun::release`].
     released: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for Active {
-    /// Releases the leases if a runtime is available; otherwise they expire. The leases of a run that ended
-    /// were released then, and another call may hold new ones.
+    /// Releases the leases in a task. Without a runtime, the leases are not released but expire. If the run
+    /// has ended, its leases are already released, and another call may have claimed the run again.
     fn drop(&mut self) {
         self.renewal.abort();
         self.inner.unclaim(&self.run, &self.leases);

@@ -30,31 +30,33 @@ mod lease;
 ///
 /// ```text
 /// PREFIX/runs/RUN/0000000001.jsonl         records of a run, one per line
-/// PREFIX/by-time/TIME/RUN                  list of runs, newest first: TIME decreases
+/// PREFIX/by-time/TIME/RUN                  list of runs, newest first (TIME is smaller for later times)
 /// PREFIX/removing/ID.json                  runs that are being removed
-/// PREFIX/leases/runs/RUN.json              process that runs the run, and expiry of its lease
-/// PREFIX/leases/pipelines/PIPELINE.json    active run of the pipeline, and expiry of its lease
+/// PREFIX/leases/runs/RUN.json              lease of a run: its process and expiry
+/// PREFIX/leases/pipelines/PIPELINE.json    lease of an exclusive run of a pipeline
 /// ```
 ///
-/// * A record costs one `PUT`; concurrent records share one. A run costs one more for its entry in the list
-///   of runs, and two for its leases, which are renewed after each [third](Self::with_lease) of their
-///   duration. Opening a run costs one `LIST`, and one `GET` per object of that run, regardless of the number
-///   of other runs.
-/// * A page of the list of runs costs one `LIST`. Each run on the page costs as much as opening it, and one
-///   `GET` for its lease. The store must list objects in the order of their names, as S3 (except its
-///   directory buckets), Google Cloud Storage and Azure do.
-/// * Two processes cannot write one run: objects are numbered and are put only if their number is free. A
-///   process that does not know of the other's record fails before it submits anything. The first record of
-///   a process that has not claimed the run costs one `GET`: it is rejected while another process holds the
-///   lease.
-/// * A run that has ended leaves memory. Its records are read again when they are needed.
-/// * S3 limits a key to 1,024 bytes. A name of 200 characters fits if they are ASCII; of other characters, which
-///   take up to 12 bytes each, about 80 fit. A longer one is an error before anything is submitted.
-/// * A put whose request or response is lost is repeated for 10 seconds. The object's number and writer
-///   ensure that the record is stored only once.
-/// * A process that died does not renew its lease. After 30 seconds, another process may resume the run. The
-///   clocks of the processes must differ by less than that. If they differ by more, a lease can be taken over
-///   too early; the numbering of objects then still prevents two writers.
+/// * A record costs one `PUT`, which concurrent records share. A run also costs one `PUT` for its entry in
+///   the list of runs and, for each of its leases, one `PUT` after each third of the [lease's
+///   duration](Self::with_lease). Opening a run costs one `LIST` and one `GET` for each object of this run.
+///   This cost does not depend on the number of other runs.
+/// * A page of the list of runs costs one `LIST`, and for each run on the page the cost of opening it and one
+///   `GET` for its lease. The store must list objects in the order of their names. S3 (except directory
+///   buckets), Google Cloud Storage and Azure meet this condition.
+/// * Two processes cannot write to the same run. Objects are numbered, and each is put only if no object has
+///   its number. A process that has not read the other process's record therefore fails to write its intent,
+///   before it submits a statement. If a process has not claimed the run, its first record costs one `GET`
+///   for the lease and is rejected while another process holds the lease.
+/// * A run is removed from memory when it ends. Its records are read again when they are needed.
+/// * S3 limits a key to 1,024 bytes. A run's name of 200 ASCII characters fits, because each takes at most 3
+///   bytes. Other characters take up to 12 bytes each, so only about 80 of them fit. A run with a longer name
+///   fails before it submits a statement.
+/// * If a request to put an object or its response is lost, the put is repeated for 10 seconds. The object's
+///   number and writer make sure that the record is stored only once.
+/// * If a process dies, its lease is no longer renewed and expires after 30 seconds. Another process can then
+///   resume the run. The clocks of the processes must differ by less than the duration of a lease. Otherwise,
+///   a process can acquire a lease that the other process still holds; the numbering of objects prevents both
+///   from writing even then.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> redshift_orchestrator::Result<()> {
@@ -75,9 +77,9 @@ struct Inner {
     prefix: Path,
     clock: Arc<dyn Clock>,
     lease: Duration,
-    /// Distinguishes the objects and leases of this process from those of others.
+    /// Random identifier of this process, stored in its objects and leases.
     writer: String,
-    /// Distinguishes the leases of this process.
+    /// Number of leases that this process has requested. Numbers each lease.
     taken: AtomicU64,
     /// Runs in memory.
     runs: Mutex<HashMap<String, Arc<Loaded>>>,
@@ -88,14 +90,14 @@ struct Inner {
 /// A run in memory, or being loaded.
 type Loaded = OnceCell<Arc<Group<Objects>>>;
 
-/// Number of runs in memory above which those that are idle are removed before another one is loaded.
+/// Number of runs in memory from which on idle runs are removed before another run is loaded.
 const IDLE_RUNS: usize = 100;
 
 /// Default duration of a lease.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// Pauses before an object is put again. The store's client does not repeat a conditional put whose response
-/// was lost.
+/// Pauses before a put is repeated. The store's client does not repeat a conditional put if its response was
+/// lost.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(8)];
 
@@ -114,14 +116,14 @@ impl ObjectStoreJournal {
         }))
     }
 
-    /// Sets the duration of a lease, after which a dead process no longer excludes others. Default: 30
-    /// seconds. Must be set before the journal is used.
+    /// Sets the duration of a lease: the time after which other processes can resume the run of a process
+    /// that died. Default: 30 seconds. Must be called before the journal is used.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
         self.changed(|inner| inner.lease = lease)
     }
 
-    /// Sets the clock by which leases expire.
+    /// Sets the clock that determines whether a lease has expired. Default: [`SystemClock`].
     #[must_use]
     pub fn with_clock(self, clock: impl Clock + 'static) -> Self {
         self.changed(|inner| inner.clock = Arc::new(clock))
@@ -154,13 +156,14 @@ impl Inner {
         self.prefix.clone().join("runs").join(run)
     }
 
-    /// Returns the run as this process first loaded it, with the records written since.
+    /// Returns a run from memory, or loads it. A run in memory contains the records that this process read
+    /// when it loaded the run and the records that it has written since.
     async fn group(&self, run: &str) -> Result<Arc<Group<Objects>>> {
         let loaded = self.loaded(run);
         Ok(loaded.get_or_try_init(|| self.load(run)).await?.clone())
     }
 
-    /// Loads the current state of a run whose lease was acquired.
+    /// Loads the current records of a run after its lease was acquired.
     async fn reload(&self, run: &str) -> Result<()> {
         let (loaded, mut is_fresh) = (self.loaded(run), false);
         let load = || {
@@ -168,7 +171,8 @@ impl Inner {
             self.load(run)
         };
         let group = loaded.get_or_try_init(load).await?;
-        // No write of this process is in flight while its records are read and numbered anew.
+        // The sink is locked, so no write of this process is in flight while the records are read and the
+        // next number is set.
         let mut sink = group.sink.clone().lock_owned().await;
         if !is_fresh {
             let directory = self.directory(run);
@@ -181,7 +185,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Returns the place of a run in memory.
+    /// Returns the cell of a run in memory, which is empty if the run is not loaded. Removes idle runs first
+    /// if there are too many.
     fn loaded(&self, run: &str) -> Arc<Loaded> {
         let mut runs = self.runs();
         if runs.len() >= IDLE_RUNS && !runs.contains_key(run) {
@@ -190,7 +195,7 @@ impl Inner {
         runs.entry(run.to_owned()).or_default().clone()
     }
 
-    /// Removes a run from memory, unless it is used. It is loaded again when it is needed.
+    /// Removes a run from memory if it is not in use.
     fn forget(&self, run: &str) {
         let mut runs = self.runs();
         if runs.get(run).is_some_and(|loaded| !self.is_used(run, loaded)) {
@@ -198,7 +203,7 @@ impl Inner {
         }
     }
 
-    /// Returns `true` if a call uses the run, a write is in flight, or this process has claimed the run.
+    /// Returns `true` if a call is using the run, a write is in flight, or this process has claimed the run.
     fn is_used(&self, run: &str, loaded: &Arc<Loaded>) -> bool {
         let is_busy = |group: &Arc<Group<Objects>>| Arc::strong_count(group) > 1 || !group.is_idle();
         Arc::strong_count(loaded) > 1 || loaded.get().is_some_and(is_busy) || self.leases().contains_key(run)
@@ -222,7 +227,7 @@ impl Inner {
         Ok(Arc::new(Group::new(sink, index)))
     }
 
-    /// Reads the records of a run from these objects. Returns them with the number of the next object.
+    /// Reads the records of a run from its objects. Returns the records and the number of the next object.
     async fn records(&self, directory: &Path, objects: Vec<Path>) -> Result<(Index, u64)> {
         let mut index = Index::default();
         for (number, path) in (1_u64..).zip(&objects) {
@@ -243,7 +248,7 @@ impl Inner {
         Ok((index, numbers + 1))
     }
 
-    /// Returns the objects of a run in order.
+    /// Returns the paths of the objects in a directory, in the order of their names.
     async fn objects(&self, directory: &Path) -> Result<Vec<Path>> {
         let listed: Result<Vec<_>, _> =
             self.store.list(Some(directory)).map_ok(|object| object.location).try_collect().await;
@@ -253,8 +258,8 @@ impl Inner {
     }
 
     async fn get(&self, path: &Path) -> Result<Bytes> {
-        let answer = async { self.store.get(path).await?.bytes().await };
-        answer.await.map_err(|error| failed("a record cannot be read", path, error))
+        let bytes = async { self.store.get(path).await?.bytes().await };
+        bytes.await.map_err(|error| failed("a record cannot be read", path, error))
     }
 
     async fn append(&self, run: &str, line: Line) -> Result<()> {
@@ -263,7 +268,8 @@ impl Inner {
         })
     }
 
-    /// Locks the runs in memory. The [leases](Self::leases) are never locked first.
+    /// Locks the runs in memory. To prevent a deadlock, a caller must not hold the lock of the
+    /// [leases](Self::leases).
     fn runs(&self) -> MutexGuard<'_, HashMap<String, Arc<Loaded>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -272,7 +278,8 @@ impl Inner {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a run found in a listing, unless its removal has begun or its first record was never written.
+    /// Returns the run of an entry in the list. Returns `None` if the removal of the run has begun, or if its
+    /// first record was never written.
     async fn listed(&self, by_time: &Path) -> Result<Option<RunEntry>> {
         let Some(name) = by_time.parts().next_back() else { return Ok(None) };
         let directory = self.prefix.clone().join("runs").join(name);
@@ -282,8 +289,8 @@ impl Inner {
         }
         let (index, _) = self.records(&directory, objects).await?;
         let Some(entry) = index.all_runs().pop() else { return Ok(None) };
-        // If two processes began one run at the same time, one of them failed. Its list entry has a different
-        // time and is ignored.
+        // If two processes began the same run at the same time, one of them failed. The entry of that process
+        // has a different time and is ignored.
         match self.place(&entry) == *by_time {
             true => self.with_lease_of(entry).await.map(Some),
             false => Ok(None),
@@ -294,7 +301,7 @@ impl Inner {
         self.prefix.clone().join("by-time")
     }
 
-    /// Returns the path of the object that lists a run.
+    /// Returns the path of a run's entry in the list.
     fn place(&self, run: &RunEntry) -> Path {
         place(&self.by_time(), run.first_begun_at, &run.run)
     }
@@ -303,10 +310,10 @@ impl Inner {
         self.prefix.clone().join("removing")
     }
 
-    /// Returns the runs of an interrupted removal whose first object has been deleted.
+    /// Returns those runs of an interrupted removal whose first object has been deleted.
     ///
-    /// A run that still has its first object was not touched, or has been started again since: it is left to
-    /// [`prune`](super::prune), which checks it again.
+    /// If a run still has its first object, its removal had not begun, or the run was started again after its
+    /// removal. Such a run is not removed; the next [`prune`](super::prune) decides about it.
     async fn begun_removals(&self, left: Vec<Removed>) -> Result<Vec<Removed>> {
         let looks = stream::iter(left).map(|removed| async move {
             let directory = self.directory(&removed.run);
@@ -314,7 +321,7 @@ impl Inner {
             if objects.first() != Some(&numbered(&directory, 1)) {
                 return Ok(Some(removed));
             }
-            // A run that was started again has another entry in the list.
+            // If the run was started again, it has a new entry in the list, and the old entry is deleted.
             let (index, _) = self.records(&directory, objects).await?;
             let old = place(&self.by_time(), removed.first_begun_at, &removed.run);
             if index.all_runs().first().is_some_and(|entry| self.place(entry) != old) {
@@ -326,11 +333,11 @@ impl Inner {
         Ok(looks.into_iter().flatten().collect())
     }
 
-    /// Removes the objects of the runs, and finally the marker object.
+    /// Deletes the objects of the runs, and finally the marker object.
     async fn finish_removal(&self, marker: Path, runs: Vec<Removed>) -> Result<()> {
         let directories: Vec<_> = runs.iter().map(|removed| self.directory(&removed.run)).collect();
-        // The first object of each run is deleted first. Without it, a run cannot be read and is not mistaken
-        // for an unfinished run.
+        // The first object of each run is deleted first. A run without its first object cannot be read, so an
+        // interrupted removal does not look like an unfinished run.
         self.delete(directories.iter().map(|directory| numbered(directory, 1)).collect()).await?;
         let rest: Vec<_> = stream::iter(directories)
             .map(|directory| async move { self.objects(&directory).await })
@@ -345,7 +352,7 @@ impl Inner {
         self.delete(vec![marker]).await
     }
 
-    /// Deletes objects, up to 1,000 per request if the store supports it. Missing objects are not an error.
+    /// Deletes objects, up to 1,000 per request if the store supports this. Missing objects are ignored.
     async fn delete(&self, paths: Vec<Path>) -> Result<()> {
         let all = self.prefix.clone();
         let mut deleted = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
@@ -375,8 +382,8 @@ impl Journal for ObjectStoreJournal {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
-        // A claim that is dropped halfway would leave its leases until they expire. The task completes it, and
-        // then drops the guard.
+        // If the caller's future is dropped, the task completes the claim and drops the guard, which releases
+        // the leases. Without the task, acquired leases would last until they expire.
         let claimed = tokio::spawn(self.0.clone().claim(claim.clone()));
         claimed.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Journal, error.to_string())))
     }
@@ -458,7 +465,7 @@ impl Journal for ObjectStoreJournal {
         put.map_err(|error| failed("the removal cannot be recorded", &marker, error))?;
         for removed in &removed {
             inner.runs().remove(&removed.run);
-            // The lease's object is deleted together with the run.
+            // The object of the lease is deleted together with the run.
             let leases = inner.leases().get(&removed.run).cloned();
             if let Some(leases) = leases {
                 leases.forget(&inner.run_lease(&removed.run)).await;
@@ -474,30 +481,31 @@ impl fmt::Debug for ObjectStoreJournal {
     }
 }
 
-/// Returns `true` if a statement of a loaded run is open.
+/// Returns `true` if the run is loaded and one of its attempts is open.
 fn has_open(run: &str, loaded: &Loaded) -> bool {
     let is_open = |entry: &Entry| matches!(entry.state, EntryState::Open);
     loaded.get().is_some_and(|group| group.read(|index| index.entries_in(run).any(is_open)))
 }
 
-/// Run that is being removed.
+/// A run in a marker object.
 #[derive(Serialize, Deserialize)]
 struct Removed {
     run: String,
     first_begun_at: Timestamp,
 }
 
-/// Returns a number that decreases with time, so that a listing begins with the newest run.
+/// Returns the part of a list entry's path that contains the time. The number is smaller for later times, so
+/// a listing begins with the newest run.
 fn countdown(at: Timestamp, more: i128) -> String {
     format!("{:021}", Timestamp::MAX.as_nanosecond() - at.as_nanosecond() + more)
 }
 
-/// Returns the path of the object that lists a run with this first record time.
+/// Returns the path of the list entry of a run whose first record has the time `at`.
 fn place(by_time: &Path, at: Timestamp, run: &str) -> Path {
     by_time.clone().join(countdown(at, 0)).join(run)
 }
 
-/// Returns the cursor after the run listed at this path.
+/// Returns the cursor of the page that begins after this list entry.
 fn cursor(place: &Path) -> Option<RunCursor> {
     let mut parts = place.as_ref().rsplit('/');
     let (run, countdown) = (decoded(parts.next()?)?, parts.next()?.parse::<i128>().ok()?);
@@ -505,7 +513,7 @@ fn cursor(place: &Path) -> Option<RunCursor> {
     Some(RunCursor::after(at, run))
 }
 
-/// Decodes the name of a run from a part of a path.
+/// Decodes a percent-encoded part of a path.
 fn decoded(part: &str) -> Option<String> {
     let mut pieces = part.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
@@ -517,7 +525,7 @@ fn decoded(part: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The numbered objects of a run.
+/// [`Sink`] that writes the numbered objects of a run.
 struct Objects {
     store: Arc<dyn ObjectStore>,
     directory: Path,
@@ -528,7 +536,8 @@ struct Objects {
     /// Path of the run's lease.
     lease: Path,
     clock: Arc<dyn Clock>,
-    /// `true` if this process has claimed the run, or no other process ran it at the first record.
+    /// `true` if this process has claimed the run, or if no other process held its lease when this process
+    /// wrote its first record.
     is_admitted: bool,
 }
 
@@ -539,8 +548,8 @@ impl Sink for Objects {
         if self.next == 1 {
             let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let first = Line::read(first).map_err(|error| error.to_string())?;
-            // The list entry is written before the record: an entry without a record is ignored, but a record
-            // without an entry would not be found.
+            // The list entry is written before the record. After a crash between the two, the entry has no
+            // record and is ignored. In the reverse order, the run would be missing from the list.
             let place = place(&self.by_time, first.of().0, &self.run);
             let listed = self.put(&place, &Bytes::from_static(b"{}"), PutMode::Overwrite).await;
             listed.map_err(|error| format!("the run could not be listed: {error}"))?;
@@ -555,35 +564,36 @@ impl Sink for Objects {
                 Ok(())
             }
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                Err("another process writes to this run and continues it".to_owned())
+                Err("another process has resumed this run and writes its records".to_owned())
             }
             Err(error) => Err(format!("the record could not be written: {error}")),
         }
     }
 
-    /// Puts the object again with the same number and content. A request of the failed write that takes
-    /// effect late writes the same object, so a number never has two contents.
+    /// Puts the same object again with the same number. If a request of the failed write takes effect later,
+    /// it writes an equal object.
     async fn settle(&mut self, lines: Arc<[u8]>) -> Result<bool, String> {
         self.write(lines).await.map(|()| true)
     }
 }
 
 impl Objects {
-    /// Rejects a record while another process runs the run: the next record of that process would fail.
+    /// Returns an error if another process is running the run. If this process wrote a record, the next
+    /// record of that process would fail.
     async fn admit(&mut self) -> Result<(), String> {
         if self.is_admitted {
             return Ok(());
         }
         let lease = Held::at(&*self.store, &self.lease).await.map_err(|error| error.to_string())?;
         if lease.is_some_and(|(held, _)| held.excludes(&self.writer, self.clock.now())) {
-            return Err("another process runs this run, and alone writes its records".to_owned());
+            return Err("another process is running this run; wait until that process ends".to_owned());
         }
         self.is_admitted = true;
         Ok(())
     }
 
-    /// Puts an object, and repeats the put if a response is lost. A create can be repeated safely, because
-    /// only one attempt can succeed.
+    /// Puts an object. Repeats the put if the response is lost. Repeating [`PutMode::Create`] is safe,
+    /// because the object can be created only once.
     async fn put(&self, path: &Path, body: &Bytes, mode: PutMode) -> Result<(), StoreError> {
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -600,7 +610,8 @@ impl Objects {
     async fn try_put(&self, path: &Path, body: &Bytes, mode: PutMode) -> Result<(), StoreError> {
         let put = self.store.put_opts(path, body.clone().into(), PutOptions::from(mode)).await;
         let Err(StoreError::AlreadyExists { path: named, source }) = put else { return put.map(drop) };
-        // The response to an earlier attempt may have been lost; an equal object is the one of this process.
+        // If the object has the same content, an earlier attempt of this process created it and its response
+        // was lost.
         match self.store.get(path).await?.bytes().await? == *body {
             true => Ok(()),
             false => Err(StoreError::AlreadyExists { path: named, source }),
@@ -608,7 +619,7 @@ impl Objects {
     }
 }
 
-/// Returns `true` if a repetition of the request may succeed.
+/// Returns `true` if the request may succeed when it is repeated.
 fn may_pass(error: &StoreError) -> bool {
     matches!(error, StoreError::Generic { .. })
 }
@@ -685,8 +696,8 @@ mod tests {
         about(run, RunEvent::RunBegun(RunBegun { pipeline: "nightly".into(), ..RunBegun::default() }))
     }
 
-    /// Regression: a release set the lease's expiry to the current time of the holder's clock, so the lease
-    /// was not yet free by a clock that was behind.
+    /// Regression: a release set the expiry of the lease to the current time. A process whose clock was
+    /// behind then still saw the lease as held.
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_is_free_for_a_process_whose_clock_is_behind() {
         let store = Arc::new(InMemory::new());
@@ -728,20 +739,20 @@ mod tests {
         let active = first.claim(&claim("one")).await.unwrap();
         first.append_run(begun("one")).await.unwrap();
         sleep(Duration::from_secs(100)).await;
-        // The lease is renewed during this time.
+        // The first process has renewed its lease during the 100 seconds.
         let error = second.claim(&claim("two")).await.unwrap_err();
         assert_eq!((error.kind(), error.context("active_run")), (ErrorKind::Overlap, Some("one")));
         assert!(second.runs(10, None).await.unwrap().runs[0].is_active);
-        // A run that allows overlap excludes only a second process of the same run.
+        // A claim that is not exclusive excludes only claims of the same run.
         assert!(second.claim(&claim("beside").with_exclusive(false)).await.is_ok());
         assert_eq!(
             second.claim(&claim("one").with_exclusive(false)).await.unwrap_err().kind(),
             ErrorKind::Overlap
         );
-        // The process dies: its tasks stop, and nothing is released.
+        // Simulates the death of the first process, whose tasks stop without releasing the leases.
         std::mem::forget(active);
         for lease in first.0.leases().values().flat_map(|leases| &leases.0) {
-            // The renewal waits for this lock forever.
+            // The lock is never released, so the renewal task waits forever.
             std::mem::forget(lease.try_lock());
         }
         sleep(Duration::from_secs(31)).await;
@@ -763,11 +774,12 @@ mod tests {
         assert_eq!(journal(&store).entries("one").await.unwrap().len(), 2);
     }
 
-    /// Regression: a renewal that waited for the lock during a release renewed the lease afterwards, and the
+    /// Regression: a renewal waited for the lock during a release and then renewed the released lease. The
     /// next run was rejected for half a minute.
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_is_not_renewed() {
-        // Each put takes a second. The different delays make a renewal overlap with each phase of a release.
+        // Each put takes one second. The delays are chosen so that a renewal overlaps with each phase of the
+        // release.
         for tenths in 60..130 {
             let store = Arc::new(InMemory::new());
             let slow = ThrottledStore::new(
@@ -787,7 +799,7 @@ mod tests {
         }
     }
 
-    /// Regression: the journal of a service kept the records of each run until the service ended.
+    /// Regression: the journal kept the records of all runs in memory until the process ended.
     #[tokio::test(start_paused = true)]
     async fn a_run_that_has_ended_leaves_memory_and_is_read_again() {
         let journal = journal(&Arc::new(InMemory::new()));
@@ -800,7 +812,7 @@ mod tests {
             assert!(!journal.0.runs().contains_key(run));
             assert_eq!(journal.entries(run).await.unwrap().len(), 1);
         }
-        // A reader leaves no more than a bounded number.
+        // Runs that were only read are removed from memory when there are too many.
         for number in 0..3 * IDLE_RUNS {
             let run = format!("many {number}");
             journal.append_run(begun(&run)).await.unwrap();
@@ -809,7 +821,8 @@ mod tests {
         assert!(journal.0.runs().len() <= IDLE_RUNS);
     }
 
-    /// A run is claimed again while a record of this process is being written: both writers share the numbers.
+    /// A claim loads the run again. If a record is being written meanwhile, the claim must not use its number
+    /// again.
     #[tokio::test(start_paused = true)]
     async fn a_claim_waits_for_a_record_in_flight() {
         let slow = ThrottleConfig { wait_put_per_call: Duration::from_secs(1), ..ThrottleConfig::default() };
