@@ -12,7 +12,7 @@ use crate::{
     catalog::{Catalog, CatalogFilter, SessionFilter, SessionStatus},
 };
 
-/// Runs every scenario for executors with a catalog: databases, tables page by page, sessions.
+/// Runs the scenarios for executors that implement [`Catalog`].
 ///
 /// # Panics
 /// Panics after the last scenario, with the name and message of each scenario that failed.
@@ -33,11 +33,11 @@ where
 
 async fn the_own_database_is_listed(executor: &impl Catalog) {
     let databases = executor.databases(&CatalogFilter::default(), None).await.expect("databases");
-    assert!(!databases.entries.is_empty(), "there is the one that it runs in");
+    assert!(!databases.entries.is_empty(), "the executor's own database is listed");
 }
 
-/// The pages of a listing together are equal to one large page. Only the service's own page tokens are
-/// accepted.
+/// The pages of a listing together contain the same tables as one large page. A page token that the service
+/// did not return is rejected.
 async fn tables_are_listed_in_pages(executor: &impl Catalog) {
     let whole = executor.tables(&CatalogFilter::default(), None).await.expect("tables");
     let (mut found, mut page) = (Vec::new(), None);
@@ -51,19 +51,25 @@ async fn tables_are_listed_in_pages(executor: &impl Catalog) {
             break;
         }
     }
-    assert_eq!(found[..], whole.entries[..found.len()], "page by page as at once");
+    assert_eq!(
+        found[..],
+        whole.entries[..found.len()],
+        "the pages contain the same tables as one large page"
+    );
     let nothing =
         executor.tables(&CatalogFilter::default().with_schema("no such schema"), None).await.expect("tables");
     assert!(nothing.entries.is_empty());
     for filter in [CatalogFilter::default().with_schema("no such schema"), CatalogFilter::default()] {
-        let forged =
-            executor.schemas(&filter, Some(PageToken::new("forged"))).await.expect_err("no page has it");
+        let forged = executor
+            .schemas(&filter, Some(PageToken::new("forged")))
+            .await
+            .expect_err("the token is not valid");
         assert_eq!(forged.kind(), ErrorKind::Invalid, "{forged}");
     }
 }
 
-/// A session is listed with its status and its current statement. An executor without sessions returns an
-/// error.
+/// A session is listed with its status and its current statement. Passes if the executor does not support
+/// sessions.
 async fn a_session_is_listed_with_its_statement<F>(fixture: &F)
 where
     F: Fixture,
@@ -87,5 +93,5 @@ where
     cancelled(fixture, &nap).await;
     let closed = SessionFilter { status: Some(SessionStatus::Closed), ..SessionFilter::default() };
     let listed = executor.sessions(&closed, None).await.expect("sessions").entries;
-    assert!(listed.iter().all(|one| one.id != session), "it is open");
+    assert!(listed.iter().all(|one| one.id != session), "the session is open");
 }

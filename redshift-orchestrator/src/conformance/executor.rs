@@ -23,7 +23,8 @@ scenarios! {
         assert_eq!(numbers(fixture, &done.id).await, [1, 2, 3]);
     }
 
-    /// A failed statement has a status with the database's error text; the request itself succeeds.
+    /// If a statement fails, its description contains the database's error text. The request that describes
+    /// it succeeds.
     async fn a_failed_statement_has_an_error_text(fixture) {
         let done = run(fixture, &Statement::sql(fixture.sql(SampleSql::Failure))).await;
         assert_eq!(done.status, Status::Failed);
@@ -33,7 +34,7 @@ scenarios! {
         assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
     }
 
-    /// Submits with the same token are one statement.
+    /// Repeated submits with the same token return the same statement, which runs once.
     async fn a_repeated_client_token_returns_the_same_statement(fixture) {
         let what = format!("token{}", fixture.name_suffix());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
@@ -47,7 +48,7 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 1);
     }
 
-    /// Submits with different tokens, or without a token, are separate statements.
+    /// Submits with different tokens, or without a token, create separate statements.
     async fn different_client_tokens_create_different_statements(fixture) {
         let what = format!("others{}", fixture.name_suffix());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what)));
@@ -71,18 +72,18 @@ scenarios! {
         assert_eq!(submitted.status, None, "only returned with a wait");
     }
 
-    /// A wait that times out returns the current status.
+    /// A describe request whose wait time expires returns the current status.
     async fn a_long_poll_ends_after_its_wait_time(fixture) {
         let id = submit(fixture, &Statement::sql(fixture.sql(SampleSql::LongRunning))).await;
         let wait = WaitTime::at_most(Duration::from_secs(1));
         let described = fixture.executor().describe(&id, wait).await.expect("describe");
         assert!(!described.status.is_terminal(), "{described:?}");
-        let early = fixture.executor().result(&id, None).await.expect_err("it has no result yet");
+        let early = fixture.executor().result(&id, None).await.expect_err("a running statement has no result");
         assert_eq!(early.kind(), ErrorKind::NotFound, "{early}");
         cancelled(fixture, &id).await;
     }
 
-    /// A cancelled statement ends aborted. A statement that has ended cannot be cancelled.
+    /// A cancelled statement ends as aborted. A statement that has ended cannot be cancelled.
     async fn cancel_aborts_a_running_statement_and_no_other(fixture) {
         let what = format!("cancel{}", fixture.name_suffix());
         let nap = fixture.sql(SampleSql::LongRunning);
@@ -91,12 +92,12 @@ scenarios! {
         cancelled(fixture, &id).await;
         assert_eq!(fixture.effects(&what).await, 0, "a batch is a transaction");
         let ended = run(fixture, &Statement::sql(fixture.sql(SampleSql::Rows))).await;
-        assert!(!fixture.executor().cancel(&ended.id).await.expect("that it has ended is no error"));
-        assert!(!fixture.executor().cancel(&id).await.expect("nor that it was cancelled before"));
+        assert!(!fixture.executor().cancel(&ended.id).await.expect("cancelling an ended statement is not an error"));
+        assert!(!fixture.executor().cancel(&id).await.expect("cancelling an aborted statement is not an error"));
         assert_eq!(end(fixture, &ended.id).await.status, Status::Finished);
     }
 
-    /// A result requested as CSV has the same rows, page by page.
+    /// If a statement requests CSV, its result is CSV with the same rows, in pages.
     async fn a_result_is_csv_on_request(fixture) {
         let statement = Statement::sql(fixture.sql(SampleSql::Rows)).with_result_format(ResultFormat::Csv);
         let done = run(fixture, &statement).await;
@@ -105,7 +106,7 @@ scenarios! {
         loop {
             let response = fixture.executor().result(&done.id, page).await.expect("result");
             assert_eq!(response.columns[0].name, "n");
-            let PageData::Csv(pieces) = response.data else { panic!("not the format that was chosen") };
+            let PageData::Csv(pieces) = response.data else { panic!("not the requested format") };
             text.extend(pieces);
             page = response.next;
             if page.is_none() {
@@ -116,7 +117,7 @@ scenarios! {
         assert_eq!(lines, ["n", "1", "2", "3"]);
     }
 
-    /// A statement that violates the service's rules is rejected before anything runs.
+    /// A statement that violates the service's rules is rejected and has no effect.
     async fn invalid_requests_are_rejected(fixture) {
         let what = format!("refused{}", fixture.name_suffix());
         let sql = fixture.sql(SampleSql::Effect(&what));
@@ -129,14 +130,14 @@ scenarios! {
             Statement::sql(&sql).with_name("n".repeat(2049)),
             Statement::sql(&sql).with_session_keep_alive(Duration::from_secs(86_401)),
         ] {
-            let error = fixture.executor().submit(&statement, None).await.expect_err("it breaks a rule");
+            let error = fixture.executor().submit(&statement, None).await.expect_err("an invalid statement");
             assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         }
         assert_eq!(fixture.effects(&what).await, 0);
     }
 
-    /// A kept session runs one statement at a time, and an unknown session runs none. An executor without
-    /// sessions returns an error.
+    /// A session runs one statement at a time. A statement for an unknown session is rejected. Passes if the
+    /// executor does not support sessions.
     async fn a_session_runs_one_statement_at_a_time(fixture) {
         let opens = Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_secs(3600));
         let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
@@ -152,7 +153,7 @@ scenarios! {
 
         let nap = submit(fixture, &within(fixture.sql(SampleSql::LongRunning))).await;
         let next = within(fixture.sql(SampleSql::Effect(&what)));
-        let busy = fixture.executor().submit(&next, None).await.expect_err("it runs another statement");
+        let busy = fixture.executor().submit(&next, None).await.expect_err("the session is running another statement");
         assert_eq!(busy.kind(), ErrorKind::SessionBusy, "{busy}");
         cancelled(fixture, &nap).await;
         assert_eq!(run(fixture, &next).await.status, Status::Finished);
@@ -164,7 +165,7 @@ scenarios! {
         assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
     }
 
-    /// A sub-statement of a running batch can be waited for by itself, and its result can be fetched.
+    /// A client can wait for a single sub-statement of a running batch and fetch its result.
     async fn a_sub_statement_can_be_described_with_a_wait(fixture) {
         let batch = Statement::batch([fixture.sql(SampleSql::Rows), fixture.sql(SampleSql::LongRunning)]).with_execution_mode(ExecutionMode::AutoCommit);
         let id = submit(fixture, &batch).await;
@@ -174,11 +175,12 @@ scenarios! {
         let whole = fixture.executor().describe(&id, None).await.expect("describe");
         assert!(!whole.status.is_terminal(), "{whole:?}");
         cancelled(fixture, &id).await;
-        let missing = fixture.executor().describe(&id.sub_statement(3), None).await.expect_err("there are two");
+        let missing = fixture.executor().describe(&id.sub_statement(3), None).await.expect_err("the batch has two statements");
         assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
     }
 
-    /// A client token identifies its statement for 8 hours, and can be reused after that.
+    /// A client token identifies its statement for 8 hours. A later submit with the same token creates a new
+    /// statement.
     async fn a_client_token_expires_after_8_hours(fixture) {
         let what = format!("late{}", fixture.name_suffix());
         let statement = Statement::sql(fixture.sql(SampleSql::Effect(&what))).with_client_token(token(&what));
@@ -193,8 +195,8 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 2);
     }
 
-    /// The record of a statement is kept for 24 hours after its end. After that, the error differs from that
-    /// of an unknown id, and no listing contains the statement.
+    /// The record of a statement is kept for 24 hours after its end. Later requests return an error that
+    /// differs from the error for an unknown id, and no listing contains the statement.
     async fn a_statement_record_expires_after_24_hours(fixture) {
         let name = format!("expiring{}", fixture.name_suffix());
         let named = Statement::sql(fixture.sql(SampleSql::Rows)).with_name(&name);
@@ -217,7 +219,8 @@ scenarios! {
         assert!(listed.statements.is_empty());
     }
 
-    /// An idle session is closed after its keep-alive. An executor without sessions returns an error.
+    /// A session is closed when it has been idle for its keep-alive time. Passes if the executor does not
+    /// support sessions.
     async fn an_idle_session_is_closed(fixture) {
         let opens = Statement::sql(fixture.sql(SampleSql::Rows)).with_session_keep_alive(Duration::from_mins(10));
         let opened = match fixture.executor().submit(&opens, Some(WaitTime::MAX)).await {
@@ -228,15 +231,15 @@ scenarios! {
         if !fixture.advance(Duration::from_mins(9)).await {
             return;
         }
-        assert_eq!(run(fixture, &within).await.status, Status::Finished, "its time begins anew with each use");
+        assert_eq!(run(fixture, &within).await.status, Status::Finished, "each statement restarts the idle time");
         fixture.advance(Duration::from_mins(9)).await;
-        assert_eq!(run(fixture, &within).await.status, Status::Finished, "and again");
+        assert_eq!(run(fixture, &within).await.status, Status::Finished, "the second statement restarts it again");
         fixture.advance(Duration::from_mins(11)).await;
-        let gone = fixture.executor().submit(&within, None).await.expect_err("it was idle for too long");
+        let gone = fixture.executor().submit(&within, None).await.expect_err("the session was idle for too long");
         assert_eq!(gone.kind(), ErrorKind::SessionGone, "{gone}");
     }
 
-    /// An unknown id is not found.
+    /// Requests with an unknown id return [`ErrorKind::NotFound`].
     async fn an_unknown_id_is_not_found(fixture) {
         let id = StatementId::new("00000000-0000-4000-8000-000000000000");
         let executor = fixture.executor();
@@ -266,7 +269,7 @@ scenarios! {
         assert_eq!(fixture.effects(&what).await, 1);
     }
 
-    /// A failure in a transaction batch undoes the effects of all its statements.
+    /// If a statement of a transaction batch fails, the effects of all its statements are rolled back.
     async fn a_failing_transaction_batch_has_no_effect(fixture) {
         let (first, last) = (format!("undone{}", fixture.name_suffix()), format!("unreached{}", fixture.name_suffix()));
         let batch = Statement::batch([
@@ -281,7 +284,7 @@ scenarios! {
         assert_eq!((fixture.effects(&first).await, fixture.effects(&last).await), (0, 0));
     }
 
-    /// In an auto-commit batch, a failure does not affect the other statements.
+    /// If a statement of an auto-commit batch fails, the other statements still run and keep their effects.
     async fn an_auto_commit_batch_continues_after_a_failure(fixture) {
         let (first, last) = (format!("kept{}", fixture.name_suffix()), format!("reached{}", fixture.name_suffix()));
         let batch = Statement::batch([
@@ -295,8 +298,8 @@ scenarios! {
         assert_eq!((fixture.effects(&first).await, fixture.effects(&last).await), (1, 1));
     }
 
-    /// Named parameters reach the SQL; a parameter that does not occur in the SQL is rejected before anything
-    /// runs.
+    /// Parameters are bound to the SQL by their names. A parameter that does not occur in the SQL, or has an
+    /// empty value, is rejected.
     async fn parameters_are_bound_by_name(fixture) {
         let what = format!("parameter{}", fixture.name_suffix());
         let sql = fixture.sql(SampleSql::EffectOf("what"));
@@ -310,7 +313,8 @@ scenarios! {
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 
-    /// A listing finds statements by the prefix of their name, newest first, in any status, page by page.
+    /// A listing returns the statements whose names begin with a prefix, newest first, in pages. Without a
+    /// status filter, it contains statements in every status.
     async fn a_listing_filters_by_name_prefix(fixture) {
         let prefix = format!("conformance{}/", fixture.name_suffix());
         let mut expected = Vec::new();

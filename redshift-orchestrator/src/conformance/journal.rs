@@ -1,8 +1,8 @@
-//! Scenarios that every [`Journal`] must pass. They are public, so that you can test your own journal.
+//! Conformance tests: scenarios that every [`Journal`] must pass. Use them to test your own journal.
 //!
-//! A [`JournalFixture`] opens journals on the same records, as separate processes would. [`all`] runs the
-//! scenarios one after the other and panics with the names and messages of all that fail; [`failures`]
-//! returns them.
+//! A [`JournalFixture`] opens several journals on the same storage, which represent separate processes.
+//! [`all`] runs the scenarios one after the other, and finally panics with the names and messages of all
+//! scenarios that failed. [`failures`] returns them instead.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -35,16 +35,16 @@ use crate::{
     },
 };
 
-/// Storage of records that several processes can open.
+/// Storage of a journal under test. Several processes can open it.
 pub trait JournalFixture: Sync {
     /// Type of the journal.
     type Journal: Journal;
 
-    /// Opens a journal on these records, as a new process would.
+    /// Opens a journal on the storage. Each call represents a new process.
     fn open(&self) -> impl Future<Output = Result<Self::Journal>> + Send;
 
-    /// Returns a text that becomes part of the names of runs. It must differ between uses of the same
-    /// storage.
+    /// Returns a text that becomes part of the names of all runs. Must be different in each run of the
+    /// scenarios on the same storage. Default: empty.
     fn name_suffix(&self) -> &str {
         ""
     }
@@ -61,7 +61,7 @@ scenarios! {
         assert_eq!(journal.entry(&StepKey::new(&run, "a")).await.expect("entry"), None);
     }
 
-    /// The next process reads exactly the records that were appended.
+    /// A process that opens the journal reads exactly the records that the previous process appended.
     async fn records_are_visible_to_the_next_process(fixture) {
         let run = format!("kept{}", fixture.name_suffix());
         {
@@ -84,7 +84,7 @@ scenarios! {
         assert_eq!(journal.entry(&entries[0].key).await.expect("entry").as_ref(), Some(&entries[0]));
     }
 
-    /// The last record of a key wins; a repeated intent starts over.
+    /// The last record of a key determines its state. Another intent begins the attempt again.
     async fn the_last_record_of_a_key_applies(fixture) {
         let run = format!("folded{}", fixture.name_suffix());
         let journal = open(fixture).await;
@@ -101,7 +101,7 @@ scenarios! {
             (Event::Ended(ended()), EntryState::Ended(ended())),
         ] {
             append(&journal, &run, "a", event).await;
-            let entry = journal.entry(&StepKey::new(&run, "a")).await.expect("entry").expect("it was intended");
+            let entry = journal.entry(&StepKey::new(&run, "a")).await.expect("entry").expect("the attempt has an intent");
             assert_eq!(entry.state, state);
         }
         let again = StepKey { attempt: 2, ..StepKey::new(&run, "a") };
@@ -110,7 +110,8 @@ scenarios! {
         assert_eq!(attempts, [1, 2]);
     }
 
-    /// Names of runs and steps can contain any characters, and runs with a common prefix are separate.
+    /// Names of runs and steps can contain any characters. Runs whose names have a common prefix are
+    /// separate.
     async fn names_may_contain_any_characters(fixture) {
         let suffix = fixture.name_suffix();
         let runs = ["odd", "odd/2026-11-23 06:30", "odd/../x", "odd%2F", "größe 😀", "odd.json", "a\"b\\c\n"];
@@ -142,7 +143,8 @@ scenarios! {
         assert_eq!(kept.into_iter().map(|entry| entry.key.step).collect::<BTreeSet<_>>(), steps);
     }
 
-    /// A record whose future was dropped is either stored or not; later records are kept.
+    /// If the future of an append is dropped, the record is stored completely or not at all. Later records
+    /// are stored.
     async fn a_dropped_append_leaves_the_journal_usable(fixture) {
         let run = format!("dropped{}", fixture.name_suffix());
         {
@@ -157,8 +159,9 @@ scenarios! {
         assert_eq!(steps, ["after", "before"]);
     }
 
-    /// While one process runs a run, a second one can neither open the journal nor claim the run. After the
-    /// first one has ended, it can.
+    /// While one process is running a run, a second process cannot claim the run; a journal may also reject
+    /// the second process when it opens the journal. When the first process has ended, the second one can
+    /// claim the run.
     async fn a_run_is_active_in_one_process_at_a_time(fixture) {
         let run = format!("claimed{}", fixture.name_suffix());
         let claim = Claim::new(format!("nightly{}", fixture.name_suffix()), &run, at()).with_exclusive(true);
@@ -176,11 +179,11 @@ scenarios! {
         first.append_run(RunRecord { at: at(), run: run.clone(), event: over }).await.expect("append");
         drop((active, first));
         let second = open(fixture).await;
-        let _active = second.claim(&claim).await.expect("the first one is gone");
-        assert_eq!(second.entries(&run).await.expect("entries").len(), 1, "and what it wrote is seen");
+        let _active = second.claim(&claim).await.expect("the first process has ended");
+        assert_eq!(second.entries(&run).await.expect("entries").len(), 1, "the records of the first process are visible");
     }
 
-    /// Runs are listed newest first, page by page, and found by name. A listing can begin after a run or
+    /// Runs are listed newest first, in pages, and can be found by name. A page can begin after a run or
     /// before a time.
     async fn runs_are_listed_newest_first_in_pages(fixture) {
         let names: Vec<_> = (0..5).map(|number| format!("page {number}/%é{}", fixture.name_suffix())).collect();
@@ -203,7 +206,7 @@ scenarios! {
             let page = journal.runs(2, Some(&cursor)).await.expect("runs");
             assert!(page.runs.len() <= 2, "a page has no more than the limit");
             listed.extend(page.runs);
-            // The runs of the other scenarios are older.
+            // The following runs are those of other scenarios.
             after = page.next.filter(|_| listed.len() < names.len());
         }
         listed.truncate(names.len());
@@ -215,12 +218,12 @@ scenarios! {
         }
         assert_eq!(journal.run_entry(&format!("unheard{}", fixture.name_suffix())).await.expect("run_entry"), None);
         let before = journal.runs(1, Some(&RunCursor::before(time(3)))).await.expect("runs");
-        assert_eq!(before.runs.first(), listed.get(2), "not the run that began at that time");
+        assert_eq!(before.runs.first(), listed.get(2), "the page begins with the newest run before that time");
         let first = journal.runs(0, None).await.expect("runs");
-        assert_eq!(first.runs.len(), 1, "a page has a run if there is one");
+        assert_eq!(first.runs.len(), 1, "a limit of 0 counts as 1");
     }
 
-    /// A resumed run is listed with the time of its last start and without an end.
+    /// The entry of a resumed run contains the time and inputs of its last begin, and no end.
     async fn the_last_begin_record_of_a_run_applies(fixture) {
         let run = format!("again{}", fixture.name_suffix());
         let begun = |value: &str| RunEvent::RunBegun(RunBegun {
@@ -242,13 +245,13 @@ scenarios! {
             }
             append(&journal, &run, "a", intent("t")).await;
         }
-        let entry = open(fixture).await.run_entry(&run).await.expect("run_entry").expect("it was begun");
+        let entry = open(fixture).await.run_entry(&run).await.expect("run_entry").expect("the run was begun");
         assert_eq!((entry.first_begun_at, entry.begun_at, entry.ended), (at(), later(2), None));
         assert_eq!(entry.begun.parameters.get("p").map(String::as_str), Some("2"));
     }
 
-    /// [`prune`] removes old finished runs, and keeps runs that are recent, active, unfinished, failed or
-    /// unknown. Removed runs leave no records and can be run again.
+    /// [`prune`] removes old finished runs. It keeps runs that are recent, active, unfinished, failed or
+    /// unknown. A removed run leaves no records, and its name can be used again.
     async fn prune_removes_old_finished_runs_only(fixture) {
         let day = Duration::from_secs(86_400);
         // These runs are older than those of the other scenarios.
@@ -318,7 +321,7 @@ scenarios! {
         append(&journal, &name("old"), "a", intent("t2")).await;
         assert_eq!(journal.entries(&name("old")).await.expect("entries").len(), 1);
         let failed = prune(&journal, &ninety.with_failed(true)).await.expect("prune");
-        assert_eq!(only_ours(failed).0, [name("active"), name("failed")], "and the one that is not active any more");
+        assert_eq!(only_ours(failed).0, [name("active"), name("failed")], "also the run that is no longer active");
     }
 }
 

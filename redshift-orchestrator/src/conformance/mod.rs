@@ -1,11 +1,11 @@
-//! Scenarios that every [`StatementExecutor`] must pass. They are public, so that you can test your own
+//! Conformance tests: scenarios that every [`StatementExecutor`] must pass. Use them to test your own
 //! executor.
 //!
 //! A [`Fixture`] provides the SQL for the scenarios and counts their effects. [`all`] runs the scenarios one
-//! after the other and panics with the names and messages of all that fail; [`failures`] returns them. If
-//! panics abort the process (`panic = "abort"`), the first failure ends it. The scenarios wait with long
-//! polls, so that an executor on a paused clock takes no real time. The module [`journal`] contains the
-//! scenarios for journals.
+//! after the other, and finally panics with the names and messages of all scenarios that failed. [`failures`]
+//! returns them instead. With `panic = "abort"`, the first failure ends the process. The scenarios wait with
+//! long polls, so they take no real time with an executor on a paused clock. The module [`journal`] contains
+//! the scenarios for journals.
 //!
 //! ```
 //! use std::time::Duration;
@@ -49,8 +49,8 @@ use std::{future::Future, time::Duration};
 
 use crate::StatementExecutor;
 
-/// Generates scenarios from functions with a parameter that implements a trait, a list of their names, and
-/// functions that run all of them.
+/// Declares scenarios, each of which is a function with one parameter that implements `$trait`. Also
+/// generates the list of their names, and the functions that run all of them.
 macro_rules! scenarios {
     ($trait:ident; $($(#[$doc:meta])* async fn $name:ident($tested:ident) $body:block)*) => {
         /// Runs every scenario.
@@ -79,7 +79,7 @@ macro_rules! scenarios {
     };
 }
 
-// Declared after the macro, which these modules use.
+// These modules use the macro, so they must be declared after it.
 mod catalog;
 mod executor;
 pub mod journal;
@@ -101,35 +101,35 @@ pub trait Fixture: Sync {
     /// Returns the SQL that a scenario runs.
     fn sql(&self, sample: SampleSql<'_>) -> String;
 
-    /// Returns the number of times that the effect `what` occurred.
+    /// Returns how many times the effect `what` has occurred.
     fn effects(&self, what: &str) -> impl Future<Output = usize> + Send;
 
-    /// Returns a text that becomes part of names and tokens. It must differ between runs against the same
-    /// service.
+    /// Returns a text that becomes part of all names and tokens. Must be different in each run of the
+    /// scenarios against the same service. Default: empty.
     fn name_suffix(&self) -> &str {
         ""
     }
 
-    /// Advances the service's time. Returns `false` if this is not possible, which skips the scenarios of
-    /// expiring tokens and records.
+    /// Advances the service's clock. Returns `false` if the clock cannot be advanced; the scenarios about
+    /// expiring tokens, records and sessions then end early. Default: returns `false`.
     fn advance(&self, time: Duration) -> impl Future<Output = bool> + Send {
         let _ = time;
         async { false }
     }
 }
 
-/// SQL of a scenario, by its effect. The enum is exhaustive, so that a fixture must handle
-/// every new variant.
+/// SQL that a scenario runs. The enum is exhaustive, so that the compiler reports a new variant to every
+/// fixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleSql<'a> {
     /// A query with the column `n` and the rows 1, 2, 3.
     Rows,
     /// A statement that fails with an error text that contains `division by zero`.
     Failure,
-    /// A statement that runs much longer than a test.
+    /// A statement that runs much longer than a scenario.
     LongRunning,
     /// A statement with the effect of this name.
     Effect(&'a str),
-    /// A statement with the effect whose name is the value of this parameter, used as `:name`.
+    /// A statement whose effect is named by the value of this parameter, which the SQL uses as `:name`.
     EffectOf(&'a str),
 }

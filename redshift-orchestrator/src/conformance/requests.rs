@@ -1,4 +1,4 @@
-//! Requests of the scenarios, which must succeed.
+//! Helpers for the scenarios. Each panics if its request fails.
 
 use super::Fixture;
 use crate::{
@@ -18,7 +18,7 @@ pub(super) async fn run<F: Fixture>(fixture: &F, statement: &Statement) -> Descr
     end(fixture, &id).await
 }
 
-/// Waits for the end of a statement, at most two minutes.
+/// Waits for the end of a statement, for at most two minutes.
 pub(super) async fn end<F: Fixture>(fixture: &F, id: &StatementId) -> Description {
     for _ in 0..4 {
         let description = fixture.executor().describe(id, Some(WaitTime::MAX)).await.expect("describe");
@@ -26,12 +26,12 @@ pub(super) async fn end<F: Fixture>(fixture: &F, id: &StatementId) -> Descriptio
             return description;
         }
     }
-    panic!("statement {id} does not end");
+    panic!("statement {id} did not end within two minutes");
 }
 
 /// Cancels a running statement, and checks that it is aborted.
 pub(super) async fn cancelled<F: Fixture>(fixture: &F, id: &StatementId) {
-    assert!(fixture.executor().cancel(id).await.expect("cancel"), "refused");
+    assert!(fixture.executor().cancel(id).await.expect("cancel"), "the statement has already ended");
     assert_eq!(end(fixture, id).await.status, Status::Aborted);
 }
 
@@ -42,10 +42,10 @@ pub(super) async fn numbers<F: Fixture>(fixture: &F, id: &StatementId) -> Vec<i6
         let response = fixture.executor().result(id, page).await.expect("result");
         assert_eq!(response.columns.len(), 1);
         assert_eq!(response.columns[0].name, "n");
-        let PageData::Records(records) = response.data else { panic!("not the format that was chosen") };
+        let PageData::Records(records) = response.data else { panic!("not the requested format") };
         numbers.extend(records.into_iter().flatten().map(|field| match field {
             Field::Long(number) => number,
-            other => panic!("not a whole number: {other:?}"),
+            other => panic!("not an integer: {other:?}"),
         }));
         page = response.next;
         if page.is_none() {

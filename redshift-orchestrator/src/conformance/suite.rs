@@ -1,4 +1,4 @@
-//! [`Suite`]: runs scenarios one after the other, and collects the failures.
+//! [`Suite`]: runs scenarios one after the other and collects their failures.
 
 use std::{any::Any, fmt, panic::AssertUnwindSafe};
 
@@ -22,7 +22,7 @@ pub(super) struct Suite {
 }
 
 impl Suite {
-    /// Runs a scenario. A panic is its failure, and does not affect the other scenarios.
+    /// Runs a scenario. If the scenario panics, records a failure, so that the next scenarios still run.
     pub(super) async fn run(&mut self, name: &'static str, scenario: impl Future<Output = ()>) {
         self.count += 1;
         if let Err(panic) = Box::pin(AssertUnwindSafe(scenario)).catch_unwind().await {

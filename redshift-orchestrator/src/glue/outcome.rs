@@ -20,13 +20,13 @@ pub enum JobOutcomeKind {
         /// The state, followed by the service's message.
         error: String,
     },
-    /// The [timeout](super::GlueJob::with_timeout) expired, and Glue accepted to stop the run.
+    /// The [timeout](super::GlueJob::with_timeout) expired, and Glue accepted the request to stop the run.
     TimedOut {
-        /// `true` if the run had not ended within the [grace time](super::GlueJob::with_cancel_grace). The attempt
-        /// then stays open in the journal, and the next call with its key waits for the end.
+        /// `true` if the run had not ended within the [grace time](super::GlueJob::with_cancel_grace). The
+        /// attempt is then still open in the journal, and the next call with its key waits for the end.
         cancel_pending: bool,
     },
-    /// It cannot be proved. The run is never started again until an operator settles it.
+    /// The outcome cannot be proved. The run is not started again until an operator settles it.
     Unknown {
         /// The reason.
         reason: String,

@@ -31,7 +31,7 @@ pub const RUN_TOKEN: &str = "--run-token";
 /// new run can be missing from the list.
 const LOOK_UP: Duration = Duration::from_secs(120);
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(5);
-/// Interval at which a call checks whether it is its turn for a key.
+/// Interval at which a call tries to claim its key while another call holds the claim.
 const TURN_PAUSE: Duration = Duration::from_secs(5);
 /// Timeout of a single request. When it expires, the request counts as lost.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
@@ -53,31 +53,33 @@ pub struct GlueJob {
     turns: Turns,
 }
 
-/// The turn of a call for a key: it alone may start a run.
+/// Exclusive right of one call to start a run for a key.
 struct Turn {
     claim: ActiveRun,
     _own: Box<turns::Turn>,
 }
 
 impl Turn {
-    /// Ends the claim before the turn among the calls of one value, so that the next of them finds it ended.
+    /// Ends the claim in the journal, and then the turn within this process. In this order, the next call of
+    /// this process does not find the key still claimed.
     async fn end(self) {
         self.claim.release().await;
     }
 }
 
-/// Records of an earlier call that stopped the run.
+/// Records that an earlier call wrote about stopping the run.
 #[derive(Clone, Copy, Default)]
 struct Stopping {
     overdue: bool,
     cancel_pending: bool,
 }
 
-/// The result of starting or finding the run of an attempt.
+/// Result of starting or finding the run of an attempt.
 enum Begun {
-    /// A run to wait for. `known` is its age if an earlier call started it.
+    /// A run to wait for. `known` is the approximate time since its start, or `None` if the run was started
+    /// just now.
     Run { id: StatementId, known: Option<Duration>, stopping: Stopping },
-    /// There is nothing to wait for.
+    /// The journal contains the outcome, or the outcome is unknown.
     Over(JobOutcome),
 }
 
@@ -135,17 +137,17 @@ impl GlueJob {
         self
     }
 
-    /// Sets the time to wait for the end of a run that is being stopped. Default: the time that it ran, and at
-    /// least 15 minutes ([`Wait::with_cancel_grace`]). A run that has not ended by then is [timed
-    /// out](JobOutcomeKind::TimedOut) with `cancel_pending`.
+    /// Sets the time to wait for the end of a run that is being stopped. Default: the time for which the run
+    /// has been running, but at least 15 minutes ([`Wait::with_cancel_grace`]). If the run has not ended by
+    /// then, the outcome is [`TimedOut`](JobOutcomeKind::TimedOut) with `cancel_pending`.
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
         self.cancel_grace = Some(grace);
         self
     }
 
-    /// Sets the time for which a start waits while Glue refuses it: at the limit of concurrent runs, or
-    /// throttled. Default: one hour.
+    /// Sets the time for which a start is repeated while Glue throttles it or the limit of concurrent runs is
+    /// reached. Default: one hour.
     #[must_use]
     pub fn with_admission_wait(mut self, wait: Duration) -> Self {
         self.admission = wait;
@@ -191,10 +193,11 @@ impl GlueJob {
     /// Each run also receives the argument [`RUN_TOKEN`], a digest of the job's name, the key and the
     /// arguments.
     ///
-    /// If the response of the start is lost, the runs of the job are listed for two minutes. A run that is
-    /// not found is [unknown](JobOutcomeKind::Unknown), and never started again. If the future is dropped, the run
-    /// continues, and the next call finds it. Concurrent calls with the same key start one run, also if they come from several values with
-    /// the same journal: each claims the key in the journal until the run is started.
+    /// If the response to the start is lost, the runs of the job are listed for two minutes. If the run is
+    /// not found, its outcome is [unknown](JobOutcomeKind::Unknown), and it is not started again. If the
+    /// future is dropped, the run continues and the next call finds it. Concurrent calls with the same key
+    /// start one run if their values share a journal, because each call claims the key in the journal before
+    /// it starts a run.
     ///
     /// # Errors
     /// After an error, no run was started, with two exceptions. After [`ErrorKind::Journal`], a run may
@@ -278,7 +281,8 @@ impl GlueJob {
         }
     }
 
-    /// Waits until no other call for the key, of any value with this journal, is about to start a run.
+    /// Waits until no other call holds the turn for the key, and acquires it. Excludes the calls of all
+    /// values that share the journal.
     async fn turn(&self, key: &StepKey) -> Result<Turn> {
         let own = self.turns.take(key).await;
         let claim = Claim::new("glue", claimed_name(key)?, self.clock.now());
@@ -290,7 +294,7 @@ impl GlueJob {
         }
     }
 
-    /// Rejects a record of another job or of a statement.
+    /// Rejects an entry that belongs to another job or to a statement.
     fn check_record(&self, key: &StepKey, entry: &Entry) -> Result<()> {
         let ours = self.target();
         // Earlier versions did not record the target.
@@ -329,7 +333,8 @@ impl GlueJob {
         key.client_token(None, &statement)
     }
 
-    /// Records the intent and starts the run. Returns when the id is recorded, or that nothing was started.
+    /// Records the intent and starts the run. Returns when the journal contains the id, or records that no
+    /// run was started, or that the outcome is unknown.
     async fn begin(&self, key: &StepKey, token: ClientToken, arguments: &[(&str, &str)]) -> Result<Begun> {
         let (name, target) = (self.name(key), Some(self.target()));
         self.record(key, Event::Intent { token: token.clone(), name, target }).await?;
@@ -465,8 +470,7 @@ impl GlueJob {
         }
     }
 
-    /// Records that Glue is stopping the run. Without this record, the next call does not know that the stop was
-    /// accepted.
+    /// Records that Glue is stopping the run, so that the next call knows that the stop was accepted.
     async fn record_cancel_pending(&self, key: &StepKey, stopping: Stopping) {
         if !stopping.cancel_pending
             && let Err(error) = self.record(key, Event::CancelPending).await
@@ -541,14 +545,15 @@ impl GlueJob {
     }
 }
 
-/// Returns the name under which a key is claimed in the journal. It is short, and no run has it.
+/// Returns the name under which a key is claimed in the journal. The name is short and differs from the names
+/// of all runs.
 fn claimed_name(key: &StepKey) -> Result<String> {
     let token = key.client_token(None, &Statement::sql("glue"))?;
     Ok(format!("glue {}", token.as_str()))
 }
 
-/// Returns `true` if a start that failed this way may succeed later, and started nothing.
-fn is_for_now(kind: ErrorKind) -> bool {
+/// Returns `true` if a start that failed with this kind of error did not start a run and may succeed later.
+fn may_start_later(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Throttled | ErrorKind::TooManyStatements | ErrorKind::NotSent)
 }
 

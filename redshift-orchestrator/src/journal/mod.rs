@@ -16,7 +16,7 @@
 //! | a request or its response was lost, but the process did not die | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
 //! | the service rejected the statement | intent, not submitted | submits: the statement did not run | the same | the same |
 //! | the timeout expired, and the rollback has not finished | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
-//! | the same, and the grace time passed before the process ended | intent, id, overdue, cancel pending | polls the id; aborted: **timed out**; not ended: **timed out**, cancel pending | the same | **unknown** |
+//! | the same, and the grace time expired | intent, id, overdue, cancel pending | polls the id; aborted: **timed out**; not ended: **timed out**, cancel pending | the same | **unknown** |
 //! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
 //!
 //! Each row has a test. In `tests/orchestration/endings.rs`:
@@ -24,12 +24,13 @@
 //! `a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_unknown`,
 //! `a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown`,
 //! `a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours` (two rows),
-//! `a_death_after_the_outcome_was_recorded_has_no_effect`, `a_statement_runs_once_although_responses_are_lost`,
+//! `a_death_after_the_outcome_was_recorded_has_no_effect`,
+//! `a_statement_runs_once_although_responses_are_lost`,
 //! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`,
 //! `a_death_during_a_rollback_leaves_a_statement_that_timed_out`, and
 //! `a_pending_cancellation_is_known_to_the_next_process`. In `journal/file.rs`:
-//! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, for all rows at once over random schedules:
-//! `no_schedule_doubles_or_loses_a_statement`.
+//! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, random schedules of crashes and lost responses
+//! cover all rows: `no_schedule_doubles_or_loses_a_statement`.
 //!
 //! The service remembers a client token for 8 hours and keeps the record of a statement for 24 hours. The
 //! orchestrator counts both times from the intent and subtracts a safety margin of 15 minutes. If no listing
@@ -217,8 +218,8 @@ pub enum Event {
     /// The timeout expired, and a cancel will be sent next. If the statement is aborted after this record, it
     /// counts as timed out.
     Overdue,
-    /// The service accepted the cancel, and the statement had not ended within the grace time. Earlier versions
-    /// did not record it.
+    /// The service accepted the cancel, but the statement did not end within the grace time. Earlier versions
+    /// did not write this record.
     CancelPending,
     /// The statement ended.
     Ended(RecordedOutcome),
@@ -343,7 +344,7 @@ pub struct Entry {
     pub id: Option<StatementId>,
     /// `true` if the timeout expired. A cancel may have been sent.
     pub overdue: bool,
-    /// `true` if the service accepted the cancel, and the statement had not ended within the grace time.
+    /// `true` if the service accepted the cancel, but the statement did not end within the grace time.
     pub cancel_pending: bool,
     /// State of the attempt.
     pub state: EntryState,

@@ -1,5 +1,5 @@
-//! The beginning of an attempt: writes the intent and submits the statement, or continues from the entry of an
-//! earlier call.
+//! The beginning of an attempt: writes the intent and submits the statement, or continues an attempt whose
+//! entry is already in the journal.
 
 use std::time::Duration;
 
@@ -48,12 +48,12 @@ impl Call<'_> {
         }
     }
 
-    /// Determines the fate of an earlier intent, beginning with the strongest evidence: the recorded outcome,
-    /// the id, the client token, the name.
+    /// Determines the outcome of an intent that an earlier call wrote. Uses the first of these that is
+    /// available: the recorded outcome, the id, the client token, the name.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to
-    /// another scope, pipeline or target.
+    /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to a
+    /// different scope, pipeline or target.
     pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
         let namespace = &self.orchestrator.namespace;
         namespace.check_record(self.key, &self.statement, &entry.name, entry.target.as_deref())?;
@@ -76,13 +76,13 @@ impl Call<'_> {
         self.look_up(entry, Origin::Reattached, reason, None).await
     }
 
-    /// Submits until the service has responded, always with the same token, as long as the service remembers
-    /// the token.
+    /// Submits the statement, and repeats the submit with the same token until the service responds, a retry
+    /// timeout expires, or the service no longer remembers the token.
     ///
     /// # Errors
     /// Returns an error of the journal if the id could not be recorded, and
-    /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict) if the service returned a statement
-    /// of another caller.
+    /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict) if the service returned another
+    /// caller's statement.
     async fn submit_until_response(
         &mut self,
         entry: &Entry,
@@ -92,8 +92,8 @@ impl Call<'_> {
         let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
         loop {
             self.requests.submits += 1;
-            // A repeated submit that is sent after the service has forgotten the token would run the
-            // statement again.
+            // If a repeated submit were sent after the service has forgotten the token, the statement could
+            // run twice.
             let token_expires_at =
                 may_have_taken_effect.then(|| Instant::now() + TOKEN_WINDOW.saturating_sub(self.age(entry)));
             let submission =
@@ -125,8 +125,9 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the time for which submits are retried. The statement's timeout does not apply while it is being
-    /// determined whether an earlier submit took effect.
+    /// Returns the time for which submits are retried. Once a submit may have taken effect, the statement's
+    /// timeout no longer limits the retries, because they are needed to find out whether the statement is
+    /// running.
     fn retry_timeout(&self, may_have_taken_effect: bool) -> Duration {
         match may_have_taken_effect {
             true => self.orchestrator.retry_timeout,

@@ -25,11 +25,11 @@ pub(super) struct Call<'a> {
     pub(super) token: ClientToken,
     pub(super) name: String,
     pub(super) timeout: Duration,
-    /// Held until the journal contains the statement's id, or records that there is none.
+    /// Turn for the key. Released when the wait for the statement begins, or with the call.
     pub(super) turn: Option<Box<Turn>>,
     pub(super) started: Instant,
     pub(super) requests: RequestCounts,
-    /// Created when a message about the statement is redacted for the first time.
+    /// Created when the first message about the statement is redacted.
     redactor: OnceLock<Redactor>,
     /// Time from the start until the service accepted the statement.
     pub(super) submitted_after: Option<Duration>,
@@ -39,7 +39,8 @@ impl<'a> Call<'a> {
     /// Creates the call for `key`, with its client token and its statement name.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Invalid`] if the key, the scope or the statement is not valid.
+    /// Returns [`ErrorKind::Invalid`] if the key, the scope or the statement is invalid, or if the statement
+    /// already has a client token.
     pub(super) fn new(
         orchestrator: &'a Orchestrator,
         key: &'a StepKey,
@@ -82,13 +83,13 @@ impl<'a> Call<'a> {
         self.orchestrator.record(self.key, event).await.map_err(|error| error.with_context("step", self.key))
     }
 
-    /// Counts and reports an error after which the request is repeated.
+    /// Counts an error after which a request is repeated, and reports it to the observer.
     pub(super) fn count_retry(&mut self, error: &Error) {
         self.requests.retried(error.kind());
         self.report_retry(error);
     }
 
-    /// Reports an error after which the request is repeated.
+    /// Reports an error after which a request is repeated to the observer.
     pub(super) fn report_retry(&self, error: &Error) {
         let redacted = self.redactor().map(|redactor| redactor.redacted(error));
         let error = redacted.as_ref().unwrap_or(error);
@@ -125,8 +126,8 @@ pub(super) fn redactor_in<'m>(
     (!orchestrator.quotations).then(|| cell.get_or_init(|| Redactor::of(statement)))
 }
 
-/// Returns a number that differs between statements and is always the same for one statement. It seeds the
-/// pauses.
+/// Returns the seed of the random pauses. The seed depends only on the token, so pauses are reproducible and
+/// different statements get different pauses.
 pub(super) fn salt(token: &ClientToken) -> u64 {
     u64::from_str_radix(short_digest(token), 16).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Cancels a statement, on request or when the future that waits for it is dropped.
+//! Cancellation of a statement, on request or when the future that waits for the statement is dropped.
 
 use super::Orchestrator;
 use crate::{
@@ -51,8 +51,8 @@ impl Orchestrator {
     }
 }
 
-/// Guard that cancels a statement in a separate task when it is dropped, unless it was disarmed or the
-/// orchestrator is not set to cancel on drop.
+/// Guard that cancels a statement in a separate task when it is dropped. Does nothing if `id` is `None` or
+/// the orchestrator does not cancel on drop.
 pub(super) struct CancelOnDrop<'a> {
     pub(super) orchestrator: &'a Orchestrator,
     pub(super) key: &'a StepKey,
@@ -61,12 +61,13 @@ pub(super) struct CancelOnDrop<'a> {
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        // Without a runtime no request can be sent; the state is that of a killed process.
+        // Without a runtime, no request can be sent. The statement then continues to run, as if the process
+        // had been killed.
         if let (true, Some(id), Ok(runtime)) =
             (self.orchestrator.cancel_on_drop, self.id, tokio::runtime::Handle::try_current())
         {
             let (orchestrator, key, id) = (self.orchestrator.clone(), self.key.clone(), id.clone());
-            // The id is in the journal, whatever the result.
+            // If the cancel fails, the next call with this key still finds the id in the journal.
             runtime.spawn(async move { orchestrator.cancel_statement(&key, &id).await.ok() });
         }
     }

@@ -1,4 +1,5 @@
-//! The outcome: derived from the result of the wait, recorded, and read back from the journal.
+//! Conversion of the result of a wait into a recorded outcome, and of a recorded outcome into the outcome
+//! that a call returns.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::{
 };
 
 impl Call<'_> {
-    /// Returns the outcome of a statement after the wait for it, and records it.
+    /// Records and returns the outcome of a statement after the wait has ended.
     pub(super) async fn conclude(
         &mut self,
         entry: Box<Entry>,
@@ -45,7 +46,7 @@ impl Call<'_> {
         }
     }
 
-    /// Records the outcome of a statement that has ended.
+    /// Records and returns the outcome of a statement that has ended.
     async fn ended(
         &mut self,
         entry: Box<Entry>,
@@ -64,8 +65,8 @@ impl Call<'_> {
         Ok(self.outcome(entry.name, Some(id), kind, Some(description), origin))
     }
 
-    /// Records that the service no longer returns the status of the statement. `otherwise` is the reason if
-    /// the error does not contain a more precise one.
+    /// Records that the outcome is unknown because the service does not return the status of the statement.
+    /// `otherwise` is the reason if `error` does not determine a more precise one.
     async fn lost(
         &mut self,
         entry: Box<Entry>,
@@ -84,7 +85,7 @@ impl Call<'_> {
         self.unknown(entry, origin, reason, Some(error)).await
     }
 
-    /// Records that the outcome cannot be proved, and returns it.
+    /// Records and returns that the outcome is unknown.
     pub(super) async fn unknown(
         &mut self,
         entry: Box<Entry>,
@@ -127,7 +128,7 @@ impl Call<'_> {
 }
 
 impl RecordedOutcome {
-    /// Returns the part of a description that a journal keeps. The error text is redacted.
+    /// Returns the fields of a description that a journal contains. Redacts the error text.
     pub fn from_description(description: &Description) -> Self {
         Self::redacted(description, |text| match Redactor::of_described(description) {
             Some(redactor) => redactor.apply(&text),
@@ -166,7 +167,7 @@ impl RecordedOutcome {
         }
     }
 
-    /// Returns a description with the fields that a journal keeps.
+    /// Returns a description that contains only the fields in the journal.
     fn description(&self, id: StatementId) -> Description {
         let mut description = Description::new(id, self.status.clone());
         description.error.clone_from(&self.error);
@@ -177,7 +178,8 @@ impl RecordedOutcome {
     }
 }
 
-/// Returns the outcome and the description that the journal contains; `None` if the outcome is open.
+/// Returns the outcome and the description from the journal, or `None` if the journal does not contain the
+/// outcome.
 pub(super) fn recorded_outcome(
     entry: &Entry,
     timeout: Duration,
@@ -198,8 +200,8 @@ pub(super) fn recorded_outcome(
     }
 }
 
-/// Returns the error text of a statement and the kind of failure. For a batch without an error text, returns
-/// the first error text of its statements, with the number of that statement.
+/// Returns the kind of failure and the error text. If a batch has no error text, returns the first error text
+/// of its sub-statements, preceded by the number of that sub-statement.
 fn error_text(description: &Description) -> Option<(FailureKind, String)> {
     let own = description.error.clone().filter(|error| !error.is_empty());
     let own = own.map(|error| (FailureKind::from_error_text(&error), error));

@@ -1,5 +1,5 @@
-//! Division of batches that exceed the service's maximum, and comparison with the division of an earlier
-//! process.
+//! Division of batches that exceed the service's maximum. The division must match the parts that an earlier
+//! process started.
 
 use crate::{
     BatchPart, Error, ErrorKind, Result, Statement, Status, StepKey,
@@ -7,13 +7,15 @@ use crate::{
     journal::{Entry, EntryState, SettledOutcome},
 };
 
-/// Returns the statements to run for this key, in order: the statement itself, or its parts with keys of
-/// their own. `entries` contains the journal entries of earlier processes, which may include other keys.
+/// Returns the statements to run for this key, in order: the statement itself, or its parts, each with its
+/// own key. `entries` contains entries of the run from the journal; those of other steps and attempts are
+/// ignored.
 ///
 /// # Errors
 /// Returns [`ErrorKind::Invalid`] if the batch is too long and cannot be divided, and
-/// [`ErrorKind::Definition`] if an earlier process began this attempt with other statements and did not
-/// finish it. Under a different division, some statements would run twice or not at all.
+/// [`ErrorKind::Definition`] if an earlier process started this attempt with other statements and did not
+/// finish it. If the attempt continued with a different division, some statements could run twice or not at
+/// all.
 pub(crate) fn divide(
     namespace: &Namespace,
     key: &StepKey,
@@ -54,9 +56,11 @@ pub(crate) fn divide(
     Ok(parts)
 }
 
-/// Returns the keys of an attempt that is already complete in the journal, whatever its definition is now.
+/// Returns the keys of an attempt whose outcome is already complete in the journal, even if the step's
+/// definition has changed since.
 fn finished_otherwise(before: &[&Entry], statement: &Statement) -> Option<Vec<(StepKey, Statement)>> {
-    // The statements are not sent, so any SQL text will do.
+    // The outcomes come from the journal and the statements are not sent, so their SQL is irrelevant. Only
+    // the target is compared.
     let part = || {
         let part = Statement::sql(statement.sqls().first().cloned().unwrap_or_default());
         match statement.target() {
@@ -67,14 +71,14 @@ fn finished_otherwise(before: &[&Entry], statement: &Statement) -> Option<Vec<(S
     is_done(before).then(|| before.iter().map(|entry| (entry.key.clone(), part())).collect())
 }
 
-/// Returns `true` if an attempt succeeded. `attempt` contains all entries of the attempt: one, or one for
-/// each part that was started.
+/// Returns `true` if an attempt succeeded. `attempt` contains all entries of the attempt: a single entry, or
+/// one for each part that was started.
 pub(crate) fn is_done(attempt: &[&Entry]) -> bool {
     let of = attempt.iter().map(|entry| entry.key.part.map_or(1, |part| part.of)).max();
     of == u32::try_from(attempt.len()).ok() && attempt.iter().all(|entry| is_finished(entry))
 }
 
-/// Returns `true` if the attempt, or this part of it, succeeded.
+/// Returns `true` if the statement of this entry succeeded.
 pub(crate) fn is_finished(entry: &Entry) -> bool {
     match &entry.state {
         EntryState::Ended(ended) => ended.status == Status::Finished,

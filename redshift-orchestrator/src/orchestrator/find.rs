@@ -1,4 +1,4 @@
-//! Search for a statement by its name, when no id is known.
+//! Search for a statement by its name if its id is not known.
 
 use tokio::time::{Instant, sleep};
 
@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Call<'_> {
-    /// Searches for the statement by its name and waits for it. The outcome is unknown, of this origin, if no
-    /// listing contains it.
+    /// Searches for the statement by its name, and waits for it. If no listing contains the statement, the
+    /// outcome is unknown with this `origin` and `reason`.
     pub(super) async fn look_up(
         &mut self,
         entry: Box<Entry>,
@@ -42,7 +42,7 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the id of the statement that has the intent's name.
+    /// Returns the id of the statement with the name in the intent, or `None` if no listing contains it.
     async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
         let deadline = after(Instant::now(), self.orchestrator.retry_timeout);
         let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
@@ -77,7 +77,8 @@ impl Call<'_> {
         loop {
             self.requests.lists += 1;
             let request = self.orchestrator.executor.list(filter, page.clone());
-            // The executor's own timeout for a listing expires first.
+            // This timeout is longer than the executor's timeout for a listing, so it expires only if the
+            // executor does not return.
             let response = bounded(LISTING_TIMEOUT + submit::REQUEST_LIMIT, None, request).await;
             let late = || Error::new(ErrorKind::Disconnected, "no response in time");
             let error = match response.unwrap_or_else(|_| Err(late())) {
@@ -94,8 +95,8 @@ impl Call<'_> {
     }
 }
 
-/// Returns `true` if a listed statement is the one of this entry. The service's filter is only a prefix, and a
-/// statement that is older than the intent is a different one.
+/// Returns `true` if a listed statement belongs to this entry. The names must be equal, because the service
+/// filters by prefix only, and the statement must not be older than the intent.
 fn is_of(statement: &StatementSummary, entry: &Entry) -> bool {
     let is_older = statement.created_at.is_some_and(|created| is_before(created, entry.intended_at));
     !is_older && statement.name.as_deref() == Some(&entry.name)

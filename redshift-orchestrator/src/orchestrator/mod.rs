@@ -36,17 +36,17 @@ pub(crate) use outcome::manual_check;
 pub use outcome::{BatchOutcome, Origin, Outcome, OutcomeKind, Unknown, UnknownReason};
 pub(crate) use parts::LastPart;
 
-/// Runs each statement at most once per [`StepKey`], waits for it, and returns an outcome in every case.
+/// Runs each statement at most once per [`StepKey`], waits for its end, and returns its outcome.
 ///
-/// In addition to the methods of an executor, it provides:
+/// An orchestrator adds to an executor:
 ///
 /// * At-most-once execution: the intent is durable before the submit, and the client token is derived from
-///   the work. Neither a lost response nor a killed process runs a statement twice; see the table in
-///   [`journal`](crate::journal).
+///   the key and the statement. A statement therefore does not run twice after a lost response or a killed
+///   process; see the table in [`journal`](crate::journal).
 /// * Retries: throttling, lost responses and faults of the service are retried and counted.
 /// * Timeouts: a statement whose timeout expires is cancelled.
-/// * Explicit uncertainty: an outcome that cannot be proved is [unknown](OutcomeKind::Unknown), and the
-///   statement is not submitted again.
+/// * Explicit uncertainty: if the outcome cannot be proved, it is reported as
+///   [unknown](OutcomeKind::Unknown), and the statement is not submitted again.
 ///
 /// Clones share all their state.
 ///
@@ -63,9 +63,9 @@ pub(crate) use parts::LastPart;
 /// | while waiting for the statement | the statement continues to run | the intent and the id |
 /// | after the statement has ended | none | the intent and the id, or everything |
 ///
-/// With [`with_cancel_on_drop`](Self::with_cancel_on_drop), the statement is also cancelled in the third and
-/// fourth case, again in a separate task, and its ending is recorded. Tasks end with their runtime: a process
-/// that stops leaves the same state as a process that is killed.
+/// With [`with_cancel_on_drop`](Self::with_cancel_on_drop), a separate task also cancels the statement in the
+/// third and fourth case and records its ending. These tasks end with their runtime. If a process exits at
+/// once, it therefore leaves the same state as a killed process.
 ///
 /// ```
 /// # use redshift_orchestrator::{*, journal::*};
@@ -99,7 +99,7 @@ pub struct Orchestrator {
 /// Time for which the service remembers a client token, less a safety margin for clock differences and
 /// requests in flight.
 pub(crate) const TOKEN_WINDOW: Duration = Duration::from_secs((8 * 60 - 15) * 60);
-/// Time for which the service keeps the record of a statement, less the same safety margin.
+/// Time for which the service keeps the record of a statement, less the safety margin of [`TOKEN_WINDOW`].
 pub(crate) const RECORD_WINDOW: Duration = Duration::from_secs((24 * 60 - 15) * 60);
 /// Maximum duration of a statement in the service, and thus of a wait.
 pub(crate) const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -127,7 +127,8 @@ impl Orchestrator {
         }
     }
 
-    /// Returns this orchestrator for the statements of one pipeline.
+    /// Returns an orchestrator with the same state that runs the statements of this pipeline. The name of the
+    /// pipeline is part of their client tokens.
     pub(crate) fn of_pipeline(&self, pipeline: &str) -> Self {
         let pipeline = Some(pipeline.to_owned());
         let namespace = Arc::new(Namespace { pipeline, ..(*self.namespace).clone() });
@@ -157,25 +158,26 @@ impl Orchestrator {
         self.observer.observe(key, event);
     }
 
-    /// Runs a statement once for `key` and waits for its end, for at most 24 hours, which is the service's own
-    /// limit. The statement's name and client token are derived from the key.
+    /// Runs a statement at most once for `key` and waits for its end. The wait lasts at most 24 hours, after
+    /// which the service itself ends a statement. The statement's name and client token are derived from the
+    /// key.
     ///
-    /// If the journal contains the outcome, it is returned and nothing is sent. If the journal contains only an
-    /// intent, the call finds the statement in the service and waits for it. Concurrent calls with the same
-    /// key run one statement.
+    /// If the journal contains the outcome, the call returns it without sending a request. If the journal
+    /// contains only an intent, the call finds the statement in the service and waits for it. Concurrent
+    /// calls with the same key run one statement.
     ///
     /// # Errors
-    /// An error means that the statement did not run ([`Invalid`](crate::ErrorKind::Invalid),
-    /// [`Denied`](crate::ErrorKind::Denied), [`StepKeyConflict`](crate::ErrorKind::StepKeyConflict), …), with
-    /// two exceptions. If [`Error::submitted`](crate::Error::submitted) returns a statement, it was submitted
-    /// and the journal failed afterwards; the next call with the same key finds it. With
-    /// [`IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned a statement of another
-    /// caller; the outcome is unknown until it is [settled](Self::settle).
+    /// After an error such as [`Invalid`](crate::ErrorKind::Invalid), [`Denied`](crate::ErrorKind::Denied) or
+    /// [`StepKeyConflict`](crate::ErrorKind::StepKeyConflict), the statement did not run. There are two
+    /// exceptions. If [`Error::submitted`](crate::Error::submitted) returns an id, the statement was
+    /// submitted before the journal failed, and the next call with the same key finds it. After
+    /// [`IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned another caller's
+    /// statement, and the outcome is unknown until it is [settled](Self::settle).
     pub fn run(&self, key: &StepKey, statement: Statement) -> impl Future<Output = Result<Outcome>> + Send {
         self.run_with(key, statement, AttemptOptions::default())
     }
 
-    /// Runs a statement as [`run`](Self::run) does, with a timeout.
+    /// Runs a statement like [`run`](Self::run), with options such as a timeout.
     ///
     /// # Errors
     /// Returns the errors of [`run`](Self::run).
@@ -186,8 +188,8 @@ impl Orchestrator {
         options: AttemptOptions,
     ) -> Result<Outcome> {
         let mut call = Call::new(self, key, statement, &options)?;
-        // State that is needed only for a part of the call is boxed: thousands of statements can be in
-        // flight, and they spend most of their time waiting.
+        // Futures that are needed only for a part of the call are boxed to keep the call's future small.
+        // Thousands of statements can be in flight, and most of them are only waiting.
         call.turn = Some(Box::pin(self.turns.take(key)).await);
         let outcome = match self.journal.entry(key).await?.map(Box::new) {
             Some(entry) if !entry.did_not_run() => Box::pin(call.reconcile(entry)).await,
@@ -203,24 +205,25 @@ impl Orchestrator {
         outcome
     }
 
-    /// Runs a batch of any length as [parts](Statement::parts) of at most 40 statements, one after the other.
-    /// Each part runs at most once, under a [key of its own](StepKey::part). A short batch is
-    /// [run](Self::run) unchanged.
+    /// Runs a batch of any length. A batch of more than 40 statements is divided into
+    /// [parts](Statement::parts), which run one after the other. Each part runs at most once and has its own
+    /// [key](StepKey::part). A batch of up to 40 statements runs like any other [statement](Self::run).
     ///
-    /// As in a single batch, a failed statement does not prevent the next ones. After a part that was
-    /// cancelled, timed out, or is unknown, the remaining parts are skipped, because they would run out of
-    /// order. In a repeated call, the outcomes of parts that have ended come from the journal.
+    /// If a statement fails, the next statements still run, as in an undivided batch. If a part was
+    /// cancelled, timed out or has an unknown outcome, the remaining parts are skipped, because its
+    /// statements may not have run and the order would be violated. When the call is repeated, the outcomes
+    /// of parts that have ended are read from the journal.
     ///
     /// # Errors
-    /// Returns the first error of [`run`](Self::run) for a part; [`Invalid`](crate::ErrorKind::Invalid) if the
-    /// batch is too long and cannot be divided; [`Definition`](crate::ErrorKind::Definition) if an earlier
-    /// process began this attempt with other statements.
+    /// Returns the first error of [`run`](Self::run) for a part; [`Invalid`](crate::ErrorKind::Invalid) if
+    /// the batch is too long and cannot be divided; [`Definition`](crate::ErrorKind::Definition) if an
+    /// earlier process started this attempt with other statements.
     pub async fn run_batch(&self, key: &StepKey, statement: Statement) -> Result<BatchOutcome> {
         self.run_batch_with(key, statement, AttemptOptions::default()).await
     }
 
-    /// Runs a batch as [`run_batch`](Self::run_batch) does, with a timeout for all parts together. The
-    /// remaining parts are skipped when it expires.
+    /// Runs a batch like [`run_batch`](Self::run_batch), with options. The timeout applies to all parts
+    /// together; when it expires, the remaining parts are skipped.
     ///
     /// # Errors
     /// Returns the errors of [`run_batch`](Self::run_batch).
@@ -249,8 +252,8 @@ impl Orchestrator {
         Ok(BatchOutcome { skipped: count.saturating_sub(parts.len()), parts })
     }
 
-    /// Records the outcome that an operator determined for a statement whose outcome is unknown, so that its
-    /// run can continue.
+    /// Records the outcome that an operator determined for a statement whose outcome is unknown. The run can
+    /// then be resumed.
     ///
     /// # Errors
     /// Returns [`Invalid`](crate::ErrorKind::Invalid) if the journal does not contain this attempt, or contains

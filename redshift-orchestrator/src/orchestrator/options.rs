@@ -18,8 +18,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptOptions {
-    /// Time after which the statement is cancelled. It is counted from the accepted submit, and from the intent
-    /// for a statement of an earlier call. Default: the service's own limit of 24 hours.
+    /// Time after which the statement is cancelled, counted from the accepted submit. If an earlier call
+    /// submitted the statement, the time is counted from the intent. Default: the service's limit of 24
+    /// hours.
     pub timeout: Option<Duration>,
 }
 

@@ -19,11 +19,12 @@ pub struct Outcome {
     pub id: Option<StatementId>,
     /// How the statement ended.
     pub kind: OutcomeKind,
-    /// The service's last description. If it comes from a journal, it holds only what the journal records.
+    /// The service's last description of the statement. If the outcome was read from the journal, the
+    /// description contains only the fields of [`RecordedOutcome`](crate::journal::RecordedOutcome).
     pub description: Option<Description>,
     /// Requests sent by this call.
     pub requests: RequestCounts,
-    /// Time from the beginning of this call until it obtained the statement's id; `None` if the journal
+    /// Time from the beginning of this call until it received the statement's id. `None` if the journal
     /// contained the id, or if the id is not known.
     pub submitted_after: Option<Duration>,
     /// Duration of this call.
@@ -32,15 +33,15 @@ pub struct Outcome {
     pub origin: Origin,
 }
 
-/// Outcomes of the parts of a batch, in their order.
+/// Outcomes of the parts of a batch, in the order of the batch.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[must_use = "a failure is an outcome, not an error"]
 pub struct BatchOutcome {
     /// Outcomes of the parts that were run.
     pub parts: Vec<Outcome>,
-    /// Number of parts that were skipped: an earlier part was cancelled, timed out or is unknown, or the
-    /// timeout of the batch expired between two parts.
+    /// Number of parts that were skipped, because an earlier part was cancelled, timed out or has an unknown
+    /// outcome, or because the timeout of the batch expired between two parts.
     pub skipped: usize,
 }
 
@@ -57,8 +58,8 @@ impl BatchOutcome {
 pub enum OutcomeKind {
     /// The statement succeeded.
     Finished,
-    /// The database ended the statement with an error. Only the work that the statement itself committed
-    /// remains.
+    /// The database ended the statement with an error. Changes that the statement had not committed were
+    /// rolled back.
     Failed {
         /// The reason, which determines whether a retry can help.
         kind: FailureKind,
@@ -72,11 +73,11 @@ pub enum OutcomeKind {
         /// The timeout.
         timeout: Duration,
         /// `true` if the statement had not ended within the [grace
-        /// time](crate::Orchestrator::with_cancel_grace). The attempt then stays open in the journal, and is
-        /// not retried before it has ended.
+        /// time](crate::Orchestrator::with_cancel_grace). The attempt is then still open in the journal, and
+        /// is not retried until the statement has ended.
         cancel_pending: bool,
     },
-    /// The outcome cannot be proved. The statement is never submitted again automatically.
+    /// The outcome cannot be proved. The statement is not submitted again unless an operator settles it.
     Unknown(Box<Unknown>),
 }
 
@@ -86,14 +87,15 @@ pub enum OutcomeKind {
 pub enum Origin {
     /// The call submitted the statement.
     Submitted,
-    /// The call found the statement in the service, by the intent of an earlier call or after its own submit
-    /// got no response.
+    /// The call found the statement in the service. An earlier call wrote the intent, or the response to this
+    /// call's submit was lost.
     Reattached,
     /// The outcome was already in the journal.
     Journal,
 }
 
-/// Reason why the outcome of a statement cannot be proved, with the data needed to investigate it.
+/// Reason why the outcome of a statement cannot be proved, with the data that an operator needs to
+/// investigate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unknown {
@@ -101,11 +103,11 @@ pub struct Unknown {
     pub reason: UnknownReason,
     /// The underlying error as text.
     pub error: Option<String>,
-    /// The statement name to search for.
+    /// Name of the statement in the service, by which an operator can search for it.
     pub name: String,
     /// The id of the statement, if it is known.
     pub id: Option<StatementId>,
-    /// Time of the intent. The statement was not submitted before it.
+    /// Time of the intent. The statement was not submitted earlier.
     pub intended_at: Timestamp,
 }
 
@@ -113,23 +115,22 @@ pub struct Unknown {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnknownReason {
-    /// The service deleted its record of the statement, which it does after 24 hours.
+    /// The service deleted its record of the statement. Records are kept for 24 hours.
     RecordExpired,
-    /// The service does not know the id. The account, region or role may differ from the ones used for the
-    /// submit.
+    /// The service does not know the id. The account, region or role may differ from those of the submit.
     IdNotFound,
     /// The submit may have taken effect, its token is older than 8 hours, and no listing contains the name.
     NotListed,
-    /// The submit may have taken effect, and more than 24 hours have passed since.
+    /// The submit may have taken effect more than 24 hours ago, and the service has deleted its record since.
     SubmitTooOld,
-    /// The submit may have taken effect, and the service did not respond successfully in time.
+    /// The submit may have taken effect, but its response was lost, and no listing contained the statement.
     NoResponse,
     /// The service denies access to the statement.
     AccessDenied,
     /// The timeout expired, and the statement could not be cancelled.
     NotCancelled,
-    /// The step's SQL or parameters differ from those of the open intent, and no listing contains that
-    /// intent's statement.
+    /// The step's SQL or parameters have changed since the intent was written, so the submit cannot be
+    /// repeated with the same token, and no listing contains the statement of the intent.
     Redefined,
 }
 
@@ -156,21 +157,21 @@ impl fmt::Display for UnknownReason {
 }
 
 impl Unknown {
-    /// Returns instructions for an investigation by hand: the service's record, its listing by name (24
-    /// hours), and Redshift's query log (7 days).
+    /// Returns commands and queries by which an operator can find the statement: in the service's record and
+    /// listing (kept for 24 hours), and in Redshift's query log (7 days).
     pub fn manual_check(&self) -> String {
         manual_check(&self.name, self.id.as_ref(), self.intended_at)
     }
 }
 
-/// Returns instructions for finding a statement with this name that was not submitted before `intended_at`.
+/// Returns commands and queries that find a statement with this name, submitted at `intended_at` or later.
 ///
-/// The service finds the statement by id and name. Redshift's views contain neither. A row of these views
-/// certainly belongs to the statement only if its SQL [contains the
-/// name](crate::Orchestrator::with_names_in_sql), and such rows come first; other rows can only be compared
-/// by time and text. The statement was submitted within 8 hours of the intent and queued for at most a day. A
-/// query with the status `success` proves nothing until its transaction has committed, and only superusers
-/// can see this.
+/// The service can be searched by id and name. Redshift's system views contain neither of them, so the query
+/// selects by time: the statement was submitted within 8 hours of the intent and was queued for at most a
+/// day. Rows whose SQL [contains the name](crate::Orchestrator::with_names_in_sql) certainly belong to the
+/// statement and come first. The other rows can only be compared by time and text. A query with the status
+/// `success` may still have been rolled back with its transaction. Only superusers can see the status of the
+/// transaction.
 pub(crate) fn manual_check(name: &str, id: Option<&StatementId>, intended_at: Timestamp) -> String {
     const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
     let record =
@@ -192,8 +193,8 @@ pub(crate) fn manual_check(name: &str, id: Option<&StatementId>, intended_at: Ti
     format!("{record}{listing}\n{log}\n{commit}")
 }
 
-/// Returns the digest at the end of a statement's name. It is unique to the name, and contains no character
-/// that is special in SQL.
+/// Returns the digest at the end of a statement's name. The digest identifies the name, and contains only
+/// letters and digits, so it needs no escaping in SQL.
 pub(crate) fn digest(name: &str) -> &str {
     let digest = name.rsplit(' ').next().unwrap_or_default();
     if digest.bytes().all(|byte| byte.is_ascii_alphanumeric()) { digest } else { "" }
@@ -227,17 +228,17 @@ impl Outcome {
         }
     }
 
-    /// Returns `true` if the statement may still be running: its outcome is unknown, or its cancellation has
-    /// not taken effect yet.
+    /// Returns `true` if the statement may still be running, because its outcome is unknown or its
+    /// cancellation has not taken effect yet.
     pub fn may_still_run(&self) -> bool {
         matches!(self.kind, OutcomeKind::Unknown(_) | OutcomeKind::TimedOut { cancel_pending: true, .. })
     }
 }
 
 impl OutcomeKind {
-    /// Returns `true` if the next part of a divided batch may run. As in a single batch, a failed statement
-    /// does not prevent the next ones.
-    pub(crate) fn lets_others_run(&self) -> bool {
+    /// Returns `true` if the next part of a divided batch may run after this outcome. A failed statement does
+    /// not prevent the next statements from running, as in an undivided batch.
+    pub(crate) fn allows_next_part(&self) -> bool {
         matches!(self, Self::Finished | Self::Failed { .. })
     }
 

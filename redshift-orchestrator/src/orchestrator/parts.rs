@@ -7,28 +7,29 @@ use tokio::time::Instant;
 use super::{AttemptOptions, Orchestrator, divide::divide};
 use crate::{Outcome, Result, Statement, StepKey, clock::after, journal::Entry};
 
-/// Reason why no further part is run.
+/// Reason why no further part of a batch is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastPart {
     /// There are no further parts.
     Last,
-    /// The part ended in a way that prevents the next ones from running.
+    /// A part was cancelled, timed out, was not submitted or has an unknown outcome.
     Broken,
-    /// The timeout expired.
+    /// The timeout of the batch expired.
     OutOfTime,
     /// The caller requested a stop.
     Stopped,
 }
 
 impl Orchestrator {
-    /// Runs a statement, or the parts of a longer batch one after the other, and calls `ended` with the
-    /// result of each.
+    /// Runs a statement, or the parts of a long batch one after the other. Calls `ended` with the result of
+    /// each.
     ///
-    /// `timeout` applies to all parts together. `is_stopped` is called between two parts. `entries`
-    /// contains the journal's entries of earlier calls for this attempt; other entries are ignored.
+    /// `timeout` applies to all parts together. If `is_stopped` returns `true` between two parts, the
+    /// remaining parts are not run. `entries` contains entries of the run from the journal; entries of other
+    /// attempts are ignored.
     ///
     /// # Errors
-    /// Returns the errors of [`divide`]. In this case, nothing was run.
+    /// Returns the errors of [`divide`]. After an error, no part was run.
     pub(crate) async fn run_parts_in_order(
         &self,
         key: &StepKey,
@@ -50,9 +51,9 @@ impl Orchestrator {
                 }
             }
             let result = self.run_with(&key, part, AttemptOptions { timeout: left }).await;
-            let goes_on = result.as_ref().is_ok_and(|outcome| outcome.kind.lets_others_run());
+            let may_continue = result.as_ref().is_ok_and(|outcome| outcome.kind.allows_next_part());
             ended(&key, result);
-            if !goes_on {
+            if !may_continue {
                 return Ok(LastPart::Broken);
             }
         }

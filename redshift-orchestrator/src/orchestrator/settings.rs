@@ -13,8 +13,8 @@ use crate::{
 impl Orchestrator {
     /// Sets the journal for intents, ids and endings. Default: a journal in memory.
     ///
-    /// A journal finds an outcome by run, step and attempt. Orchestrators with different targets or scopes
-    /// therefore need journals of their own, or different names of runs; with equal names, the second one gets
+    /// A journal identifies an attempt by run, step and number. If orchestrators with different targets or
+    /// scopes share a journal, their runs must have different names. Otherwise, the second orchestrator gets
     /// [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict).
     #[must_use]
     pub fn with_journal(mut self, journal: impl Journal + 'static) -> Self {
@@ -22,9 +22,9 @@ impl Orchestrator {
         self
     }
 
-    /// Adds a name to the identity of each statement. Without a scope, two orchestrators whose executors have
-    /// equal [targets](crate::StatementExecutor::target), or none, treat equal statements with equal keys as one
-    /// statement. The pipeline's name and the executor's target are always part of the identity.
+    /// Adds a name to the identity of each statement. The identity always includes the pipeline's name and
+    /// the executor's [target](crate::StatementExecutor::target). If two orchestrators have the same pipeline
+    /// and target, and no scope, equal statements with equal keys are the same statement and run once.
     #[must_use]
     pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
         self.namespace = Arc::new(Namespace { scope: Some(scope.into()), ..(*self.namespace).clone() });
@@ -45,15 +45,15 @@ impl Orchestrator {
         self
     }
 
-    /// Sets the observer of events.
+    /// Sets the observer, which is called with each event of a statement. Default: none.
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Arc::new(observer);
         self
     }
 
-    /// Sets the source of messages that stored procedures raise while they run; they are passed to the
-    /// [observer](Self::with_observer). Default: none.
+    /// Sets the source of the messages that stored procedures raise while they run. The messages are passed
+    /// to the [observer](Self::with_observer). Default: none.
     #[must_use]
     pub fn with_messages(mut self, messages: impl MessageSource + 'static) -> Self {
         self.messages = Some(Arc::new(messages));
@@ -67,20 +67,20 @@ impl Orchestrator {
         self
     }
 
-    /// Sets the time for which submits and listings are retried while the service throttles or cannot be
-    /// reached. Default: 15 minutes. A wait for a submitted statement continues until the timeout of the
-    /// statement.
+    /// Sets the time for which a submit or a listing is retried while the service throttles it or cannot be
+    /// reached. Default: 15 minutes. Polls of a submitted statement are retried until the statement's timeout
+    /// expires.
     #[must_use]
     pub fn with_retry_timeout(mut self, retry_timeout: Duration) -> Self {
         self.retry_timeout = retry_timeout;
         self
     }
 
-    /// Sets the time to wait for the end of a cancelled statement. Default: the time that the statement ran,
-    /// and at least 15 minutes, because a cancelled statement ends only after its rollback
+    /// Sets the time to wait for the end of a cancelled statement, which ends only after its rollback.
+    /// Default: the time for which the statement has been running, but at least 15 minutes
     /// ([`Wait::with_cancel_grace`](crate::wait::Wait::with_cancel_grace)).
     ///
-    /// A statement that has not ended by then is [timed out](crate::OutcomeKind::TimedOut) with
+    /// If the statement has not ended by then, the outcome is [`TimedOut`](crate::OutcomeKind::TimedOut) with
     /// `cancel_pending`.
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
@@ -103,21 +103,21 @@ impl Orchestrator {
         self
     }
 
-    /// Keeps SQL texts, literals and parameter values that messages of the database and the service quote, in
-    /// errors, reports and the journal. By default, these quotations are replaced by `…`; names of tables and
-    /// columns are kept. [`Outcome::description`](crate::Outcome::description) always contains the database's original text. Default:
-    /// `false`.
+    /// Keeps SQL, literals and parameter values that messages of the database and the service quote. Default:
+    /// `false`. The quotations are then replaced by `…` in errors, reports and the journal, except for the
+    /// names of tables and columns. [`Outcome::description`](crate::Outcome::description) always contains the
+    /// original text.
     #[must_use]
     pub fn with_quotations(mut self, quotations: bool) -> Self {
         self.quotations = quotations;
         self
     }
 
-    /// Begins each SQL text with a comment that contains the statement's name. Redshift's system views do not
-    /// contain the statement names of the service, but they contain the SQL for 7 days. With the comment, a
-    /// statement whose outcome is unknown can be identified there with certainty. Default: `false`.
+    /// Begins each SQL text with a comment that contains the statement's name. Redshift's system views
+    /// contain the SQL for 7 days, but not the statement names of the service. The comment makes it possible
+    /// to find a statement with an unknown outcome in these views. Default: `false`.
     ///
-    /// Client tokens do not depend on this setting, so it can be changed at any time.
+    /// Client tokens do not depend on this setting, which can therefore be changed at any time.
     #[must_use]
     pub fn with_names_in_sql(mut self, names: bool) -> Self {
         self.names_in_sql = names;

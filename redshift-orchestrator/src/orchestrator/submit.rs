@@ -1,4 +1,4 @@
-//! One submit in a task of its own, so that its response is recorded even if the caller's future is dropped.
+//! One submit in a separate task, so that its response is recorded even if the caller's future is dropped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     layer::queue_time::{GivenUp, Queue},
 };
 
-/// Timeout of a single request without a wait. When it expires, the request counts as lost.
+/// Timeout of a request that does not use long polling. When the timeout expires, the request counts as lost.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
 /// Result of one submit, and of all submits of a call together.
@@ -20,12 +20,13 @@ pub(super) enum Submission {
     Submitted(StatementId),
     /// The statement did not run.
     NotSubmitted(Error),
-    /// The statement may run: the submit, or an earlier one with the same token, may have taken effect.
+    /// The statement may be running, because this submit or an earlier one with the same token may have taken
+    /// effect.
     Unproved(Error),
 }
 
 impl Submission {
-    /// Returns the result of a request that failed with this error.
+    /// Returns the result of a submit that failed with this error.
     fn failed(error: Error) -> Self {
         match error.kind().may_have_taken_effect() {
             true => Self::Unproved(error),
@@ -34,15 +35,15 @@ impl Submission {
     }
 }
 
-/// Submits the statement and records its id. A request in flight is completed even if the returned future is
-/// dropped.
+/// Submits the statement and records its id. If the returned future is dropped, a request that was sent is
+/// still completed, and a request that was not sent yet is discarded.
 ///
-/// `token_expires_at` is set if an earlier submit may have taken effect. A request that is still in a queue of
-/// the layers at that time is not sent.
+/// `token_expires_at` is set if an earlier submit may have taken effect. If the request is still in the queue
+/// of a layer at that time, it is not sent.
 ///
 /// # Errors
-/// Returns an error of the journal if the id could not be recorded, and [`ErrorKind::IdentityConflict`] if the
-/// service returned a statement of another caller.
+/// Returns an error of the journal if the id could not be recorded, and [`ErrorKind::IdentityConflict`] if
+/// the service returned another caller's statement.
 pub(super) async fn submit_once(
     orchestrator: &Orchestrator,
     key: &StepKey,
@@ -94,17 +95,18 @@ async fn send_and_record(
             "the submit waited for a permit until its client token expired",
         ))),
     };
-    // An error that no caller receives needs no record, because the journal contains the intent.
+    // If the caller's future was dropped, an error is discarded. The next call finds the intent in the
+    // journal.
     if let Err(Ok(Submission::Submitted(id))) = respond.send(submission)
         && orchestrator.cancel_on_drop
     {
-        // The id is in the journal, whatever the result.
+        // If the cancel fails, the next call with this key still finds the id in the journal.
         let _ = orchestrator.cancel_statement(&key, &id).await;
     }
 }
 
 impl Orchestrator {
-    /// Records the id that the service returned, if it is that of this statement.
+    /// Records the id that the service returned, after checking that the response belongs to this statement.
     async fn check_and_record(
         &self,
         key: &StepKey,
@@ -130,8 +132,9 @@ impl Orchestrator {
         })
     }
 
-    /// Records an identity conflict and returns the error. The statement may still have run, because the
-    /// clock of the process that wrote the intent may have been wrong.
+    /// Records an identity conflict as an unknown outcome and returns the error. The statement may
+    /// nevertheless have run, because a wrong clock of the process that wrote the intent also causes a
+    /// conflict.
     pub(super) async fn record_conflict(&self, key: &StepKey, conflict: Error) -> Error {
         let conflict = conflict.with_context("step", key);
         match self.record(key, Event::Unknown { reason: conflict.to_string() }).await {

@@ -9,12 +9,12 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::StepKey;
 
-/// Admits one call at a time to look up an attempt in the journal and begin it. Without this, two calls that
-/// find no entry would both submit, and the entries of one would hide those of the other.
+/// Admits one call at a time for each key to read the attempt's entry from the journal and submit the
+/// statement. Otherwise, two concurrent calls could both find no entry, write two intents, and submit twice.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turns(Arc<Mutex<HashMap<StepKey, Arc<AsyncMutex<()>>>>>);
 
-/// Turn of a call; released when dropped.
+/// Turn of a call for a key. Released when dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     turns: Turns,
@@ -39,7 +39,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.held = None;
         let mut turns = self.turns.lock();
-        // A waiting call also holds a reference.
+        // A count of 1 means that no other call holds the turn or waits for it.
         if turns.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             turns.remove(&self.key);
         }

@@ -1,4 +1,5 @@
-//! The wait for a statement with a known id. Its polls, messages and cancellation are reported and recorded.
+//! The wait for a statement with a known id. Polls and messages are reported to the observer; a cancellation
+//! is recorded in the journal.
 
 use std::sync::OnceLock;
 
@@ -92,14 +93,14 @@ impl Call<'_> {
         }
     }
 
-    /// Rejects the description of a statement that cannot be this one.
+    /// Returns an error if a description cannot belong to this statement.
     fn check_identity(&self, entry: &Entry, seen: &Description) -> Result<()> {
         let (namespace, target) = (&self.orchestrator.namespace, seen.target.as_ref());
         namespace.check_response(&self.statement, entry.intended_at, &seen.id, seen.created_at, target)
     }
 
-    /// Records that the timeout expired. The cancel is sent in any case; without this record, an abort would
-    /// be reported as another client's.
+    /// Records that the timeout expired. If the record cannot be written, the cancel is still sent, but a
+    /// later process would report that another client cancelled the statement.
     async fn record_overdue(&self, entry: &Entry) {
         if entry.overdue {
             return;
@@ -120,7 +121,8 @@ impl Call<'_> {
         }
     }
 
-    /// Returns a function that reports messages of the statement. It can outlive this call.
+    /// Returns a function that reports the statement's messages to the observer. The function does not borrow
+    /// this call, because it can outlive the call.
     fn message_report(&self) -> impl Fn(&Message) + Send + Sync + use<> {
         let (orchestrator, key) = (self.orchestrator.clone(), self.key.clone());
         let (statement, cell) = (self.statement.clone(), OnceLock::new());

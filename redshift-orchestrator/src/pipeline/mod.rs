@@ -1,4 +1,4 @@
-//! Pipelines: graphs of steps, defined in a file or in code, that can be run and resumed.
+//! Pipelines: graphs of steps that are defined in a file or in code and can be run and resumed.
 //!
 //! Example in TOML; JSON has the same keys:
 //!
@@ -39,11 +39,11 @@
 //! # Ok::<(), redshift_orchestrator::Error>(())
 //! ```
 //!
-//! A step has one of `sql`, `call`, `batch`, and, in files, `file` (a path relative to the directory of the
-//! pipeline file). `${name}` is replaced by a parameter of the run. In the values of `parameters`, which the
-//! service keeps separate from the SQL, a parameter can have any value. In the SQL itself, only words,
-//! numbers and qualified names are allowed. [`Pipeline::template`] returns the texts before replacement, split
-//! at their parameters.
+//! Each step has exactly one of `sql`, `call`, `batch` and `file`. `file` is the path of an SQL file,
+//! relative to the directory of the pipeline file. `${name}` is replaced by the value of the run's parameter
+//! `name`. In the step's `parameters`, this value can be any text, because the service keeps these parameters
+//! separate from the SQL. In the SQL itself, the value must be a word, a number or a qualified name.
+//! [`Pipeline::template`] returns the texts before the replacement, split at their parameters.
 
 mod language;
 mod model;

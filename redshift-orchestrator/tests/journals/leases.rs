@@ -79,7 +79,7 @@ async fn a_process_without_the_lease_settles_nothing() {
     assert!(error.to_string().contains("when that process has ended"), "{error}");
     // A record of its own would be rejected, too.
     let error = other.append(record("a", intent())).await.unwrap_err();
-    assert!(error.to_string().contains("another process runs this run"), "{error}");
+    assert!(error.to_string().contains("another process is running this run"), "{error}");
     // A cancel reaches the service, and its record is left to the owner.
     let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(600 * SECOND)));
     let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;

@@ -1,4 +1,4 @@
-//! Conversion of a pipeline file into a builder.
+//! Conversion of a parsed pipeline file into a [`PipelineBuilder`].
 
 use std::{fs, path::Path};
 
@@ -87,7 +87,7 @@ impl StepDefinition {
             (Some(sql), None, None, None) => StepStatement::Sql(sql),
             (None, Some(call), None, None) => StepStatement::Call(call),
             (None, None, Some(sqls), None) => StepStatement::Batch(sqls, mode),
-            (None, None, None, Some(file)) => work_of_file(&file, directory, mode)?,
+            (None, None, None, Some(file)) => statements_of_file(&file, directory, mode)?,
             (None, None, None, None) => {
                 return Err((
                     "work",
@@ -120,7 +120,7 @@ impl StepDefinition {
     }
 }
 
-fn work_of_file(
+fn statements_of_file(
     file: &str,
     directory: Option<&Path>,
     mode: ExecutionMode,
@@ -128,7 +128,7 @@ fn work_of_file(
     let Some(directory) = directory else {
         return Err((
             "file",
-            "a `file` needs a directory, which a text does not have; read the pipeline from a file".into(),
+            "the path in `file` is relative to the pipeline file, but this pipeline was read from a text; read it from a file".into(),
         ));
     };
     let text = fs::read_to_string(directory.join(file))

@@ -1,4 +1,5 @@
-//! [`PipelineBuilder`]: the definition of a pipeline in code, and the check of every definition.
+//! [`PipelineBuilder`]: the definition of a pipeline in code. Definitions in files are converted into a
+//! builder, too, so that one method validates both.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Maximum number of names in the message about a cycle.
-const MOST_NAMES: usize = 12;
+const MAX_NAMES_IN_CYCLE: usize = 12;
 
 /// Default for the maximum number of concurrent statements.
 pub(super) const DEFAULT_CONCURRENCY: usize = 8;
@@ -53,7 +54,7 @@ impl Pipeline {
     }
 }
 
-/// Builder of a pipeline. [`build`](Self::build) checks the definition.
+/// Builder of a [`Pipeline`]. [`build`](Self::build) validates the definition.
 #[derive(Clone, Debug)]
 pub struct PipelineBuilder {
     pub(super) name: String,
@@ -76,28 +77,29 @@ impl PipelineBuilder {
         self
     }
 
-    /// Sets the default timeout of steps.
+    /// Sets the timeout of all steps that do not set their own.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets the default retry of steps.
+    /// Sets the retry policy of all steps that do not set their own.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = Some(retry);
         self
     }
 
-    /// Sets the default effect of a step's failure.
+    /// Sets the effect of a failure for all steps that do not set their own. Default:
+    /// [`OnFailure::SkipDependents`].
     #[must_use]
     pub fn with_on_failure(mut self, on_failure: OnFailure) -> Self {
         self.on_failure = Some(on_failure);
         self
     }
 
-    /// Adds a parameter of each run, with a default for runs that do not set it.
+    /// Adds a parameter of the pipeline. If `default` is `None`, every run must set the parameter.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, default: Option<&str>) -> Self {
         self.parameters
@@ -105,22 +107,24 @@ impl PipelineBuilder {
         self
     }
 
-    /// Adds a parameter whose values are omitted from the journal and from all output. A resumed run must set
-    /// it again.
+    /// Adds a secret parameter. Its values are omitted from the journal and from all output. When a run is
+    /// resumed, the parameter must be set again.
     #[must_use]
     pub fn with_secret_parameter(mut self, name: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), Declared { default: None, is_secret: true });
         self
     }
 
-    /// Sets the behaviour of a run while another one is active; a run can override it.
+    /// Sets the behaviour of a run while another run of the pipeline is active. Default: [`Overlap::Refuse`].
+    /// A run can override the setting.
     #[must_use]
     pub fn with_overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self
     }
 
-    /// Sets the database of the definition, for the code that creates an executor.
+    /// Declares the database of the pipeline. The declaration only helps the caller to create an executor;
+    /// statements run in the executor's database.
     #[must_use]
     pub fn with_declared_target(mut self, target: Target) -> Self {
         self.target = Some(target);
@@ -134,7 +138,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// Checks the definition and returns the pipeline.
+    /// Validates the definition and returns the pipeline.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Definition`](crate::ErrorKind::Definition) with the step, the problem and a remedy.
@@ -200,12 +204,12 @@ impl PipelineBuilder {
                 edges.push((*earlier, number));
             }
         }
-        let graph = Graph::new(self.steps.len(), &edges).map_err(|circle| {
-            let mut names: Vec<_> = circle.iter().map(|number| self.steps[*number].name.as_str()).collect();
-            if names.len() > MOST_NAMES {
-                names.splice(MOST_NAMES - 2..names.len() - 2, ["…"]);
+        let graph = Graph::new(self.steps.len(), &edges).map_err(|cycle| {
+            let mut names: Vec<_> = cycle.iter().map(|number| self.steps[*number].name.as_str()).collect();
+            if names.len() > MAX_NAMES_IN_CYCLE {
+                names.splice(MAX_NAMES_IN_CYCLE - 2..names.len() - 2, ["…"]);
             }
-            let (number, step) = (circle[0], &self.steps[circle[0]]);
+            let (number, step) = (cycle[0], &self.steps[cycle[0]]);
             let message =
                 format!("the steps wait for each other: {}; remove one `after`", names.join(" -> "));
             Problem::of_step(&step.name, number, Location::key("after"), message)

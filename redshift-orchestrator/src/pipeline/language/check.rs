@@ -1,4 +1,4 @@
-//! Checks of a definition before anything is submitted. Each message suggests a remedy.
+//! Checks of a definition. Each message contains the problem and a remedy.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
         return Err("a batch has at least one statement; add one, or remove the step".to_owned());
     }
     if let Some(batch) = batch(step) {
-        batch.check_divisible().map_err(|error| in_words_of_files(error.message()))?;
+        batch.check_divisible().map_err(|error| with_names_of_file_keys(error.message()))?;
     }
     if let StepStatement::Call(call) = &step.statement {
         let words: Vec<_> = sql::tokens(call).filter(|token| !matches!(token, Token::Blank(_))).collect();
@@ -71,15 +71,15 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
     Ok(())
 }
 
-/// Rejects a transaction batch with a command that commits or cannot run inside a transaction. The error also
-/// contains the key to correct in the definition.
+/// Rejects a transaction batch that contains a command that commits or cannot run inside a transaction.
+/// Returns the key of the definition to correct, with a message.
 pub(super) fn commits(step: &Step) -> Result<(), (&'static str, String)> {
     let Some(batch) = batch(step) else { return Ok(()) };
     let key = if step.commits == Some(true) { "commits" } else { "work" };
-    batch.check_commits().map_err(|error| (key, in_words_of_files(error.message())))
+    batch.check_commits().map_err(|error| (key, with_names_of_file_keys(error.message())))
 }
 
-/// Returns the statement of a step that runs a batch, as defined.
+/// Returns the statement of a step that runs a batch, with `${…}` unreplaced, or `None` for other steps.
 fn batch(step: &Step) -> Option<Statement> {
     let StepStatement::Batch(sqls, mode) = &step.statement else { return None };
     let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
@@ -89,7 +89,7 @@ fn batch(step: &Step) -> Option<Statement> {
     })
 }
 
-fn in_words_of_files(text: &str) -> String {
+fn with_names_of_file_keys(text: &str) -> String {
     text.replace("`ExecutionMode::AutoCommit`", "`execution_mode = \"auto-commit\"`")
         .replace("`with_commits(false)`", "`commits = false`")
 }

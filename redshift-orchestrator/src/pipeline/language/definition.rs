@@ -1,4 +1,4 @@
-//! The keys of a pipeline file. Their descriptions are those of the JSON Schema.
+//! The keys of a pipeline file. Their doc comments are the descriptions in the JSON Schema.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     pipeline::{OnFailure, Overlap},
 };
 
-/// A pipeline of redshift-orchestrator: a graph of SQL statements and stored procedures.
+/// A pipeline of redshift-orchestrator: a graph of SQL statements and calls of stored procedures.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -24,29 +24,29 @@ pub(super) struct Definition {
     /// Maximum number of concurrent statements. Default: 8.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) concurrency: Option<usize>,
-    /// Default timeout of steps, after which a step's statement is cancelled.
+    /// Timeout of all steps that do not set their own. When it expires, the step's statement is cancelled.
     pub(super) timeout: Option<Text<Duration>>,
-    /// Default retry of steps: number of attempts, and failures after which a step is retried.
+    /// Retry policy of all steps that do not set their own.
     pub(super) retry: Option<RetryDefinition>,
-    /// Default effect of a step's failure on other steps. Default: skip-dependents.
+    /// Effect of a failure on other steps, for all steps that do not set their own. Default: skip-dependents.
     pub(super) on_failure: Option<OnFailure>,
-    /// Behaviour of a run while another run of this pipeline is active.
+    /// Behaviour of a run while another run of this pipeline is active. Default: refuse.
     #[serde(default)]
     pub(super) overlap: Overlap,
-    /// Database in which the statements run, for the command line. Options of the command line take
-    /// precedence.
+    /// Database in which the command line runs the statements. Options of the command line take precedence.
     pub(super) target: Option<TargetDefinition>,
-    /// Parameters of each run by name; `${name}` is replaced by the value.
+    /// Parameters of each run, by name. `${name}` in a step is replaced by the value.
     #[serde(default)]
     pub(super) parameters: BTreeMap<String, ParameterDefinition>,
-    /// The steps. They run in the order defined by `after`, and concurrently otherwise.
+    /// Steps of the pipeline. A step starts when the steps in its `after` have ended; other steps run
+    /// concurrently.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(super) steps: Vec<StepDefinition>,
 }
 
-/// A database of Amazon Redshift and the authentication of its statements. Default: the caller's IAM
-/// identity.
+/// An Amazon Redshift database and the credentials for it. Without `database_user` and `secret`, the caller's
+/// IAM identity is used.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -60,7 +60,7 @@ pub(super) struct TargetDefinition {
     pub(super) workgroup: Option<String>,
     /// Name of the database.
     pub(super) database: String,
-    /// Name of a database user, who authenticates with temporary credentials; clusters only.
+    /// Name of the database user for temporary credentials. For clusters only.
     pub(super) database_user: Option<String>,
     /// ARN of the secret that contains the credentials.
     pub(super) secret: Option<String>,
@@ -82,7 +82,8 @@ pub(super) struct ParameterDefinition {
     pub(super) _description: Option<String>,
 }
 
-/// One statement or batch of the pipeline. It has one of `sql`, `call`, `batch`, `file`.
+/// A step of the pipeline: one statement or batch. Exactly one of `sql`, `call`, `batch` and `file` must be
+/// set.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -103,10 +104,10 @@ pub(super) struct StepDefinition {
     pub(super) _description: Option<String>,
     /// One SQL statement.
     pub(super) sql: Option<String>,
-    /// Call of a stored procedure without the word `CALL`: `mystore.load_sales(:cycle)`.
+    /// Call of a stored procedure, without the word `CALL`, such as `mystore.load_sales(:cycle)`.
     pub(super) call: Option<String>,
-    /// SQL statements, run in order: at most 40 as one transaction, any number with `auto-commit`, which runs
-    /// 40 at a time.
+    /// SQL statements, run in order. A transaction is limited to 40 statements. With `auto-commit`, a longer
+    /// batch is submitted in parts of 40.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(super) batch: Option<Vec<String>>,
     /// SQL file with one statement or a batch. The path is relative to the directory of the pipeline file.
@@ -119,23 +120,23 @@ pub(super) struct StepDefinition {
     /// Steps after which this step runs.
     #[serde(default)]
     pub(super) after: Vec<String>,
-    /// Tags, by which a run can select a part of the pipeline.
+    /// Tags, by which a run can select steps.
     #[serde(default)]
     pub(super) tags: Vec<String>,
-    /// Timeout, after which the statement is cancelled.
+    /// Timeout of an attempt. When it expires, the statement is cancelled.
     pub(super) timeout: Option<Text<Duration>>,
-    /// Number of attempts, and failures after which the step is retried.
+    /// Retry policy of the step.
     pub(super) retry: Option<RetryDefinition>,
     /// Effect of a failure on other steps.
     pub(super) on_failure: Option<OnFailure>,
-    /// Declares whether the step commits by itself, as a procedure that contains COMMIT or TRUNCATE does.
-    /// Such a statement is rejected in a batch in one transaction. By default, only the SQL text is
-    /// inspected.
+    /// Declares that the step commits by itself (true), for example because a procedure contains COMMIT or
+    /// TRUNCATE, or that it does not (false). A transaction batch that commits by itself is rejected.
+    /// Default: determined from the SQL text, which does not show the contents of procedures.
     pub(super) commits: Option<bool>,
 }
 
-/// Number of attempts, and failures after which a step is retried. A retry is safe or not depending on what
-/// the step has already committed.
+/// Number of attempts at a step, and the kinds of failure after which the step is retried. A retry can be
+/// unsafe if the failed attempt has already committed changes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -143,7 +144,7 @@ pub(super) struct RetryDefinition {
     /// Total number of attempts.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) attempts: u32,
-    /// The failures after which another attempt is safe.
+    /// Kinds of failure after which another attempt is safe.
     #[serde(default)]
     pub(super) on: Vec<FailureKind>,
     /// First pause, which doubles with each attempt. Default: one second.
@@ -154,8 +155,8 @@ pub(super) struct RetryDefinition {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) enum Mode {
-    /// All statements in one transaction; any failure rolls back all of them.
+    /// Runs all statements in one transaction. A failure rolls back all of them.
     Transaction,
-    /// Each statement commits on its own; a failure leaves the other statements unaffected.
+    /// Commits each statement separately. A failure does not affect the other statements.
     AutoCommit,
 }

@@ -2,7 +2,8 @@
 
 use crate::{Error, ErrorKind};
 
-/// Problem in a definition, with its location. For a definition in a file, the reader adds the line.
+/// Problem in a definition, with its location. If the definition is in a file, the module `read` adds the
+/// number of the line.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) message: String,
@@ -11,10 +12,10 @@ pub(super) struct Problem {
     pub(super) location: Location,
 }
 
-/// A key of a step or at the top level, and a text to find there.
+/// Location of a problem: a key of a step or of the top level, and a text in the value of this key.
 #[derive(Debug)]
 pub(super) struct Location {
-    /// `work` stands for the one of `sql`, `call`, `batch`, `file` that is present.
+    /// Name of the key. `work` means the key `sql`, `call`, `batch` or `file`, whichever is present.
     pub(super) key: &'static str,
     pub(super) needle: String,
 }

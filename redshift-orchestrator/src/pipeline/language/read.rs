@@ -1,4 +1,4 @@
-//! Reads pipelines from TOML and JSON files, which have the same keys. Errors name the line, the step and a
+//! Reads pipelines from TOML and JSON, which use the same keys. Errors contain the line, the step and a
 //! remedy.
 
 use std::{fs, path::Path};
@@ -98,12 +98,12 @@ fn read(text: &str, format: Format, directory: Option<&Path>) -> Result<Pipeline
     })
 }
 
-/// Removes the byte order mark that some editors add at the beginning.
+/// Removes the byte order mark that some editors write at the beginning of a file.
 pub(super) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Converts an error of the format, of a key or of a value.
+/// Converts an error of the TOML or JSON parser.
 fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> Error {
     let message = without_value(&message.replace('\n', " "));
     let message = message.replace("expected usize", WHOLE).replace("expected u32", WHOLE);
@@ -123,10 +123,10 @@ fn malformed(source: &Source<'_>, Malformed { message, offset }: Malformed) -> E
     error.with_context("line", source.line(offset))
 }
 
-/// A whole number, in terms that authors of pipeline files understand.
+/// Description of an integer type for authors of pipeline files.
 const WHOLE: &str = "expected a whole number that is not negative";
 
-/// Returns a hint about how to write a value that has the wrong type.
+/// Returns a hint for a value of the wrong type.
 fn of_another_type(message: &str) -> &'static str {
     if !message.starts_with("invalid type") {
         ""
@@ -139,7 +139,7 @@ fn of_another_type(message: &str) -> &'static str {
     }
 }
 
-/// Removes a value of the wrong type from a message, because it may be SQL.
+/// Removes the invalid value from a message, because the value may be SQL.
 fn without_value(message: &str) -> String {
     const KIND: &str = "string \"";
     match (message.find(KIND), message.rfind("\", expected")) {
@@ -152,6 +152,6 @@ fn without_value(message: &str) -> String {
 
 fn offset_of(text: &str, line: usize, column: usize) -> usize {
     let begin: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    // serde_json counts bytes. An error within a character is reported at its first byte.
+    // serde_json's column is a number of bytes and can be inside a character.
     text.floor_char_boundary(begin + column.saturating_sub(1))
 }

@@ -1,4 +1,4 @@
-//! JSON Schema of pipeline files, for editors.
+//! JSON Schema of pipeline files, with which editors complete and check a file.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -9,14 +9,14 @@ use super::{
     value::{Scalar, Text},
 };
 
-/// Returns the JSON Schema (draft 2020-12) of pipeline files. It is generated from the types that read them.
-/// Conditions that it cannot express (unknown steps in `after`, cycles, placeholders without values) are
-/// checked when a file is read.
+/// Returns the JSON Schema (draft 2020-12) of pipeline files. The schema is generated from the types with
+/// which files are read. Conditions that a schema cannot express, such as unknown steps in `after`, cycles
+/// and placeholders without values, are checked only when a file is read.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Definition).to_value()
 }
 
-/// Returns the schema as a file with keys in alphabetical order, so that its text is reproducible.
+/// Returns the text of the schema file. Keys are in alphabetical order, so that the text is reproducible.
 pub fn schema_file() -> String {
     let mut schema = json_schema();
     schema.sort_all_objects();

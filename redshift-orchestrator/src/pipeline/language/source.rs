@@ -1,4 +1,4 @@
-//! [`Source`]: positions of keys in a pipeline file, for errors that name the line.
+//! [`Source`]: positions of the keys in a pipeline file, with which errors report the line.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -19,7 +19,7 @@ pub(super) struct Source<'a> {
     steps: Vec<Keys>,
 }
 
-/// Range of each key of a table by name, from the key to the end of its value.
+/// Keys of a table by name. The range of each key begins with the key and ends with its value.
 #[derive(Default)]
 struct Keys {
     at: usize,
@@ -28,7 +28,7 @@ struct Keys {
 }
 
 impl<'a> Source<'a> {
-    /// A text that is not valid TOML is read as if it had no keys.
+    /// Reads the positions from TOML. If the text is not valid TOML, there are no keys.
     pub(super) fn toml(text: &'a str) -> Self {
         let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
         if too_deep(text).is_some() {
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
         source
     }
 
-    /// A text that is not valid JSON is read as if it had no keys.
+    /// Reads the positions from JSON. If the text is not valid JSON, there are no keys.
     pub(super) fn json(text: &'a str) -> Self {
         let mut source = Self { text, head: Keys::default(), steps: Vec::new() };
         source.head = source.keys_of_json(0, text);
@@ -62,7 +62,7 @@ impl<'a> Source<'a> {
         toml_text::line(self.text, offset)
     }
 
-    /// Returns the line of a problem, or that of its step.
+    /// Returns the line of a problem. If the key of the problem is missing, returns the line of its step.
     pub(super) fn line_of(&self, problem: &Problem) -> Option<usize> {
         let Location { key, needle } = &problem.location;
         let keys = match problem.step {
@@ -83,18 +83,18 @@ impl<'a> Source<'a> {
         Some(self.line(range.start + found))
     }
 
-    /// Returns the step that contains a byte: its name, or its number if it has none.
+    /// Returns the name of the step that contains a byte, or its number if the step has no name.
     pub(super) fn step_around(&self, offset: usize) -> Option<String> {
         let (index, step) = self.steps.iter().enumerate().rfind(|(_, step)| step.at <= offset)?;
         let end = step.keys.values().map(|range| range.end).max().unwrap_or(step.at);
-        // A missing key is reported at the beginning of its table. Bytes after the last step belong to no
-        // step.
+        // The parsers report a missing key at the beginning of its table. Bytes after the end of a step do
+        // not belong to it.
         (offset <= end || offset == step.at)
             .then(|| step.name.clone().unwrap_or_else(|| format!("number {}", index + 1)))
     }
 
     fn offset(&self, value: &RawValue) -> usize {
-        // The value is a slice of the text.
+        // The value borrows from `self.text`, so the difference of the addresses is its offset.
         (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize).min(self.text.len())
     }
 
@@ -104,7 +104,7 @@ impl<'a> Source<'a> {
         let Ok(Table(table)) = serde_json::from_str(text) else { return Keys::default() };
         let name = table.get("name").and_then(|name| serde_json::from_str(name.get()).ok());
         let key = |(key, value): (String, &RawValue)| {
-            // The text of a nested value is a slice of `text`, which is a slice of `self.text`.
+            // The value borrows from `text`, so the difference of the addresses is its offset in `text`.
             let begin = at + (value.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
             let before = self.text.get(at..begin).unwrap_or_default();
             let key_at = before.rfind(&format!("\"{key}\"")).map_or(begin, |found| at + found);
@@ -133,8 +133,8 @@ fn keys_of_toml(at: usize, table: &DeTable<'_>) -> Keys {
     keys
 }
 
-/// Returns the end of a value. For a table, returns the end of its last value, because the span of a table
-/// covers only its header.
+/// Returns the end of a value. The span of a table covers only its header, so the end of a table is the end
+/// of its last value.
 fn end(value: &Spanned<DeValue<'_>>) -> usize {
     let own = value.span().end;
     match value.get_ref() {

@@ -1,4 +1,4 @@
-//! The statements of a run: the template of its pipeline with the values of its parameters.
+//! The statements of a run: the pipeline's template with the run's parameter values.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Pipeline {
-    /// Returns the statements of all steps for a run with these parameters, in the order of the steps.
+    /// Returns the statements of all steps for this run, in the order of definition.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value is not allowed

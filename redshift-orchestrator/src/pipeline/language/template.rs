@@ -1,4 +1,4 @@
-//! [`Template`]: the statements of a pipeline without the values of a run.
+//! [`Template`]: the statements of a pipeline before a run's parameter values are inserted.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,11 @@ use crate::{
     pipeline::{Pipeline, Step, StepStatement},
 };
 
-/// Steps of a pipeline with their texts split into literals and parameters of the run.
+/// Steps of a pipeline, with each text split into literals and parameters of the run.
 ///
-/// A template is the input of a generator: a state machine can be generated from it once, and receive the
-/// values with each execution. [`Pipeline::run`] renders the same template with the values of its [`Run`].
+/// A template is the input of a generator. For example, a state machine is generated from a template once,
+/// and receives the parameter values with each execution. [`Pipeline::run`] renders the same template with
+/// the values of its [`Run`].
 ///
 /// ```
 /// use redshift_orchestrator::pipeline::{Piece, Pipeline, TemplateText};
@@ -59,7 +60,8 @@ pub struct StepTemplate<'a> {
     pipeline: &'a Pipeline,
     /// Definition of the step: its name, dependencies, tags, timeout, retry, and the effect of its failure.
     pub step: &'a Step,
-    /// SQL texts in execution order: one, or those of a batch. The text of a call begins with `CALL`.
+    /// SQL texts in execution order: the texts of a batch, or a single text. The text of a call begins with
+    /// `CALL`.
     pub sqls: Vec<TemplateText>,
     /// Commit mode of a batch, or `None` for a single statement.
     pub execution_mode: Option<ExecutionMode>,
@@ -78,7 +80,8 @@ pub struct TemplateParameter {
 }
 
 impl Pipeline {
-    /// Returns the steps with their texts split into literals and parameters of the run.
+    /// Returns the template of the pipeline: its steps, with each text split into literals and parameters of
+    /// the run.
     pub fn template(&self) -> Template<'_> {
         let step = |step| StepTemplate::new(self, step);
         Template { pipeline: self, steps: self.steps.iter().map(step).collect() }
@@ -86,7 +89,7 @@ impl Pipeline {
 }
 
 impl<'a> Template<'a> {
-    /// Returns the pipeline: its name, concurrency, target, and the parameters of a run.
+    /// Returns the pipeline, with its name, concurrency, target and parameters.
     pub fn pipeline(&self) -> &'a Pipeline {
         self.pipeline
     }
@@ -96,8 +99,8 @@ impl<'a> Template<'a> {
         &self.steps
     }
 
-    /// Returns `true` if an SQL text contains this parameter of the run. Its values are then restricted to
-    /// those that are [allowed in SQL](is_allowed_in_sql).
+    /// Returns `true` if an SQL text contains this parameter of the run. Its values must then be [allowed in
+    /// SQL](is_allowed_in_sql).
     pub fn is_in_sql(&self, parameter: &str) -> bool {
         self.steps
             .iter()
@@ -130,11 +133,12 @@ impl<'a> StepTemplate<'a> {
         self.sqls.iter().chain(self.parameters.iter().map(|parameter| &parameter.value))
     }
 
-    /// Returns the statement with the values of a run's parameters. Defaults of the pipeline are not applied.
+    /// Returns the statement with these values of the run's parameters. Does not apply the default values of
+    /// the pipeline.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Definition`] if a parameter has no value, if a value in the SQL is not
-    /// [allowed](is_allowed_in_sql) there, or if the value of a placeholder is empty.
+    /// Returns [`ErrorKind::Definition`] if a parameter has no value, if a value is inserted into the SQL but
+    /// not [allowed](is_allowed_in_sql) there, or if the value of a placeholder is empty.
     pub fn render(&self, values: &BTreeMap<String, String>) -> Result<Statement> {
         let problem = |message: String| {
             Error::new(ErrorKind::Definition, message)

@@ -2,19 +2,20 @@
 
 use std::{collections::BTreeMap, fmt};
 
-/// Text that contains parameters of the run, as a sequence of pieces.
+/// Text split into literals and parameters of the run.
 ///
-/// A parameter is written `${name}`. There is no escape: `$${name}` is a `$` followed by the parameter. A `${`
-/// without a following `}` is literal. `Debug` does not print literals.
+/// A parameter is written `${name}` and cannot be escaped: `$${name}` is a `$` followed by the parameter. If
+/// `${` is not followed by `}`, it is literal text. `Debug` does not print literals.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TemplateText {
     pieces: Vec<Piece>,
 }
 
-/// Piece of a [`TemplateText`]. The enum is exhaustive, so that a generator must handle every new variant.
+/// Piece of a [`TemplateText`]. The enum is exhaustive, so that the compiler reports a new variant to every
+/// generator.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Text that is the same in every run. It is not empty, and no two literals are adjacent.
+    /// Text that is the same in every run. A literal is never empty, and two literals are never adjacent.
     Literal(String),
     /// Name of the parameter whose value is inserted.
     Parameter(String),
@@ -44,7 +45,7 @@ impl TemplateText {
         &self.pieces
     }
 
-    /// Returns the names of the parameters in order and with repetitions.
+    /// Returns the names of the parameters in order. A parameter that occurs twice is returned twice.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Parameter(name) => Some(name.as_str()),
@@ -52,7 +53,8 @@ impl TemplateText {
         })
     }
 
-    /// Returns the text with its parameters replaced, or the first name that has no value.
+    /// Returns the text with its parameters replaced by their values. If a parameter has no value, returns
+    /// its name as the error.
     pub(super) fn render(&self, values: &BTreeMap<String, String>) -> Result<String, &str> {
         let pieces = self.pieces.iter().map(|piece| match piece {
             Piece::Literal(text) => Ok(text.as_str()),
@@ -62,10 +64,12 @@ impl TemplateText {
     }
 }
 
-/// Returns `true` for a value that is allowed in the SQL itself: a word, a number, a date, or a qualified
-/// name. It consists of ASCII letters, digits, `_`, `.` and `-`, and contains no `--`.
+/// Returns `true` if a value may be inserted into SQL text: a word, a number, a date or a qualified name. The
+/// value must consist of ASCII letters, digits, `_`, `.` and `-`, and must not contain `--`, which begins a
+/// comment.
 ///
-/// Other values belong in the value of a placeholder, which the service keeps separate from the SQL.
+/// Any other value must be passed as the value of a placeholder, which the service keeps separate from the
+/// SQL.
 pub fn is_allowed_in_sql(value: &str) -> bool {
     !value.is_empty()
         && !value.contains("--")

@@ -1,11 +1,11 @@
-//! Values of a pipeline file: those of parameters, and durations.
+//! Types of values in a pipeline file: parameter values and durations.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// Value written as a text, number, date or boolean. The service receives it as text.
+/// Parameter value, written as a string, number, date or boolean. The service receives all values as text.
 pub(super) struct Scalar(pub(super) String);
 
 impl<'de> Deserialize<'de> for Scalar {
@@ -18,10 +18,10 @@ impl<'de> Deserialize<'de> for Scalar {
             Natural(u64),
             Number(f64),
             Truth(bool),
-            /// Dates and times of TOML.
+            /// Date or time in TOML.
             Time(toml::value::Datetime),
         }
-        // Larger numbers are not read exactly.
+        // 2^53. An `f64` does not represent all integers above this number.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         Ok(Self(match Written::deserialize(deserializer) {
             Ok(Written::Text(text)) => text,
@@ -42,7 +42,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// Value that is written as a text, such as `90s` or `1h 30m`.
+/// Value that is written as a string, such as the duration `90s` or `1h 30m`.
 pub(super) struct Text<T>(pub(super) T);
 
 impl<'de> Deserialize<'de> for Text<Duration> {

@@ -1,4 +1,4 @@
-//! Graph of a pipeline's steps: their order, or a cycle.
+//! Graph of a pipeline's steps. Detects cycles and determines the order of the steps.
 
 use petgraph::{
     algo::{astar, toposort},
@@ -14,8 +14,8 @@ pub(in crate::pipeline) struct Graph {
 }
 
 impl Graph {
-    /// Creates the graph of `count` steps with these (earlier, later) pairs. If it has cycles, returns the
-    /// shortest cycle through one of its steps, with the first step repeated at the end.
+    /// Creates a graph of `count` steps. Each edge is a pair of an earlier and a later step. If the graph has
+    /// cycles, returns the shortest cycle through one of the steps, with the first step repeated at the end.
     pub(in crate::pipeline) fn new(count: usize, edges: &[(usize, usize)]) -> Result<Self, Vec<usize>> {
         let mut graph = DiGraph::<(), (), usize>::default();
         for _ in 0..count {
@@ -24,7 +24,7 @@ impl Graph {
         for (earlier, later) in edges {
             graph.add_edge(NodeIndex::new(*earlier), NodeIndex::new(*later), ());
         }
-        let order = toposort(&graph, None).map_err(|found| circle(&graph, found.node_id()))?;
+        let order = toposort(&graph, None).map_err(|found| cycle_through(&graph, found.node_id()))?;
         let mut levels = vec![0; count];
         let mut dependents = vec![Vec::new(); count];
         let mut dependencies = vec![0; count];
@@ -51,13 +51,13 @@ impl Graph {
         &self.dependencies
     }
 
-    /// Returns the length of the longest chain of steps before this one.
+    /// Returns the length of the longest chain of dependencies before this step.
     pub(in crate::pipeline) fn level(&self, step: usize) -> usize {
         self.levels[step]
     }
 }
 
-fn circle(graph: &DiGraph<(), (), usize>, node: NodeIndex<usize>) -> Vec<usize> {
+fn cycle_through(graph: &DiGraph<(), (), usize>, node: NodeIndex<usize>) -> Vec<usize> {
     let back = graph
         .neighbors(node)
         .filter_map(|next| astar(graph, next, |end| end == node, |_| 1, |_| 0))
@@ -72,11 +72,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_the_shortest_circle() {
-        let circle = Graph::new(5, &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]).unwrap_err();
-        assert_eq!(circle.len(), 4);
-        assert_eq!(circle.first(), circle.last());
-        assert!(!circle.contains(&0) && !circle.contains(&4));
+    fn names_the_shortest_cycle_through() {
+        let cycle = Graph::new(5, &[(0, 1), (1, 2), (2, 3), (3, 1), (3, 4)]).unwrap_err();
+        assert_eq!(cycle.len(), 4);
+        assert_eq!(cycle.first(), cycle.last());
+        assert!(!cycle.contains(&0) && !cycle.contains(&4));
         assert_eq!(Graph::new(1, &[(0, 0)]).unwrap_err(), [0, 0]);
     }
 

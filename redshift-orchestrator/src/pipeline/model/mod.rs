@@ -1,4 +1,4 @@
-//! Pipelines and runs as values. The modules next to this one create, run and report them.
+//! Data types of pipelines and runs. The sibling modules create pipelines, run them, and report the results.
 
 mod graph;
 mod overlap;

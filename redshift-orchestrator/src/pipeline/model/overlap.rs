@@ -1,4 +1,4 @@
-//! [`Overlap`] and [`StopSignal`]: conditions under which a run does not begin or ends early.
+//! [`Overlap`] and [`StopSignal`]: two reasons why a run does not begin or ends early.
 
 use std::{fmt, sync::Arc};
 
@@ -11,22 +11,22 @@ use tokio::sync::watch;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Overlap {
-    /// The run is rejected, and the error names the active run. The default.
+    /// Rejects the run with an error that names the active run. The default.
     #[default]
     Refuse,
-    /// The run waits until no other run is active. Waiting runs are admitted in no particular order.
+    /// Waits until no other run is active. Waiting runs are admitted in no particular order.
     Queue,
-    /// The runs overlap. A second process is never admitted to the *same run*.
+    /// Runs both concurrently. Two processes still cannot run the *same run*.
     Allow,
 }
 
-/// Request to stop a run. No further step is started; the run waits for the statements that are running. All
-/// clones are the same request.
+/// Signal that stops a run early. After the request, the run starts no further step and waits for the
+/// statements that are running. All clones share the request.
 #[derive(Clone)]
 pub struct StopSignal(Arc<watch::Sender<bool>>);
 
 impl StopSignal {
-    /// Creates a stop that has not been requested yet.
+    /// Creates a signal whose stop has not been requested.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
@@ -41,9 +41,9 @@ impl StopSignal {
         *self.0.borrow()
     }
 
-    /// Returns once the stop is requested.
+    /// Returns when the stop is requested.
     pub async fn requested(&self) {
-        // The sender lives as long as `self`.
+        // The wait fails only if the sender is dropped, and `self` owns the sender.
         let _ = self.0.subscribe().wait_for(|requested| *requested).await;
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use super::{Graph, Overlap, Step};
 use crate::Target;
 
-/// Validated graph of steps: names are unique, dependencies exist, and there is no cycle.
+/// Validated graph of steps. Its names are unique, all dependencies exist, and it has no cycle.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     pub(in crate::pipeline) name: String,
@@ -42,28 +42,30 @@ impl Pipeline {
         self.concurrency
     }
 
-    /// Returns the behaviour of a run while another one is active; a run can override it.
+    /// Returns the behaviour of a run while another run of the pipeline is active. A run can
+    /// [override](super::Run::with_overlap) it.
     pub fn overlap(&self) -> Overlap {
         self.overlap
     }
 
-    /// Returns the database of the definition, for the code that creates an executor. Statements run in the
-    /// executor's database.
+    /// Returns the database that the definition declares. The declaration only helps the caller to create an
+    /// executor; statements run in the executor's database.
     pub fn declared_target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
 
-    /// Returns the AWS region of that database.
+    /// Returns the AWS region of the declared database.
     pub fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
 
-    /// Returns the parameters of a run with their defaults.
+    /// Returns the names of the parameters with their default values.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.parameters.iter().map(|(name, parameter)| (name.as_str(), parameter.default.as_deref()))
     }
 
-    /// Returns `true` if the values of this parameter are omitted from the journal and from all output.
+    /// Returns `true` if the parameter is secret: its values are omitted from the journal and from all
+    /// output.
     pub fn is_secret(&self, parameter: &str) -> bool {
         self.parameters.get(parameter).is_some_and(|parameter| parameter.is_secret)
     }

@@ -6,8 +6,8 @@ use super::{Overlap, StopSignal};
 
 /// One run of a pipeline: its name and the values of its parameters.
 ///
-/// The name identifies the work (`sales-2026-11-23T06:30`). A second run with the same name resumes the first
-/// one; steps that have finished are not run again.
+/// The name identifies the run, for example `sales-2026-11-23T06:30`. A further run with the same name
+/// resumes the run: steps that have finished are not run again.
 #[derive(Clone)]
 pub struct Run {
     pub(in crate::pipeline) name: String,
@@ -57,23 +57,23 @@ impl Run {
     }
 
     /// Sets a label for the target, such as `aws:eu-west-1:workgroup/dwh/mystore`. Default: the executor's
-    /// target. Resuming a run that began on another target is an error, because steps that finished there did
-    /// not finish here.
+    /// target. Resuming a run with a different label is an error, because the steps that finished on the
+    /// first target have not run on this one.
     #[must_use]
     pub fn with_target_label(mut self, label: impl Into<String>) -> Self {
         self.target = Some(label.into());
         self
     }
 
-    /// Overrides the pipeline's behaviour while another run is active.
+    /// Sets the behaviour while another run of the pipeline is active. Default: the pipeline's setting.
     #[must_use]
     pub fn with_overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = Some(overlap);
         self
     }
 
-    /// Sets a request to stop the run early. Once the stop is requested, no further step is started, and the
-    /// run waits for the statements that are running.
+    /// Sets a signal that can stop the run early. When the stop is requested, the run starts no further step
+    /// and waits for the statements that are running.
     #[must_use]
     pub fn with_stop_signal(mut self, stop: StopSignal) -> Self {
         self.stop = stop;
@@ -85,12 +85,12 @@ impl Run {
         &self.name
     }
 
-    /// Returns the selected tags. If there are neither tags nor names, all steps are selected.
+    /// Returns the tags of the selected steps. If no tags and no names are set, all steps are selected.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// Returns the selected steps. If there are neither tags nor names, all steps are selected.
+    /// Returns the names of the selected steps. If no tags and no names are set, all steps are selected.
     pub fn steps(&self) -> &[String] {
         &self.steps
     }

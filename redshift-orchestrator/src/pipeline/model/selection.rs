@@ -1,13 +1,14 @@
-//! Selection of the steps of a run: all steps, or those with a tag or a name.
+//! Selection of the steps of a run by tag and name.
 
 use super::{Pipeline, Run, Step, suggest};
 use crate::{Error, ErrorKind, Result};
 
 impl Pipeline {
-    /// Returns, for each step in the order of definition, `true` if the run selects it: all steps, or those
-    /// with one of the run's tags or names.
+    /// Returns `true` or `false` for each step, in the order of definition. A step is selected if the run has
+    /// one of its tags or its name, or if the run has neither tags nor names.
     ///
-    /// A step that is not selected is left out: its dependents run after the steps on which *it* depends.
+    /// A step that is not selected does not run. The steps that depend on it wait for its dependencies
+    /// instead.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Definition`] for an unknown tag or step name.
@@ -16,7 +17,7 @@ impl Pipeline {
             if !self.steps.iter().any(|step| step.tags.contains(tag)) {
                 let known = self.steps.iter().flat_map(|step| &step.tags).map(String::as_str);
                 let known: std::collections::BTreeSet<_> = known.collect();
-                return Err(self.not_there(format!(
+                return Err(self.unknown_name(format!(
                     "no step has the tag `{tag}`{}",
                     suggest::among(tag, known.into_iter())
                 )));
@@ -24,7 +25,7 @@ impl Pipeline {
         }
         for name in run.steps() {
             if !self.steps.iter().any(|step| step.name == *name) {
-                return Err(self.not_there(format!(
+                return Err(self.unknown_name(format!(
                     "the pipeline has no step `{name}`{}",
                     suggest::among(name, self.steps.iter().map(|step| step.name.as_str()))
                 )));
@@ -37,7 +38,7 @@ impl Pipeline {
         Ok(self.steps.iter().map(is_selected).collect())
     }
 
-    fn not_there(&self, message: String) -> Error {
+    fn unknown_name(&self, message: String) -> Error {
         Error::new(ErrorKind::Definition, message).with_context("pipeline", &self.name)
     }
 }

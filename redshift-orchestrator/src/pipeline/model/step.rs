@@ -39,10 +39,10 @@ pub struct Step {
 pub enum StepStatement {
     /// One SQL statement.
     Sql(String),
-    /// Call of a stored procedure without the word `CALL`: `mystore.load_sales(:cycle)`.
+    /// Call of a stored procedure, without the word `CALL`, such as `mystore.load_sales(:cycle)`.
     Call(String),
-    /// SQL statements, run in order. More than 40 run as [parts](crate::Statement::parts) if each commits on
-    /// its own.
+    /// SQL statements, run in order. In [`ExecutionMode::AutoCommit`], a batch of more than 40 statements is
+    /// divided into [parts](crate::Statement::parts).
     Batch(Vec<String>, ExecutionMode),
 }
 
@@ -52,19 +52,20 @@ pub enum StepStatement {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// Skips the steps that depend on it, directly or not; all others run. The default.
+    /// Skips all steps that depend on the failed step, directly or indirectly. Other steps run. The default.
     #[default]
     SkipDependents,
-    /// Starts no further step, and waits for the statements that are running.
+    /// Starts no further steps, and waits for the statements that are running.
     Stop,
-    /// Runs the dependent steps anyway, unless the outcome of the step is unknown.
+    /// Runs the steps that depend on the failed step as if it had finished. If its statement may still be
+    /// running, skips them.
     Continue,
 }
 
-/// Number of attempts at a step, and the failures after which it is retried.
+/// Number of attempts at a step, and the kinds of failure after which the step is retried.
 ///
-/// There is no default set of failures, because the safety of a retry depends on what the step has already
-/// committed.
+/// There are no default kinds, because a retry can be unsafe if the failed attempt has already committed
+/// changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
     pub(in crate::pipeline) attempts: u32,
@@ -76,13 +77,13 @@ impl RetryPolicy {
     /// Maximum pause between two attempts.
     pub const MAX_PAUSE: Duration = Duration::from_secs(300);
 
-    /// Creates a retry of up to `attempts` attempts in total, with pauses that begin at one second and
-    /// double.
+    /// Creates a policy with up to `attempts` attempts in total. The first pause is one second, and each
+    /// further pause is twice as long.
     pub fn new(attempts: u32) -> Self {
         Self { attempts, on: BTreeSet::new(), backoff: Duration::from_secs(1) }
     }
 
-    /// Sets the failures after which the step is retried.
+    /// Adds kinds of failure after which the step is retried.
     #[must_use]
     pub fn on(mut self, kinds: impl IntoIterator<Item = FailureKind>) -> Self {
         self.on.extend(kinds);
@@ -101,13 +102,13 @@ impl RetryPolicy {
         self.attempts
     }
 
-    /// Returns the failures after which the step is retried.
+    /// Returns the kinds of failure after which the step is retried.
     pub fn kinds(&self) -> impl Iterator<Item = FailureKind> + '_ {
         self.on.iter().copied()
     }
 
-    /// Returns the pause after attempt number `attempt`, starting at 1. It doubles with each attempt, up to
-    /// [`MAX_PAUSE`](Self::MAX_PAUSE).
+    /// Returns the pause after attempt number `attempt`, starting at 1. The pause doubles with each attempt,
+    /// up to [`MAX_PAUSE`](Self::MAX_PAUSE).
     pub fn pause(&self, attempt: u32) -> Duration {
         let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
         self.backoff.saturating_mul(factor).min(Self::MAX_PAUSE)
@@ -120,14 +121,14 @@ impl Step {
         Self::new(name, StepStatement::Sql(sql.into()))
     }
 
-    /// Creates a step that calls a stored procedure, given without the word `CALL`:
-    /// `mystore.load_sales(:cycle)`, or only its name.
+    /// Creates a step that calls a stored procedure. `procedure` is the call without the word `CALL`, such as
+    /// `mystore.load_sales(:cycle)`, or only the name of the procedure.
     pub fn call(name: impl Into<String>, procedure: impl Into<String>) -> Self {
         Self::new(name, StepStatement::Call(procedure.into()))
     }
 
-    /// Creates a step that runs SQL statements: at most 40 as one transaction; any number if each commits on
-    /// its own.
+    /// Creates a step that runs SQL statements in order. In [`ExecutionMode::Transaction`], the number of
+    /// statements is limited to 40.
     pub fn batch<S: Into<String>>(
         name: impl Into<String>,
         sqls: impl IntoIterator<Item = S>,
@@ -164,7 +165,7 @@ impl Step {
         self
     }
 
-    /// Adds tags, by which a run can select [a part](super::Run::with_tags) of the pipeline.
+    /// Adds tags, by which a run can [select](super::Run::with_tags) steps.
     #[must_use]
     pub fn with_tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags.extend(tags.into_iter().map(Into::into));
@@ -178,7 +179,7 @@ impl Step {
         self
     }
 
-    /// Sets the retry.
+    /// Sets the retry policy.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = Some(retry);
@@ -192,9 +193,9 @@ impl Step {
         self
     }
 
-    /// Declares whether the step commits by itself, as a procedure that contains `COMMIT` or `TRUNCATE` does.
-    /// Such a statement is rejected in a batch in one transaction. By default, only the SQL text is
-    /// inspected.
+    /// Declares that the step commits by itself (`true`), for example because a procedure contains `COMMIT`
+    /// or `TRUNCATE`, or that it does not (`false`). A transaction batch that commits by itself is rejected.
+    /// Default: determined from the SQL text, which does not show the contents of procedures.
     #[must_use]
     pub fn with_commits(mut self, commits: bool) -> Self {
         self.commits = Some(commits);
@@ -216,7 +217,7 @@ impl Step {
         &self.parameters
     }
 
-    /// Returns the steps after which it runs.
+    /// Returns the names of the steps after which this step runs.
     pub fn dependencies(&self) -> &[String] {
         &self.after
     }
@@ -231,7 +232,7 @@ impl Step {
         self.timeout
     }
 
-    /// Returns the retry.
+    /// Returns the retry policy.
     pub fn retry(&self) -> Option<&RetryPolicy> {
         self.retry.as_ref()
     }

@@ -1,7 +1,7 @@
 //! Suggestions for misspelt names.
 
-/// Returns `; did you mean `name`?` for the most similar candidate, a list of all candidates if none is
-/// similar, or an empty text if there are no candidates.
+/// Returns `; did you mean `name`?` for the most similar candidate. If no candidate is similar, returns a
+/// list of the candidates, or an empty text if there are none or more than 20.
 pub(in crate::pipeline) fn among<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     let candidates: Vec<_> = candidates.collect();
     let close = close(wrong, candidates.iter().copied());
@@ -11,7 +11,8 @@ pub(in crate::pipeline) fn among<'a>(wrong: &str, candidates: impl Iterator<Item
     close
 }
 
-/// Returns `; did you mean `name`?` for the most similar candidate, if one is similar.
+/// Returns `; did you mean `name`?` for the most similar candidate, or an empty text if no candidate is
+/// similar.
 pub(in crate::pipeline) fn close<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     candidates
         .map(|candidate| (distance(wrong, candidate), candidate))

@@ -8,11 +8,12 @@ use crate::{
     BatchPart, Error, FailureKind, Origin, Outcome, OutcomeKind, Result, StatementId, StepKey, seconds::human,
 };
 
-/// One attempt at a step, or at a part of its batch. Times are in seconds from the beginning of the run.
+/// One attempt at a step, or at a part of its batch. Times are counted from the beginning of the run and
+/// serialized in seconds.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct AttemptReport {
-    /// Number of the attempt over all processes, starting at 1.
+    /// Number of the attempt, starting at 1. Attempts of earlier processes are counted.
     pub number: u32,
     /// Part of the step's batch, if the batch exceeds the service's maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,34 +22,35 @@ pub struct AttemptReport {
     pub statement_id: Option<StatementId>,
     /// Name of the statement in the service.
     pub statement_name: Option<String>,
-    /// How this run obtained the outcome: `submitted`, `reattached`, `journal`.
+    /// How this process obtained the outcome: `submitted`, `reattached` or `journal` (see [`Origin`]).
     pub origin: &'static str,
     /// Time at which the attempt began.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub started: Duration,
-    /// Time at which this process noticed its end.
+    /// Time at which this process received the ending.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub ended: Duration,
     /// Execution time in the database.
     #[serde(serialize_with = "crate::seconds::optional::serialize", rename = "executing")]
     pub execution_time: Option<Duration>,
-    /// Remaining time: requests, the service's queue, and the time until the end was noticed.
+    /// Time between `started` and `ended` that is not execution time: requests, the service's queue, and the
+    /// delay until a poll returned the ending.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub waiting: Duration,
-    /// Result as a short name.
+    /// Result, such as `finished` or `timed out`.
     pub result: &'static str,
     /// Kind of the failure, which determines whether a retry can help.
     pub failure: Option<FailureKind>,
     /// Error text of the database or the service.
     pub error: Option<String>,
-    /// Instructions for an investigation by hand, if the outcome cannot be proved.
+    /// Commands and queries for an operator, if the outcome cannot be proved.
     #[serde(rename = "check")]
     pub manual_check: Option<String>,
-    /// `true` if its statement may still be running: its outcome is unknown, or its cancellation has not
-    /// taken effect yet.
+    /// `true` if the statement may still be running, because its outcome is unknown or its cancellation has
+    /// not taken effect yet.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub may_still_run: bool,
-    /// Number of rows in the result, or of rows that the statement affected.
+    /// Number of rows in the result, or number of rows that the statement affected.
     pub rows: Option<u64>,
     /// Number of submits.
     pub submits: u32,

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use super::{AttemptReport, Report, StepReport, StepStatus};
 
-/// Lengths are in pixels of the picture's own scale; the picture scales with its container.
+/// Lengths are in units of the SVG's `viewBox`, which is scaled to the width of its container.
 const WIDTH: f64 = 960.0;
 const ROW: f64 = 26.0;
 const BAR: f64 = 14.0;
@@ -20,9 +20,9 @@ const STYLE: &str = "\
 .g .fault{fill:#e8a33d;stroke:#fff;stroke-width:1}";
 
 impl Report {
-    /// Returns the run as a Gantt chart: a self-contained SVG for light backgrounds. Pale bars are waiting,
-    /// full bars are executing, red bars did not finish. A dot marks an attempt with retried faults. Tooltips
-    /// show details.
+    /// Returns a Gantt chart of the run as a self-contained SVG for light backgrounds. Pale bars show waiting
+    /// time and dark bars show execution time. Red bars show attempts that did not finish. A dot marks an
+    /// attempt with retried errors. Tooltips show details.
     pub fn to_svg(&self) -> String {
         Chart::new(self).draw()
     }
@@ -198,7 +198,7 @@ impl<'a> Chart<'a> {
             let _ = write!(title, "\n{error}");
         }
         self.write(format_args!("<g><title>{}</title>", escape(&title)));
-        // The pale bar extends below the full one, so that both bars have rounded corners.
+        // The pale bar continues behind the dark bar, so that both bars have rounded corners.
         self.write(format_args!(
             "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"3\" class=\"{wait}\"/>",
             (to - from).max(2.0)
@@ -246,7 +246,7 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML forbids control characters and two other characters, even if they are escaped.
+            // XML does not allow control characters and two other characters, even if they are escaped.
             character if character.is_control() && character != '\n' => escaped.push(' '),
             '\u{fffe}' | '\u{ffff}' => escaped.push(' '),
             character => escaped.push(character),

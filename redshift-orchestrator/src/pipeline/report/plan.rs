@@ -1,4 +1,4 @@
-//! [`Plan`]: the order of a pipeline's steps in human-readable form.
+//! [`Plan`]: the steps of a pipeline in the order in which a run executes them.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use crate::{
     seconds::human,
 };
 
-/// Steps of a pipeline in the order in which they would run. `Display` prints a table without SQL and values.
+/// Steps of a pipeline in the order in which a run executes them. `Display` prints a table that contains
+/// neither SQL nor values of placeholders.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
     pipeline: &'a Pipeline,
@@ -33,7 +34,7 @@ impl Pipeline {
 }
 
 impl Plan<'_> {
-    /// Returns the steps by level; each level depends only on levels before it.
+    /// Returns the names of the steps by level. The steps of a level depend only on steps of earlier levels.
     pub fn levels(&self) -> Vec<Vec<&str>> {
         let mut levels: Vec<Vec<&str>> = Vec::new();
         for (number, step) in self.pipeline.steps.iter().enumerate() {
@@ -46,8 +47,7 @@ impl Plan<'_> {
         levels
     }
 
-    /// Returns the plan as JSON: parameters, and steps in the order of their definition with their levels,
-    /// starting at 1.
+    /// Returns the plan as JSON. The steps are in the order of their definition. Levels start at 1.
     pub fn to_json(&self) -> Value {
         let pipeline = self.pipeline;
         let step = |(number, step): (usize, &Step)| {
@@ -74,14 +74,14 @@ impl Plan<'_> {
         })
     }
 
-    /// Returns the graph as a Mermaid flowchart, which Markdown viewers render. Steps that are not selected
-    /// are dashed.
+    /// Returns the graph as a Mermaid flowchart for Markdown. Steps that are not selected have dashed
+    /// borders.
     pub fn to_mermaid(&self) -> String {
         let mut chart = "flowchart LR\n".to_owned();
         let steps = &self.pipeline.steps;
         for (number, step) in steps.iter().enumerate() {
             let name = step.name.replace('#', "#35;").replace('"', "#quot;").replace('<', "#lt;");
-            // A backtick would begin a Markdown string.
+            // Mermaid treats text after a backtick as Markdown.
             let name = name.replace('`', "#96;");
             let class = if self.selected[number] { "" } else { ":::unselected" };
             chart += &format!("    s{number}[\"{name}\"]{class}\n");

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{StepReport, StepStatus};
 
-/// Results of a run of a pipeline. `Display` prints a table and the next action for each problem;
-/// [`to_json`](Self::to_json) returns JSON, and [`to_svg`](Self::to_svg) a chart.
+/// Results of a run of a pipeline. `Display` prints a table, the error of each failed step, and what to do
+/// next. [`to_json`](Self::to_json) returns JSON, and [`to_svg`](Self::to_svg) returns a chart.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 #[must_use = "a failed step is part of the report, not an error"]
@@ -17,7 +17,7 @@ pub struct Report {
     pub pipeline: String,
     /// Name of the run.
     pub run: String,
-    /// `true` if the journal already contained the run.
+    /// `true` if the journal already contained statements of the run.
     pub resumed: bool,
     /// Time at which the run began.
     pub started_at: Timestamp,
@@ -34,12 +34,12 @@ impl Report {
         self.steps.iter().all(|step| matches!(step.status, StepStatus::Finished | StepStatus::NotSelected))
     }
 
-    /// Returns `true` if the outcome of a step cannot be proved.
+    /// Returns `true` if the outcome of at least one step is unknown.
     pub fn has_unknown(&self) -> bool {
         self.steps.iter().any(|step| step.status == StepStatus::Unknown)
     }
 
-    /// Returns `true` if some steps were not started because the run was stopped.
+    /// Returns `true` if at least one step was not started because the run was stopped.
     pub fn has_not_started(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.status, StepStatus::NotStarted { .. }))
     }
@@ -54,7 +54,8 @@ impl Report {
         self.steps.iter().find(|step| step.name == name)
     }
 
-    /// Returns the steps that ran and did not finish.
+    /// Returns the steps that failed, were aborted, timed out, were not submitted, or have an unknown
+    /// outcome.
     pub fn failures(&self) -> impl Iterator<Item = &StepReport> {
         self.steps.iter().filter(|step| {
             !matches!(

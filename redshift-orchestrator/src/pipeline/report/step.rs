@@ -16,9 +16,9 @@ pub struct StepReport {
     /// Status of the step.
     #[serde(flatten)]
     pub status: StepStatus,
-    /// Steps after which it ran.
+    /// Names of the steps on which the step depends.
     pub after: Vec<String>,
-    /// Attempts of this run, in order. The journal contains those of earlier processes.
+    /// Attempts in this process, in order. The journal contains the attempts of earlier processes.
     pub attempts: Vec<AttemptReport>,
 }
 
@@ -27,29 +27,29 @@ pub struct StepReport {
 #[serde(tag = "status", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum StepStatus {
-    /// It succeeded.
+    /// The step succeeded.
     Finished,
-    /// The database ended its last attempt with an error.
+    /// The database ended the last attempt with an error.
     Failed,
-    /// Its last attempt was cancelled by another client or by the service.
+    /// Another client or the service cancelled the last attempt.
     Aborted,
-    /// The timeout of its last attempt expired, and the attempt was cancelled.
+    /// The timeout of the last attempt expired, and the attempt was cancelled.
     TimedOut,
-    /// Its outcome cannot be proved.
+    /// The outcome of the last attempt cannot be proved.
     Unknown,
-    /// Its last attempt did not run.
+    /// The statement of the last attempt was not submitted.
     NotSubmitted,
-    /// It was not run, because a step on which it depends did not finish.
+    /// The step did not run, because a step on which it depends did not finish.
     Skipped {
         /// The step that did not finish.
         because_of: String,
     },
-    /// The step, or some parts of its batch, were not started because the run was stopped.
+    /// The run was stopped before the step, or a part of its batch, was started.
     NotStarted {
         /// The step that stopped the run, or `the request to stop`.
         because_of: String,
     },
-    /// The run did not select it.
+    /// The run does not select the step.
     NotSelected,
 }
 
@@ -87,18 +87,18 @@ impl StepReport {
 }
 
 impl StepReport {
-    /// Returns the last attempt of this run; for an attempt with parts, the last part.
+    /// Returns the report of the last attempt. If the attempt has parts, returns the last part.
     pub fn last_attempt(&self) -> Option<&AttemptReport> {
         self.attempts.last()
     }
 
-    /// Returns the number of attempts in this run. The parts of one attempt count once.
+    /// Returns the number of attempts in this process. An attempt with several parts counts once.
     pub fn attempt_count(&self) -> u32 {
         let numbers: BTreeSet<_> = self.attempts.iter().map(|attempt| attempt.number).collect();
         u32::try_from(numbers.len()).unwrap_or(u32::MAX)
     }
 
-    /// Returns the unfinished parts of the last attempt.
+    /// Returns the parts of the last attempt that did not finish.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = &AttemptReport> {
         let last = self.attempts.last().map(|attempt| attempt.number);
         self.attempts

@@ -1,12 +1,12 @@
-//! A report as a table, and the next action for each problem.
+//! `Display` of a report: a table, the error of each failed step, and what to do next.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{AttemptReport, Report, StepStatus};
 use crate::StatementId;
 
-/// Replaces control characters in messages of the database or the service by `�`, so that a message cannot
-/// move a terminal's cursor or change its colours.
+/// Replaces control characters except newlines and tabs by `�`, so that a message of the database or the
+/// service cannot move a terminal's cursor or change its colours.
 pub fn printable(text: &str) -> String {
     let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     text.chars().map(|c| if is_harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()

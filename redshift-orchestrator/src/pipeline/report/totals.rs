@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::Report;
 
-/// Sums over one or several runs.
+/// Sums over the attempts of one run or several runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Number of attempts that reached the service in this run. Endings from the journal are not counted.
+    /// Number of attempts with a statement id. Attempts whose outcome was read from the journal are not
+    /// counted, here and in the other fields except `retries`.
     pub statements: u32,
     /// Number of attempts beyond the first one of each step.
     pub retries: u32,
@@ -21,10 +22,11 @@ pub struct Totals {
     /// Number of retried errors.
     #[serde(rename = "retried_faults")]
     pub retried_errors: u32,
-    /// Execution time in the database in seconds, added up over concurrent statements.
+    /// Sum of the execution times in the database, in seconds. Can exceed the duration of the run, because
+    /// statements run concurrently.
     #[serde(serialize_with = "crate::seconds::serialize", rename = "executing")]
     pub execution_time: Duration,
-    /// Remaining time of the statements in seconds.
+    /// Sum of the [waiting times](AttemptReport::waiting) of the attempts, in seconds.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub waiting: Duration,
 }

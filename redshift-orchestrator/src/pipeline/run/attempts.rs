@@ -1,5 +1,4 @@
-//! [`StepAttempts`]: the attempts at one step. Each consists of one statement, or of the parts of a long
-//! batch.
+//! [`StepAttempts`]: the attempts at one step. An attempt runs one statement, or the parts of a long batch.
 
 use tokio::time::{Instant, sleep};
 
@@ -12,7 +11,7 @@ use crate::{
     pipeline::{AttemptReport, Step, StepReport, StepStatus, StopSignal},
 };
 
-/// Attempts at one step.
+/// Inputs for the attempts at one step.
 pub(super) struct StepAttempts<'a> {
     pub(super) orchestrator: &'a Orchestrator,
     pub(super) step: &'a Step,
@@ -28,8 +27,8 @@ pub(super) struct StepAttempts<'a> {
 /// Result of an attempt.
 struct AttemptResult {
     status: StepStatus,
-    /// Kinds of its failures. A retry is made only if it lists all of them. There are several only for an
-    /// attempt with parts.
+    /// Kinds of the failures; more than one only for an attempt with parts. The attempt is retried only if
+    /// the retry policy lists all of these kinds.
     failures: Vec<FailureKind>,
 }
 
@@ -40,7 +39,8 @@ impl AttemptResult {
 }
 
 impl StepAttempts<'_> {
-    /// Makes attempts until one succeeds, fails in a way that is not retried, or is the last one.
+    /// Makes attempts until one succeeds, one fails with a kind that is not retried, the maximum number of
+    /// attempts is reached, or a stop is requested.
     pub(super) async fn run_until_done(mut self) -> StepReport {
         let mut reports = Vec::new();
         let most = self.step.retry.as_ref().map_or(1, |retry| retry.attempts);
@@ -59,7 +59,8 @@ impl StepAttempts<'_> {
                 () = sleep(pause) => {}
                 () = self.stop.requested() => return status.of(self.step, reports),
             }
-            // If no statement ran, the attempt can be repeated with the same token.
+            // If no statement of the attempt ran, the same attempt is repeated. Otherwise, the next attempt
+            // has a new number and therefore a new token.
             if failures.iter().any(|failure| *failure != FailureKind::NotSubmitted) {
                 self.key.attempt += 1;
             }
@@ -67,7 +68,7 @@ impl StepAttempts<'_> {
         StepStatus::Failed.of(self.step, reports)
     }
 
-    /// Runs one attempt, and reports its statements.
+    /// Runs one attempt, and adds a report for each of its statements.
     async fn run_once(&self, reports: &mut Vec<AttemptReport>) -> AttemptResult {
         let (mut ending, mut started) = (AttemptResult::of(StepStatus::Finished), self.begun.elapsed());
         let ended = |key: &StepKey, result: Result<Outcome>| {
@@ -75,7 +76,8 @@ impl StepAttempts<'_> {
             let now = self.begun.elapsed();
             let report = AttemptReport::new(key, std::mem::replace(&mut started, now), now, result);
             if report.may_still_run {
-                // The statement may still be running, and a retry would run concurrently with it.
+                // Without failures, the attempt is not retried. A retry could run concurrently with this
+                // statement.
                 ending = AttemptResult::of(status);
             } else if status != StepStatus::Finished {
                 ending.status = status;
@@ -98,7 +100,7 @@ impl StepAttempts<'_> {
                 ending.status = StepStatus::TimedOut;
                 ending.failures.push(FailureKind::TimedOut);
             }
-            // A failure of an earlier part takes precedence.
+            // If an earlier part failed, the step keeps the status of that failure.
             Ok(LastPart::Stopped) if !ending.failures.is_empty() => {}
             Ok(LastPart::Stopped) => ending.status = StepStatus::NotStarted { because_of: STOP.to_owned() },
             Err(error) => {
@@ -113,7 +115,7 @@ impl StepAttempts<'_> {
     }
 }
 
-/// Returns the status of the step after an attempt, and the kind of failure if there is one.
+/// Returns the status of the step after an attempt, and the kind of failure if the attempt may be retried.
 fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
     match result {
         Ok(outcome) => {
@@ -126,7 +128,7 @@ fn judge(result: &Result<Outcome, Error>) -> (StepStatus, Option<FailureKind>) {
             };
             (status, outcome.failure())
         }
-        // The statement was submitted before the journal failed, or the service returned another statement.
+        // The journal failed after the submit, or the service returned another caller's statement.
         Err(error) if error.leaves_unknown() => (StepStatus::Unknown, None),
         Err(error)
             if matches!(

@@ -1,4 +1,5 @@
-//! The claim of a run: makes it active in the journal, as far as its [`Overlap`] permits.
+//! The claim of a run, which makes the run active in the journal. [`Overlap`] determines whether a second run
+//! is rejected, waits, or is admitted.
 
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use crate::{
     pipeline::{Overlap, Pipeline, Run},
 };
 
-/// Interval at which a queued run checks whether it may begin.
+/// Interval at which a queued run tries to claim again.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Pipeline {
-    /// Makes the run active in the journal. With [`Overlap::Queue`], waits while another run is active.
+    /// Makes the run active in the journal. With [`Overlap::Queue`], waits until no other run is active or a
+    /// stop is requested.
     pub(super) async fn claim(&self, orchestrator: &Orchestrator, run: &Run) -> Result<ActiveRun> {
         let overlap = run.overlap.unwrap_or(self.overlap);
         let claim =

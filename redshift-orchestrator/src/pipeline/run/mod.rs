@@ -14,24 +14,27 @@ use crate::{
 };
 use walk::Walk;
 
-/// Reason why a step was not started, if no step stopped the run.
+/// Value of [`StepStatus::NotStarted`](super::StepStatus::NotStarted) if a stop signal and not a step stopped
+/// the run.
 pub(super) const STOP: &str = "the request to stop";
 
 impl Pipeline {
     /// Runs the pipeline, or resumes the run with this name from the orchestrator's journal.
     ///
-    /// A finished step is not run again. If a statement was already submitted, the run waits for it. A failed
-    /// step gets new attempts. If the outcome of a statement is unknown, the run searches for it again; the
-    /// step stays unknown until it is [settled](Orchestrator::settle).
+    /// A resumed run continues where the first one stopped. A finished step does not run again. If a
+    /// statement has already been submitted, the run waits for it. A failed step gets new attempts. If the
+    /// outcome of a statement is unknown, the run searches for the statement again; if it is not found, the
+    /// step is still unknown until an operator [settles](Orchestrator::settle) it.
     ///
-    /// Failed steps are part of the report, not errors. Dropping the future leaves submitted statements
-    /// running; a further run with the same name finds them.
+    /// A failed step is not an error of this method but is listed in the report. If the future is dropped,
+    /// submitted statements continue to run, and a further run with the same name finds them.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Definition`] if the run's parameters or selection are invalid, or if a statement
-    /// of the run may be active for a step that the pipeline no longer has; [`ErrorKind::Overlap`] if another
-    /// run of the pipeline is active and this one may neither queue nor overlap; and [`ErrorKind::Journal`]
-    /// if the journal cannot be used. In all these cases, nothing was submitted.
+    /// Returns [`ErrorKind::Definition`] if the run's parameters or selection are invalid, if the run belongs
+    /// to another pipeline or target, or if the pipeline no longer has a step whose statement may be active;
+    /// [`ErrorKind::Overlap`] if another run of the pipeline is active and [`Overlap`](super::Overlap) does
+    /// not admit this one; and [`ErrorKind::Journal`] if the journal fails. After any of these errors, no
+    /// statement was submitted.
     pub async fn run(&self, orchestrator: &Orchestrator, mut run: Run) -> Result<Report> {
         let orchestrator = &orchestrator.of_pipeline(&self.name);
         if run.target.is_none() {
@@ -45,7 +48,7 @@ impl Pipeline {
         report
     }
 
-    /// Runs the steps of a run that is active in the journal.
+    /// Runs the steps of a run that has been claimed, and records its beginning and end.
     async fn run_claimed(
         &self,
         orchestrator: &Orchestrator,
@@ -64,10 +67,12 @@ impl Pipeline {
         Ok(report)
     }
 
-    /// Checks that the run may begin, records that it begins, and returns what the journal contains of it.
+    /// Checks the run against its earlier records, records its beginning, and returns its entries in the
+    /// journal.
     async fn record_begun(&self, orchestrator: &Orchestrator, run: &Run) -> Result<Vec<Entry>> {
         let journal = orchestrator.journal();
-        // Statements of the run that were submitted without a pipeline do not count as the start of the run.
+        // An empty pipeline name means that the earlier statements of the run were submitted without a
+        // pipeline.
         let before = journal.run_entry(&run.name).await?;
         if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
             run.check_against(&self.name, &before.begun)?;
@@ -78,8 +83,7 @@ impl Pipeline {
         journal.entries(run.name()).await
     }
 
-    /// Rejects a definition that lacks a step whose statement an earlier process submitted and whose outcome
-    /// is open.
+    /// Returns an error if the journal contains an open attempt at a step that the pipeline no longer has.
     fn check_has_steps(&self, entries: &[Entry]) -> Result<()> {
         let has = |name: &str| self.steps.iter().any(|step| step.name() == name);
         let may_run = |entry: &&Entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_));
@@ -116,8 +120,8 @@ impl Pipeline {
         }
     }
 
-    /// Records the end of the run. The record is informative: the outcomes of the statements, on which a
-    /// resumed run depends, are already in the journal.
+    /// Records the end of the run. If this fails, the run still succeeds, because a resumed run depends only
+    /// on the outcomes of the statements, which are already in the journal.
     async fn record_ended(&self, orchestrator: &Orchestrator, report: &Report, is_stopped_by_step: bool) {
         let result = match report {
             report if report.is_success() => RunOutcome::Finished,
@@ -133,7 +137,7 @@ impl Pipeline {
 }
 
 impl Run {
-    /// Rejects resuming a run of another pipeline or on another target.
+    /// Returns an error if the run was begun by another pipeline or on another target.
     fn check_against(&self, pipeline: &str, before: &RunBegun) -> Result<()> {
         let refused = |what: &str, was: &str| {
             let message =

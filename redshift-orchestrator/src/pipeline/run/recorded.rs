@@ -1,18 +1,19 @@
-//! [`RecordedStep`]: the state of a step that earlier processes recorded in the journal.
+//! [`RecordedStep`]: the state of a step according to the journal.
 
 use crate::{
     journal::{Entry, EntryState, SettledOutcome},
     orchestrator::{is_done, is_finished},
 };
 
-/// State of a step in the journal: its last attempt.
+/// State of a step's last attempt, as earlier processes recorded it in the journal.
 pub(super) struct RecordedStep {
-    /// Number of the attempt with which this run continues: the last one, or the next one if that failed.
+    /// Number of the attempt with which this process continues: the last attempt, or the next one if the last
+    /// one failed.
     pub(super) attempt: u32,
-    /// `true` if its statement may be active in the service.
+    /// `true` if a statement of the last attempt may be active in the service.
     pub(super) is_open: bool,
     pub(super) is_finished: bool,
-    /// One entry, or one for each part of a long batch that was started.
+    /// Entries of the last attempt: a single entry, or one for each part of a batch that was started.
     pub(super) entries: Vec<Entry>,
 }
 

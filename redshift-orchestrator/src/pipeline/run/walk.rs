@@ -1,4 +1,4 @@
-//! [`Walk`]: runs each step once its dependencies have ended.
+//! [`Walk`]: starts each step of a run when its dependencies have ended.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     pipeline::{OnFailure, Pipeline, Run, Step, StepReport, StepStatus, StopSignal},
 };
 
-/// State of a run of the pipeline. Steps are identified by their position in the definition.
+/// State of a run in this process. Steps are identified by their position in the definition.
 pub(super) struct Walk<'a> {
     pipeline: &'a Pipeline,
     orchestrator: &'a Orchestrator,
@@ -20,26 +20,26 @@ pub(super) struct Walk<'a> {
     stop: &'a StopSignal,
     begun: Instant,
     steps: Vec<StepState>,
-    /// Steps that can be started: their dependencies have ended.
+    /// Steps whose dependencies have ended and that are not started yet.
     ready: BTreeSet<usize>,
     /// The first step whose failure stopped the run.
     stopped_by: Option<usize>,
 }
 
-/// State of a step in this run.
+/// State of a step in this process.
 struct StepState {
     statement: Statement,
     is_selected: bool,
     recorded: RecordedStep,
     is_started: bool,
-    /// Number of dependencies for which the step still waits.
+    /// Number of dependencies that have not ended yet.
     waiting_for: usize,
     report: Option<StepReport>,
 }
 
 impl<'a> Walk<'a> {
-    /// Creates the state of a run whose journal contains these entries. `statements` and `selected` have
-    /// an element for each step.
+    /// Creates the state at the beginning of a run. `statements` and `selected` contain an element for each
+    /// step. `entries` contains the run's entries in the journal.
     pub(super) fn new(
         pipeline: &'a Pipeline,
         orchestrator: &'a Orchestrator,
@@ -70,11 +70,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Runs the steps until no further step can be started and all started ones have ended.
+    /// Runs the steps until no further step can be started and all started steps have ended.
     pub(super) async fn run_steps(&mut self) {
         let mut running: FuturesUnordered<BoxFuture<'a, (usize, StepReport)>> = FuturesUnordered::new();
-        // Statements submitted by an earlier process are already active. The run waits for them first,
-        // regardless of the results of other steps.
+        // Statements that an earlier process submitted may already be running. The run waits for them even if
+        // a dependency fails or the concurrency limit is exceeded.
         for number in 0..self.steps.len() {
             if self.steps[number].recorded.is_open {
                 running.push(self.start(number));
@@ -87,7 +87,7 @@ impl<'a> Walk<'a> {
                 if self.steps[number].is_selected {
                     running.push(self.start(number));
                 } else {
-                    self.leave_out(number);
+                    self.end_unselected(number);
                 }
             }
             let Some((number, report)) = running.next().await else { return };
@@ -114,21 +114,22 @@ impl<'a> Walk<'a> {
         Box::pin(async move { (number, attempts.run_until_done().await) })
     }
 
-    /// Leaves out a step that is not selected. Its dependents do not wait for it.
-    fn leave_out(&mut self, number: usize) {
+    /// Ends a step that is not selected, so that its dependents do not wait for it.
+    fn end_unselected(&mut self, number: usize) {
         let step = &self.pipeline.steps[number];
         self.steps[number].report = Some(StepStatus::NotSelected.of(step, Vec::new()));
         self.release_dependents(number);
     }
 
-    /// Records the result of a step and its effect on other steps.
+    /// Stores the report of a step, and starts, skips or stops other steps depending on the result.
     fn record_end(&mut self, number: usize, report: StepReport) {
         let step = &self.pipeline.steps[number];
         let effect = match &report.status {
             StepStatus::Finished => Some(OnFailure::Continue),
-            // The run was stopped between the parts of a long batch, so no further step is started anyway.
+            // The run was stopped between two parts of a long batch. No further step is started in a stopped
+            // run.
             StepStatus::NotStarted { .. } => None,
-            // The dependents would run concurrently with the statement, which may still be running.
+            // The statement may still be running, and the dependents must not run concurrently with it.
             _ if report.may_still_run() && step.on_failure() == OnFailure::Continue => {
                 Some(OnFailure::SkipDependents)
             }
@@ -168,7 +169,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds steps that finished in an earlier process and were not reached by this one, from the journal.
+    /// Adds reports, from the journal, of selected steps that finished in an earlier process but were not
+    /// started in this one.
     pub(super) async fn add_finished_before(&mut self) {
         for number in 0..self.steps.len() {
             let step = &self.steps[number];
@@ -179,7 +181,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Returns `true` if the failure of a step stopped the run.
+    /// Returns `true` if the run was stopped by the failure of a step.
     pub(super) fn is_stopped_by_step(&self) -> bool {
         self.stopped_by.is_some()
     }
@@ -189,7 +191,7 @@ impl<'a> Walk<'a> {
         self.begun.elapsed()
     }
 
-    /// Returns a report for each step, also for those that were not started.
+    /// Returns a report for each step, including steps that were not started.
     pub(super) fn into_reports(self) -> Vec<StepReport> {
         let because_of = self.stopped_by.map_or(STOP, |number| self.pipeline.steps[number].name());
         let not_started = || StepStatus::NotStarted { because_of: because_of.to_owned() };
