@@ -67,7 +67,7 @@ impl Turn {
     }
 }
 
-/// Records that an earlier call wrote about stopping the run.
+/// Progress of an earlier call's request to stop the run, according to the journal.
 #[derive(Clone, Copy, Default)]
 struct Stopping {
     overdue: bool,

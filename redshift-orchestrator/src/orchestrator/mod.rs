@@ -256,8 +256,7 @@ impl Orchestrator {
     /// then be resumed.
     ///
     /// # Errors
-    /// Returns [`Invalid`](crate::ErrorKind::Invalid) if the journal does not contain this attempt, or contains
-    /// its outcome.
+    /// Returns the errors of [`journal::settle`].
     pub async fn settle(&self, key: &StepKey, outcome: SettledOutcome) -> Result<()> {
         journal::settle(&*self.journal, self.clock.now(), key, Settlement::new(outcome)).await
     }

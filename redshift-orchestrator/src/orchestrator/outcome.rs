@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{Description, FailureKind, StatementId, StepKey, seconds::human, wait::RequestCounts};
 
-/// Result of an attempt at a step. Every submitted statement ends with one of the variants of [`OutcomeKind`].
+/// Result of an attempt at a step. Every submitted statement gets one of the variants of [`OutcomeKind`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[must_use = "a failure is an outcome, not an error"]

@@ -141,7 +141,8 @@ impl PipelineBuilder {
     /// Validates the definition and returns the pipeline.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Definition`](crate::ErrorKind::Definition) with the step, the problem and a remedy.
+    /// Returns [`ErrorKind::Definition`](crate::ErrorKind::Definition) with the step, the problem and a
+    /// remedy.
     pub fn build(self) -> Result<Pipeline> {
         self.checked().map_err(Problem::into_error)
     }
