@@ -1,4 +1,4 @@
-//! Leases: objects that make sure that only one process at a time runs a run, or an exclusive run of a
+//! Leases: objects that prevent two processes from running the same run, or two exclusive runs of one
 //! pipeline.
 
 use std::{
