@@ -263,7 +263,7 @@ async fn an_owner_that_was_taken_for_dead_stays_refused_when_its_store_recovers(
     *store.away.lock().unwrap() = None;
     for step in ["d", "e"] {
         let error = first.append(record(step)).await.unwrap_err();
-        assert!(error.to_string().contains("another process writes"), "{error}");
+        assert!(error.to_string().contains("another process has resumed this run"), "{error}");
     }
     assert_eq!(world.journal(0, 0.0).entries("r").await.unwrap().len(), 2);
 }

@@ -94,7 +94,7 @@ async fn of_eight_that_write_one_run_at_once_one_goes_on() {
         for record in 0..5 {
             let step = format!("s{number}-{record}");
             if let Err(error) = journal.append(intent("r", &step)).await {
-                assert!(error.to_string().contains("another process writes"), "{error}");
+                assert!(error.to_string().contains("another process has resumed this run"), "{error}");
                 break;
             }
             written.push(step);
