@@ -76,7 +76,7 @@ async fn files_are_the_same_as_without_copies(
     let first = mixed(&(0..4_000).collect::<Vec<_>>(), 0, [false; 3]);
     let expected = create(&whole, &first, options()).await;
     let table = create(&copied, &first, options().with_range_copy(Arc::new(copying.clone()))).await;
-    expected.upsert(&[first.clone()]).await.unwrap();
+    expected.upsert(std::slice::from_ref(&first)).await.unwrap();
     table.upsert(&[first]).await.unwrap();
 
     let mut random = fastrand::Rng::with_seed(seed);
@@ -87,8 +87,14 @@ async fn files_are_the_same_as_without_copies(
         ids.dedup();
         let batch = mixed(&ids, at, [random.bool(), random.bool(), random.bool()]);
         let (expected, report) = match random.u8(..4) {
-            0 => (expected.delete(&[batch.clone()]).await.unwrap(), table.delete(&[batch]).await.unwrap()),
-            _ => (expected.upsert(&[batch.clone()]).await.unwrap(), table.upsert(&[batch]).await.unwrap()),
+            0 => (
+                expected.delete(std::slice::from_ref(&batch)).await.unwrap(),
+                table.delete(&[batch]).await.unwrap(),
+            ),
+            _ => (
+                expected.upsert(std::slice::from_ref(&batch)).await.unwrap(),
+                table.upsert(&[batch]).await.unwrap(),
+            ),
         };
         assert_eq!(expected.bytes_sent, expected.bytes);
         assert_eq!((report.bytes, report.updated), (expected.bytes, expected.updated));
@@ -206,7 +212,7 @@ async fn a_request_that_fails_leaves_no_file_and_no_part(#[values(false, true)] 
         let table = Table::open_with(store, "t".into(), options).await.unwrap();
         let before = rows_of(&table).await;
         left.store(calls, std::sync::atomic::Ordering::SeqCst);
-        let written = table.upsert(&[batch.clone()]).await;
+        let written = table.upsert(std::slice::from_ref(&batch)).await;
         let is_over = left.load(std::sync::atomic::Ordering::SeqCst) >= 0;
         left.store(i64::MAX, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(copying.unfinished(), 0, "call {calls}");
@@ -243,7 +249,7 @@ async fn a_service_that_ignores_ranges_is_not_used() {
     let table = create(&store, &first, options).await;
     table.upsert(&[first]).await.unwrap();
     let change = mixed(&[7], 1, [true; 3]);
-    let error = table.upsert(&[change.clone()]).await.unwrap_err();
+    let error = table.upsert(std::slice::from_ref(&change)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
     assert!(error.message().contains("without_range_copy"), "{error}");
     assert_eq!(table.upsert(&[change]).await.unwrap().bytes_copied, 0);
