@@ -26,7 +26,7 @@ pub struct Totals {
     /// statements run concurrently.
     #[serde(serialize_with = "crate::seconds::serialize", rename = "executing")]
     pub execution_time: Duration,
-    /// Sum of the [waiting times](AttemptReport::waiting) of the attempts, in seconds.
+    /// Sum of the [waiting times](super::AttemptReport::waiting) of the attempts, in seconds.
     #[serde(serialize_with = "crate::seconds::serialize")]
     pub waiting: Duration,
 }
