@@ -110,7 +110,7 @@ fn an_error_in_a_procedure_is_shown_with_step_and_statement_and_the_run_goes_on_
     std::fs::write(&file, bad).unwrap();
     let ran = mystore(&dir, &[SHORT[0], SHORT[1], "--pipeline", file.to_str().unwrap()]);
     assert_eq!(ran.code, Some(1), "{}", ran.err);
-    for text in ["load_item failed", "null value in column \"cycle\"", "journal.jsonl", "to continue"] {
+    for text in ["load_item failed", "null value in column \"cycle\"", "journal.jsonl", "To continue"] {
         assert!(ran.err.contains(text), "{text} is not in: {}", ran.err);
     }
     let id = ran.err.split("load_item failed, attempt 1, ").nth(1).unwrap();
