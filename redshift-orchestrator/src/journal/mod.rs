@@ -129,11 +129,12 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// If statements were run without a pipeline, their run has an empty pipeline name.
     async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage>;
 
-    /// Removes all records of these runs. Called by [`prune`], which selects the runs and claims them.
+    /// Removes all records of these runs. Called by [`prune`], which selects the runs and claims them. A journal
+    /// on object storage rejects runs that the caller has not claimed.
     ///
     /// If a process dies during the removal, each of the runs is afterwards complete, absent, or unreadable.
-    /// The next call first finishes the interrupted removal, even if its `runs` is empty, after which no run
-    /// is unreadable.
+    /// The next call first finishes the interrupted removal, even if its `runs` is empty. Only runs that another
+    /// process has claimed are left for a later call.
     async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()>;
 }
 

@@ -80,7 +80,7 @@ async fn a_process_without_the_lease_settles_nothing() {
     // A record of its own would be rejected, too.
     let error = other.append(record("a", intent())).await.unwrap_err();
     assert!(error.to_string().contains("another process is running this run"), "{error}");
-    // A cancel reaches the service, and its record is left to the owner.
+    // The cancel is sent to the service. Only the owner of the lease writes its record.
     let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(600 * SECOND)));
     let id = service.submit(&Statement::sql("CALL work()"), None).await.unwrap().id;
     owner.append(record("c", intent())).await.unwrap();

@@ -19,7 +19,7 @@ use object_store::{
     path::Path,
 };
 use redshift_orchestrator::{
-    ClientToken, Description, StatementId, Status, StepKey, TokioClock,
+    ClientToken, Description, ErrorKind, StatementId, Status, StepKey, TokioClock,
     journal::{
         Claim, Entry, Event, Journal, ObjectStoreJournal, Prune, Record, RecordedOutcome, RunBegun, RunEvent,
         RunOutcome, RunRecord, prune,
@@ -243,4 +243,69 @@ async fn a_death_at_each_request_of_a_removal_leaves_runs_whole_absent_or_unread
     // objects, of the list entry and of the lease.
     assert!(deaths > 40, "{deaths}");
     assert!(begun_anew > 4 && unreadable > 4, "{begun_anew} {unreadable}");
+}
+
+/// Writes the marker of a removal of one run, as a process that dies or is still running leaves it.
+async fn mark_removal(store: &InMemory, run: &str) {
+    let text = format!(r#"[{{"run":"{run}","first_begun_at":"2026-06-01T06:30:00Z"}}]"#);
+    store.put(&Path::from("etl/journal/removing/1.json"), text.into()).await.unwrap();
+}
+
+/// A `prune` died between the last object of a run and its marker. The run was then started again, and has no
+/// record yet. Finishing the removal deleted the lease of the new process, and its records.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_removal_leaves_a_run_to_the_process_that_started_it_again() {
+    let store = Arc::new(InMemory::new());
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    mark_removal(&store, "old-0").await;
+    let since = "2026-11-23T06:30:00Z".parse().unwrap();
+    let owner = journal(store.clone(), clock);
+    let active = owner.claim(&Claim::new("nightly", "old-0", since)).await.unwrap();
+    journal(store.clone(), clock).remove_runs(&[]).await.unwrap();
+    let other = journal(store.clone(), clock);
+    let refused = other.claim(&Claim::new("nightly", "old-0", since)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Overlap);
+    write(&owner, "old-0", "2026-11-23T06:30:00Z", true).await;
+    active.release().await;
+    // The next removal sees that the run was started again.
+    other.remove_runs(&[]).await.unwrap();
+    assert_eq!(journal(store.clone(), clock).entries("old-0").await.unwrap().len(), 1);
+    let left: Vec<_> = store.list(Some(&Path::from("etl/journal/removing"))).try_collect().await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Without its marker, a removal that dies after the first object leaves a run that stays unreadable.
+#[tokio::test(start_paused = true)]
+async fn a_removal_keeps_the_marker_of_one_that_is_still_running() {
+    let store = Arc::new(InMemory::new());
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    let first = journal(store.clone(), clock);
+    write(&first, "old-0", "2026-06-01T06:30:00Z", true).await;
+    let claim = Claim::new("nightly", "old-0", "2026-11-23T06:30:00Z".parse().unwrap());
+    let active = first.claim(&claim).await.unwrap();
+    mark_removal(&store, "old-0").await;
+    let second = journal(store.clone(), clock);
+    second.remove_runs(&[]).await.unwrap();
+    // The first process deletes the first object, and dies.
+    store.delete(&Path::from("etl/journal/runs/old-0/0000000001.jsonl")).await.unwrap();
+    active.release().await;
+    assert!(journal(store.clone(), clock).entries("old-0").await.is_err());
+    second.remove_runs(&[]).await.unwrap();
+    assert!(journal(store.clone(), clock).entries("old-0").await.unwrap().is_empty());
+    let left: Vec<_> = store.list(None).try_collect().await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A process that was suspended during a removal must not delete the records of a process that has started the
+/// run again since.
+#[tokio::test(start_paused = true)]
+async fn a_removal_without_claims_deletes_nothing() {
+    let store = Arc::new(InMemory::new());
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    let journal = journal(store.clone(), clock);
+    write(&journal, "old-0", "2026-06-01T06:30:00Z", true).await;
+    let entry = journal.run_entry("old-0").await.unwrap().unwrap();
+    let error = journal.remove_runs(&[entry]).await.unwrap_err();
+    assert_eq!(error.context("run"), Some("old-0"));
+    assert_eq!(journal.entries("old-0").await.unwrap().len(), 1);
 }

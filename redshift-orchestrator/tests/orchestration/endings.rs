@@ -386,7 +386,7 @@ async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_an
 /// Creates a service that accepts the cancel of a running statement, and aborts the statement some minutes
 /// later.
 fn rolling_back(minutes: usize) -> Prepared {
-    // One response for each poll: the statement is polled once a minute, from before its timeout.
+    // One response for each poll: the statement is polled once a minute, starting before its timeout.
     let polls = std::iter::repeat_n(now(Status::Started), minutes + 2);
     Prepared::new(polls.chain([now(Status::Aborted)]), [now(true)])
 }

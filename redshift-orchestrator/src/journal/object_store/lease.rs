@@ -47,6 +47,14 @@ impl Inner {
         Ok(self.active(claim.run, Leases(acquired.into_iter().map(AsyncMutex::new).collect())))
     }
 
+    /// Acquires the lease of a run whose removal is to be finished. The records are not read, because some of
+    /// them may already be deleted.
+    pub(super) async fn claim_for_removal(self: Arc<Self>, run: &str) -> Result<ActiveRun> {
+        let claim = Claim::new("", run, self.clock.now());
+        let lease = self.acquire(self.run_lease(run), &claim).await?;
+        Ok(self.active(claim.run, Leases(vec![AsyncMutex::new(lease)])))
+    }
+
     /// Creates the guard of a run whose leases this process holds, and starts the renewal of the leases.
     fn active(self: Arc<Self>, run: String, leases: Leases) -> ActiveRun {
         let leases = Arc::new(leases);
@@ -282,6 +290,17 @@ impl Leases {
         for lease in &self.0 {
             lease.lock().await.release().await;
         }
+    }
+
+    /// Returns `true` if this process holds all of the leases at the time `now`.
+    pub(super) async fn are_held(&self, now: Timestamp) -> bool {
+        for lease in &self.0 {
+            let lease = lease.lock().await;
+            if lease.is_over || lease.held.expires_at <= now {
+                return false;
+            }
+        }
+        true
     }
 
     /// Marks the lease at `path` as over, because its object will be deleted and must not be put again.

@@ -333,23 +333,79 @@ impl Inner {
         Ok(looks.into_iter().flatten().collect())
     }
 
-    /// Deletes the objects of the runs, and finally the marker object.
-    async fn finish_removal(&self, marker: Path, runs: Vec<Removed>) -> Result<()> {
+    /// Continues an interrupted removal. The marker object is kept if another process holds one of the runs: a
+    /// `prune` that is still running, or a process that has started the run again.
+    async fn resume_removal(self: &Arc<Self>, marker: Path, left: Vec<Removed>) -> Result<()> {
+        let (mut claims, mut held, mut all_held) = (Vec::new(), Vec::new(), true);
+        for removed in left {
+            match self.clone().claim_for_removal(&removed.run).await {
+                Ok(claim) => {
+                    claims.push(claim);
+                    held.push(removed);
+                }
+                Err(error) if error.kind() == ErrorKind::Overlap => all_held = false,
+                Err(error) => return Err(error),
+            }
+        }
+        let begun = self.begun_removals(held).await?;
+        self.remove(&begun).await?;
+        if all_held {
+            self.delete(vec![marker]).await?;
+        }
+        for claim in claims {
+            claim.release().await;
+        }
+        Ok(())
+    }
+
+    /// Deletes the objects of the runs. The caller must have claimed each of the runs.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Journal`] if the lease of a run has expired, because another process may then have
+    /// started the run again.
+    async fn remove(&self, runs: &[Removed]) -> Result<()> {
+        for removed in runs {
+            self.runs().remove(&removed.run);
+        }
         let directories: Vec<_> = runs.iter().map(|removed| self.directory(&removed.run)).collect();
         // The first object of each run is deleted first. A run without its first object cannot be read, so an
         // interrupted removal does not look like an unfinished run.
+        self.check_claims(runs).await?;
         self.delete(directories.iter().map(|directory| numbered(directory, 1)).collect()).await?;
         let rest: Vec<_> = stream::iter(directories)
             .map(|directory| async move { self.objects(&directory).await })
             .buffered(16)
             .try_collect::<Vec<_>>()
             .await?;
+        self.check_claims(runs).await?;
+        // The leases are deleted, and must not be renewed or released afterwards.
+        for removed in runs {
+            let leases = self.leases().get(&removed.run).cloned();
+            if let Some(leases) = leases {
+                leases.forget(&self.run_lease(&removed.run)).await;
+            }
+        }
         let lists = runs.iter().flat_map(|removed| {
             let place = place(&self.by_time(), removed.first_begun_at, &removed.run);
             [place, self.run_lease(&removed.run)]
         });
-        self.delete(rest.into_iter().flatten().chain(lists).collect()).await?;
-        self.delete(vec![marker]).await
+        self.delete(rest.into_iter().flatten().chain(lists).collect()).await
+    }
+
+    /// Checks that this process holds the leases of the runs.
+    async fn check_claims(&self, runs: &[Removed]) -> Result<()> {
+        for removed in runs {
+            let leases = self.leases().get(&removed.run).cloned();
+            let is_held = match leases {
+                Some(leases) => leases.are_held(self.clock.now()).await,
+                None => false,
+            };
+            if !is_held {
+                let text = "the lease of a run expired during its removal; call `prune` again";
+                return Err(Error::new(ErrorKind::Journal, text).with_context("run", &removed.run));
+            }
+        }
+        Ok(())
     }
 
     /// Deletes objects, up to 1,000 per request if the store supports this. Missing objects are ignored.
@@ -448,8 +504,7 @@ impl Journal for ObjectStoreJournal {
                     .with_context("object", &marker)
                     .with_source(error)
             })?;
-            let begun = inner.begun_removals(left).await?;
-            inner.finish_removal(marker, begun).await?;
+            inner.resume_removal(marker, left).await?;
         }
         if runs.is_empty() {
             return Ok(());
@@ -463,15 +518,8 @@ impl Journal for ObjectStoreJournal {
             .map_err(|error| Error::new(ErrorKind::Journal, error.to_string()))?;
         let put = inner.store.put(&marker, text.into()).await;
         put.map_err(|error| failed("the removal cannot be recorded", &marker, error))?;
-        for removed in &removed {
-            inner.runs().remove(&removed.run);
-            // The object of the lease is deleted together with the run.
-            let leases = inner.leases().get(&removed.run).cloned();
-            if let Some(leases) = leases {
-                leases.forget(&inner.run_lease(&removed.run)).await;
-            }
-        }
-        inner.finish_removal(marker, removed).await
+        inner.remove(&removed).await?;
+        inner.delete(vec![marker]).await
     }
 }
 

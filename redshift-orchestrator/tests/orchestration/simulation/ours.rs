@@ -253,7 +253,7 @@ impl Play<'_> {
     async fn visit(&mut self) {
         let Storage::Objects(objects) = &self.storage else { return };
         if self.flaw == Some(Flaw::PrunesUnfinished) {
-            objects.remove_all(self.world.clock).await;
+            objects.remove_all().await;
         } else if self.draw.u8(0..8) == 0 {
             objects.prune(self.world.clock).await;
         }

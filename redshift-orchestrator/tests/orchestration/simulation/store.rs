@@ -17,7 +17,8 @@ use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use jiff::Timestamp;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
+    path::Path,
 };
 use redshift_orchestrator::{
     Clock, Pipeline,
@@ -98,11 +99,14 @@ impl Objects {
         pruned.expect("the store does not fail");
     }
 
-    /// Removes all runs, for the flaw [`Flaw::PrunesUnfinished`](super::Flaw::PrunesUnfinished).
-    pub(super) async fn remove_all(&self, clock: impl Clock + 'static) {
-        let journal = self.read(clock);
-        let runs = journal.runs(100, None).await.expect("the store does not fail").runs;
-        journal.remove_runs(&runs).await.expect("the store does not fail");
+    /// Deletes all runs, for the flaw [`Flaw::PrunesUnfinished`](super::Flaw::PrunesUnfinished).
+    pub(super) async fn remove_all(&self) {
+        let all = Path::from(PREFIX);
+        let objects: Vec<_> =
+            self.inner.list(Some(&all)).try_collect().await.expect("the store does not fail");
+        for object in objects {
+            self.inner.delete(&object.location).await.expect("the store does not fail");
+        }
     }
 }
 
@@ -112,7 +116,7 @@ pub(super) struct Store {
     pub(super) fate: Arc<Fate>,
     /// Time at which the store works again.
     pub(super) away_until: Mutex<Option<Instant>>,
-    /// Called with the path of each object of a past run that is read.
+    /// Callback for each read of an object of a past run. It receives the path of the object.
     pub(super) on_costly: Box<dyn Fn(&str) + Send + Sync>,
     /// Clock for the flaw [`Flaw::RenewsReleasedLeases`](super::Flaw::RenewsReleasedLeases); `None` without
     /// the flaw.
