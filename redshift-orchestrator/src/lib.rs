@@ -111,9 +111,6 @@
 //! Second, the output of `Display` and `Debug`, and items hidden from this documentation, may change in any
 //! version.
 //!
-//! Second, the output of `Display` and `Debug`, and items hidden from this documentation, may change in any
-//! version.
-//!
 //! Structs that the crate creates or writes to disk are `#[non_exhaustive]`: fields may be added in any
 //! version. The enums [`Compute`], [`Auth`], [`Field`], [`PageData`], [`ResultFormat`] and [`ExecutionMode`]
 //! are exhaustive, because every executor must handle all of their variants. [`Piece`](pipeline::Piece) and

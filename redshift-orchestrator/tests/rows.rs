@@ -53,7 +53,7 @@ enum Channel {
     Web,
 }
 
-/// Decimal type of a user: the digits and the scale. It deserializes only from text.
+/// User-defined decimal type with digits and a scale. It deserializes only from text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Decimal(i128, u32);
 

@@ -23,7 +23,7 @@ use crate::{
 
 pub(crate) mod batch;
 
-/// Number of retained commits. A table can be read as of each of them.
+/// Number of retained commits. A table can be read as of any of them.
 pub(crate) const COMMITS_RETAINED: usize = 10;
 /// Maximum number of versions of a file group. Reading as of the oldest retained commit also needs the
 /// version before it.

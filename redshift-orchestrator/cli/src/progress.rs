@@ -221,7 +221,8 @@ mod tests {
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 20);
         let progress = Progress::drawn(&pipeline, &Run::new("r"), target).unwrap();
         let orchestrator = Orchestrator::new(LocalExecutor::scripted(script)).with_observer(progress.clone());
-        assert!(pipeline.run(&orchestrator, Run::new("r")).await.unwrap().is_success());
+        let report = pipeline.run(&orchestrator, Run::new("r")).await.unwrap();
+        assert!(!report.is_success());
         {
             let state = progress.lock();
             assert_eq!((state.done.len(), state.running.len()), (3, 0));

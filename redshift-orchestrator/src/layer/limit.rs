@@ -516,8 +516,8 @@ impl Held {
         }
     }
 
-    /// Releases the permits of doubtful submits that no page of a listing contained. `doubts` is their number
-    /// when the listing began: it proves nothing about later ones.
+    /// Releases the permits of doubtful submits that no page of a listing contained. `doubts` is the
+    /// number of doubtful submits when the listing began. The listing proves nothing about later ones.
     ///
     /// If such a submit reaches the service later, the service's rejections lower the limit.
     fn not_listed(&mut self, filter: &StatementFilter, doubts: u64) {

@@ -36,7 +36,7 @@ impl StopSignal {
         self.0.send_replace(true);
     }
 
-    /// Returns `true` if the stop was requested.
+    /// Returns `true` if a stop was requested.
     pub fn is_requested(&self) -> bool {
         *self.0.borrow()
     }

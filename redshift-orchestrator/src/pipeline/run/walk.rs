@@ -20,7 +20,7 @@ pub(super) struct Walk<'a> {
     stop: &'a StopSignal,
     begun: Instant,
     steps: Vec<StepState>,
-    /// Steps whose dependencies have ended and that are not started yet.
+    /// Steps whose dependencies have ended and that have not started yet.
     ready: BTreeSet<usize>,
     /// The first step whose failure stopped the run.
     stopped_by: Option<usize>,

@@ -35,7 +35,8 @@ pub struct Statement {
     target: Option<Target>,
     session: Option<SessionId>,
     session_keep_alive: Option<Duration>,
-    /// The declaration made with [`with_commits`](Self::with_commits).
+    /// Declaration that a statement of this one commits by itself, made with
+    /// [`with_commits`](Self::with_commits).
     commits: Option<bool>,
     /// Names that were bound to NULL or an empty text, but have no placeholder in the SQL.
     unplaced: Vec<String>,

@@ -120,7 +120,7 @@ pub(super) fn timestamp(text: &str, has_zone: bool) -> Option<i64> {
     days.checked_mul(86_400_000_000)?.checked_add(micros)?.checked_sub(east * 1_000_000)
 }
 
-/// Day of the proleptic Gregorian calendar; the year starts at 1.
+/// Date in the proleptic Gregorian calendar. Months and days are numbered from 1.
 struct Day {
     year: i64,
     month: i64,
