@@ -5,12 +5,9 @@
 PYTHON is the interpreter with MiniStack, DIRECTORY has the generated definitions, BOOTSTRAP, EMULATOR and MYSTORE are
 executables, POSTGRES is the URL of a database, and REFERENCE the machine of the reference solution.
 """
-import contextlib
 import io
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,9 +18,10 @@ from pathlib import Path
 
 import boto3
 
+from servers import KEYS, check, emulator, ministack
+
 HERE = Path(__file__).parent
 PLACE = {"WorkgroupName": "analytics", "Database": "dev"}
-KEYS = {"region_name": "us-east-1", "aws_access_key_id": "123456789012", "aws_secret_access_key": "x"}
 TABLES = """
 DROP SCHEMA IF EXISTS counted CASCADE;
 CREATE SCHEMA counted;
@@ -40,56 +38,19 @@ END $$
 """
 
 
-def check(name, condition, found):
-    if not condition:
-        raise SystemExit(f"{name}: {found}")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def running(arguments, **options):
-    process = subprocess.Popen(arguments, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextlib.contextmanager
-def emulator(program, postgres):
-    with running([program, "--listen", "127.0.0.1:0", "--postgres", postgres], stdout=subprocess.PIPE, text=True) as process:
-        yield process.stdout.readline().removeprefix("listening on ").strip()
-
-
-@contextlib.contextmanager
-def ministack(python, control, scale="0.01"):
-    port = free_port()
-    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": scale,
-                   "MINISTACK_ACCOUNT_ID": "123456789012", "CONTROL": str(control)}
-    with open(control.with_name("ministack.log"), "w") as log, running(
-            [python, HERE / "bootstrap_server.py"], env=environment, stdout=log, stderr=subprocess.STDOUT) as process:
-        url = f"http://127.0.0.1:{port}"
-        client = boto3.client("stepfunctions", endpoint_url=url, **KEYS)
-        for _ in range(150):
-            check("MiniStack ended", process.poll() is None, log.name)
-            try:
-                client.list_state_machines()
-                break
-            except Exception:
-                time.sleep(0.2)
-        yield url
+def packed(bootstrap):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        entry = zipfile.ZipInfo("bootstrap")
+        entry.external_attr, entry.compress_type = 0o755 << 16, zipfile.ZIP_DEFLATED
+        file.writestr(entry, Path(bootstrap).read_bytes())
+    return archive.getvalue()
 
 
 class Stand:
     """The interpreter with its functions, and the database behind them."""
 
-    def __init__(self, interpreter, service, control, bootstrap):
+    def __init__(self, interpreter, service, control, archive):
         self.machines = boto3.client("stepfunctions", endpoint_url=interpreter, **KEYS)
         self.functions = boto3.client("lambda", endpoint_url=interpreter, **KEYS)
         self.database = boto3.client("redshift-data", endpoint_url=service, **KEYS)
@@ -97,12 +58,7 @@ class Stand:
         # The service keeps records for 24 hours.
         self.earlier = {call["Id"] for call in self.all_calls()}
         self.known = set(self.earlier)
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-            entry = zipfile.ZipInfo("bootstrap")
-            entry.external_attr, entry.compress_type = 0o755 << 16, zipfile.ZIP_DEFLATED
-            packed.writestr(entry, Path(bootstrap).read_bytes())
-        self.archive = archive.getvalue()
+        self.archive = archive
         self.sql(TABLES)
 
     def function(self, name, handler, procedure=""):
@@ -321,8 +277,10 @@ def try_mystore(stand, directory, language, program, postgres, folder):
 def main(python, directory, bootstrap, program, postgres, reference, store):
     with tempfile.TemporaryDirectory() as folder, emulator(program, postgres) as service:
         control = Path(folder) / "control.json"
-        with ministack(python, control) as interpreter:
-            stand = Stand(interpreter, service, control, bootstrap)
+        archive = packed(bootstrap)
+        server, log = [python, HERE / "bootstrap_server.py"], control.with_name("ministack.log")
+        with ministack(server, log, "0.01", CONTROL=str(control)) as (interpreter, _):
+            stand = Stand(interpreter, service, control, archive)
             tests = {"the reference machine": lambda: try_reference(stand, reference)}
             for language in ["jsonata", "jsonpath"]:
                 tests[f"form lambda, {language}"] = lambda language=language: try_lambda(stand, directory, language)
@@ -333,8 +291,8 @@ def main(python, directory, bootstrap, program, postgres, reference, store):
                 test()
                 print(f"MiniStack with the executable: {name}: as expected, {time.time() - begin:.1f} s")
         # Pauses that are long enough for the timeouts, which are counted in pauses.
-        with ministack(python, control, "0.2") as interpreter:
-            stand = Stand(interpreter, service, control, bootstrap)
+        with ministack(server, log, "0.2", CONTROL=str(control)) as (interpreter, _):
+            stand = Stand(interpreter, service, control, archive)
             for schema in ["landing", "work", "mystore"]:
                 stand.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE; SELECT 1")
             run = str(Path(folder) / "mystore")

@@ -6,46 +6,20 @@
 It also compares the counts of `sfn-adapter cost` with those of histories.
 """
 import json
-import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import boto3
+from servers import check, ministack
 
 HERE = Path(__file__).parent
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 class Interpreter:
-    def __init__(self, python, directory):
-        self.directory, port = Path(directory), free_port()
-        self.log = Path(tempfile.mkdtemp()) / "statements.jsonl"
-        environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": "0.01",
-                       "MINISTACK_ACCOUNT_ID": "123456789012", "STATEMENTS_LOG": str(self.log)}
-        self.output = open(self.log.with_name("ministack.log"), "w")
-        self.process = subprocess.Popen([python, HERE / "ministack_server.py"], env=environment,
-                                        stdout=self.output, stderr=subprocess.STDOUT)
-        self.client = boto3.client("stepfunctions", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
-                                   aws_access_key_id="123456789012", aws_secret_access_key="x")
-        self.machines = {}
-        for _ in range(150):
-            if self.process.poll() is not None:
-                raise SystemExit(f"MiniStack ended; see {self.output.name}")
-            try:
-                self.client.list_state_machines()
-                return
-            except Exception:
-                time.sleep(0.2)
-        raise SystemExit("MiniStack does not answer")
+    def __init__(self, client, directory, log):
+        self.client, self.directory, self.log, self.machines = client, Path(directory), log, {}
 
     def start(self, name, given):
         if name not in self.machines:
@@ -71,11 +45,6 @@ class Interpreter:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if execution is None or entry.get("execution") == execution]
-
-
-def check(name, condition, found):
-    if not condition:
-        raise SystemExit(f"{name}: {found}")
 
 
 def runs(interpreter, execution):
@@ -146,9 +115,11 @@ def try_cost(interpreter, program, suffix):
     return states
 
 
-def main():
-    interpreter, program = Interpreter(*sys.argv[1:3]), sys.argv[3]
-    try:
+def main(python, directory, program):
+    log = Path(tempfile.mkdtemp()) / "statements.jsonl"
+    server = [python, HERE / "ministack_server.py"]
+    with ministack(server, log.with_name("ministack.log"), "0.01", STATEMENTS_LOG=str(log)) as (_, client):
+        interpreter = Interpreter(client, directory, log)
         for form in ["lambda", "callback"]:
             for language in ["jsonata", "jsonpath"]:
                 begin = time.time()
@@ -156,8 +127,6 @@ def main():
                 transitions = try_cost(interpreter, program, f"{form}-{language}")
                 print(f"MiniStack: form {form}, {language}: as expected, "
                       f"{transitions} transitions as computed by cost, {time.time() - begin:.1f} s")
-    finally:
-        interpreter.process.terminate()
 
 
-main()
+main(*sys.argv[1:4])

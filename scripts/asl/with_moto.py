@@ -7,18 +7,18 @@ the service. Four things of moto are repaired first: its name of the service, it
 SQL parameters' members, and JSONata, which is that of jsonata-python with `$hash`. moto has no `$$.Execution.RedriveCount`
 either, so the definitions get 0 in its place.
 """
-import contextlib
 import hashlib
 import importlib
 import json
 import logging
 import os
 import pkgutil
-import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
+
+from servers import check, emulator
 
 DEFAULTS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
 PLACE = {"WorkgroupName": "analytics", "Database": "dev"}
@@ -29,22 +29,6 @@ TABLES = [
     "CREATE PROCEDURE counted.fails_if_broken() LANGUAGE plpgsql AS $$ BEGIN "
     "IF (SELECT broken FROM counted.state) THEN RAISE EXCEPTION 'column \"discount\" does not exist'; END IF; END $$",
 ]
-
-
-def check(name, condition, found):
-    if not condition:
-        raise SystemExit(f"moto, {name}: {found}")
-
-
-@contextlib.contextmanager
-def emulator(program, postgres):
-    arguments = [program, "--listen", "127.0.0.1:0", "--postgres", postgres]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process.stdout.readline().removeprefix("listening on ").strip()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def repair():
@@ -97,7 +81,7 @@ class Stand:
         statement = self.database.execute_statement(**PLACE, Sql=text)["Id"]
         while (found := self.database.describe_statement(Id=statement))["Status"] not in ["FINISHED", "FAILED", "ABORTED"]:
             time.sleep(0.05)
-        check(text, found["Status"] == "FINISHED", found.get("Error"))
+        check(f"moto, {text}", found["Status"] == "FINISHED", found.get("Error"))
         return statement
 
     def runs(self):
@@ -134,12 +118,12 @@ def main(directory, program, postgres):
                     return text.replace("$$.Execution.RedriveCount", "0")
                 begin = time.time()
                 found = stand.run(f"counted-{language}", definition("counted"), {"day": "2026-11-28"})
-                check(f"success, {language}", found["status"] == "SUCCEEDED", found)
+                check(f"moto, success, {language}", found["status"] == "SUCCEEDED", found)
                 runs = stand.runs()
-                check(f"each step runs once, {language}", runs == 2 * number, runs)
+                check(f"moto, each step runs once, {language}", runs == 2 * number, runs)
                 found = stand.run(f"repaired-{language}", definition("repaired"), {})
                 is_told = found.get("error") == "Statement.Failed" and "discount" in found.get("cause", "")
-                check(f"failure with the database's text, {language}", is_told, found)
+                check(f"moto, failure with the database's text, {language}", is_told, found)
                 print(f"moto: form sdk, {language}: as expected, {time.time() - begin:.1f} s")
 
 

@@ -9,17 +9,15 @@ expected one.
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import boto3
+import botocore.config
 import botocore.session
 from botocore.validate import ParamValidator
 
-KEYS = {"region_name": "us-east-1", "aws_access_key_id": "123456789012", "aws_secret_access_key": "x"}
+from servers import ministack
+
 SERVICES = {"redshiftdata": "redshift-data", "sfn": "stepfunctions"}
 session = botocore.session.get_session()
 
@@ -63,31 +61,6 @@ def checked(request):
         yield from unknown(json.loads(result), shape)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def started(python):
-    port = free_port()
-    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SFN_WAIT_SCALE": "0",
-                   "MINISTACK_ACCOUNT_ID": "123456789012"}
-    process = subprocess.Popen([python, "-m", "ministack"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # The client would put `sync-` before the host's name.
-    configuration = botocore.config.Config(inject_host_prefix=False)
-    client = boto3.client("stepfunctions", endpoint_url=f"http://127.0.0.1:{port}", config=configuration, **KEYS)
-    for _ in range(150):
-        if process.poll() is not None:
-            raise SystemExit("MiniStack ended")
-        try:
-            client.list_state_machines()
-            return process, client
-        except Exception:
-            time.sleep(0.2)
-    raise SystemExit("MiniStack does not respond")
-
-
 def differs(client, request, expected):
     """The difference of the response from the expected one. MiniStack looks at `Catch` before `Retry`, so it has no
     response to a retry that is also caught, and mocks the results of tasks alone."""
@@ -99,8 +72,9 @@ def differs(client, request, expected):
 
 
 def main(python, directories):
-    process, client = started(python)
-    try:
+    # The client would put `sync-` before the host's name.
+    configuration = botocore.config.Config(inject_host_prefix=False)
+    with ministack([python, "-m", "ministack"], os.devnull, "0", configuration) as (_, client):
         for directory in map(Path, directories):
             sent, cases = 0, json.loads((directory / "expected.json").read_text())
             for case in cases:
@@ -113,9 +87,6 @@ def main(python, directories):
                     raise SystemExit(f"{directory.name}/{case['file']}: {difference}")
                 sent += case["status"] != "RETRIABLE"
             print(f"TestState: {directory.name}: {len(cases)} requests are valid, MiniStack responds to {sent} as expected")
-    finally:
-        process.terminate()
-        process.wait()
 
 
 main(sys.argv[1], sys.argv[2:])
