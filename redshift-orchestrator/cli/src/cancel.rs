@@ -141,9 +141,9 @@ async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Option<Dur
         },
     };
     let strategy = LongPoll::default();
-    let age = SystemClock.now().duration_since(entry.intended_at).try_into().unwrap_or_default();
-    let mut wait =
-        Wait::new(executor, &id, &strategy).with_timeout(Duration::ZERO).with_time_since_submit(age);
+    let mut wait = Wait::new(executor, &id, &strategy)
+        .with_timeout(Duration::ZERO)
+        .with_time_since_submit(entry.age(SystemClock.now()));
     if let Some(grace) = grace {
         wait = wait.with_cancel_grace(grace);
     }

@@ -17,7 +17,6 @@ use super::{
 use crate::{
     Backoff, ClientToken, Clock, Description, Error, ErrorKind, FailureKind, Result, Statement, StatementId,
     Status, StepKey, SystemClock,
-    clock::age,
     identity::key_conflict,
     journal::{ActiveRun, Claim, Entry, EntryState, Event, Journal, Record, RecordedOutcome, SettledOutcome},
     orchestrator::turns::{self, Turns},
@@ -262,7 +261,7 @@ impl GlueJob {
                 over(JobOutcomeKind::Failed { error: "an operator recorded the failure".into() })
             }
             EntryState::Open | EntryState::Unknown(_) => {
-                let known = age(self.clock.now(), entry.intended_at);
+                let known = entry.age(self.clock.now());
                 match entry.id.clone() {
                     Some(id) => {
                         let Entry { overdue, cancel_pending, .. } = entry;
@@ -429,7 +428,9 @@ impl GlueJob {
             Box::pin(async {
                 // The run is stopped even if the record cannot be written. A later process would then report
                 // that another client stopped the run.
-                let _ = self.record(key, Event::Overdue).await;
+                if !stopping.overdue {
+                    let _ = self.record(key, Event::Overdue).await;
+                }
             })
         };
         let mut wait = Wait::new(&runs, &id, self.strategy.as_ref())

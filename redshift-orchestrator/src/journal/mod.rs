@@ -62,7 +62,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClientToken, Error, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
+    ClientToken, Error, ErrorKind, FailureKind, Result, StatementId, Status, StepKey, clock,
     orchestrator::manual_check,
 };
 
@@ -352,6 +352,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns the time since the intent; zero if the clock was set back since.
+    pub fn age(&self, now: Timestamp) -> Duration {
+        clock::age(now, self.intended_at)
+    }
+
     /// Returns `true` if it is certain that the statement did not run, so that the same attempt may be
     /// submitted again.
     pub(crate) fn did_not_run(&self) -> bool {

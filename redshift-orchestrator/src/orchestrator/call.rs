@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::{AttemptOptions, LONGEST_RUN, Orchestrator, turns::Turn};
 use crate::{
     ClientToken, Error, ErrorKind, ProgressEvent, Result, Statement, StepKey,
-    clock::age,
     identity::short_digest,
     journal::{Entry, Event},
     redact::Redactor,
@@ -114,7 +113,7 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn age(&self, entry: &Entry) -> Duration {
-        age(self.orchestrator.clock.now(), entry.intended_at)
+        entry.age(self.orchestrator.clock.now())
     }
 }
 

@@ -64,15 +64,15 @@ impl Wait<'_> {
                 Polled::OutOfTime(description) => description.map(|description| *description),
             };
             let again = after(Instant::now(), pauses.after(&last));
-            if deadline <= again && self.cancel_accepted {
-                return CancelOutcome::Pending(seen);
-            }
             if deadline <= again {
-                return CancelOutcome::NotCancelled(
-                    Error::new(last.kind(), "the statement could not be cancelled")
-                        .with_context("statement_id", self.id)
-                        .with_source(last),
-                );
+                return match self.cancel_accepted {
+                    true => CancelOutcome::Pending(seen),
+                    false => CancelOutcome::NotCancelled(
+                        Error::new(last.kind(), "the statement could not be cancelled")
+                            .with_context("statement_id", self.id)
+                            .with_source(last),
+                    ),
+                };
             }
             sleep_until(again).await;
         }

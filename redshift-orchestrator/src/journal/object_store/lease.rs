@@ -88,26 +88,25 @@ impl Inner {
     /// # Errors
     /// Returns [`ErrorKind::Overlap`] if another process, or another claim of this process, holds the lease.
     async fn acquire(&self, path: Path, claim: &Claim) -> Result<Lease> {
-        let mut put_before: Option<Held> = None;
+        // One number for all puts of this call, each of which may take effect although its response is lost.
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
         let mut pauses = PAUSES.into_iter();
         loop {
             let now = self.clock.now();
             let held = Held {
                 claim: claim.clone(),
                 writer: self.writer.clone(),
-                number: self.taken.fetch_add(1, Ordering::Relaxed),
+                number,
                 expires_at: expiry(now, self.lease),
             };
             let mode = match Held::at(&*self.store, &path).await? {
                 None => PutMode::Create,
                 // An earlier put of this call took effect, but its response was lost.
-                Some((other, version)) if put_before.as_ref().is_some_and(|put| put.is(&other)) => {
-                    return Ok(self.lease(path, other, version));
-                }
+                Some((other, version)) if other.is(&held) => return Ok(self.lease(path, other, version)),
                 Some((other, _)) if other.excludes(&self.writer, now) => {
                     return Err(other.claim.refusal().with_context("expires_at", other.expires_at));
                 }
-                Some((other, _)) if other.writer == self.writer && other.expires_at > now => {
+                Some((other, _)) if other.writer == self.writer && other.is_current(now) => {
                     return Err(other.claim.refusal());
                 }
                 Some((_, version)) => PutMode::Update(version),
@@ -123,15 +122,13 @@ impl Inner {
                     None => return Err(failed("the lease cannot be acquired", &path, error)),
                 },
             }
-            // The put may have taken effect. The next iteration must recognise this lease as its own.
-            put_before = Some(held);
         }
     }
 
     /// Sets [`RunEntry::is_active`] to `true` if a process holds the lease of the run.
     pub(super) async fn with_lease_of(&self, entry: RunEntry) -> Result<RunEntry> {
         let lease = Held::at(&*self.store, &self.run_lease(&entry.run)).await?;
-        let is_active = lease.is_some_and(|(held, _)| held.expires_at > self.clock.now());
+        let is_active = lease.is_some_and(|(held, _)| held.is_current(self.clock.now()));
         Ok(RunEntry { is_active, ..entry })
     }
 
@@ -162,9 +159,14 @@ impl Held {
         (&self.writer, self.number, &self.claim) == (&other.writer, other.number, &other.claim)
     }
 
+    /// Returns `true` if the lease has not expired at the time `now`.
+    fn is_current(&self, now: Timestamp) -> bool {
+        self.expires_at > now
+    }
+
     /// Returns `true` if a process other than `writer` holds the lease at the time `now`.
     pub(super) fn excludes(&self, writer: &str, now: Timestamp) -> bool {
-        self.writer != writer && self.expires_at > now
+        self.writer != writer && self.is_current(now)
     }
 
     /// Reads the lease at `path`. Returns `None` if there is no object.
@@ -296,7 +298,7 @@ impl Leases {
     pub(super) async fn are_held(&self, now: Timestamp) -> bool {
         for lease in &self.0 {
             let lease = lease.lock().await;
-            if lease.is_over || lease.held.expires_at <= now {
+            if lease.is_over || !lease.held.is_current(now) {
                 return false;
             }
         }

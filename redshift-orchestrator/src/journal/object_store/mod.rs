@@ -175,9 +175,7 @@ impl Inner {
         // next number is set.
         let mut sink = group.sink.clone().lock_owned().await;
         if !is_fresh {
-            let directory = self.directory(run);
-            let objects = self.objects(&directory).await?;
-            let (index, next) = self.records(&directory, objects).await?;
+            let (index, next) = self.read_run(run).await?;
             sink.next = next;
             group.reset(index);
         }
@@ -210,12 +208,10 @@ impl Inner {
     }
 
     async fn load(&self, run: &str) -> Result<Arc<Group<Objects>>> {
-        let directory = self.directory(run);
-        let objects = self.objects(&directory).await?;
-        let (index, next) = self.records(&directory, objects).await?;
+        let (index, next) = self.read_run(run).await?;
         let sink = Objects {
             store: self.store.clone(),
-            directory,
+            directory: self.directory(run),
             by_time: self.by_time(),
             run: run.to_owned(),
             next,
@@ -225,6 +221,13 @@ impl Inner {
             is_admitted: false,
         };
         Ok(Arc::new(Group::new(sink, index)))
+    }
+
+    /// Lists and reads the records of a run. Returns the records and the number of the next object.
+    async fn read_run(&self, run: &str) -> Result<(Index, u64)> {
+        let directory = self.directory(run);
+        let objects = self.objects(&directory).await?;
+        self.records(&directory, objects).await
     }
 
     /// Reads the records of a run from its objects. Returns the records and the number of the next object.
@@ -336,25 +339,22 @@ impl Inner {
     /// Continues an interrupted removal. The marker object is kept if another process holds one of the runs: a
     /// `prune` that is still running, or a process that has started the run again.
     async fn resume_removal(self: &Arc<Self>, marker: Path, left: Vec<Removed>) -> Result<()> {
-        let (mut claims, mut held, mut all_held) = (Vec::new(), Vec::new(), true);
-        for removed in left {
+        let claims = stream::iter(left).map(|removed| async move {
             match self.clone().claim_for_removal(&removed.run).await {
-                Ok(claim) => {
-                    claims.push(claim);
-                    held.push(removed);
-                }
-                Err(error) if error.kind() == ErrorKind::Overlap => all_held = false,
-                Err(error) => return Err(error),
+                Ok(claim) => Ok(Some((claim, removed))),
+                Err(error) if error.kind() == ErrorKind::Overlap => Ok(None),
+                Err(error) => Err(error),
             }
-        }
+        });
+        let claims: Vec<_> = claims.buffered(16).try_collect().await?;
+        let all_held = claims.iter().all(Option::is_some);
+        let (claims, held): (Vec<_>, Vec<_>) = claims.into_iter().flatten().unzip();
         let begun = self.begun_removals(held).await?;
         self.remove(&begun).await?;
         if all_held {
             self.delete(vec![marker]).await?;
         }
-        for claim in claims {
-            claim.release().await;
-        }
+        futures::future::join_all(claims.into_iter().map(ActiveRun::release)).await;
         Ok(())
     }
 
