@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 pub use super::statement::Identity;
 use crate::{
     Error,
-    contract::{VERSION, members},
+    contract::{LONGEST_CAUSE, VERSION, members, next_poll},
     sentence::cut,
 };
 
@@ -237,14 +237,11 @@ pub struct Pattern {
     pub pattern: String,
 }
 
-/// Maximum length of a cause in characters. Step Functions accepts 32,768.
-const LONGEST_CAUSE: usize = 4_000;
-
 /// Maximum number of sentences in a reply.
 const MAX_CHANGES: usize = 100;
 
-/// The pause before the next poll in seconds, at the least and at the most.
-const PAUSES: (u64, u64) = (15, 300);
+/// Shortest pause between two polls in seconds.
+const FIRST_PAUSE: u32 = 15;
 
 impl Action {
     /// Reads an event's text.
@@ -361,21 +358,8 @@ impl RunState {
     pub fn described(job: &str, run: &JobRun, region: Option<&str>) -> Self {
         let outcome = Outcome::of(&run.state);
         let cause = run.error.as_deref().unwrap_or("Glue gives no reason; see the log");
-        let seconds = run.execution_time.map_or(0.0, |time| time.as_secs_f64());
-        Self {
-            version: VERSION,
-            job: job.to_owned(),
-            run: Some(run.id.clone()),
-            state: Some(run.state.to_string()),
-            outcome,
-            terminal: run.state.is_terminal(),
-            error: None,
-            cause: None,
-            seconds,
-            log: Some(run.log(region)),
-            next_poll_seconds: pause(run.execution_time.unwrap_or_default()),
-        }
-        .with_cause(format!("{}: {cause}", run.state))
+        let ids = (Some(run.id.clone()), Some(run.state.to_string()), Some(run.log(region)));
+        Self::new(job, ids, outcome, run.execution_time, &format!("{}: {cause}", run.state))
     }
 
     /// Creates the state of an attempt whose end is recorded, or cannot be proved.
@@ -392,36 +376,38 @@ impl RunState {
             }
             _ => (Outcome::Unknown, outcome.to_string()),
         };
-        let time = outcome.execution_time.unwrap_or_default();
+        let ids =
+            (outcome.run_id.clone(), outcome.state.as_ref().map(ToString::to_string), outcome.log.clone());
+        Self::new(&outcome.job, ids, end, outcome.execution_time, &cause)
+    }
+
+    /// Creates a state. `ids` are the run's id, its state in Glue, and its log; a state with an error name has
+    /// the cause.
+    fn new(
+        job: &str,
+        ids: (Option<String>, Option<String>, Option<String>),
+        outcome: Outcome,
+        time: Option<Duration>,
+        cause: &str,
+    ) -> Self {
+        let (run, state, log) = ids;
+        let terminal = outcome != Outcome::Running;
+        let error = outcome.error_name().filter(|_| terminal).map(str::to_owned);
+        let time = time.unwrap_or_default();
         Self {
             version: VERSION,
-            job: outcome.job.clone(),
-            run: outcome.run_id.clone(),
-            state: outcome.state.as_ref().map(ToString::to_string),
-            outcome: end,
-            terminal: true,
-            error: None,
-            cause: None,
+            job: job.to_owned(),
+            run,
+            state,
+            outcome,
+            terminal,
+            cause: error.is_some().then(|| cut(cause, LONGEST_CAUSE)),
+            error,
             seconds: time.as_secs_f64(),
-            log: outcome.log.clone(),
-            next_poll_seconds: pause(time),
+            log,
+            next_poll_seconds: next_poll(time, FIRST_PAUSE),
         }
-        .with_cause(cause)
     }
-
-    /// Adds the error name, and the cause with it.
-    fn with_cause(mut self, cause: String) -> Self {
-        if self.outcome != Outcome::Running {
-            self.error = self.outcome.error_name().map(str::to_owned);
-            self.cause = self.error.is_some().then(|| cut(&cause, LONGEST_CAUSE));
-        }
-        self
-    }
-}
-
-fn pause(age: Duration) -> u32 {
-    let half = (age.as_secs() / 2).clamp(PAUSES.0, PAUSES.1);
-    u32::try_from(half).unwrap_or(u32::MAX)
 }
 
 impl From<&SyncReport> for Synced {
@@ -505,6 +491,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_with_the_run() {
-        assert_eq!([0, 30, 100, 7_200].map(|age| pause(Duration::from_secs(age))), [15, 15, 50, 300]);
+        assert_eq!(
+            [0, 30, 100, 7_200].map(|age| next_poll(Duration::from_secs(age), FIRST_PAUSE)),
+            [15, 15, 50, 300]
+        );
     }
 }

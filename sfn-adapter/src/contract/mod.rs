@@ -11,6 +11,8 @@
 //! The JSON Schemas are in the directory `schemas` of the crate, and examples of each event and reply in
 //! `fixtures`.
 
+use std::time::Duration;
+
 #[cfg(feature = "callback")]
 pub mod callback;
 pub mod dropin;
@@ -29,3 +31,14 @@ pub const VERSION: u32 = 1;
 /// Maximum size of a reply in bytes. Step Functions passes at most 256 KiB between two states; the difference is
 /// left for the envelope in which it puts the reply.
 pub const MAX_REPLY: usize = 248 * 1024;
+
+/// Maximum length of a cause in characters. Step Functions accepts 32,768.
+const LONGEST_CAUSE: usize = 4_000;
+
+/// Returns the pause in whole seconds before the next poll: half of `age`, at least `first`, and at most 300 or
+/// `first`.
+fn next_poll(age: Duration, first: u32) -> u32 {
+    const LONGEST: u32 = 300;
+    let half = u32::try_from(age.as_secs() / 2).unwrap_or(LONGEST);
+    half.clamp(first, LONGEST.max(first))
+}

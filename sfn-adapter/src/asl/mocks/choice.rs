@@ -20,14 +20,14 @@ const TRIALS: usize = 2_000;
 /// Returns the paths through a choice in JSONPath. A rule that no tried input reaches has none.
 pub(super) fn paths(choice: &Choice) -> Vec<Path> {
     let context = data::context("");
-    let decided =
-        |input: &Value| choice.choices.iter().position(|rule| holds(&json!(rule.test), input, &context));
+    let tests: Vec<Value> = choice.choices.iter().map(|rule| json!(rule.test)).collect();
+    let decided = |input: &Value| tests.iter().position(|test| holds(test, input, &context));
     let mut all = BTreeMap::new();
-    choice.choices.iter().for_each(|rule| collect(&json!(rule.test), &context, &mut all));
+    tests.iter().for_each(|test| collect(test, &context, &mut all));
     let mut found = Vec::new();
     for (number, rule) in choice.choices.iter().enumerate() {
         let mut own = BTreeMap::new();
-        collect(&json!(rule.test), &context, &mut own);
+        collect(&tests[number], &context, &mut own);
         if let Some(input) = inputs(&all, &own).find(|input| decided(input) == Some(number)) {
             found.push(Path { name: format!("rule {}", number + 1), input, next: rule.next.clone() });
         }
@@ -183,12 +183,11 @@ fn read<'a>(path: &str, data: &'a Value, context: &'a Value) -> Option<&'a Value
 
 /// Returns `true` if a test of JSONPath is satisfied.
 fn holds(test: &Value, data: &Value, context: &Value) -> bool {
-    let each = |tests: &Value| tests.as_array().cloned().unwrap_or_default();
-    if let Some(tests) = test.get("And") {
-        return each(tests).iter().all(|test| holds(test, data, context));
+    if let Some(tests) = test.get("And").and_then(Value::as_array) {
+        return tests.iter().all(|test| holds(test, data, context));
     }
-    if let Some(tests) = test.get("Or") {
-        return each(tests).iter().any(|test| holds(test, data, context));
+    if let Some(tests) = test.get("Or").and_then(Value::as_array) {
+        return tests.iter().any(|test| holds(test, data, context));
     }
     if let Some(test) = test.get("Not") {
         return !holds(test, data, context);

@@ -35,10 +35,15 @@ pub struct Mock {
 /// catch. Services are not called: results and errors are mocked, so the requests need no role.
 ///
 /// # Errors
-/// Those of [`generate`].
+/// Returns the errors of [`generate`].
 pub fn mocks(pipeline: &Pipeline, options: &Options) -> Result<Vec<Mock>> {
     let machine = generate(pipeline, options)?.machine;
-    let twin = generate_with_conditions(pipeline, options, QueryLanguage::JsonPath)?.machine;
+    let twin = match options.query_language {
+        QueryLanguage::JsonPath => machine.clone(),
+        QueryLanguage::Jsonata => {
+            generate_with_conditions(pipeline, options, QueryLanguage::JsonPath)?.machine
+        }
+    };
     let mut walk = Walk { machine: &machine, mocks: Vec::new() };
     walk.states(&machine.states, &twin.states);
     Ok(walk.mocks)

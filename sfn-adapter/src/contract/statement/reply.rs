@@ -6,7 +6,10 @@ use redshift_orchestrator::{Description, Error as ServiceError, FailureKind, Sta
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{contract::VERSION, sentence::cut};
+use crate::{
+    contract::{LONGEST_CAUSE, VERSION, next_poll},
+    sentence::cut,
+};
 
 /// A reply of the handler `statement`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,14 +143,8 @@ pub struct Listing {
     pub next: Option<String>,
 }
 
-/// Maximum length of a cause in characters. Step Functions accepts 32,768.
-const LONGEST_CAUSE: usize = 4_000;
-
 /// Maximum length of the cause of a statement of a batch.
 const LONGEST_SUB_CAUSE: usize = 500;
-
-/// Longest pause between two polls in seconds.
-const LONGEST_PAUSE: u32 = 300;
 
 /// First interval between two polls in seconds, if the event has none.
 const FIRST_PAUSE: u32 = 5;
@@ -204,9 +201,7 @@ impl State {
     /// Sets the pause before the next poll for a statement of this age.
     #[must_use]
     pub fn with_age(mut self, age: Duration, first: Option<u32>) -> Self {
-        let first = first.unwrap_or(FIRST_PAUSE).max(1);
-        let half = u32::try_from(age.as_secs() / 2).unwrap_or(LONGEST_PAUSE);
-        self.next_poll_seconds = half.clamp(first, LONGEST_PAUSE.max(first));
+        self.next_poll_seconds = next_poll(age, first.unwrap_or(FIRST_PAUSE).max(1));
         self
     }
 }
