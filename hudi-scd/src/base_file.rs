@@ -429,25 +429,17 @@ impl OpenFile {
     /// Returns the file with a source that fetches the ranges that are read. This must run on a blocking
     /// thread, and so must the reads.
     pub(crate) fn into_sparse(self, folder: &std::path::Path) -> Result<(Self, Sparse, Fetches)> {
-        let groups = self.footer.metadata.row_groups().iter();
-        let chunks = groups.flat_map(|group| group.columns()).map(|chunk| {
-            let (start, length) = chunk.byte_range();
-            start..start + length
-        });
-        let created = Sparse::create(folder, self.path().clone(), self.source.len(), chunks.collect());
-        let (sparse, fetches) = created.map_err(|cause| {
-            Error::new(ErrorKind::Storage, "a base file cannot be stored on the local disk")
-                .with_context("file", self.path())
-                .with_source(cause)
-        })?;
+        let chunks = chunk_ranges(&self.footer.metadata).collect();
+        let created = Sparse::create(folder, self.path().clone(), self.source.len(), chunks);
+        let (sparse, fetches) = created.map_err(|cause| disk_failed(self.path(), cause))?;
         Ok((Self { source: Source::Sparse(sparse.clone()), ..self }, sparse, fetches))
     }
 
     /// Fetches ranges of a [`Sparse`] file, in few requests. Other files have them already.
     pub(crate) fn fetch(&self, ranges: Vec<Range<u64>>) -> Result<()> {
         let Source::Sparse(sparse) = &self.source else { return Ok(()) };
-        let fetched = sparse.fetch(ranges);
-        fetched.map_err(|cause| sparse.failure().unwrap_or_else(|| corrupt(self.path(), cause)))
+        // The error of the write becomes the failure of the request, if there is one.
+        sparse.fetch(ranges).map_err(|cause| corrupt(self.path(), cause))
     }
 
     /// Returns `true` if bytes that are read must be fetched first.
@@ -637,12 +629,22 @@ impl OpenFile {
 
 /// Returns the offset after the last column chunk of a file with rows.
 pub(crate) fn end_of_rows(metadata: &ParquetMetaData) -> Option<u64> {
-    let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
-    let ends = chunks.map(|chunk| {
+    chunk_ranges(metadata).map(|range| range.end).max()
+}
+
+/// Returns the ranges of all column chunks.
+fn chunk_ranges(metadata: &ParquetMetaData) -> impl Iterator<Item = Range<u64>> {
+    metadata.row_groups().iter().flat_map(|group| group.columns()).map(|chunk| {
         let (start, length) = chunk.byte_range();
-        start + length
-    });
-    ends.max()
+        start..start + length
+    })
+}
+
+/// Returns the error of a copy of a base file on the local disk.
+pub(crate) fn disk_failed(path: &Path, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Storage, "a base file cannot be stored on the local disk")
+        .with_context("file", path)
+        .with_source(cause)
 }
 
 /// Returns a reader of everything that a copied column chunk takes along: the page index, if there is one, which

@@ -53,7 +53,7 @@ pub struct TableOptions {
 /// The copies of ranges within the storage.
 #[derive(Clone, Debug)]
 pub(crate) enum RangeCopyOption {
-    /// Those of the store that the library builds from a URL, if it has them.
+    /// The copies of the store that the library builds from a URL, if the store has them.
     Automatic,
     Given(Arc<dyn RangeCopy>),
     None,

@@ -148,7 +148,7 @@ impl View {
                 None => None,
             };
             written = Some(known.written.clone());
-            // A view that nobody else holds changes in place.
+            // A view without other holders is changed in place.
             let known = Arc::unwrap_or_clone(known);
             if let Some(view) = changes.and_then(|changes| known.forward(timeline.clone(), changes, version))
             {

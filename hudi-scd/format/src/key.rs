@@ -26,7 +26,7 @@ use arrow::{
 
 pub use self::encoding::KeyEncoding;
 pub use self::timestamp::TimestampKey;
-pub use self::timestamp::{TimestampPartition, TimestampType};
+pub use self::timestamp::{TIMESTAMP_PREFIXES, TimestampPartition, TimestampType};
 use crate::{
     Error, ErrorKind, Result,
     properties::{NULL_PARTITION, OLD_NULL_PARTITION, TableProperties},

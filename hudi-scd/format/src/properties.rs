@@ -76,6 +76,17 @@ pub enum Merge {
     CommitTime,
 }
 
+impl Merge {
+    /// Returns Hudi's class for the rule.
+    pub fn payload_class(self) -> String {
+        let name = match self {
+            Self::EventTime => "DefaultHoodieRecordPayload",
+            Self::CommitTime => "OverwriteWithLatestAvroPayload",
+        };
+        format!("{PACKAGE}{name}")
+    }
+}
+
 /// The configuration of a table.
 ///
 /// The file is preserved completely, including properties that this crate does not know and does not need.
@@ -148,11 +159,7 @@ impl TableProperties {
     /// and with the payload class, without which Spark 0.x would let a late row win.
     pub fn create(table: &NewTable<'_>) -> Result<Self> {
         let key_generator = KeyGenerator::of(table.record_key_fields.len(), table.partition_fields.len());
-        let payload = if table.ordering_field.is_some() {
-            "DefaultHoodieRecordPayload"
-        } else {
-            "OverwriteWithLatestAvroPayload"
-        };
+        let merge = if table.ordering_field.is_some() { Merge::EventTime } else { Merge::CommitTime };
         let text = |flag: bool| flag.to_string();
         let mut raw = BTreeMap::from(
             [
@@ -174,7 +181,7 @@ impl TableProperties {
                 (CHECKSUM, checksum(table.database, table.name).to_string()),
                 (CHANGE_DATA_CAPTURE, text(false)),
                 (METAFILE_FORMAT, text(false)),
-                (PAYLOAD_CLASS, format!("{PACKAGE}{payload}")),
+                (PAYLOAD_CLASS, merge.payload_class()),
                 (CREATE_SCHEMA, table.schema.to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value)),

@@ -14,7 +14,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, path::Path};
 use parquet::errors::ParquetError;
 use tokio::sync::mpsc;
 
-use super::parts::joined;
+use super::{disk_failed, parts::joined};
 use crate::{Error, ErrorKind, Result, storage};
 
 /// The number of ranges that are fetched concurrently.
@@ -143,9 +143,9 @@ impl Sparse {
     /// Fetches the missing bytes of ranges, in one request for those that are close. This must run on a
     /// blocking thread.
     pub(crate) fn fetch(&self, wanted: Vec<Range<u64>>) -> Result<(), ParquetError> {
-        let missing = self.local().missing(joined(wanted));
+        let missing = joined(self.local().missing(wanted));
         let mut replies = Vec::with_capacity(missing.len());
-        let fetched = joined(missing).into_iter().try_for_each(|range| {
+        let fetched = missing.into_iter().try_for_each(|range| {
             // As many requests are sent as are served at a time.
             if replies.len() == REQUESTS {
                 replies.drain(..).try_for_each(|(range, take)| self.store(range, take))?;
@@ -171,13 +171,8 @@ impl Sparse {
         while let Some(bytes) = take.blocking_recv() {
             let bytes = bytes.map_err(|cause| storage::failed("read", &self.0.path, cause))?;
             let mut local = self.local();
-            local.file.seek(SeekFrom::Start(at)).and_then(|_| local.file.write_all(&bytes)).map_err(
-                |cause| {
-                    Error::new(ErrorKind::Storage, "a base file cannot be stored on the local disk")
-                        .with_context("file", &self.0.path)
-                        .with_source(cause)
-                },
-            )?;
+            let written = local.file.seek(SeekFrom::Start(at)).and_then(|_| local.file.write_all(&bytes));
+            written.map_err(|cause| disk_failed(&self.0.path, cause))?;
             at += bytes.len() as u64;
         }
         if at != range.end {
@@ -200,10 +195,11 @@ impl Sparse {
 
 impl Local {
     fn has(&self, range: &Range<u64>) -> bool {
-        range.is_empty() || self.missing(vec![range.clone()]).is_empty()
+        let at = self.held.partition_point(|held| held.end < range.end);
+        range.is_empty() || self.held.get(at).is_some_and(|held| held.start <= range.start)
     }
 
-    /// Returns the parts of ascending ranges that are not on the disk.
+    /// Returns the parts of ranges that are not on the disk.
     fn missing(&self, wanted: Vec<Range<u64>>) -> Vec<Range<u64>> {
         let mut missing = Vec::new();
         for Range { mut start, end } in wanted {

@@ -815,8 +815,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_of_ten_seconds_is_logged_once_with_the_holder() {
         let warnings = Warnings::default();
-        // With a single subscriber, `tracing` lets the first thread that reaches a warning decide for all threads
-        // that nobody wants it. That can be a thread of another test.
+        // With a single subscriber, `tracing` asks only the first thread that reaches a warning, and caches the
+        // result. A thread of another test has no subscriber and would disable the warning.
         let _second = tracing::Dispatch::new(Warnings::default());
         let _guard = tracing::subscriber::set_default(warnings.clone());
         let (store, clock) = (in_memory(), clock());

@@ -110,10 +110,10 @@ impl Plan {
     }
 
     /// Ends the file. Returns the remaining parts.
-    pub(super) fn finish(mut self) -> Vec<PlannedPart> {
+    pub(super) fn finish(&mut self) -> Vec<PlannedPart> {
         self.copy_run();
         self.send_gap();
-        self.parts
+        std::mem::take(&mut self.parts)
     }
 
     fn push(&mut self, piece: Piece) {

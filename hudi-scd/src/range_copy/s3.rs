@@ -109,16 +109,16 @@ impl S3RangeCopy {
     /// Sends the request once.
     async fn send(&self, request: &CopyRequest<'_>) -> Result<PartId, Failure> {
         let credential = self.store.credentials().get_credential().await?;
-        let put = "PUT".parse().map_err(|_| generic("PUT is not a method"))?;
+        let mut sent = HttpRequest::new(HttpRequestBody::empty());
+        *sent.method_mut() = "PUT".parse().map_err(|_| generic("PUT is not a method"))?;
         // A signed URL is the way to the URL of an object. The signature in it does not cover headers.
-        let mut url = self.store.signed_url(put, request.path, Duration::from_secs(60)).await?;
+        let mut url =
+            self.store.signed_url(sent.method().clone(), request.path, Duration::from_secs(60)).await?;
         let (part, range) = ((request.part_idx + 1).to_string(), request.range.clone());
         url.query_pairs_mut().clear().append_pair("partNumber", &part).append_pair("uploadId", request.id);
         let header = |text: String| HeaderValue::try_from(text).map_err(|_| generic("a header is not valid"));
         let source = format!("{}/{}", self.bucket, utf8_percent_encode(request.from.as_ref(), &ESCAPED));
 
-        let mut sent = HttpRequest::new(HttpRequestBody::empty());
-        *sent.method_mut() = "PUT".parse().map_err(|_| generic("PUT is not a method"))?;
         *sent.uri_mut() = url.as_str().parse().map_err(|_| generic("the URL of an object is not valid"))?;
         *sent.headers_mut() = self.headers.clone();
         sent.headers_mut().insert("x-amz-copy-source", header(source)?);

@@ -132,13 +132,19 @@ impl<'a> Upload<'a> {
         storage::failed("write", self.path, cause)
     }
 
+    /// Keeps the id of a stored part.
+    fn keep(&mut self, stored: object_store::Result<PartId>) -> Result<()> {
+        self.stored.push(stored.map_err(|cause| self.failed(cause))?);
+        Ok(())
+    }
+
     /// Stores parts until there are no more of them.
     async fn take(&mut self, parts: &mut mpsc::Receiver<Part>) -> Result<()> {
         loop {
             let part = tokio::select! {
                 part = parts.recv() => part,
                 Some(stored) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                    self.stored.push(stored.map_err(|cause| self.failed(cause))?);
+                    self.keep(stored)?;
                     continue;
                 }
             };
@@ -205,7 +211,7 @@ impl<'a> Upload<'a> {
         while self.in_flight.len() >= PARTS_IN_FLIGHT
             && let Some(stored) = self.in_flight.next().await
         {
-            self.stored.push(stored.map_err(|cause| self.failed(cause))?);
+            self.keep(stored)?;
         }
         Ok(())
     }
@@ -229,7 +235,7 @@ impl<'a> Upload<'a> {
             (None, _) => {}
         }
         while let Some(stored) = self.in_flight.next().await {
-            self.stored.push(stored.map_err(|cause| self.failed(cause))?);
+            self.keep(stored)?;
         }
         let id = self.id().await?;
         let stored = std::mem::take(&mut self.stored);

@@ -90,8 +90,7 @@ impl PlannedWriter {
 
     /// Ends the file. Returns its bytes and its last part.
     pub(super) fn finish(mut self) -> io::Result<(u64, Option<Part>)> {
-        let plan = std::mem::replace(&mut self.plan, Plan::new(1, 1));
-        let mut parts = plan.finish();
+        let mut parts = self.plan.finish();
         let last = parts.pop();
         for part in parts {
             self.give(part)?;

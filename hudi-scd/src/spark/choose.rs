@@ -79,7 +79,7 @@ pub struct Choice {
 /// Chooses the engine for a write: this crate if the write fits into half of the time and into the disk of a
 /// process, otherwise Glue.
 ///
-/// Where both fit, Spark is never the cheaper one. Its start alone takes longer than 10,000 rows take here (the
+/// If both fit, Spark is never cheaper. Its start alone takes longer than 10,000 rows take here (the
 /// benchmark `upsert`: 17.4 s against 0.1 s), and Glue bills at least a minute for each worker.
 ///
 /// ```

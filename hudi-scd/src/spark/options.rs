@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, ErrorKind, Result, RetentionPolicy, Table, TableDefinition, index,
-    key::KeyEncoding,
+    key::{KeyEncoding, TIMESTAMP_PREFIXES},
     options::Codec,
-    properties::{Merge, PARQUET_CODEC, TableProperties},
+    properties::{PARQUET_CODEC, TableProperties},
     retention::POLICY,
     scd,
 };
@@ -37,8 +37,6 @@ impl Release {
     }
 }
 
-/// The properties of `TimestampBasedKeyGenerator`, under their names before and since 0.13.
-const TIMESTAMP_KEYS: [&str; 2] = ["hoodie.keygen.timebased.", "hoodie.deltastreamer.keygen.timebased."];
 /// Hudi's own limits of the active timeline, unless more commits are retained.
 const KEEP_MIN: u32 = 20;
 /// The number of commits that are archived at a time.
@@ -134,7 +132,7 @@ fn identity(options: &mut Options, properties: &TableProperties) {
     options.set("hoodie.datasource.write.hive_style_partitioning", properties.hive_style.to_string());
     options.set("hoodie.datasource.write.partitionpath.urlencode", properties.url_encode.to_string());
     let of_generator =
-        |(name, _): &(&String, &String)| TIMESTAMP_KEYS.iter().any(|key| name.starts_with(key));
+        |(name, _): &(&String, &String)| TIMESTAMP_PREFIXES.iter().any(|key| name.starts_with(key));
     for (name, value) in properties.raw().iter().filter(of_generator) {
         options.set(name, value);
     }
@@ -142,12 +140,7 @@ fn identity(options: &mut Options, properties: &TableProperties) {
 
 /// The choice between two rows of a key.
 fn merging(options: &mut Options, properties: &TableProperties, release: Release) {
-    let class = match properties.merge {
-        Merge::EventTime => "DefaultHoodieRecordPayload",
-        Merge::CommitTime => "OverwriteWithLatestAvroPayload",
-    };
-    let class = format!("org.apache.hudi.common.model.{class}");
-    options.set("hoodie.datasource.write.payload.class", class);
+    options.set("hoodie.datasource.write.payload.class", properties.merge.payload_class());
     if let Some(field) = &properties.ordering_field {
         let name = match release {
             Release::V0 | Release::V1_0 => "hoodie.datasource.write.precombine.field",

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::Table;
 use crate::{
-    Error, ErrorKind, Result,
-    base_file::{OpenFile, Source, end_of_rows},
+    Error, Result,
+    base_file::{OpenFile, Source, disk_failed, end_of_rows},
     concurrent::blocking,
     range_copy::Original,
     storage,
@@ -127,10 +127,4 @@ impl Table {
         let (file, read) = futures::join!(writing, reading);
         read.and(file)
     }
-}
-
-fn disk_failed(path: &Path, cause: std::io::Error) -> Error {
-    Error::new(ErrorKind::Storage, "a base file cannot be stored on the local disk")
-        .with_context("file", path)
-        .with_source(cause)
 }

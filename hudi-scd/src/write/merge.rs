@@ -306,8 +306,7 @@ impl Target {
         let ([leaf], true) = (leaves.as_slice(), self.format.takes_as_is(column, file, &leaves)) else {
             return None;
         };
-        let rows: Vec<usize> =
-            stored.edits.rows.iter().map(|edit| (edit.position - stored.positions.start) as usize).collect();
+        let rows: Vec<usize> = stored.positions_in_group().iter().map(|row| *row as usize).collect();
         let new_leaf = self.format.leaves(column).start;
         let chunk = match pages::patch(file, stored.group, *leaf, &rows, new, new_leaf, self.format.codec())?
         {
@@ -479,7 +478,9 @@ impl<W: Write + Send> Output<W> {
         let numbers = edits.of_values(numbers);
         let stay = edits.of_dropped();
         let is_read = |column: &str| column != META_COLUMNS[FILE_NAME];
-        stored.file.fetch(stored.ranges(&is_read, None))?;
+        if stored.file.is_sparse() {
+            stored.file.fetch(stored.ranges(&is_read, None))?;
+        }
         for batch in stored.read(&is_read)? {
             let (start, batch) = batch?;
             let batch = conform_stored(&batch, &self.target.schema, stored.file.path())?;

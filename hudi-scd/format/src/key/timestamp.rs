@@ -16,7 +16,9 @@ use jiff::{
 use super::{invalid, pattern::Pattern};
 use crate::{Error, ErrorKind, Result};
 
-const PREFIXES: [&str; 2] = ["hoodie.keygen.timebased.", "hoodie.deltastreamer.keygen.timebased."];
+/// The prefixes of the properties of `TimestampBasedKeyGenerator`, since 0.13 and before.
+pub const TIMESTAMP_PREFIXES: [&str; 2] =
+    ["hoodie.keygen.timebased.", "hoodie.deltastreamer.keygen.timebased."];
 const TYPE: &str = "timestamp.type";
 const UNIT: &str = "timestamp.scalar.time.unit";
 const INPUT: &str = "input.dateformat";
@@ -115,7 +117,7 @@ impl TimestampPartition {
     }
 
     fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.properties.insert(format!("{}{name}", PREFIXES[0]), value.into());
+        self.properties.insert(format!("{}{name}", TIMESTAMP_PREFIXES[0]), value.into());
         self
     }
 
@@ -146,7 +148,7 @@ impl TimestampKey {
     /// Creates the generator from a table's properties.
     pub fn of(raw: &BTreeMap<String, String>) -> Result<Self> {
         let find = |name: &str| {
-            PREFIXES.iter().find_map(|prefix| {
+            TIMESTAMP_PREFIXES.iter().find_map(|prefix| {
                 let property = format!("{prefix}{name}");
                 let value = raw.get(&property).map(|value| value.trim())?;
                 (!value.is_empty()).then_some((property, value))
@@ -188,7 +190,7 @@ impl TimestampKey {
             }
         }
         let (property, text) = find(OUTPUT).ok_or_else(|| {
-            let property = format!("{}{OUTPUT}", PREFIXES[0]);
+            let property = format!("{}{OUTPUT}", TIMESTAMP_PREFIXES[0]);
             refused("a timestamp-based key generator needs a date pattern".to_owned(), property, "")
         })?;
         let output =
@@ -250,7 +252,7 @@ impl TimestampKey {
     fn unit_of(&self, column: &str) -> Result<Unit> {
         let lacks = |property: &str, message: &str| {
             Error::new(ErrorKind::Unsupported, message)
-                .with_context("property", format!("{}{property}", PREFIXES[0]))
+                .with_context("property", format!("{}{property}", TIMESTAMP_PREFIXES[0]))
                 .with_context("column", column)
         };
         match self.kind {
@@ -325,8 +327,9 @@ mod tests {
     use super::*;
 
     fn key(properties: &[(&str, &str)]) -> Result<TimestampKey> {
-        let raw =
-            properties.iter().map(|(name, value)| (format!("{}{name}", PREFIXES[0]), (*value).to_owned()));
+        let raw = properties
+            .iter()
+            .map(|(name, value)| (format!("{}{name}", TIMESTAMP_PREFIXES[0]), (*value).to_owned()));
         TimestampKey::of(&raw.collect())
     }
 
@@ -400,7 +403,7 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_right_is_refused_by_property() {
         let property = |said: &[(&str, &str)]| key(said).unwrap_err().context("property").map(str::to_owned);
-        let named = |name: &str| Some(format!("{}{name}", PREFIXES[0]));
+        let named = |name: &str| Some(format!("{}{name}", TIMESTAMP_PREFIXES[0]));
         assert_eq!(property(&[(TYPE, "UNIX_TIMESTAMP")]), named(OUTPUT));
         assert_eq!(property(&[(TYPE, "LUNAR"), (OUTPUT, "yyyy")]), named(TYPE));
         assert_eq!(property(&[(OUTPUT, "yyyy-XXX")]), named(OUTPUT));
