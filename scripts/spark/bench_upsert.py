@@ -2,6 +2,7 @@
 
     python=$(scripts/spark/install --python 0.15.0)
     $python scripts/spark/bench_upsert.py --key id --ordering ts --create BASE.parquet=TABLE UPSERT.parquet=TABLE ...
+    $python scripts/spark/bench_upsert.py --s3 URL --key id --ordering ts UPSERT.parquet=s3a://BUCKET/TABLE ...
 
 A FILE may be a folder of Parquet files. Tables named by --create are bulk-inserted first (the option may be repeated). An
 upsert into a table that already holds its rows is a different case, so copy tables instead. Prints one JSON object per line: for the session start,
@@ -32,6 +33,7 @@ def main():
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--memory", default="4g", help="maximum size of the JVM's heap")
     parser.add_argument("--name", default="t", help="the tables' hoodie.table.name")
+    parser.add_argument("--s3", metavar="URL", help="the server of tables at s3a:// (install the jars with `scripts/spark/install --s3a`)")
     parser.add_argument("--key", required=True)
     parser.add_argument("--ordering", required=True)
     parser.add_argument("--partition", default="")
@@ -45,7 +47,7 @@ def main():
         print(json.dumps({"step": step, "seconds": seconds, "peak_bytes": peak_bytes(spark)} | more), flush=True)
 
     begin = time.monotonic()
-    spark = spark_hudi.start(a.hudi, a.cores, a.memory)
+    spark = spark_hudi.start(a.hudi, a.cores, a.memory, spark_hudi.s3a(a.s3) if a.s3 else (), beside=spark_hudi.S3A if a.s3 else ())
     say("start", begin, hudi=a.hudi, spark=spark.version)
     steps = [("bulk_insert", pair) for pair in a.create] + [("upsert", pair) for pair in a.upserts]
     for operation, pair in steps:
@@ -55,7 +57,7 @@ def main():
         begin = time.monotonic()
         mode = "overwrite" if operation == "bulk_insert" else "append"
         rows = spark.read.parquet(os.path.abspath(file))
-        rows.write.format("hudi").options(**options).mode(mode).save(os.path.abspath(table))
+        rows.write.format("hudi").options(**options).mode(mode).save(table if a.s3 else os.path.abspath(table))
         say(operation, begin, table=table)
     spark.stop()
 

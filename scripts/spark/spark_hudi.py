@@ -38,16 +38,34 @@ log4j.appender.console.layout.ConversionPattern=%p %c{1}: %m%n
 """
 
 
-def jars(hudi):
+# Hadoop's file system on S3 for Spark 3.5.
+S3A = ["hadoop-aws-3.3.4.jar", "aws-java-sdk-bundle-1.12.262.jar"]
+
+
+def s3a(endpoint):
+    """Returns the settings of Hadoop's file system for a server on this machine, with the credentials of scripts/s3/server."""
+    settings = {
+        "endpoint": endpoint,
+        "access.key": "id",
+        "secret.key": "secret",
+        "path.style.access": "true",
+        "connection.ssl.enabled": "false",
+        "impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "endpoint.region": "us-east-1",
+    }
+    return {f"spark.hadoop.fs.s3a.{name}": value for name, value in settings.items()}
+
+
+def jars(hudi, beside=()):
     """The bundle of a version of Hudi, behind what it needs."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     bundle = BUNDLES.get(hudi, f"hudi-spark{SPARK[hudi]}-bundle_2.12")
-    names = [*BESIDE.get(SPARK[hudi], []), f"{bundle}-{hudi}.jar"]
+    names = [*beside, *BESIDE.get(SPARK[hudi], []), f"{bundle}-{hudi}.jar"]
     return [str(cache / "redshift-orchestrator" / "spark-jars" / name) for name in names]
 
 
-def start(hudi, cores=2, memory="2g", settings=(), java=""):
-    """Creates a Spark session with this version of Hudi, with further settings and options of Java. A process can have only one."""
+def start(hudi, cores=2, memory="2g", settings=(), java="", beside=()):
+    """Creates a Spark session with this version of Hudi, with further settings, options of Java and jars. A process can have only one."""
     os.environ["TZ"] = "UTC"  # Spark passes timestamps to Python in local time
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     folder = tempfile.mkdtemp(prefix="spark-hudi-")
@@ -62,7 +80,7 @@ def start(hudi, cores=2, memory="2g", settings=(), java=""):
     settings = {
         **dict(settings),
         "spark.driver.memory": memory,
-        "spark.driver.extraClassPath": ":".join(jars(hudi)),
+        "spark.driver.extraClassPath": ":".join(jars(hudi, beside)),
         # The last two silence a library that measures objects.
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC "
         f"-Djdk.attach.allowAttachSelf=true -Djol.skipHotspotSAAttach=true {java}",
