@@ -1,5 +1,6 @@
-//! Untrusted files in a storage: bytes in, an error that names the file or a table out, and never a panic.
-//! The targets of cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
+//! Reads untrusted files from a storage. Each function returns a table, or an error that names the file, and
+//! never panics. The targets of cargo-fuzz call these functions. The ordinary tests call them too, with bytes
+//! generated from a seed.
 
 #![allow(
     dead_code,
@@ -22,13 +23,13 @@ use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 /// A small table with partitions, a delete, a clean and a savepoint.
 static TABLE: LazyLock<Vec<(Path, Bytes)>> = LazyLock::new(|| run(make()).unwrap());
 
-/// The folder of the later timeline.
+/// The timeline's folder in version 8.
 const LATER: &str = "t/.hoodie/timeline";
 /// The file of the archived timeline.
 const ARCHIVED: &str = "20261128000149817_20261128000156341_0.parquet";
 
-/// The same table with the timeline of version 8, an archive, and a slow commit that began before the archived
-/// ones. A base file of an archived commit makes readers open the archive.
+/// The same table with a timeline of version 8, an archive, and a slow commit that began before the archived
+/// ones. Readers open the archive because of a base file of an archived commit.
 static LATER_TABLE: LazyLock<Vec<(Path, Bytes)>> = LazyLock::new(|| {
     let mut files: Vec<(Path, Bytes)> = TABLE.iter().filter_map(later).collect();
     let manifest = format!(r#"{{"files":[{{"fileName":"{ARCHIVED}","fileLen":3195}}]}}"#);
@@ -46,8 +47,8 @@ static LATER_TABLE: LazyLock<Vec<(Path, Bytes)>> = LazyLock::new(|| {
     files
 });
 
-/// Converts a file of the table to version 8. A completed action gets its own instant as its completion time,
-/// and its metadata stays JSON, which readers of both versions accept.
+/// Converts a file of the table to version 8. The completion time of a completed action is its own instant.
+/// Its metadata stay JSON, which readers of both versions accept.
 fn later((path, bytes): &(Path, Bytes)) -> Option<(Path, Bytes)> {
     let name = path.filename()?;
     if name == "hoodie.properties" {
@@ -71,7 +72,7 @@ fn later((path, bytes): &(Path, Bytes)) -> Option<(Path, Bytes)> {
 
 /// A manifest of the archived timeline.
 pub fn manifest(bytes: &[u8]) {
-    // A changed name is that of a file that does not exist, and the error names it.
+    // A changed name refers to a file that does not exist, and the error names it.
     with_later_file("manifest_1", bytes);
 }
 
@@ -125,7 +126,7 @@ pub fn parquet(bytes: &[u8]) {
     with_file(|name| name.ends_with(".parquet"), bytes);
 }
 
-/// A valid base file with a different footer.
+/// Reads a valid base file with a different footer.
 pub fn footer(bytes: &[u8]) {
     let (_, file) = TABLE.iter().rfind(|(path, _)| path.as_ref().ends_with(".parquet")).unwrap();
     let length: [u8; 4] = file[file.len() - 8..file.len() - 4].try_into().unwrap();
@@ -134,7 +135,7 @@ pub fn footer(bytes: &[u8]) {
     parquet(&[data, bytes, &length, b"PAR1"].concat());
 }
 
-/// Returns valid bytes for the target of this name, as seeds.
+/// Returns valid bytes for the target with this name, as seeds.
 pub fn sound(target: &str) -> Vec<Bytes> {
     let files = |fits: &dyn Fn(&str) -> bool| -> Vec<Bytes> {
         let fits = |(path, _): &&(Path, Bytes)| path.filename().is_some_and(fits);
@@ -173,8 +174,8 @@ pub fn sound(target: &str) -> Vec<Bytes> {
     }
 }
 
-/// Replaces an empty input by one of the valid ones, and returns its length; `None` if the input is mutated
-/// as usual.
+/// Replaces an empty input by a valid one and returns its length. Returns `None` for any other input, which
+/// is mutated as usual.
 pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let sound = if size > 1 { Vec::new() } else { sound(target) };
     let first = sound.get(seed as usize % sound.len().max(1))?;
@@ -185,7 +186,7 @@ pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed:
     })
 }
 
-/// Replaces the last file with a matching name by the bytes.
+/// Replaces the last file with a matching name by these bytes.
 fn with_file(fits: impl Fn(&str) -> bool, bytes: &[u8]) {
     let mut files = TABLE.clone();
     let victim = files.iter_mut().rfind(|(path, _)| path.filename().is_some_and(&fits)).unwrap();
@@ -221,11 +222,11 @@ fn use_table(files: &[(Path, Bytes)], victim: Option<&str>) {
     });
 }
 
-/// Checks an error: one of the storage or of another writer would blame the wrong object.
+/// Checks an error. An error of the storage or of another writer would blame the wrong object.
 fn judge(error: &hudi_scd::Error, victim: Option<&str>) {
     assert!(!matches!(error.kind(), ErrorKind::Storage | ErrorKind::Conflict), "{error:?}");
     if let (ErrorKind::Corrupt, Some(victim)) = (error.kind(), victim) {
-        // The contents of a commit may cause an error in another file; the error then names the commit.
+        // The contents of a commit may cause an error in a different file. The error then names the commit.
         let (stem, text) = (victim.split('.').next().unwrap_or(victim), format!("{error:?}"));
         assert!(text.contains(stem), "{victim} is not named: {error:?}");
     }

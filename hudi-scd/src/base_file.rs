@@ -1,5 +1,6 @@
-//! Stored base files: opening, footers, and reading rows.
+//! Stored base files: opens them, and reads footers and rows.
 
+mod bounds;
 mod parts;
 mod sparse;
 
@@ -12,8 +13,10 @@ use std::{
 };
 
 use arrow::{
-    array::{RecordBatch, RecordBatchOptions},
+    array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array},
+    compute::take,
     datatypes::{Field, FieldRef, Schema, SchemaRef},
+    error::ArrowError,
 };
 use bytes::{Buf, Bytes, buf};
 use futures::TryStreamExt;
@@ -53,20 +56,25 @@ use crate::{
 pub(crate) const FOOTER_MIN_KEY: &str = "hoodie_min_record_key";
 /// See [`FOOTER_MIN_KEY`].
 pub(crate) const FOOTER_MAX_KEY: &str = "hoodie_max_record_key";
-/// Enough of a file's end for the footer of a table of a few dozen columns without its bloom filter.
+/// Footer entry in the files of a history. It says that the file's bloom filter also contains the business
+/// keys of its rows. Its value is the name of the column that follows the business key in the record key.
+/// Other writers do not add it.
+pub(crate) const FOOTER_BUSINESS_KEYS: &str = "hudi_scd.business_keys_before";
+/// Enough bytes of a file's end to contain the footer of a table with a few dozen columns, without its bloom
+/// filter.
 const FOOTER_GUESS: u64 = 64 * 1024;
 /// See [`end_guess`].
 const MAX_FOOTER_GUESS: u64 = 1024 * 1024;
-/// The number of rows decoded at a time.
+/// Number of rows that are decoded at a time.
 const BATCH_ROWS: usize = 8 * 1024;
-/// The number of bytes read at a time.
+/// Number of bytes that are read at a time.
 const READ_AHEAD: u64 = 64 * 1024;
 
-/// The bytes of a base file: an open file, its content, parts of it, or a remote file that is fetched while it
-/// is read. Clones can read concurrently.
+/// The bytes of a base file: an open file, its content, parts of it, or a remote file that is fetched while
+/// it is being read. Clones can read concurrently.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// The clones of a file share its cursor, so each read sets it first, under the lock.
+    /// The clones of a file share its cursor, so each read first sets the cursor, under the lock.
     File(Arc<Mutex<File>>, u64),
     Memory(Bytes),
     Parts(Parts),
@@ -79,12 +87,12 @@ impl Source {
         Ok(Self::File(Arc::new(Mutex::new(file)), bytes))
     }
 
-    /// Creates a remote file of `bytes` bytes, of which nothing is available.
+    /// Creates a remote file of `bytes` bytes, none of which are available yet.
     pub(crate) fn missing(bytes: u64) -> Self {
         Self::Parts(Parts::none(bytes))
     }
 
-    /// Returns the number of bytes that can be read from an offset on.
+    /// Returns the number of bytes that are available from an offset on.
     fn available(&self, start: u64) -> u64 {
         match self {
             Self::Parts(parts) => parts.available(start),
@@ -94,7 +102,7 @@ impl Source {
     }
 }
 
-/// A reader from an offset on.
+/// A reader that starts at an offset.
 pub(crate) struct SourceReader {
     source: Source,
     start: u64,
@@ -157,17 +165,17 @@ impl ChunkReader for Source {
 pub(crate) struct Footer {
     path: Path,
     metadata: Arc<ParquetMetaData>,
-    /// The smallest and the largest record key, if the file records them; an empty file has none.
+    /// The smallest and the largest record key, if the file records them. An empty file has none.
     pub(crate) key_range: Option<(String, String)>,
 }
 
 impl Footer {
-    /// Reads the end of a file; from remote storage only the footer.
+    /// Reads the end of a file. From remote storage, reads only the footer.
     pub(crate) async fn load(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
         Self::load_and(store, path, None, Ok).await
     }
 
-    /// Reads the end of a file, unless the local disk has it, and continues with CPU-bound work.
+    /// Reads the end of a file, unless it is on the local disk, and continues with CPU-bound work.
     pub(crate) async fn load_and<T: Send + 'static>(
         store: &dyn ObjectStore,
         path: &Path,
@@ -260,8 +268,8 @@ impl Footer {
         u64::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// Returns the compression of the column of file names, the only one that each version writes anew. `None`
-    /// for a file without rows.
+    /// Returns the compression of the column of file names. It is the only column that is written again in
+    /// each version of a file. Returns `None` for a file without rows.
     pub(crate) fn codec(&self) -> Option<Compression> {
         let chunks = self.metadata().row_groups().last()?.columns();
         let is_name = |path: &[String]| matches!(path, [name] if name == schema::META_COLUMNS[4]);
@@ -272,8 +280,8 @@ impl Footer {
         &self.metadata
     }
 
-    /// Decodes the bloom filter of record keys, if there is one. It is large and is therefore decoded only on
-    /// demand.
+    /// Decodes the bloom filter of record keys, if there is one. The filter is large, so it is decoded only
+    /// on demand.
     pub(crate) fn bloom_filter(&self) -> Result<Option<BloomFilter>> {
         let Some(text) = self.entry(FOOTER_BLOOM_FILTER) else { return Ok(None) };
         BloomFilter::parse(text, self.entry(FOOTER_BLOOM_FILTER_TYPE))
@@ -281,7 +289,7 @@ impl Footer {
             .map_err(|error| error.with_context("file", &self.path))
     }
 
-    /// Returns the metadata without the filter, which is most of them.
+    /// Returns the metadata without the bloom filter, which is their largest part.
     pub(crate) fn without_filter(&self) -> Arc<ParquetMetaData> {
         let file = self.metadata.file_metadata();
         let entries = file.key_value_metadata().map(|entries| {
@@ -303,7 +311,7 @@ impl Footer {
         Arc::new(metadata)
     }
 
-    /// Returns the metadata in their stored form, without the page index.
+    /// Returns the metadata in stored form, without the page index.
     pub(crate) fn encoded(&self) -> Result<Vec<u8>> {
         let metadata =
             ParquetMetaData::new(self.metadata.file_metadata().clone(), self.metadata.row_groups().to_vec());
@@ -325,7 +333,7 @@ impl Footer {
     }
 }
 
-/// Returns the length of a footer, from the last bytes of its file.
+/// Returns the length of a footer, computed from the last bytes of its file.
 fn footer_length(end: &[u8]) -> usize {
     let length = end.len().checked_sub(8).and_then(|start| end[start..].first_chunk::<4>());
     length.map_or(0, |length| u32::from_le_bytes(*length) as usize + 8)
@@ -337,16 +345,29 @@ fn keep_footer(entry: &Entry, end: &[u8]) {
     }
 }
 
-/// An open base file; clones share it.
+/// An open base file. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenFile {
     footer: Footer,
     arrow: ArrowReaderMetadata,
     source: Source,
+    /// The columns whose values the folder of the file determines. Each has a single value.
+    folder_columns: Option<RecordBatch>,
 }
 
 impl OpenFile {
-    /// Opens a file: a local one is read in place, a remote one is fetched completely into memory.
+    /// Adds the columns that the file lacks, with the same value in each row.
+    pub(crate) fn with_folder_columns(mut self, columns: &RecordBatch) -> Self {
+        let stored = self.schema().clone();
+        let is_missing = |field: &FieldRef| stored.field_with_name(field.name()).is_err();
+        let fields = columns.schema_ref().fields().iter().enumerate();
+        let missing: Vec<usize> = fields.filter(|(_, field)| is_missing(field)).map(|(at, _)| at).collect();
+        // Positions count the batch's own columns.
+        self.folder_columns = columns.project(&missing).ok().filter(|columns| columns.num_columns() > 0);
+        self
+    }
+
+    /// Opens a file. A local file is read in place; a remote file is fetched completely into memory.
     pub(crate) async fn open(store: &dyn ObjectStore, path: &Path) -> Result<Self> {
         let failed = |cause| storage::failed("read", path, cause);
         let found = store.get_opts(path, GetOptions::default()).await.map_err(failed)?;
@@ -372,11 +393,11 @@ impl OpenFile {
     pub(crate) fn of_metadata(path: &Path, metadata: Arc<ParquetMetaData>, source: Source) -> Result<Self> {
         times::check_calendar(&metadata).map_err(|error| error.with_context("file", path))?;
         let footer = Footer::of(path.clone(), metadata);
-        Ok(Self { arrow: footer.arrow_metadata()?, footer, source })
+        Ok(Self { arrow: footer.arrow_metadata()?, footer, source, folder_columns: None })
     }
 
-    /// Opens a remote file of `bytes` bytes by its end. Its rows are not available before
-    /// [`OpenFile::fetched`]. The end begins at `start` if that is known.
+    /// Opens a remote file of `bytes` bytes by fetching its end. Its rows become available with
+    /// [`OpenFile::fetched`]. `start` is the offset of the end, if it is known.
     pub(crate) async fn open_end(
         store: &dyn ObjectStore,
         path: &Path,
@@ -405,7 +426,7 @@ impl OpenFile {
     }
 
     /// Returns the file with the bytes that [`OpenFile::read_groups`] needs for the same arguments. A local
-    /// file, and one in memory, has them already.
+    /// file, or a file in memory, already has them.
     pub(crate) fn fetched<'a>(
         &self,
         store: &'a dyn ObjectStore,
@@ -426,7 +447,7 @@ impl OpenFile {
         }
     }
 
-    /// Returns the file with a source that fetches the ranges that are read. This must run on a blocking
+    /// Returns the file with a source that fetches ranges when they are read. This must run on a blocking
     /// thread, and so must the reads.
     pub(crate) fn into_sparse(self, folder: &std::path::Path) -> Result<(Self, Sparse, Fetches)> {
         let chunks = chunk_ranges(&self.footer.metadata).collect();
@@ -435,20 +456,20 @@ impl OpenFile {
         Ok((Self { source: Source::Sparse(sparse.clone()), ..self }, sparse, fetches))
     }
 
-    /// Fetches ranges of a [`Sparse`] file, in few requests. Other files have them already.
+    /// Fetches ranges of a [`Sparse`] file in few requests. Other files already have them.
     pub(crate) fn fetch(&self, ranges: Vec<Range<u64>>) -> Result<()> {
         let Source::Sparse(sparse) = &self.source else { return Ok(()) };
-        // The error of the write becomes the failure of the request, if there is one.
+        // If a request failed, its error replaces the error of the write.
         sparse.fetch(ranges).map_err(|cause| corrupt(self.path(), cause))
     }
 
-    /// Returns `true` if bytes that are read must be fetched first.
+    /// Returns `true` if bytes must be fetched before they are read.
     pub(crate) fn is_sparse(&self) -> bool {
         matches!(self.source, Source::Sparse(_))
     }
 
-    /// Divides the row groups of a remote file into runs, of which each has about `limit` bytes in some
-    /// columns. A local file is one run.
+    /// Divides the row groups of a remote file into runs. The chosen columns of each run have about `limit`
+    /// bytes. A local file is a single run.
     pub(crate) fn spans(&self, columns: &dyn Fn(&str) -> bool, limit: u64) -> Vec<Vec<usize>> {
         let all = 0..self.footer.metadata.num_row_groups();
         if !matches!(self.source, Source::Parts(_)) {
@@ -471,8 +492,8 @@ impl OpenFile {
         spans
     }
 
-    /// Returns the ranges of the pages of some rows and columns; of the whole chunks if the file has no page
-    /// index.
+    /// Returns the ranges of the pages that contain the given rows and columns. If the file has no page
+    /// index, returns the ranges of whole column chunks.
     pub(crate) fn ranges(
         &self,
         groups: Option<&[usize]>,
@@ -503,7 +524,7 @@ impl OpenFile {
                 let index = metadata.offset_index().and_then(|index| index.get(group)?.get(leaf));
                 match (&selected, index.map(|index| index.page_locations().as_slice())) {
                     (Some(selected), Some(pages @ [first, ..])) => {
-                        // A dictionary comes before the pages.
+                        // A dictionary is stored before the pages.
                         ranges.push(at..u64::try_from(first.offset).unwrap_or(at));
                         ranges.extend(selected.scan_ranges(pages));
                     }
@@ -512,6 +533,16 @@ impl OpenFile {
             }
         }
         ranges
+    }
+
+    /// Returns the total size of [`OpenFile::ranges`] in bytes.
+    pub(crate) fn bytes(
+        &self,
+        groups: Option<&[usize]>,
+        columns: &dyn Fn(&str) -> bool,
+        positions: Option<&[u64]>,
+    ) -> u64 {
+        self.ranges(groups, columns, positions).iter().map(|range| range.end - range.start).sum()
     }
 
     pub(crate) fn footer(&self) -> &Footer {
@@ -531,7 +562,7 @@ impl OpenFile {
         &self.source
     }
 
-    /// Returns the positions of each row group's rows.
+    /// Returns the positions of the rows of each row group.
     pub(crate) fn groups(&self) -> Vec<Range<u64>> {
         let mut end = 0;
         let groups = self.footer.metadata.row_groups().iter();
@@ -544,8 +575,8 @@ impl OpenFile {
             .collect()
     }
 
-    /// Reads rows in order: those of the named columns that the file has, in the file's order, at the
-    /// ascending `positions`, or all rows.
+    /// Reads rows in order: the rows at the ascending `positions`, or all rows. Returns the named columns
+    /// that the file has, in the file's order.
     ///
     /// This must run on a blocking thread.
     pub(crate) fn read(
@@ -556,7 +587,7 @@ impl OpenFile {
         self.read_groups(None, columns, positions)
     }
 
-    /// Reads some row groups like [`OpenFile::read`]; `positions` count only the rows of these.
+    /// Reads some row groups, like [`OpenFile::read`]. `positions` count only the rows of these row groups.
     pub(crate) fn read_groups(
         &self,
         groups: Option<Vec<usize>>,
@@ -579,7 +610,12 @@ impl OpenFile {
             builder = builder.with_row_selection(selection(positions));
         }
         let reader = builder.build().map_err(|cause| corrupt(&path, cause))?;
+        let added = self.folder_columns.as_ref().map(|added| chosen(added, columns));
         Ok(reader.map(move |batch| {
+            let batch = match &added {
+                Some(added) => batch.and_then(|batch| with_columns(&batch, added)),
+                None => batch,
+            };
             batch.map_err(|cause| {
                 Error::new(ErrorKind::Corrupt, "a base file cannot be decoded")
                     .with_context("file", &path)
@@ -588,7 +624,7 @@ impl OpenFile {
         }))
     }
 
-    /// Returns a column's Arrow field, if the file has the column.
+    /// Returns a column's Arrow field. Returns `None` if the file lacks the column.
     pub(crate) fn field(&self, name: &str) -> Option<&FieldRef> {
         self.arrow.schema().fields().iter().find(|field| field.name() == name)
     }
@@ -599,7 +635,7 @@ impl OpenFile {
         (0..schema.num_columns()).filter(|leaf| schema.get_column_root(*leaf).name() == column).collect()
     }
 
-    /// Returns a column chunk in its stored form, to be copied unchanged.
+    /// Returns a column chunk in stored form, to be copied unchanged.
     pub(crate) fn chunk(&self, group: usize, leaf: usize) -> ColumnCloseResult {
         let metadata = &self.footer.metadata;
         let (rows, chunk) = (metadata.row_group(group).num_rows(), metadata.row_group(group).column(leaf));
@@ -627,7 +663,26 @@ impl OpenFile {
     }
 }
 
-/// Returns the offset after the last column chunk of a file with rows.
+/// Returns the named columns of a row.
+fn chosen(row: &RecordBatch, columns: &dyn Fn(&str) -> bool) -> Vec<(FieldRef, ArrayRef)> {
+    let all = row.schema_ref().fields().iter().cloned().zip(row.columns().iter().cloned());
+    all.filter(|(field, _)| columns(field.name())).collect()
+}
+
+/// Appends columns that have the same value in each row.
+fn with_columns(batch: &RecordBatch, added: &[(FieldRef, ArrayRef)]) -> Result<RecordBatch, ArrowError> {
+    let rows = batch.num_rows();
+    let indices = UInt64Array::from_value(0, rows);
+    let repeated = added.iter().map(|(_, value)| take(value, &indices, None));
+    let columns = batch.columns().iter().cloned().map(Ok).chain(repeated).collect::<Result<_, _>>()?;
+    let stored = batch.schema();
+    let fields = stored.fields().iter().chain(added.iter().map(|(field, _)| field)).cloned();
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, columns, &options)
+}
+
+/// Returns the offset at which the last column chunk ends. Returns `None` for a file without rows.
 pub(crate) fn end_of_rows(metadata: &ParquetMetaData) -> Option<u64> {
     chunk_ranges(metadata).map(|range| range.end).max()
 }
@@ -640,16 +695,16 @@ fn chunk_ranges(metadata: &ParquetMetaData) -> impl Iterator<Item = Range<u64>> 
     })
 }
 
-/// Returns the error of a copy of a base file on the local disk.
+/// Creates the error of a copy of a base file on the local disk.
 pub(crate) fn disk_failed(path: &Path, cause: std::io::Error) -> Error {
     Error::new(ErrorKind::Storage, "a base file cannot be stored on the local disk")
         .with_context("file", path)
         .with_source(cause)
 }
 
-/// Returns a reader of everything that a copied column chunk takes along: the page index, if there is one, which
-/// also avoids the decompression of pages without requested rows, and the encodings of its pages, by which Spark
-/// decides if it can filter by a dictionary.
+/// Returns a reader for all metadata that a copied column chunk needs: the page index, if there is one, and
+/// the encodings of its pages. With the page index, pages without requested rows need not be decompressed.
+/// The encodings tell Spark if it can filter by a dictionary.
 fn reader_of_all() -> ParquetMetaDataReader {
     let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
     ParquetMetaDataReader::new()
@@ -657,8 +712,8 @@ fn reader_of_all() -> ParquetMetaDataReader {
         .with_metadata_options(Some(options))
 }
 
-/// Returns the number of bytes at the end of a file that probably hold its metadata: those of a wide table,
-/// or the filter of a long one.
+/// Returns the number of bytes at the end of a file that probably contain its metadata. This is enough for a
+/// wide table, or for the filter of a long file.
 fn end_guess(bytes: u64) -> u64 {
     (bytes / 32).clamp(FOOTER_GUESS, MAX_FOOTER_GUESS)
 }
@@ -681,7 +736,7 @@ fn selection(positions: &[u64]) -> RowSelection {
 }
 
 /// Converts a batch of a base file to the table's schema: first its meta columns, unchanged, then the data
-/// columns in the schema's order and types, null if the file is older than the column.
+/// columns in the schema's order and types. A column is null if the file is older than the column.
 pub(crate) fn conform_stored(batch: &RecordBatch, data: &SchemaRef, path: &Path) -> Result<RecordBatch> {
     let named = |error: Error| error.with_context("file", path);
     let is_meta = |field: &FieldRef| schema::is_meta_column(field.name());
@@ -716,8 +771,8 @@ fn corrupt(path: &Path, cause: ParquetError) -> Error {
         .with_source(cause)
 }
 
-/// Compares in Java's order of strings, by UTF-16 units. It is the order of bytes except for characters
-/// beyond the basic plane, which sort before its last 8192 characters.
+/// Compares strings in Java's order, by UTF-16 units. It equals the order of bytes, except that characters
+/// outside the basic plane sort before its last 8192 characters.
 pub(crate) fn java_order(left: &str, right: &str) -> Ordering {
     let differ = left.bytes().zip(right.bytes()).find(|(left, right)| left != right);
     match differ {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Ends writes in order: a cancelled write sends no further changes to the storage, waits for those in
-/// flight, and releases the table's lock.
+/// Ends writes in an orderly way. A cancelled write sends no further changes to the storage, waits for
+/// changes in flight, and releases the table's lock.
 ///
-/// It is meant for programs that end on a signal. A dropped future does not release the lock of a remote
-/// table if a request was in flight, because that request may take effect later; the lease then expires by
-/// itself, after 5 minutes by default.
+/// Use it in programs that a signal ends. Dropping a future is not enough: it does not release the lock of a
+/// remote table if a request is in flight, because that request may take effect later. The lease then expires
+/// by itself, after 5 minutes by default.
 ///
 /// ```
 /// # use hudi_scd::{Cancellation, TableOptions};
@@ -32,18 +32,18 @@ impl Default for Cancellation {
 }
 
 impl Cancellation {
-    /// Creates a cancellation that is not requested yet.
+    /// Creates a cancellation that has not been requested yet.
     pub fn new() -> Self {
         Self { cancelled: Arc::new(watch::Sender::new(false)), writes: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// Ends the writes of all tables with this cancellation. They fail with
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), unless their commit completed already.
+    /// Ends the writes of all tables that use this cancellation. They fail with
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), unless their commit has already completed.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
     }
 
-    /// Returns `true` once [`Cancellation::cancel`] was called.
+    /// Returns `true` after [`Cancellation::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         *self.cancelled.borrow()
     }
@@ -59,14 +59,14 @@ impl Cancellation {
         let _ = self.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
     }
 
-    /// Counts a write until the result is dropped.
+    /// Counts a write until the returned value is dropped.
     pub(crate) fn writing(&self) -> Writing {
         self.writes.send_modify(|writes| *writes += 1);
         Writing(self.clone())
     }
 }
 
-/// A write that waits for the lock of a table, or holds it.
+/// A write that is waiting for the lock of a table, or holds it.
 #[derive(Debug)]
 pub(crate) struct Writing(Cancellation);
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 /// The source of time for a table's instants.
 ///
-/// For callers: keep the default, [`SystemClock`]. A simulation passes its own time, so that the same run
-/// creates the same instants. [`FnClock`] makes a clock of a function.
+/// For callers: keep the default, [`SystemClock`]. A simulation can pass its own time, so that equal runs
+/// create equal instants. [`FnClock`] turns a function into a clock.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the current time.
     fn now(&self) -> Timestamp;

@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Awaits futures, `width` of them at a time; returns the results in the order of the futures, or the first
+/// Awaits futures, `width` of them at a time. Returns the results in the order of the futures, or the first
 /// error.
 ///
-/// The futures are collected first, because a stream that holds the closure that creates them is not `Send`
-/// for the compiler.
+/// The futures are collected first. A stream that holds the closure that creates them would not be `Send` for
+/// the compiler.
 pub(crate) async fn ordered<T, F>(width: usize, futures: impl IntoIterator<Item = F>) -> Result<Vec<T>>
 where
     F: Future<Output = Result<T>>,
@@ -41,8 +41,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Runs several pieces of CPU-bound work on `threads` threads, including this one; returns the results in the
-/// order of the work, or the first error.
+/// Runs several pieces of CPU-bound work on `threads` threads, including the calling one. Returns the results
+/// in the order of the work, or the first error.
 pub(crate) fn side_by_side<I: Send, T: Send>(
     threads: usize,
     work: Vec<I>,
@@ -77,8 +77,9 @@ pub(crate) fn side_by_side<I: Send, T: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-/// Runs blocking work that produces items, and returns them as a stream. The work pauses when it is `ahead`
-/// items ahead. Its function for passing on items reports when the stream was dropped.
+/// Runs blocking work that produces items, and returns the items as a stream. The work pauses while it is
+/// `ahead` items ahead of the stream. The function that it calls to pass on an item reports if the stream was
+/// dropped.
 pub(crate) fn produced<T: Send + 'static>(
     ahead: usize,
     work: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
@@ -88,7 +89,7 @@ pub(crate) fn produced<T: Send + 'static>(
         let last_words = give.clone();
         let work = move || work(&mut |item| give.blocking_send(Ok(item)).is_ok());
         if let Err(error) = blocking(work).await {
-            // Nobody receives the error if the stream was dropped.
+            // If the stream was dropped, nothing receives the error.
             let _ = last_words.send(Err(error)).await;
         }
     });

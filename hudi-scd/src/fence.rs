@@ -6,8 +6,8 @@
 //!             |  and counts it while it is in flight
 //! ```
 //!
-//! A stopped write sends no further change, and waits for those in flight: the lock is released after the
-//! last of them.
+//! A stopped write sends no further changes and waits for those in flight. The lock is released after the
+//! last of them has ended.
 
 use std::{
     fmt,
@@ -31,7 +31,7 @@ use crate::{Error, ErrorKind, lock::LeaseWatch, range_copy::RangeCopy};
 /// The reason why a write sends no further changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The lease expired, or another writer took the table over.
+    /// The lease expired, or another writer took over the table.
     Lost,
     /// The caller cancelled the write.
     Cancelled,
@@ -49,7 +49,7 @@ impl Stop {
         Error::new(self.kind(), self.message())
     }
 
-    /// Returns the reason why the fence refused a call, if it did.
+    /// Returns the reason why the fence refused a call. Returns `None` for other errors.
     pub(crate) fn of(error: &object_store::Error) -> Option<Self> {
         match error {
             object_store::Error::Generic { source, .. } => source.downcast_ref::<Self>().copied(),
@@ -81,7 +81,7 @@ impl std::error::Error for Stop {}
 #[derive(Debug)]
 pub(crate) struct Fence {
     state: Mutex<State>,
-    /// The number of sent changes without a reply.
+    /// Number of changes that were sent and have no response yet.
     in_flight: watch::Sender<usize>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Fence {
 struct State {
     lease: Option<Arc<dyn LeaseWatch>>,
     stopped: Option<Stop>,
-    /// A change was dropped before its reply.
+    /// `true` if a change was dropped before its response.
     is_doubtful: bool,
 }
 
@@ -98,17 +98,17 @@ impl Fence {
         Arc::new(Self { state: Mutex::default(), in_flight: watch::Sender::new(0) })
     }
 
-    /// Starts a turn under a lease; without one only [`Fence::stop`] ends it.
+    /// Starts a turn under a lease. Without a lease, only [`Fence::stop`] ends the turn.
     pub(crate) fn arm(&self, lease: Option<Arc<dyn LeaseWatch>>) {
         *self.state() = State { lease, ..State::default() };
     }
 
-    /// Ends a turn. Returns `true` if a change of it may still take effect.
+    /// Ends a turn. Returns `true` if one of its changes may still take effect.
     pub(crate) fn disarm(&self) -> bool {
         std::mem::take(&mut *self.state()).is_doubtful
     }
 
-    /// Refuses every change from now on.
+    /// Refuses all further changes.
     pub(crate) fn stop(&self, stop: Stop) {
         self.state().stopped.get_or_insert(stop);
     }
@@ -161,7 +161,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A store whose changes pass a [`Fence`]; reads do not.
+/// A store that sends its changes through a [`Fence`]. Reads bypass the fence.
 #[derive(Clone, Debug)]
 pub(crate) struct Fenced {
     inner: Arc<dyn ObjectStore>,
@@ -270,7 +270,7 @@ impl ObjectStore for Fenced {
     }
 }
 
-/// An upload in parts. Parts are invisible: only the completion is a change.
+/// A multipart upload. Its parts are invisible, so only the completion counts as a change.
 #[derive(Debug)]
 struct FencedUpload {
     inner: Box<dyn MultipartUpload>,
@@ -299,7 +299,7 @@ impl MultipartUpload for FencedUpload {
     }
 }
 
-/// A [`RangeCopy`] behind a fence. Parts are invisible: only the completion is a change.
+/// A [`RangeCopy`] behind a fence. Parts are invisible, so only the completion counts as a change.
 #[derive(Debug)]
 pub(crate) struct FencedRangeCopy {
     inner: Arc<dyn RangeCopy>,

@@ -1,4 +1,4 @@
-//! Paths of one table's files; their names are those of [`hudi_format::names`].
+//! Paths of one table's files. The file names are defined in [`hudi_format::names`].
 
 use object_store::path::Path;
 
@@ -37,7 +37,8 @@ impl Layout {
         }
     }
 
-    /// Returns the folder of the archived timeline of layout 2; the archive of layout 1 has another format.
+    /// Returns the folder of the archived timeline of layout 2. The archive of layout 1 has a different
+    /// format.
     pub(crate) fn history_folder(&self) -> Result<Option<Path>> {
         match &self.timeline {
             TimelineLayout::Flat => Ok(None),
@@ -62,8 +63,8 @@ impl Layout {
         &self.root
     }
 
-    /// Resolves a path below the root without encoding it: a partition path may already be URL encoded, and
-    /// `Path::child` would encode its `%` again.
+    /// Resolves a path relative to the root without encoding it. A partition path may already be URL-encoded,
+    /// and `Path::child` would encode its `%` again.
     pub(crate) fn resolve(&self, relative: &str) -> Result<Path> {
         let text = match (self.root.as_ref(), relative) {
             (root, "") => root.to_owned(),
@@ -77,7 +78,7 @@ impl Layout {
         })
     }
 
-    /// Returns the part of a path below the root.
+    /// Returns a path relative to the root.
     pub(crate) fn relative<'a>(&self, path: &'a Path) -> &'a str {
         let text = path.as_ref();
         text.strip_prefix(self.root.as_ref()).map_or(text, |rest| rest.strip_prefix('/').unwrap_or(rest))
@@ -91,13 +92,14 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/hoodie.properties"))
     }
 
-    /// Returns the copy that Java makes before it replaces the file.
+    /// Returns the copy of the properties that Java makes before it replaces the file.
     pub(crate) fn properties_backup(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/hoodie.properties.backup"))
     }
 
-    /// Returns the file of our own properties. Spark's `CREATE TABLE … USING hudi LOCATION` rewrites
-    /// `hoodie.properties` without the properties that it does not know, but does not change this file.
+    /// Returns the file with this crate's own properties. Spark's `CREATE TABLE … USING hudi LOCATION`
+    /// rewrites `hoodie.properties` without the properties that it does not know, but does not change this
+    /// file.
     pub(crate) fn own_properties(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/.aux/hudi_scd.properties"))
     }
@@ -112,12 +114,12 @@ impl Layout {
         }
     }
 
-    /// Returns the folder of all writes' markers.
+    /// Returns the folder that contains the markers of all writes.
     pub(crate) fn temp_folder(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}"))
     }
 
-    /// Returns the folder of the archive, whose name is a property of the table.
+    /// Returns the folder of the archive. Its name is a property of the table.
     pub(crate) fn archive_folder(&self, name: &str) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{name}"))
     }
@@ -127,13 +129,14 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}"))
     }
 
-    /// Returns the marker of a base file, given by its path below the root; `operation` is CREATE or MERGE.
+    /// Returns the marker of a base file. `file` is the file's path relative to the root, and `operation` is
+    /// CREATE or MERGE.
     pub(crate) fn marker(&self, instant: Instant, file: &str, operation: &str) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}/{instant}/{file}{MARKER}{operation}"))
     }
 
-    /// Returns the heartbeat file, which a Hudi writer renews while it works, if it shares the table with
-    /// others.
+    /// Returns the heartbeat file. A Hudi writer that shares the table with other writers renews it while it
+    /// works.
     pub(crate) fn heartbeat(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}/{instant}"))
     }
@@ -143,7 +146,7 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{HEARTBEAT_FOLDER}"))
     }
 
-    /// Returns a file that is written only to read the storage's time.
+    /// Returns a file that is written only to find out the storage's time.
     pub(crate) fn clock_probe(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/.aux/hudi_scd.clock"))
     }
@@ -156,7 +159,7 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{TOMBSTONE_EXTENSION}"))
     }
 
-    /// Returns the name of the same file in tables of earlier releases.
+    /// Returns the name that earlier releases gave to the same file.
     pub(crate) fn old_tombstones(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{BASE_FILE_EXTENSION}"))
     }
@@ -165,7 +168,7 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{HIDDEN_ROWS_EXTENSION}"))
     }
 
-    /// Returns the ledger of files that a commit writes.
+    /// Returns the ledger of the files that a commit took in.
     pub(crate) fn ledger(&self, instant: Instant) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TOMBSTONE_FOLDER}/{instant}{LEDGER_EXTENSION}"))
     }

@@ -58,10 +58,10 @@
 //! |---|---|
 //! | create, open | [`TableDefinition`], [`Table::create`], [`Table::open`], [`Table::open_url`], [`TableOptions`] |
 //! | write | [`Table::upsert`], [`Table::insert`], [`Table::bulk_insert`], [`Table::delete`], [`CommitReport`]; each also accepts a stream |
-//! | take in raw files, each once | [`Table::take_in`], [`scd::Scd2Table::take_in`], [`SourceFile`] |
+//! | take in raw files, each only once | [`Table::take_in`], [`scd::Scd2Table::take_in`], [`SourceFile`] |
 //! | replace or remove the rows of partitions | [`Table::insert_overwrite`], [`Table::insert_overwrite_table`], [`Table::delete_partitions`] |
 //! | look up keys faster on remote storage | [`TableOptions::with_index_cache`]: footers and keys on the local disk |
-//! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; [`Table::history`] of a key |
+//! | read | [`Table::read`] or [`Table::read_stream`] with a [`Query`]: latest, as of an instant, since an instant; with a [`Predicate`], partitions, a limit; [`Table::history`] of a key |
 //! | keep a bounded past | [`retention`], [`Table::clean`], [`Table::clean_plan`], [`Table::archive`], [`Table::savepoint`] |
 //! | undo a commit | [`Table::rollback`] |
 //! | inspect and check a table | [`Table::timeline`], [`Table::file_groups`], [`Table::validate`] |
@@ -70,24 +70,25 @@
 //! | write the table with Spark, here or as a job of AWS Glue | [`spark`] |
 //! | read rows of CSV, JSON lines and Parquet files (feature `input`) | [`input`](input/index.html) |
 //! | keep history as rows (SCD type 2), look up facts | [`scd`] |
-//! | do all this from a shell | the program `hudi-scd` of package `hudi-scd-cli`: `docs/hudi-scd.md` |
+//! | watch requests, phases and failures | a `tracing` span for each operation; with feature `metrics`: [`describe_metrics`](describe_metrics()) |
+//! | do all this from a shell | the program `hudi-scd` of the package `hudi-scd-cli`: `docs/hudi-scd.md` |
 //!
 //! # Guarantees
 //!
 //! - The format is Hudi's copy-on-write. New tables have table version 6, timeline layout 1 and no metadata
 //!   table. Tables of other writers are read up to version 9 and written up to version 6, without an upgrade
-//!   ([`TableVersion`]); the first write drops a metadata table ([`MetadataTable`]). Tables with any other
-//!   feature are refused, and the error names the property.
-//! - A reader sees the last completed commit. The next writer first undoes the remains of an unfinished
-//!   write.
+//!   ([`TableVersion`]). The first write drops a metadata table ([`MetadataTable`]). A table with any other
+//!   feature is rejected, and the error names the property.
+//! - A reader sees the last completed commit. Before a write, the next writer undoes the remains of an
+//!   unfinished write.
 //! - Any [`object_store::ObjectStore`] works: memory, a local folder, S3 and others.
 //!
 //! # Versions
 //!
-//! The public signatures contain types of `arrow` (59) and `object_store` (0.13), which release incompatible
-//! versions often, and of `jiff` (0.2). An update of one of them to an incompatible version is not a breaking
-//! change of this crate. The three are re-exported; use the re-export, and your version always matches. The
-//! same exception holds for `datafusion` (55), with the feature of this name.
+//! The public signatures contain types of `arrow` (59) and `object_store` (0.13), which often release
+//! incompatible versions, and of `jiff` (0.2). A new incompatible version of any of them is not considered a
+//! breaking change of this crate. All three are re-exported. With the re-exports, your version always
+//! matches. The same applies to `datafusion` (55), with the feature of this name.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -108,6 +109,7 @@ mod layout;
 mod location;
 pub mod lock;
 mod metadata_table;
+mod operation;
 mod options;
 mod range_copy;
 mod read;
@@ -137,16 +139,19 @@ pub use hudi_format::{
 };
 pub(crate) use hudi_format::{key, properties};
 pub use metadata_table::MetadataTable;
+pub use operation::Phases;
+#[cfg(feature = "metrics")]
+pub use operation::describe_metrics;
 pub use options::{Codec, TableOptions};
 pub use properties::TableVersion;
 pub use range_copy::RangeCopy;
 #[cfg(feature = "aws")]
 pub use range_copy::S3RangeCopy;
-pub use read::{KeyChange, KeyVersion, Query};
+pub use read::{KeyChange, KeyVersion, Predicate, Query, RowStream, Value};
 pub use retention::RetentionPolicy;
 pub use table::{Table, TableDefinition};
 pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
 pub use upgrade::UpgradeReport;
 pub use validate::{Finding, Invariant};
 pub use view::{FileGroup, FileVersion};
-pub use write::{CommitReport, Intake, Phases, RollbackReport, SourceFile};
+pub use write::{CommitReport, Intake, RollbackReport, SourceFile};

@@ -1,4 +1,4 @@
-//! Locations of tables: a URL, resolved to an object store and the path of the table in it.
+//! Resolves the location of a table: a URL gives an object store and the path of the table in it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct Location {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) root: Path,
-    /// The URL of the table as other engines know it.
+    /// The URL by which other engines know the table.
     pub(crate) base_url: String,
     pub(crate) range_copy: Option<Arc<dyn RangeCopy>>,
 }
@@ -44,7 +44,7 @@ impl Location {
         }
     }
 
-    /// Adds the URL and the store's range copies to options without them.
+    /// Adds the URL and the store's range copies to the options, unless they are set.
     pub(crate) fn with_options(self, options: TableOptions) -> (Arc<dyn ObjectStore>, Path, TableOptions) {
         let options = match options.base_url() {
             Some(_) => options,
@@ -90,11 +90,6 @@ fn s3(rest: &str, storage: Vec<(String, String)>) -> Result<Location> {
             unusable("there is no such storage option").with_context("option", &name).with_source(cause)
         })?;
         builder = builder.with_config(key, value);
-    }
-    // The URL of an endpoint selects plain HTTP explicitly.
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-        builder = builder.with_allow_http(true);
     }
     let range_copy = Arc::new(S3RangeCopy::build(builder).map_err(unavailable)?);
     let (store, base_url) = (range_copy.store(), format!("s3://{bucket}/{key}"));

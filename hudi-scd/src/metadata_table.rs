@@ -1,23 +1,25 @@
-//! The metadata table of other writers. It is dropped before a change becomes visible, by Hudi's own rule for
-//! writers that do not maintain it.
+//! Handles the metadata table of other writers. It is dropped before a change becomes visible, by Hudi's own
+//! rule for writers that do not maintain it.
 //!
 //! Hudi keeps indexes of a table in a second table, `.hoodie/metadata`: a listing (`files`), statistics,
-//! keys. Spark creates it by default and trusts it. A commit that it lacks does not exist for a reader that
-//! uses it, and the next Spark write builds on the files before that commit. A writer that does not maintain
-//! it therefore drops it first, as Hudi does under `hoodie.metadata.enable=false`:
+//! keys. Spark creates it by default and trusts it. If it lacks a commit, that commit does not exist for
+//! readers that use it, and the next Spark write builds on the files before that commit. A writer that does
+//! not maintain the metadata table must therefore drop it first, as Hudi does under
+//! `hoodie.metadata.enable=false`:
 //!
-//! 1. `hoodie.table.metadata.partitions` and `.inflight` are emptied. From then on readers and writers of
-//!    Hudi 0.14 and later list the table
-//!    themselves, and the next Spark write with default settings creates the metadata table again.
+//! 1. `hoodie.table.metadata.partitions` and `.inflight` are emptied. From then on, readers and writers of
+//!    Hudi 0.14 and later list the table themselves, and the next Spark write with default settings creates
+//!    the metadata table again.
 //! 2. The directory is deleted. Up to table version 5 this happens at once, before anything else is written,
-//!    because Hudi up to 0.13 looks for
-//!    the directory. In version 6 a later write deletes it, an hour after step 1, because readers that are
-//!    planning may still list it.
+//!    because Hudi up to 0.13 looks for the directory. In version 6, a write that runs at least an hour after
+//!    step 1 deletes it, because readers that are still planning may list it.
 //!
 //! Every state between these steps is valid for all readers, because no change of this crate is visible
-//! before them. The directory is deleted in an order that keeps it consistent to the end: first its timeline
-//! from the oldest instant to the newest, so that it lists the same files until the last instant is deleted
-//! and Hudi considers it empty; then the rest.
+//! before them. The directory is deleted in an order that keeps it consistent until the end: first its
+//! timeline, from the oldest instant to the newest, and then the rest. Until the last instant is deleted, the
+//! directory lists the same files; after that, Hudi considers it empty. On S3, the instants take one request,
+//! the rest takes another one, and each further 1,000 files take one more. Including the properties and the
+//! listing, a write sends four additional requests.
 
 use std::collections::BTreeMap;
 
@@ -32,22 +34,24 @@ use crate::{
     view::View,
 };
 
-/// The handling of another writer's metadata table in a write.
+/// How a write handles the metadata table of another writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataTable {
-    /// Drops it. Hudi's writers create it again; until then readers list the table.
+    /// Drops it. Hudi's writers create it again. Until then, readers list the table.
     #[default]
     Drop,
-    /// Refuses to write: [`ErrorKind::Unsupported`].
+    /// Refuses to write, with [`ErrorKind::Unsupported`].
     Refuse,
 }
 
-/// The folder of the metadata table, below [`META_FOLDER`].
+/// The folder of the metadata table, in [`META_FOLDER`].
 const FOLDER: &str = "metadata";
-/// Hudi's copy of the properties while it replaces them.
+/// Hudi's copy of the properties, which exists while it replaces them.
 const BACKUP: &str = "hoodie.properties.backup";
-/// The time for which the directory is kept for readers that are planning.
+/// Number of files that one request to S3 deletes.
+const KEYS_PER_REQUEST: usize = 1_000;
+/// Time for which the directory is kept for readers that are still planning.
 const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The properties of a table at the start of a change.
@@ -68,7 +72,7 @@ impl Stored {
         properties::metadata_partitions(&self.raw).into_iter().map(str::to_owned).collect()
     }
 
-    /// Returns the properties after the metadata table is dropped.
+    /// Returns the properties without the metadata table.
     pub(crate) fn without_metadata_table(&self) -> BTreeMap<String, String> {
         let mut raw = self.raw.clone();
         if !self.partitions().is_empty() {
@@ -79,8 +83,8 @@ impl Stored {
 }
 
 impl Table {
-    /// Reads the properties again, at the start of a change, because Spark may have created a metadata table
-    /// or upgraded the table since this handle was opened. One request.
+    /// Reads the properties again at the start of a change, with one request. Spark may have created a
+    /// metadata table or upgraded the table since this handle was opened.
     pub(crate) async fn stored_properties(&self) -> Result<Stored> {
         let path = self.inner.layout.properties()?;
         let mut found =
@@ -123,7 +127,7 @@ impl Table {
     }
 
     /// Drops the metadata table, if there is one, before the first change of this turn becomes visible. Does
-    /// nothing when called again.
+    /// nothing in later calls.
     pub(crate) async fn drop_metadata_table(&self, turn: &Turn<'_>, view: &View) -> Result<()> {
         if !turn.is_metadata_unchecked() {
             return Ok(());
@@ -154,8 +158,8 @@ impl Table {
         Ok(())
     }
 
-    /// Replaces the stored properties. The file exists at every moment, and a checksum that Hadoop's local
-    /// file system keeps beside it is deleted first, so that JVM readers find either version complete.
+    /// Replaces the stored properties. The file always exists. A checksum that Hadoop's local file system
+    /// keeps next to it is deleted first, so that JVM readers find one of the two versions complete.
     pub(crate) async fn replace_properties(&self, view: &View, raw: &BTreeMap<String, String>) -> Result<()> {
         let path = self.inner.layout.properties()?;
         let delete_checksum = async |path: &Path| {
@@ -169,7 +173,7 @@ impl Table {
         let bytes = properties::to_bytes(raw, self.inner.options.clock.now());
         storage::write(self.store(), &path, bytes).await?;
         if view.timeline.has_other(BACKUP) {
-            // The backup of a dead writer: Hudi would restore it over a file without a checksum.
+            // The backup of a dead writer. Hudi would replace a file without a checksum by it.
             let backup = self.inner.layout.properties_backup()?;
             storage::delete(self.store(), &backup).await?;
             delete_checksum(&backup).await?;
@@ -181,19 +185,27 @@ impl Table {
         let folder = self.inner.layout.resolve(&format!("{META_FOLDER}/{FOLDER}"))?;
         let files = storage::list_below(self.store(), &folder).await?;
         let timeline = folder.clone().join(META_FOLDER);
+        let is_instant = |path: &Path| {
+            let name = path.filename().unwrap_or_default();
+            path.prefix_matches(&timeline) && name.starts_with(|first: char| first.is_ascii_digit())
+        };
         let mut paths: Vec<Path> = files.into_iter().map(|file| file.location).collect();
         paths.sort_by_cached_key(|path| {
             let name = path.filename().unwrap_or_default().to_owned();
-            let is_instant = name.starts_with(|first: char| first.is_ascii_digit());
             let rank = match path.prefix_matches(&timeline) {
-                true if is_instant => 0,
+                true if is_instant(path) => 0,
                 false => 1,
                 true if name != "hoodie.properties" => 2,
                 true => 3,
             };
             (rank, name)
         });
-        storage::delete_all(self.store(), paths).await?;
+        let rest = paths.split_off(paths.partition_point(is_instant));
+        // The files of one call are deleted at the same time.
+        let at_once = if self.is_local() { 1 } else { KEYS_PER_REQUEST };
+        for some in paths.chunks(at_once).chain(rest.chunks(at_once)) {
+            storage::delete_all(self.store(), some.to_vec()).await?;
+        }
         self.remove_empty_tree(&folder);
         Ok(())
     }

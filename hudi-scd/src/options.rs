@@ -16,13 +16,13 @@ use crate::{
     timeline::{Clock, SystemClock, archive::ArchiveLimits},
 };
 
-/// Options of writing a table that the table itself does not store: pass the same options to every writer.
+/// Options for writing a table that the table itself does not store. Pass the same options to every writer.
 ///
 /// The defaults are Hudi's, except where documented.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     pub(crate) retention: Option<RetentionPolicy>,
-    /// The caller set no retention, so the table's own retention applies.
+    /// `true` if the caller set no retention, so that the table's own retention applies.
     pub(crate) retention_is_default: bool,
     pub(crate) archive: Option<ArchiveLimits>,
     pub(crate) codec: Option<Codec>,
@@ -50,43 +50,45 @@ pub struct TableOptions {
     pub(crate) range_copy: RangeCopyOption,
 }
 
-/// The copies of ranges within the storage.
+/// How ranges are copied within the storage.
 #[derive(Clone, Debug)]
 pub(crate) enum RangeCopyOption {
-    /// The copies of the store that the library builds from a URL, if the store has them.
+    /// Uses the copies of the store that this crate builds from a URL, if the store supports them.
     Automatic,
     Given(Arc<dyn RangeCopy>),
     None,
 }
 
-/// The exclusion of concurrent writers.
+/// How concurrent writers are excluded.
 #[derive(Clone, Debug)]
 pub(crate) enum Lock {
-    /// A file lock for a table on a local disk, a lease in the storage for any other.
+    /// A file lock for a table on a local disk, and a lease in the storage for any other table.
     Automatic,
     Given(Arc<dyn TableLock>),
-    /// No lock: the caller guarantees a single writer.
+    /// No lock. The caller guarantees that there is only one writer.
     None,
 }
 
-/// The compression of base file pages.
+/// The compression of pages in base files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// GZIP, Hudi's codec: smallest and slowest.
-    Gzip,
-    /// Snappy, the default: several times faster to write than GZIP, with slightly larger files; every
-    /// Parquet reader supports it.
+    /// GZIP, which is Hudi's default as well. Files have half the size of those with Snappy. Every Parquet
+    /// reader supports it.
     #[default]
+    Gzip,
+    /// Snappy. Writing and reading are two to four times faster than with GZIP. Every Parquet reader supports
+    /// it.
     Snappy,
-    /// Zstandard: small and fast, but unknown to old readers.
+    /// Zstandard. Smaller and faster than GZIP, but Redshift Spectrum's documentation does not list it, and
+    /// Hudi before 0.13 needs native libraries to read it.
     Zstd,
 }
 
 impl Codec {
     const ALL: [Self; 3] = [Self::Gzip, Self::Snappy, Self::Zstd];
 
-    /// Returns the name in Hudi's properties.
+    /// Returns the codec's name in Hudi's properties.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -95,8 +97,8 @@ impl Codec {
         }
     }
 
-    /// Returns the codec of a name in Hudi's properties, in any case; `None` for codecs that are not written
-    /// here.
+    /// Returns the codec with this name in Hudi's properties. Case is ignored. Returns `None` for codecs that
+    /// this crate does not write.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
     }
@@ -141,7 +143,7 @@ impl TableOptions {
         Self::default()
     }
 
-    /// Sets the retention; each commit is followed by a clean. Default: the table's own
+    /// Sets the retention. Each commit is followed by a clean. Default: the table's own retention
     /// ([`TableDefinition::with_retention`](crate::TableDefinition::with_retention)), otherwise the last 10
     /// commits.
     #[must_use]
@@ -159,9 +161,9 @@ impl TableOptions {
         self
     }
 
-    /// Sets the length of the active timeline above which a commit archives its oldest actions, and the
-    /// length afterwards. Actions in the retained window are never archived. Default: from 30 commits down to
-    /// 20.
+    /// Sets the length of the active timeline above which a commit archives the oldest actions, and the
+    /// length that it leaves. Actions in the retained window are never archived. Default: from 30 commits
+    /// down to 20.
     #[must_use]
     pub fn with_archive_limits(mut self, limits: ArchiveLimits) -> Self {
         self.archive = Some(limits);
@@ -175,45 +177,45 @@ impl TableOptions {
         self
     }
 
-    /// Sets the compression of pages. Default: the table's own
-    /// ([`TableDefinition::with_codec`](crate::TableDefinition::with_codec)), otherwise that of its newest
-    /// file, otherwise [`Codec::default`].
+    /// Sets the compression of pages. Default: the table's own codec
+    /// ([`TableDefinition::with_codec`](crate::TableDefinition::with_codec)), otherwise the codec of its
+    /// newest file, otherwise [`Codec::default`].
     #[must_use]
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.codec = Some(codec);
         self
     }
 
-    /// Sets the level of the compression: 1 to 9 for [`Codec::Gzip`], 1 to 22 for [`Codec::Zstd`]; a higher one
-    /// is reduced to that, and Snappy has no levels. Default: 2 and 1.
+    /// Sets the compression level: 1 to 9 for [`Codec::Gzip`], 1 to 22 for [`Codec::Zstd`]. Higher values are
+    /// reduced to the maximum. Snappy has no levels. Default: 2 for GZIP, and 1 for Zstandard.
     #[must_use]
     pub fn with_compression_level(mut self, level: u32) -> Self {
         self.compression_level = Some(level);
         self
     }
 
-    /// Replaces changed values in the stored pages of a column if `true`; decodes and encodes every column with
-    /// changed values if `false`, which is slower. A value that was replaced in a page may remain in the
-    /// dictionary of its column chunk, unused; without patching it does not. Columns without changed values are
-    /// copied in both cases. Default: `true`.
+    /// If `true`, replaces changed values in the stored pages of a column. If `false`, decodes and encodes
+    /// every column with changed values, which is slower. With `true`, the old value may remain, unused, in
+    /// the dictionary of its column chunk. In both cases, columns without changed values are copied. Default:
+    /// `true`.
     #[must_use]
     pub fn with_page_patching(mut self, page_patching: bool) -> Self {
         self.page_patching = page_patching;
         self
     }
 
-    /// Sets the number of record keys for which the bloom filter of a base file is sized, at Hudi's probability
-    /// of false positives of 1e-9. Default: a quarter more than the file has, at least 1,000; from 60,000 keys
-    /// on, where Hudi's own filter of 430 KB is full, the probability grows to at most 0.002, with 13 bits for
-    /// each key. Hudi always uses 60,000.
+    /// Sets the number of record keys for which the bloom filter of a base file is sized, with Hudi's false
+    /// positive probability of 1e-9. Hudi always uses 60,000. Default: 25 % more than the number of keys in
+    /// the file, at least 1,000. From 60,000 keys on, where Hudi's own filter of 430 KB is full, the filter
+    /// has 12 bits for each key of a new file, and the probability grows to at most 0.0092.
     #[must_use]
     pub fn with_bloom_entries(mut self, entries: u32) -> Self {
         self.bloom_entries = Some(entries.max(1));
         self
     }
 
-    /// Sets file sizes: base files smaller than `small` bytes receive new rows until they reach about `max`
-    /// bytes. Default: 100 and 120 MiB.
+    /// Sets file sizes in bytes. Base files smaller than `small` receive new rows until they have about
+    /// `max`. Default: 100 and 120 MiB.
     #[must_use]
     pub fn with_file_sizes(mut self, small: u64, max: u64) -> Self {
         self.small_file_bytes = small.min(max);
@@ -221,16 +223,18 @@ impl TableOptions {
         self
     }
 
-    /// Sets the number of files that are read and written concurrently. Default: one per core.
+    /// Sets the number of files that are read and written concurrently. On remote storage, this limits only
+    /// large files: up to 16 small files are read and written concurrently, if a quarter of the [memory
+    /// budget](TableOptions::with_memory_budget) has room for them. Default: one per core.
     #[must_use]
     pub fn with_parallelism(mut self, files: usize) -> Self {
         self.parallelism = files.max(1);
         self
     }
 
-    /// Sets the memory for incoming rows of a write, in bytes. Parts larger than a quarter of it are sorted
-    /// and spilled to the local disk. The files that are being written need additional memory: some row
-    /// groups for each of [`TableOptions::with_parallelism`]. Default: 256 MiB.
+    /// Sets the memory for incoming rows of a write, in bytes. Parts larger than an eighth of it are sorted
+    /// and spilled to the local disk. The files that are being written need additional memory: a few row
+    /// groups for each of the files of [`TableOptions::with_parallelism`]. Default: 256 MiB.
     #[must_use]
     pub fn with_memory_budget(mut self, bytes: usize) -> Self {
         self.memory_budget = bytes.max(1);
@@ -244,19 +248,19 @@ impl TableOptions {
         self
     }
 
-    /// Sets a folder on the local disk that caches the key index for other processes: the footers and keys of
-    /// base files that lookups read, and of those that this process writes. For a table on remote storage, a
-    /// lookup reads cached entries from the local disk. Several processes and tables may share a folder.
-    /// Damaged entries are ignored, and the folder may be deleted at any time. An error of the cache is
-    /// logged and never makes a write fail. Default: none.
+    /// Sets a folder on the local disk in which the key index is cached for other processes. It contains the
+    /// footers and keys of the base files that lookups read or that this process writes. For a table on
+    /// remote storage, a lookup reads cached entries from the local disk. Several processes and tables may
+    /// share a folder. Damaged entries are ignored, and the folder may be deleted at any time. An error of
+    /// the cache is logged and never makes a write fail. Default: none.
     #[must_use]
     pub fn with_index_cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.index_cache = Some(folder.into());
         self
     }
 
-    /// Sets the maximum bytes in the folder of [`TableOptions::with_index_cache`]; the least recently used
-    /// entries are evicted first. Default: 1 GiB.
+    /// Sets the maximum size of the folder of [`TableOptions::with_index_cache`] in bytes. The least recently
+    /// used entries are evicted first. Default: 1 GiB.
     #[must_use]
     pub fn with_index_cache_bytes(mut self, bytes: u64) -> Self {
         self.index_cache_bytes = bytes;
@@ -270,16 +274,16 @@ impl TableOptions {
         self
     }
 
-    /// Draws the ids of new file groups from a seed and the instant of their commit, so that a run can be
-    /// repeated. Default: from the system's entropy.
+    /// Generates the ids of new file groups from a seed and the instant of their commit, so that a run can be
+    /// repeated. Default: from the system's random generator.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Sets the table's URL as other engines know it, as in `s3://lake/customer`, because Hudi's plans of
-    /// cleans and rollbacks contain absolute names. Default: `/` and the path in the store, which is right
+    /// Sets the URL by which other engines know the table, such as `s3://lake/customer`. Hudi's plans of
+    /// cleans and rollbacks contain absolute paths. Default: `/` and the path in the store, which is right
     /// for a local disk.
     #[must_use]
     pub fn with_base_url(mut self, url: impl Into<String>) -> Self {
@@ -287,32 +291,33 @@ impl TableOptions {
         self
     }
 
-    /// Sets the lock that excludes writers of other processes. Default: the operating system's lock on a file
-    /// for a table on a local disk ([`FileLock`](crate::lock::FileLock)), a lease in the storage for any
-    /// other ([`StorageLock`](crate::lock::StorageLock)).
+    /// Sets the lock that excludes writers of other processes. Default: for a table on a local disk, the
+    /// operating system's lock on a file ([`FileLock`](crate::lock::FileLock)); for any other table, a lease
+    /// in the storage ([`StorageLock`](crate::lock::StorageLock)).
     #[must_use]
     pub fn with_lock(mut self, lock: Arc<dyn TableLock>) -> Self {
         self.lock = Lock::Given(lock);
         self
     }
 
-    /// Sets the times of the lease in the storage, the default lock of a table that is not on a local disk. A
-    /// shorter lease ends sooner after the death of its writer, and is renewed more often. Default: Hudi's.
+    /// Sets the times of the lease in the storage, which is the default lock of a table that is not on a
+    /// local disk. A shorter lease expires sooner after its writer died, but must be renewed more often.
+    /// Default: Hudi's.
     #[must_use]
     pub fn with_lease_times(mut self, times: LeaseTimes) -> Self {
         self.lease_times = times;
         self
     }
 
-    /// Writes without a lock, for a storage without conditional puts and a caller that guarantees a single
-    /// writer. Two writers would undo each other's commits.
+    /// Writes without a lock. Use it for a storage without conditional puts if the caller guarantees that
+    /// there is only one writer. Two writers would undo each other's commits.
     #[must_use]
     pub fn without_lock(mut self) -> Self {
         self.lock = Lock::None;
         self
     }
 
-    /// Sets the handling of a metadata table that Spark maintains beside the table. Default:
+    /// Sets how a metadata table that Spark maintains for the table is handled. Default:
     /// [`MetadataTable::Drop`].
     #[must_use]
     pub fn with_metadata_table(mut self, metadata_table: MetadataTable) -> Self {
@@ -320,25 +325,26 @@ impl TableOptions {
         self
     }
 
-    /// Ends the writes of the table in order when the caller cancels them. Default: none.
+    /// Sets a cancellation that ends writes of the table in an orderly way. Default: none.
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
         self.cancellation = Some(cancellation);
         self
     }
 
-    /// Brings a catalog to the table's state after each write, outside of the table's lock. The write's result
-    /// waits for it. A failed sync never fails the write: [`CommitReport`](crate::CommitReport) has the error,
-    /// and the sync after the next write makes up for it. Default: none.
+    /// Updates a catalog to match the table after each write, without holding the table's lock. The result of
+    /// the write waits for it. A failed sync never makes the write fail:
+    /// [`CommitReport`](crate::CommitReport) contains the error, and the sync after the next write catches
+    /// up. Default: none.
     #[must_use]
     pub fn with_catalog_sync(mut self, catalog: Arc<dyn CatalogSync>) -> Self {
         self.catalog_sync = Some(catalog);
         self
     }
 
-    /// Lets the storage copy the unchanged column chunks of rewritten files, which are then neither downloaded
-    /// nor uploaded. Ranges of files up to 10 MiB are never copied. Default: [`S3RangeCopy`] for a table that
-    /// is opened by a URL of S3, otherwise none.
+    /// Lets the storage copy the unchanged column chunks of rewritten files, which are then neither
+    /// downloaded nor uploaded. Ranges of files up to 10 MiB are never copied. Default: [`S3RangeCopy`] for a
+    /// table that is opened by an S3 URL, otherwise none.
     ///
     /// [`S3RangeCopy`]: crate::S3RangeCopy
     #[must_use]
@@ -354,8 +360,8 @@ impl TableOptions {
         self
     }
 
-    /// Sets the maximum time that a write waits for other writers. Default: six minutes, because the lease of
-    /// a dead writer on remote storage lasts five.
+    /// Sets the maximum time for which a write waits for other writers. Default: six minutes, because the
+    /// lease of a dead writer on remote storage lasts for five.
     #[must_use]
     pub fn with_lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;
@@ -363,25 +369,25 @@ impl TableOptions {
     }
 }
 
-/// The values in force, set or by default. In the options of a [`Table`](crate::Table) the retention is the
-/// table's own unless another was set.
+/// The effective values, set or default. In the options of a [`Table`](crate::Table), the retention is the
+/// table's own unless another one was set.
 impl TableOptions {
-    /// Returns the retention; `None` if commits are cleaned only on demand.
+    /// Returns the retention. Returns `None` if commits are cleaned only on demand.
     pub fn retention(&self) -> Option<RetentionPolicy> {
         self.retention
     }
 
-    /// Returns the limits of the active timeline; `None` if it is archived only on demand.
+    /// Returns the limits of the active timeline. Returns `None` if it is archived only on demand.
     pub fn archive_limits(&self) -> Option<ArchiveLimits> {
         self.archive
     }
 
-    /// Returns the compression of pages; `None` if the table decides it.
+    /// Returns the compression of pages. Returns `None` if the table determines it.
     pub fn codec(&self) -> Option<Codec> {
         self.codec
     }
 
-    /// Returns the level of the compression; `None` if the codec decides it.
+    /// Returns the compression level. Returns `None` if the codec determines it.
     pub fn compression_level(&self) -> Option<u32> {
         self.compression_level
     }
@@ -391,13 +397,14 @@ impl TableOptions {
         self.page_patching
     }
 
-    /// Returns the number of record keys for which bloom filters are sized; `None` if it depends on the file.
+    /// Returns the number of record keys for which bloom filters are sized. Returns `None` if it depends on
+    /// the file.
     pub fn bloom_entries(&self) -> Option<u32> {
         self.bloom_entries
     }
 
     /// Returns the file sizes in bytes: the size below which a file receives new rows, and the size up to
-    /// which.
+    /// which it receives them.
     pub fn file_sizes(&self) -> (u64, u64) {
         (self.small_file_bytes, self.max_file_bytes)
     }
@@ -412,7 +419,8 @@ impl TableOptions {
         self.memory_budget
     }
 
-    /// Returns the folder for incoming rows that do not fit into memory; `None` for the system's.
+    /// Returns the folder for incoming rows that do not fit into memory. Returns `None` for the system's
+    /// temporary folder.
     pub fn spill_folder(&self) -> Option<&Path> {
         self.spill_folder.as_deref()
     }
@@ -422,7 +430,7 @@ impl TableOptions {
         self.index_cache.as_deref()
     }
 
-    /// Returns the maximum bytes in the folder of the index cache.
+    /// Returns the maximum size of the index cache's folder in bytes.
     pub fn index_cache_bytes(&self) -> u64 {
         self.index_cache_bytes
     }
@@ -432,12 +440,13 @@ impl TableOptions {
         &self.clock
     }
 
-    /// Returns the seed of the ids of new file groups; `None` if they come from the system's entropy.
+    /// Returns the seed for the ids of new file groups. Returns `None` if they come from the system's random
+    /// generator.
     pub fn seed(&self) -> Option<u64> {
         self.seed
     }
 
-    /// Returns the table's URL as other engines know it, if it was set.
+    /// Returns the URL by which other engines know the table, if it was set.
     pub fn base_url(&self) -> Option<&str> {
         self.base_url.as_deref()
     }
@@ -465,7 +474,7 @@ impl TableOptions {
         self.lease_times
     }
 
-    /// Returns the handling of a metadata table of Spark.
+    /// Returns how a metadata table of Spark is handled.
     pub fn metadata_table(&self) -> MetadataTable {
         self.metadata_table
     }
@@ -475,7 +484,7 @@ impl TableOptions {
         self.cancellation.as_ref()
     }
 
-    /// Returns the copies of ranges within the storage, if there are any.
+    /// Returns the copies of ranges within the storage, if any are set.
     pub fn range_copy(&self) -> Option<&Arc<dyn RangeCopy>> {
         match &self.range_copy {
             RangeCopyOption::Given(range_copy) => Some(range_copy),

@@ -1,5 +1,5 @@
-//! Copies of byte ranges within the storage: the unchanged bytes of a rewritten file are neither downloaded
-//! nor uploaded.
+//! Copies byte ranges within the storage, so that the unchanged bytes of a rewritten file are neither
+//! downloaded nor uploaded.
 //!
 //! ```text
 //! merge -> PlannedWriter -> Plan -> parts -> Upload -> storage
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A new version of a base file contains most column chunks of the previous version. S3 accepts a range of an
-//! existing object as a part of an upload (`UploadPartCopy`), if the range has at least 5 MiB. Smaller pieces
-//! between the changes are sent.
+//! existing object as a part of an upload (`UploadPartCopy`), if the range has at least 5 MiB. Smaller
+//! unchanged pieces are sent.
 
 mod plan;
 #[cfg(feature = "aws")]
@@ -41,13 +41,13 @@ pub(crate) use self::{
 };
 use crate::fence::{Fence, FencedRangeCopy};
 
-/// The minimum bytes of a part of an upload to S3, except for the last part.
+/// Minimum size in bytes of a part of an upload to S3. The last part may be smaller.
 const S3_MIN_PART: u64 = 5 * 1024 * 1024;
 
 /// A storage that accepts a byte range of an existing object as a part of an upload.
 ///
-/// [`S3RangeCopy`](crate::S3RangeCopy) implements it for S3 (feature `aws`), and [`Table::open_url`] uses it
-/// unless [`TableOptions::without_range_copy`] is set. For a store that you build yourself, pass an
+/// [`S3RangeCopy`](crate::S3RangeCopy) implements this trait for S3 (feature `aws`), and [`Table::open_url`]
+/// uses it unless [`TableOptions::without_range_copy`] is set. If you build the store yourself, pass an
 /// implementation to [`TableOptions::with_range_copy`].
 ///
 /// [`Table::open_url`]: crate::Table::open_url
@@ -55,19 +55,19 @@ const S3_MIN_PART: u64 = 5 * 1024 * 1024;
 /// [`TableOptions::with_range_copy`]: crate::TableOptions::with_range_copy
 #[async_trait]
 pub trait RangeCopy: MultipartStore + fmt::Debug {
-    /// Returns the minimum bytes of a part, except for the last part of an upload. Default: 5 MiB, as S3
-    /// requires.
+    /// Returns the minimum size of a part in bytes. The last part of an upload may be smaller. Default: 5
+    /// MiB, as S3 requires.
     fn min_part(&self) -> u64 {
         S3_MIN_PART
     }
 
-    /// Copies a range of the object `from`, in bytes, to part `part_idx` of an upload of
-    /// [`MultipartStore::create_multipart`]; parts are counted from 0. The range has at least
+    /// Copies a range (in bytes) of the object `from` to the part `part_idx` of an upload that
+    /// [`MultipartStore::create_multipart`] started. Parts are counted from 0. The range has at least
     /// [`RangeCopy::min_part`] bytes and at most 5 GiB.
     ///
     /// # Errors
     /// [`object_store::Error::NotImplemented`] or [`object_store::Error::NotSupported`] if the service has no
-    /// such request. The table then sends these bytes, and does not try again.
+    /// such request. In that case, the table sends these bytes and does not try to copy again.
     async fn copy_part(
         &self,
         path: &Path,
@@ -96,13 +96,13 @@ impl RangeCopies {
         Self { inner, support: AtomicU8::new(Self::UNKNOWN) }
     }
 
-    /// Returns `true` if parts of a file of `bytes` bytes may be copied: a smaller one has no room for a part
-    /// that is copied, one that is sent, and the footer.
+    /// Returns `true` if parts of a file of `bytes` bytes may be copied. A smaller file has no room for one
+    /// copied part, one sent part and the footer.
     pub(crate) fn pay_for(&self, bytes: u64) -> bool {
         !self.are_refused() && bytes > 2 * self.inner.min_part()
     }
 
-    /// Returns the bytes of parts that are sent: 8 MiB to S3.
+    /// Returns the size of sent parts in bytes: 8 MiB for S3.
     fn sent_part(&self) -> u64 {
         self.inner.min_part() * 8 / 5
     }
@@ -119,7 +119,7 @@ impl RangeCopies {
         self.support.store(Self::REFUSED, Ordering::Relaxed);
     }
 
-    /// Notes the result of a copy. Returns `true` if the service has no such request.
+    /// Records the result of a copy. Returns `true` if the service has no such request.
     fn note<T>(&self, copied: &object_store::Result<T>) -> bool {
         use object_store::Error::{NotImplemented, NotSupported};
         match copied {

@@ -7,8 +7,8 @@ use std::{
 
 use object_store::path::Path;
 
-/// Values by file, in two halves, of which the older one is dropped as a whole when the younger one is full.
-/// It has no list of uses to maintain.
+/// Values by file, in two halves. When the newer half is full, the older half is dropped as a whole. This
+/// needs no list of uses.
 #[derive(Debug)]
 pub(crate) struct Recent<V> {
     half: usize,
@@ -23,7 +23,7 @@ struct Halves<V> {
 }
 
 impl<V: Clone> Recent<V> {
-    /// Creates an empty collection of at most `bytes` bytes.
+    /// Creates an empty collection with at most `bytes` bytes.
     pub(crate) fn new(bytes: usize) -> Self {
         let halves = Halves { young: HashMap::new(), old: HashMap::new(), young_bytes: 0 };
         Self { half: bytes / 2, halves: Mutex::new(halves) }
@@ -39,7 +39,7 @@ impl<V: Clone> Recent<V> {
         Some(value)
     }
 
-    /// Removes a value, and returns it.
+    /// Removes and returns a value.
     pub(crate) fn take(&self, path: &Path) -> Option<V> {
         let mut halves = self.lock();
         if let Some((value, bytes)) = halves.young.remove(path) {
@@ -49,7 +49,7 @@ impl<V: Clone> Recent<V> {
         halves.old.remove(path).map(|(value, _)| value)
     }
 
-    /// Adds a value that takes this number of bytes.
+    /// Adds a value of this size in bytes.
     pub(crate) fn insert(&self, path: &Path, value: V, bytes: usize) {
         self.lock().insert(path, value, bytes, self.half);
     }

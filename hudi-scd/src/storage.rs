@@ -1,4 +1,4 @@
-//! The storage calls of a table, with errors that name the file.
+//! Storage calls of a table. Their errors name the file.
 
 use std::{collections::HashSet, io::Write};
 
@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 
 use crate::{Error, ErrorKind, Result, concurrent::blocking, fence::Stop};
 
-/// The part size of a large file; S3 accepts no part under 5 MiB except the last, and 10,000 parts.
+/// The part size of a large file. On S3, a part must have at least 5 MiB unless it is the last one, and a
+/// file may have up to 10,000 parts.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
-/// Creates the error of a storage call on `path`.
+/// Creates the error for a failed storage call on `path`.
 pub(crate) fn failed(doing: &str, path: &Path, cause: object_store::Error) -> Error {
     let kind = match &cause {
         cause if let Some(stop) = Stop::of(cause) => stop.kind(),
@@ -29,7 +30,7 @@ pub(crate) fn failed(doing: &str, path: &Path, cause: object_store::Error) -> Er
     Error::new(kind, format!("cannot {doing}")).with_context("file", path).with_source(cause)
 }
 
-/// Lists the files and folders directly in a folder; empty if there is no such folder.
+/// Lists the files and folders directly in a folder. Empty if the folder does not exist.
 pub(crate) async fn list_folder(store: &dyn ObjectStore, folder: &Path) -> Result<ListResult> {
     let prefix = (!folder.is_root()).then_some(folder);
     store.list_with_delimiter(prefix).await.map_err(|cause| failed("list", folder, cause))
@@ -46,7 +47,7 @@ pub(crate) async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Bytes> 
     read.await.map_err(|cause| failed("read", path, cause))
 }
 
-/// Reads a whole file, or returns `None` if it does not exist.
+/// Reads a whole file. Returns `None` if it does not exist.
 pub(crate) async fn read_if_exists(store: &dyn ObjectStore, path: &Path) -> Result<Option<Bytes>> {
     match read(store, path).await {
         Ok(bytes) => Ok(Some(bytes)),
@@ -55,7 +56,7 @@ pub(crate) async fn read_if_exists(store: &dyn ObjectStore, path: &Path) -> Resu
     }
 }
 
-/// Reads a whole file and its modification time, or returns `None` if it does not exist.
+/// Reads a whole file and its modification time. Returns `None` if it does not exist.
 pub(crate) async fn read_dated(
     store: &dyn ObjectStore,
     path: &Path,
@@ -72,7 +73,8 @@ pub(crate) async fn read_dated(
     }
 }
 
-/// Reads a whole file, and its path if it is on a local disk; `None` if it does not exist.
+/// Reads a whole file, and returns its local path if it is on a local disk. Returns `None` if it does not
+/// exist.
 pub(crate) async fn read_placed(
     store: &dyn ObjectStore,
     path: &Path,
@@ -92,14 +94,14 @@ pub(crate) async fn read_placed(
     }
 }
 
-/// Writes a file, replacing an existing one.
+/// Writes a file. Replaces an existing one.
 pub(crate) async fn write(store: &dyn ObjectStore, path: &Path, bytes: impl Into<PutPayload>) -> Result<()> {
     store.put(path, bytes.into()).await.map(drop).map_err(|cause| failed("write", path, cause))
 }
 
-/// Writes a file while CPU-bound work creates it, replacing an existing one. Returns its size in bytes and
-/// the work's result. A file of one part is put with one request. With a larger file, three parts are in
-/// memory, and readers see it when it is complete.
+/// Writes a file while CPU-bound work creates it. Replaces an existing file. Returns its size in bytes and
+/// the work's result. A file with only one part is put with a single request. For a larger file, three parts
+/// are held in memory, and the file becomes visible to readers when it is complete.
 pub(crate) async fn write_made<T: Send + 'static>(
     store: &dyn ObjectStore,
     path: &Path,
@@ -113,7 +115,7 @@ pub(crate) async fn write_made<T: Send + 'static>(
                 .await?;
         Ok((rest.part, rest.bytes, made))
     };
-    // When this future ends, it accepts no more parts, which ends the work.
+    // When this future ends, it no longer accepts parts, which ends the work.
     let storing = async move {
         let mut take = take;
         let mut upload: Option<Box<dyn MultipartUpload>> = None;
@@ -149,7 +151,7 @@ pub(crate) async fn write_made<T: Send + 'static>(
     done
 }
 
-/// Passes written bytes on in parts.
+/// Passes on written bytes in parts.
 pub(crate) struct PartWriter {
     part: Vec<u8>,
     bytes: u64,
@@ -172,7 +174,7 @@ impl Write for PartWriter {
     }
 }
 
-/// Writes a file that must not exist yet: an existing one is a [`ErrorKind::Conflict`].
+/// Writes a file that must not exist yet. If it exists, returns an [`ErrorKind::Conflict`].
 pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Into<PutPayload>) -> Result<()> {
     let options = PutOptions::from(PutMode::Create);
     store.put_opts(path, bytes.into(), options).await.map(drop).map_err(|cause| failed("create", path, cause))
@@ -180,10 +182,10 @@ pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Int
 
 /// Creates a marker as a copy of `like`, the commit's request file, because only the marker's name matters.
 ///
-/// A copy fails once the request file is deleted, so a writer whose commit was rolled back leaves no further
-/// files. A write to a local disk starts under a temporary name beside the file's. Hudi reads every name
-/// among its markers as a marker, and cannot roll back an unfinished commit with an unknown one; a link has
-/// its final name from the beginning.
+/// A copy fails after the request file was deleted, so a writer whose commit was rolled back leaves no
+/// further files. A normal write to a local disk would start under a temporary name next to the final one.
+/// Hudi reads every name among its markers as a marker, and cannot roll back an unfinished commit with an
+/// unknown one. A link has its final name from the beginning.
 pub(crate) async fn mark(store: &dyn ObjectStore, path: &Path, like: &Path) -> Result<()> {
     match store.copy_if_not_exists(like, path).await {
         Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
@@ -195,13 +197,13 @@ pub(crate) async fn mark(store: &dyn ObjectStore, path: &Path, like: &Path) -> R
     }
 }
 
-/// Copies a file within the storage, replacing an existing one: [`ErrorKind::NotFound`] if the source does
-/// not exist.
+/// Copies a file within the storage. Replaces an existing one. Returns [`ErrorKind::NotFound`] if the source
+/// does not exist.
 pub(crate) async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> Result<()> {
     store.copy(from, to).await.map_err(|cause| failed("copy", from, cause))
 }
 
-/// Returns the modification time of a file, or `None` if it does not exist.
+/// Returns the modification time of a file. Returns `None` if it does not exist.
 pub(crate) async fn written_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<jiff::Timestamp>> {
     match store.head(path).await {
         Ok(meta) => {
@@ -213,7 +215,7 @@ pub(crate) async fn written_at(store: &dyn ObjectStore, path: &Path) -> Result<O
     }
 }
 
-/// Deletes a file; returns `true` if it existed. An object store that does not report it counts as `true`.
+/// Deletes a file. Returns `true` if it existed, or if the storage does not report this.
 pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool> {
     match store.delete(path).await {
         Ok(()) => Ok(true),
@@ -222,8 +224,8 @@ pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool>
     }
 }
 
-/// Deletes files in their order, 1,000 per request on S3. Returns those that existed, or all if the storage
-/// does not report it.
+/// Deletes files in order, with up to 1,000 per request on S3. Returns those that existed, or all if the
+/// storage does not report this.
 pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<HashSet<Path>> {
     let mut deleted = HashSet::with_capacity(paths.len());
     let Some(first) = paths.first().cloned() else { return Ok(deleted) };
@@ -285,7 +287,7 @@ mod tests {
         for _again in 0..2 {
             mark(&store, &marker, &request).await.unwrap();
         }
-        // The marker is a link, not a file that was written and then renamed.
+        // The marker is a link, and not a file that was written and then renamed.
         let number = |path: &Path| std::fs::metadata(folder.path().join(path.as_ref())).unwrap().ino();
         assert_eq!(number(&marker), number(&request));
         let error = mark(&store, &Path::from("b"), &Path::from("undone")).await.unwrap_err();

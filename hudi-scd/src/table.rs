@@ -1,16 +1,17 @@
 //! [`Table`]: the entry point. Creation and opening; operations are in `write`, `read` and `retention`.
 
+mod dropped;
 mod files;
 mod opening;
 
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use bytes::Bytes;
 use jiff::{SignedDuration, tz::TimeZone};
 use object_store::{ObjectStore, path::Path};
@@ -29,6 +30,7 @@ use crate::{
     location::Location,
     lock::{FileLock, HeldLock, LeaseWatch, StorageLock, TableLock},
     metadata_table::Stored,
+    operation::{Counted, CountedRangeCopy, Operation},
     options::{Codec, Lock, TableOptions},
     properties::{KEY_ENCODING, KEY_GENERATOR_CLASS, NewTable, PARQUET_CODEC, TableProperties, TableVersion},
     range_copy::RangeCopies,
@@ -67,7 +69,7 @@ pub struct TableDefinition {
 }
 
 impl TableDefinition {
-    /// Defines a table with these data columns, identified by the record key columns. The schema's
+    /// Defines a table with these data columns. The record key columns identify its rows. The schema's
     /// documentation of columns ([`schema::DOC`](crate::schema::DOC)) is stored.
     pub fn new<K: Into<String>>(
         name: impl Into<String>,
@@ -87,22 +89,23 @@ impl TableDefinition {
         }
     }
 
-    /// Sets the column that decides which of two rows of a key is newer. Without one the later write wins.
+    /// Sets the column that decides which of two rows with the same key is newer. Without it, the later write
+    /// wins.
     #[must_use]
     pub fn with_ordering_field(mut self, column: impl Into<String>) -> Self {
         self.ordering_field = Some(column.into());
         self
     }
 
-    /// Sets the columns that partition rows into folders, outermost first. Default: none.
+    /// Sets the columns whose values determine the folder of a row, outermost first. Default: none.
     #[must_use]
     pub fn with_partition_fields<F: Into<String>>(mut self, columns: impl IntoIterator<Item = F>) -> Self {
         self.partition_fields = columns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Partitions rows into folders by the values of this column, as points in time formatted by a date
-    /// pattern: Hudi's `TimestampBasedKeyGenerator`. The table stores the pattern under Hudi's own names.
+    /// Partitions rows into folders by the time in this column, formatted by a date pattern: Hudi's
+    /// `TimestampBasedKeyGenerator`. The table stores the pattern under Hudi's own property names.
     #[must_use]
     pub fn with_timestamp_partition(
         mut self,
@@ -117,14 +120,14 @@ impl TableDefinition {
     }
 
     /// Names folders `column=value` if `true`, and `value` if `false`. Default: `true`, the form that Athena,
-    /// Spectrum and Glue crawlers understand; Hudi's own default is `false`.
+    /// Spectrum and Glue crawlers understand. Hudi's own default is `false`.
     #[must_use]
     pub fn with_hive_style_partitioning(mut self, hive_style: bool) -> Self {
         self.hive_style = hive_style;
         self
     }
 
-    /// URL encodes special characters in folder names. Default: `false`, as in Hudi.
+    /// URL-encodes special characters in folder names. Default: `false`, as in Hudi.
     #[must_use]
     pub fn with_url_encoding(mut self, url_encode: bool) -> Self {
         self.url_encode = url_encode;
@@ -138,9 +141,9 @@ impl TableDefinition {
         self
     }
 
-    /// Sets the retention for every writer of the table, stored in its properties under Hudi's own names.
-    /// [`TableOptions::with_retention`] overrides it for one handle. Default: none stored; Hudi's writers and
-    /// this crate keep ten commits.
+    /// Sets the retention for every writer of the table. It is stored in the table's properties under Hudi's
+    /// own names. [`TableOptions::with_retention`] overrides it for one handle. Default: not stored; Hudi's
+    /// writers and this crate keep ten commits.
     #[must_use]
     pub fn with_retention(mut self, policy: RetentionPolicy) -> Self {
         let (name, number) = policy.property();
@@ -149,28 +152,29 @@ impl TableDefinition {
         self
     }
 
-    /// Sets the compression of base files for every writer of the table, stored in its properties under Hudi's
-    /// own name. [`TableOptions::with_codec`] overrides it for one handle. Default: none stored; the first
-    /// commit has [`Codec::default`], and later ones keep the codec of the table's files.
+    /// Sets the compression of base files for every writer of the table. It is stored in the table's
+    /// properties under Hudi's own name. [`TableOptions::with_codec`] overrides it for one handle. Default:
+    /// not stored; the first commit uses [`Codec::default`], and later ones use the codec of the table's
+    /// files.
     #[must_use]
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.others.insert(PARQUET_CODEC.to_owned(), codec.name().to_owned());
         self
     }
 
-    /// Stores a property of our own in the table. Hudi's writers preserve it. Spark's `CREATE TABLE` on the
-    /// folder drops it from `hoodie.properties`, so there is a second copy.
+    /// Stores a property of this crate in the table. Hudi's writers preserve it. Spark's `CREATE TABLE` on
+    /// the folder drops it from `hoodie.properties`, so a second copy is stored.
     pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
         self.others.insert(name.to_owned(), value);
         self
     }
 
-    /// Returns `true` if the definition has a property of our own.
+    /// Returns `true` if the definition has this property of this crate.
     pub(crate) fn has_property(&self, name: &str) -> bool {
         self.others.contains_key(name)
     }
 
-    /// Returns the properties of the table, and its data columns as they are stored.
+    /// Returns the properties of the table, and its data columns in stored form.
     pub(crate) fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
         let schema = schema::stored(&self.schema)?;
         let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
@@ -234,15 +238,19 @@ fn check_columns(
     Ok(())
 }
 
-/// The time for which a check of the lock holds for the upkeep after a commit.
+/// The time for which a check of the lock is valid for the upkeep after a commit.
 const CONFIRMED: Duration = Duration::from_secs(1);
 /// See [`Table::calls_at_a_time`].
 const REMOTE_CALLS: usize = 16;
+/// See [`Table::admit`].
+const ADMITTED_BYTES: usize = 64 * 1024;
+/// Divisor: files that are read and written concurrently may use this share of the memory budget.
+const ADMITTED_SHARE: usize = 4;
 
 /// A Hudi table: copy-on-write, of any [version](TableVersion) for reading, up to version 6 for writing.
 ///
 /// A handle is cheap to clone, and clones share cached state. It can be used from many tasks at once: reads
-/// run concurrently, and writes of one handle are queued.
+/// run concurrently, and writes through one handle wait for each other.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) inner: Arc<Inner>,
@@ -256,7 +264,7 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) properties: TableProperties,
     pub(crate) options: TableOptions,
-    /// Held by the write of this handle that is in progress.
+    /// Held while a write through this handle is in progress.
     writing: tokio::sync::Mutex<()>,
     /// The table's folder, if it is on a local disk.
     local_folder: Option<PathBuf>,
@@ -272,9 +280,13 @@ pub(crate) struct Inner {
     pub(crate) key_encoding_recorded: OnceCell<()>,
     /// The content of small remote files that a write may read again.
     contents: Recent<Bytes>,
+    /// The share of the memory budget for files that are read and written, in units of [`ADMITTED_BYTES`].
+    admitted: tokio::sync::Semaphore,
+    /// See [`Table::dropped_columns`].
+    dropped_columns: OnceLock<Vec<FieldRef>>,
     /// The cached footers and keys on the local disk.
     pub(crate) index_cache: Option<IndexCache>,
-    /// The copies of ranges within a remote storage, if it has them.
+    /// Copies ranges within a remote storage. `None` if the storage does not support it.
     pub(crate) range_copies: Option<RangeCopies>,
 }
 
@@ -282,7 +294,8 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 struct Known {
     view: Option<Arc<View>>,
-    /// The number of its changes: a timeline that was listed before the last one may be older than the view.
+    /// Number of changes so far. A timeline that was listed before the last change may be older than the
+    /// view.
     changes: u64,
 }
 
@@ -316,7 +329,7 @@ impl Table {
         let created = storage::create(store.as_ref(), &layout.properties()?, bytes).await;
         match created {
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                Err(Error::new(ErrorKind::AlreadyExists, "there is a table already")
+                Err(Error::new(ErrorKind::AlreadyExists, "there is already a table")
                     .with_context("path", layout.root()))
             }
             Err(error) => Err(error),
@@ -331,8 +344,8 @@ impl Table {
     /// Opens a table with the default [options](TableOptions).
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Unsupported`] if it uses features that this
-    /// crate cannot maintain; the error names the property.
+    /// [`ErrorKind::NotFound`] if there is no table; [`ErrorKind::Unsupported`], naming the property, if it
+    /// uses features that this crate does not support.
     pub async fn open(store: Arc<dyn ObjectStore>, root: Path) -> Result<Self> {
         Self::open_with(store, root, TableOptions::default()).await
     }
@@ -356,9 +369,9 @@ impl Table {
     /// Opens the table at a URL with the default [options](TableOptions): `s3://bucket/folder` (with feature
     /// `aws`), `file:///folder`, or the path of a folder.
     ///
-    /// `storage` configures S3 by `object_store`'s names, as in `("aws_region", "eu-west-1")`. Default: the
-    /// `AWS_*` variables of the environment, or the role of the machine. A storage that needs more is built
-    /// with `object_store`, for [`Table::open`].
+    /// `storage` configures S3 with the names of `object_store`, as in `("aws_region", "eu-west-1")`.
+    /// Default: the `AWS_*` variables of the environment, or the role of the machine. If a storage needs more
+    /// configuration, build it with `object_store` and use [`Table::open`].
     ///
     /// # Errors
     /// As [`Table::open`]; [`ErrorKind::InvalidDefinition`] for a URL or an option that is not supported.
@@ -369,8 +382,8 @@ impl Table {
         Self::open_url_with(url, storage, TableOptions::default()).await
     }
 
-    /// Opens the table at a URL with these options. Unless they contain [another](TableOptions::with_base_url),
-    /// the URL is the table's in the plans of cleans and rollbacks.
+    /// Opens the table at a URL with these options. The URL is used as the table's URL in the plans of cleans
+    /// and rollbacks, unless the options contain [another one](TableOptions::with_base_url).
     ///
     /// # Errors
     /// As [`Table::open_url`].
@@ -405,6 +418,7 @@ impl Table {
         local_folder: Option<PathBuf>,
         options: TableOptions,
     ) -> Self {
+        let store = Counted::over(store);
         #[expect(clippy::disallowed_methods, reason = "the one place that draws from the system's entropy")]
         let mut random = fastrand::Rng::new();
         let mut options = options;
@@ -430,13 +444,15 @@ impl Table {
         let fence = Fence::new();
         let range_copy = options.range_copy().filter(|_| local_folder.is_none()).cloned();
         let inner = Inner {
-            range_copies: range_copy.map(|range_copy| RangeCopies::new(range_copy, fence.clone())),
+            range_copies: range_copy
+                .map(|copy| RangeCopies::new(CountedRangeCopy::over(copy), fence.clone())),
             local_folder,
             lock,
             store: Fenced::over(store, fence.clone()),
             fence,
             layout,
             properties,
+            admitted: tokio::sync::Semaphore::new(admitted(&options)),
             options,
             writing: tokio::sync::Mutex::default(),
             random: Mutex::new(random),
@@ -446,6 +462,7 @@ impl Table {
             key_encoding: OnceCell::new(),
             key_encoding_recorded: OnceCell::new(),
             contents: Recent::new(files::CONTENT_BYTES),
+            dropped_columns: OnceLock::new(),
             index_cache,
         };
         Self { inner: Arc::new(inner) }
@@ -461,13 +478,13 @@ impl Table {
         self.inner.layout.root()
     }
 
-    /// Returns the version of its format.
+    /// Returns the version of the table's format.
     pub fn version(&self) -> TableVersion {
         self.inner.properties.version
     }
 
     /// Returns the indexes of the metadata table that the table listed when it was opened: `files`,
-    /// `column_stats` and so on. Empty without a metadata table. Reads never use it.
+    /// `column_stats` and so on. Empty if there is no metadata table. Reads never use it.
     pub fn metadata_partitions(&self) -> Vec<&str> {
         self.inner.properties.metadata_partitions()
     }
@@ -509,22 +526,26 @@ impl Table {
         crate::timeline::load(self.store(), &self.inner.layout).await
     }
 
-    /// Returns the path and the bytes of an action's latest file, which [`timeline`](crate::timeline)
-    /// decodes.
+    /// Returns the path and the content of an action's latest file. [`timeline`](crate::timeline) decodes it.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`].
     pub async fn entry_file(&self, entry: &TimelineEntry) -> Result<(Path, Bytes)> {
-        let path = self.inner.layout.instant_file(entry.instant, entry.action, entry.state)?;
+        let path = self.inner.layout.entry_file(entry, entry.state)?;
         let bytes = storage::read(self.store(), &path).await?;
         Ok((path, bytes))
     }
 
-    /// Returns the entries of the archive, file by file.
+    /// Returns the entries of the archive, file by file. For tables of version 8 and later, they contain no
+    /// metadata.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`]; [`ErrorKind::Corrupt`], naming the file of the archive.
     pub async fn archived_entries(&self) -> Result<Vec<ArchivedEntry>> {
+        if self.version().has_timeline_folder() {
+            let archived = crate::timeline::history::load(self.store(), &self.inner.layout).await?;
+            return Ok(archived.into_iter().map(|action| action.to_entry()).collect());
+        }
         let folder = self.inner.layout.archive_folder(&self.inner.properties.archive_folder)?;
         let mut found = Vec::new();
         for object in storage::list_folder(self.store(), &folder).await?.objects {
@@ -538,12 +559,22 @@ impl Table {
         Ok(found)
     }
 
+    /// Rejects a table that this crate can only read, because of its version or because its properties do not
+    /// determine keys, folders, or the rule that merges rows. Every write checks this.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`], naming the property.
+    pub fn check_writable(&self) -> Result<()> {
+        self.inner.properties.check_writable()
+    }
+
     /// Returns the time zone of the timeline's instants.
     pub fn time_zone(&self) -> &TimeZone {
         &self.inner.properties.zone
     }
 
-    /// Returns the file groups and their versions, by partition and id: the files that the table occupies.
+    /// Returns the file groups and their versions, ordered by partition and id. These are all data files of
+    /// the table.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`].
@@ -551,7 +582,7 @@ impl Table {
         Ok(self.view().await?.groups.values().map(|group| FileGroup::clone(group)).collect())
     }
 
-    /// Returns the earliest readable instant, if cleaning has set one.
+    /// Returns the earliest readable instant, if a clean has set one.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`].
@@ -585,7 +616,7 @@ impl Table {
         Ok(())
     }
 
-    /// Removes a folder that contains only empty folders, which a local disk keeps.
+    /// Removes a folder that contains only empty folders. A local disk would keep them.
     pub(crate) fn remove_empty_tree(&self, folder: &Path) {
         let Some(table) = &self.inner.local_folder else { return };
         let folder = table.join(self.inner.layout.relative(folder));
@@ -596,8 +627,8 @@ impl Table {
         }
     }
 
-    /// Removes the folder of a deleted partition, and its parents that are then empty, which a local disk
-    /// keeps.
+    /// Removes the folder of a deleted partition, and its parents if they become empty. A local disk would
+    /// keep them.
     pub(crate) fn remove_empty_folders(&self, partition: &str) {
         let Some(table) = &self.inner.local_folder else { return };
         let mut below = partition;
@@ -625,7 +656,7 @@ impl Table {
             held = acquire => held,
         };
         if let (Err(_), Some(lock)) = (&held, &self.inner.lock) {
-            // The request that acquires the lock may have been in flight.
+            // The request that acquires the lock may be in flight.
             lock.settled().await;
         }
         let held = held?;
@@ -654,6 +685,21 @@ impl Table {
         })
     }
 
+    /// Runs work in a turn, as an operation with this name.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFnOnce(&Turn<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let work = Box::pin(async {
+            let turn = self.turn().await?;
+            let done = turn.run(Box::pin(work(&turn))).await;
+            turn.end().await;
+            done
+        });
+        Operation::change(self, name).run(work).await
+    }
+
     /// Returns `true` for a table on a local disk.
     pub(crate) fn is_local(&self) -> bool {
         self.inner.local_folder.is_some()
@@ -663,11 +709,23 @@ impl Table {
         self.inner.store.as_ref()
     }
 
-    /// Returns the number of concurrent storage calls. Remote storage serves many. A local disk is limited by
-    /// this machine's cores, and each additional thread costs memory.
+    /// Returns the number of concurrent storage calls. Remote storage can serve many. On a local disk, the
+    /// number is limited by this machine's cores, and each additional thread costs memory.
     pub(crate) fn calls_at_a_time(&self) -> usize {
         let parallelism = self.inner.options.parallelism;
         if self.inner.local_folder.is_some() { parallelism } else { parallelism.max(REMOTE_CALLS) }
+    }
+
+    /// Waits until a file that takes `bytes` bytes of memory may be read or written concurrently with others.
+    /// Any number of small files may be admitted, and as many large files as
+    /// [`TableOptions::with_parallelism`] sets. A holder must not wait for another permit.
+    pub(crate) async fn admit(&self, bytes: u64) -> Result<tokio::sync::SemaphorePermit<'_>> {
+        let most = admitted(&self.inner.options) / self.inner.options.parallelism;
+        let units = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(ADMITTED_BYTES).clamp(1, most);
+        let permit = self.inner.admitted.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await;
+        permit.map_err(|closed| {
+            Error::new(ErrorKind::Storage, "the table admits no more files").with_source(closed)
+        })
     }
 
     /// Returns the current view of the table.
@@ -680,16 +738,16 @@ impl Table {
         if known.changes != changes {
             timeline = crate::timeline::load(self.store(), layout).await?;
         }
-        // If this fails or is dropped, the next view is listed.
+        // If this fails or is dropped, the next view is loaded by a listing.
         let before = known.view.take();
         known.changes +=
             u64::from(before.as_ref().is_none_or(|before| before.timeline.entries() != timeline.entries()));
-        let view = View::load(self.store(), layout, version, reach, before, timeline).await?;
+        let view = Box::pin(View::load(self.store(), layout, version, reach, before, timeline)).await?;
         known.view = Some(view.clone());
         Ok(view)
     }
 
-    /// Discards the cached view, after files changed without a change of the timeline.
+    /// Discards the cached view, because files changed without a change of the timeline.
     pub(crate) async fn forget_view(&self) {
         let mut known = self.inner.known.lock().await;
         known.view = None;
@@ -698,30 +756,35 @@ impl Table {
 
     pub(crate) fn schema_of(&self, view: &View) -> Result<SchemaRef> {
         view.check_columns_named()?;
-        match (&view.schema, self.inner.properties.create_schema()) {
-            (Some(schema), _) => Ok(schema.clone()),
-            (None, Some(text)) => schema::canonical(&*schema::from_avro(text)?),
+        let stored = match (&view.schema, self.inner.properties.create_schema()) {
+            (Some(schema), _) => schema.clone(),
+            (None, Some(text)) => schema::canonical(&*schema::from_avro(text)?)?,
             (None, None) => {
-                Err(Error::new(ErrorKind::NotFound, "the table has no schema before its first commit")
-                    .with_context("path", self.root()))
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "the table has no schema before its first commit",
+                )
+                .with_context("path", self.root()));
             }
-        }
+        };
+        self.with_dropped_columns(stored)
     }
 
-    /// Returns the Avro schema of the data columns in its original text.
+    /// Returns the Avro schema of the data columns as it was written.
     pub(crate) fn avro_of<'a>(&'a self, view: &'a View) -> Option<&'a str> {
         view.avro.as_deref().or_else(|| self.inner.properties.create_schema())
     }
 
-    /// Creates an instant that is newer than the whole timeline.
+    /// Creates an instant that is newer than all instants of the timeline.
     pub(crate) fn mint(&self, newest: Option<Instant>) -> Result<Instant> {
         let minted = Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)?;
         *self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner) = Some(minted);
         Ok(minted)
     }
 
-    /// Waits until the second of this handle's newest instant is over, in tables whose own Hudi counts in
-    /// seconds. Otherwise its next instant in the same second would be older than ours.
+    /// Waits until the second of this handle's newest instant is over, for tables whose own Hudi release
+    /// counts in seconds. Otherwise, the next instant of that Hudi in the same second would be older than
+    /// this crate's instant.
     async fn outlast_second(&self) {
         let minted = self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(minted) = minted.filter(|_| self.version().has_instants_of_seconds()) else { return };
@@ -731,7 +794,7 @@ impl Table {
         );
         let second = |instant: Instant| instant.as_str()[..14].to_owned();
         if second(next) <= second(minted) {
-            // A clock that lags behind the timeline by more than a second is not waited for.
+            // If the clock lags behind the timeline by more than a second, do not wait for it.
             return;
         }
         let now = self.inner.options.clock.now();
@@ -741,10 +804,10 @@ impl Table {
         }
     }
 
-    /// Returns the source of ids for new file groups of a commit.
+    /// Returns a source of ids for new file groups of a commit.
     pub(crate) fn ids(&self, instant: Instant) -> FileIds {
-        // It includes the instant, because a restarted process with the same seed must not draw the same ids
-        // again.
+        // The seed includes the instant, because a restarted process with the same seed must not generate the
+        // same ids again.
         let digits = instant
             .as_str()
             .bytes()
@@ -755,7 +818,7 @@ impl Table {
         })
     }
 
-    /// Returns the table's URL, as in Hudi's plans.
+    /// Returns the table's URL in the form that Hudi's plans use.
     pub(crate) fn base_url(&self) -> String {
         base_url(&self.inner.options, &self.inner.layout)
     }
@@ -764,6 +827,12 @@ impl Table {
     pub(crate) fn index_entry(&self, path: &Path, bytes: u64) -> Option<Entry> {
         self.inner.index_cache.as_ref().map(|cache| cache.entry(path, bytes))
     }
+}
+
+/// Returns the memory for files that are read and written, in units of [`ADMITTED_BYTES`].
+fn admitted(options: &TableOptions) -> usize {
+    let units = options.memory_budget / ADMITTED_SHARE / ADMITTED_BYTES;
+    units.clamp(options.parallelism, tokio::sync::Semaphore::MAX_PERMITS)
 }
 
 fn base_url(options: &TableOptions, layout: &Layout) -> String {
@@ -777,7 +846,7 @@ pub(crate) fn own(definition: &TableDefinition, properties: &TableProperties) ->
     own
 }
 
-/// Stores a new table's own properties a second time, in a place where other engines do not write.
+/// Stores a second copy of a new table's own properties, in a location where other engines do not write.
 async fn keep_own(
     store: &dyn ObjectStore,
     layout: &Layout,
@@ -786,7 +855,7 @@ async fn keep_own(
 ) -> Result<()> {
     let path = layout.own_properties()?;
     if own.is_empty() {
-        // An earlier table in this folder may have left its own properties.
+        // An earlier table in this folder may have left own properties.
         return storage::delete(store, &path).await.map(drop);
     }
     storage::write(store, &path, TableProperties::own_bytes(&own, options.clock.now())).await
@@ -796,13 +865,13 @@ async fn keep_own(
 pub(crate) struct FileIds(fastrand::Rng);
 
 impl FileIds {
-    /// Draws a UUID with the number of the file within it, which is always 0 here.
+    /// Generates a UUID, followed by the number of the file within it, which is always 0 here.
     pub(crate) fn draw(&mut self) -> String {
         format!("{}-0", uuid::Builder::from_random_bytes(self.0.u128(..).to_be_bytes()).into_uuid())
     }
 }
 
-/// The exclusive right to change a table, until it is dropped.
+/// The exclusive right to change a table. It ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     held: Option<Box<dyn HeldLock>>,
@@ -811,7 +880,7 @@ pub(crate) struct Turn<'a> {
     stored: Stored,
     metadata: Mutex<Metadata>,
     view: Mutex<Option<Arc<View>>>,
-    /// The files of deleted keys and of hidden rows, once they were listed.
+    /// The files of deleted keys and of hidden rows, after they have been listed.
     tombstone_files: tokio::sync::OnceCell<Vec<Path>>,
     /// The time of the last successful check of the lock.
     verified: Mutex<Option<tokio::time::Instant>>,
@@ -823,13 +892,13 @@ pub(crate) struct Turn<'a> {
 #[derive(Debug)]
 enum Metadata {
     Unchecked,
-    /// These indexes were dropped, if there were any.
+    /// The metadata table was checked, and these indexes were dropped, if there were any.
     Dropped(Vec<String>),
 }
 
 impl Turn<'_> {
-    /// Returns the view of the table in this turn. The timeline is listed once, because only this turn
-    /// completes actions while it holds the lock.
+    /// Returns the view of the table in this turn. The timeline is listed only once, because no other turn
+    /// completes actions while this turn holds the lock.
     pub(crate) async fn view(&self) -> Result<Arc<View>> {
         if let Some(view) = self.cached_view().clone() {
             return Ok(view);
@@ -839,8 +908,8 @@ impl Turn<'_> {
         Ok(view)
     }
 
-    /// Moves the view forward after an action of this turn, whose effect on the timeline is given. It changes
-    /// in place if the caller has dropped its own copies.
+    /// Moves the view forward after an action of this turn. `act` applies the effect of the action to the
+    /// timeline. The view is changed in place if the caller has dropped its own copies.
     pub(crate) async fn advance(&self, act: impl FnOnce(&mut Timeline), changes: Changes) {
         let before = self.cached_view().take();
         let mut known = self.table.inner.known.lock().await;
@@ -855,12 +924,12 @@ impl Turn<'_> {
         *self.cached_view() = view;
     }
 
-    /// Lists the timeline again for the next view, after a change of it that changed no file.
+    /// Makes the next view list the timeline again, after a change of the timeline that changed no file.
     pub(crate) fn relist(&self) {
         *self.cached_view() = None;
     }
 
-    /// Lists the table's folders again for the next view.
+    /// Makes the next view list the table's folders again.
     pub(crate) async fn forget_view(&self) {
         self.relist();
         self.table.forget_view().await;
@@ -870,7 +939,7 @@ impl Turn<'_> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that no other writer took over, before an irreversible step.
+    /// Checks, before an irreversible step, that no other writer has taken over.
     pub(crate) async fn verify(&self) -> Result<()> {
         let Some(held) = &self.held else { return Ok(()) };
         let now = tokio::time::Instant::now();
@@ -879,8 +948,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Checks like [`Turn::verify`], unless that did within the last second: for the upkeep that follows a
-    /// commit.
+    /// Like [`Turn::verify`], but skips the check if there was one within the last second. Use it for the
+    /// upkeep that follows a commit.
     pub(crate) async fn confirm(&self) -> Result<()> {
         let verified = *self.verified();
         match verified {
@@ -893,7 +962,8 @@ impl Turn<'_> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the files of deleted keys and of hidden rows at the start of the turn. They are listed once.
+    /// Returns the files of deleted keys and of hidden rows at the start of the turn. They are listed only
+    /// once.
     pub(crate) async fn tombstone_files(&self) -> Result<Vec<Path>> {
         let list = || async {
             if !self.view().await?.timeline.has_folder(AUXILIARY_FOLDER) {
@@ -906,8 +976,8 @@ impl Turn<'_> {
         self.tombstone_files.get_or_try_init(list).await.cloned()
     }
 
-    /// Does the work of this turn, until the lease is lost or the caller cancels it. Such work sends nothing
-    /// more, and is dropped when what it has sent took effect or failed.
+    /// Runs the work of this turn until the lease is lost or the caller cancels it. Work that is stopped
+    /// sends nothing further. It is dropped after the changes in flight have taken effect or failed.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let fence = &self.table.inner.fence;
         let lost = async {
@@ -931,9 +1001,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Makes sure that no other writer took over, and deletes files of the table, with the checksums that
-    /// Hadoop may have put beside them; both for each thousand. Returns those that existed; all of them where
-    /// the storage cannot tell.
+    /// Deletes files of the table, and the checksums that Hadoop may have written next to them. Before each
+    /// thousand files, checks that no other writer has taken over. Returns the files that existed, or all if
+    /// the storage does not report this.
     pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
         let mut deleted = HashSet::new();
         for some in relatives.chunks(1_000) {
@@ -948,7 +1018,7 @@ impl Turn<'_> {
         &self.stored
     }
 
-    /// Returns `true` if the metadata table was not checked in this turn.
+    /// Returns `true` if the metadata table has not been checked in this turn yet.
     pub(crate) fn is_metadata_unchecked(&self) -> bool {
         matches!(*self.metadata(), Metadata::Unchecked)
     }
@@ -969,8 +1039,8 @@ impl Turn<'_> {
         self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Releases the lock. A failure is only logged, because the changes are complete and the lease expires by
-    /// itself.
+    /// Releases the lock. A failure is only logged, because the changes are complete, and the lease expires
+    /// by itself.
     pub(crate) async fn end(mut self) {
         if !is_cancelled(self.table) {
             self.table.outlast_second().await;
@@ -980,7 +1050,8 @@ impl Turn<'_> {
     }
 }
 
-/// A turn whose future is dropped leaves the lease to end by itself if a change may still take effect.
+/// If the future of a turn is dropped while a change may still take effect, the lease is left to expire by
+/// itself.
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
@@ -994,7 +1065,7 @@ fn is_cancelled(table: &Table) -> bool {
     table.inner.options.cancellation.as_ref().is_some_and(Cancellation::is_cancelled)
 }
 
-/// Waits until the caller cancels, for ever if it cannot.
+/// Waits until the caller cancels. Without a cancellation, waits forever.
 pub(crate) async fn cancelled(cancellation: Option<&Cancellation>) {
     match cancellation {
         Some(cancellation) => cancellation.cancelled().await,

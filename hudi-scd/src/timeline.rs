@@ -13,7 +13,7 @@ use crate::{
     storage,
 };
 
-/// Lists the timeline. Other files are ignored.
+/// Lists the timeline. Other files in the folder are ignored.
 pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Timeline> {
     let folder = table.timeline_folder()?;
     let listed = storage::list_folder(store, &folder).await?;

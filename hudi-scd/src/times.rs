@@ -1,11 +1,11 @@
-//! Timestamps in Spark's Parquet files that Arrow by itself would misread.
+//! Handles timestamps in Spark's Parquet files that Arrow alone would misread.
 //!
-//! - Spark stores timestamps in 96 bits by default. Arrow converts them to nanoseconds, which end in the year
-//!   2262 and turn the usual end of an open interval, 9999-12-31, into another time. They are read as
-//!   microseconds, as in Spark.
-//! - Under a `…RebaseModeInWrite` of `LEGACY` Spark writes times before the Gregorian calendar in the Julian
-//!   one, and marks the file. Such times are refused if the file's statistics show them; timestamps of 96
-//!   bits have no statistics.
+//! - By default, Spark stores timestamps in 96 bits. Arrow converts them to nanoseconds, which end in the
+//!   year 2262: the usual end of an open interval, 9999-12-31, would become a different time. They are read
+//!   as microseconds, as in Spark.
+//! - With a `…RebaseModeInWrite` of `LEGACY`, Spark writes times before the Gregorian calendar in the Julian
+//!   calendar, and marks the file. Such times are rejected if the file's statistics show them. 96-bit
+//!   timestamps have no statistics.
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ use crate::{Error, ErrorKind, Result};
 const JULIAN: &str = "org.apache.spark.legacyDateTime";
 /// 15 October 1582, in days.
 const GREGORIAN: i32 = -141_427;
-/// 1 January 1900 in milliseconds; before it the offsets of time zones differ, too.
+/// 1 January 1900 in milliseconds. Before that, the offsets of time zones differ too.
 const STANDARD_TIME: i64 = -2_208_988_800_000;
 
-/// Returns the metadata with which Arrow reads a file.
+/// Returns the metadata that Arrow uses to read a file.
 pub fn reader_metadata(
     metadata: Arc<ParquetMetaData>,
     options: ArrowReaderOptions,
@@ -65,7 +65,7 @@ fn field_in_micros<'a>(field: &Field, leaves: &mut impl Iterator<Item = &'a Colu
     Arc::new(field.clone().with_data_type(data_type))
 }
 
-/// Refuses a file that is marked as Julian and contains Julian times.
+/// Rejects a file that is marked as Julian and contains Julian times.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`], naming the column.
@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// 9999-12-31 23:59:59.999999 is day 5,373,484 of the Julian period.
+    /// 9999-12-31 23:59:59.999999 is on day 5,373,484 of the Julian period.
     #[test]
     fn times_of_96_bits_reach_as_far_as_those_of_spark() {
         let schema = "message spark { optional int64 id; optional group s { optional int96 t; } }";

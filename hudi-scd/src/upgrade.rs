@@ -1,8 +1,9 @@
-//! The upgrade of a table to version 6, as Hudi's own writers do it; here only on request.
+//! The upgrade of a table to version 6. Hudi's own writers perform it automatically, and this crate only on
+//! request.
 //!
 //! | step | Hudi | here |
 //! |---|---|---|
-//! | before | | dead writers are undone, as in every write |
+//! | before | | the writes of dead writers are undone, as in every write |
 //! | 2 to 3 | deletes the metadata table; sets the form of partition paths and the key generator | the same |
 //! | 3 to 4 | sets the checksum; lists the metadata table's index `files` | sets the checksum |
 //! | 4 to 5 | refuses a partition `default` | the same if it has rows, also below another partition |
@@ -53,7 +54,7 @@ impl UpgradeReport {
 impl fmt::Display for UpgradeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(releases) = self.locked_out() else {
-            return write!(f, "the table has version {} already", self.to);
+            return write!(f, "the table already has version {}", self.to);
         };
         write!(f, "version {} to {}", self.from, self.to)?;
         for (name, value) in &self.properties {
@@ -81,21 +82,18 @@ impl Table {
     }
 
     /// Upgrades a table of version 2 to 5 to version 6, which Hudi 0.14 and later write. A write never does
-    /// this by itself, because Hudi 0.13 and earlier can no longer write the table afterwards, although they
-    /// can read it. Open the table again: this handle refuses further changes.
+    /// this automatically, because after an upgrade Hudi 0.13 and earlier can read the table but no longer
+    /// write it. Open the table again after the upgrade, because this handle rejects further changes.
     ///
-    /// An upgrade that fails or is interrupted can be repeated. The rows, the files and the timeline stay
-    /// as they are; an existing metadata table is dropped.
+    /// An upgrade that fails or is interrupted can be repeated. The rows, the files and the timeline do not
+    /// change. An existing metadata table is dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for other versions, and for a table with a partition `default`, which holds
-    /// rows without a partition value up to version 4; [`ErrorKind::Conflict`] if another writer is at work;
-    /// otherwise as [`Table::upsert`].
+    /// [`ErrorKind::Unsupported`] for other versions, and for a table with a partition `default`, which up to
+    /// version 4 contains rows without a partition value; [`ErrorKind::Conflict`] if another writer is
+    /// active; otherwise as [`Table::upsert`].
     pub async fn upgrade(&self) -> Result<UpgradeReport> {
-        let turn = self.turn().await?;
-        let upgraded = turn.run(self.upgrade_in_turn(&turn)).await;
-        turn.end().await;
-        upgraded
+        self.in_turn("upgrade", async |turn| self.upgrade_in_turn(turn).await).await
     }
 
     async fn upgrade_in_turn(&self, turn: &Turn<'_>) -> Result<UpgradeReport> {
@@ -107,7 +105,7 @@ impl Table {
         let view = turn.view().await?;
         let properties = self.check_upgrade(&view).await?;
         if let Some(pending) = view.timeline.entries().iter().find(|entry| entry.is_pending()) {
-            return Err(Error::new(ErrorKind::Conflict, "another writer is at work")
+            return Err(Error::new(ErrorKind::Conflict, "another writer is active")
                 .with_context("action", pending.action)
                 .with_context("instant", pending.instant)
                 .with_context("hint", "repeat the upgrade when it has ended"));
@@ -132,8 +130,8 @@ impl Table {
             let path = self.inner.layout.resolve(&group.path(version))?;
             // A file remains when all rows of a partition are moved or deleted.
             if Footer::load(self.store(), &path).await?.rows() > 0 {
-                let message = "a partition holds the rows without a partition value, and would hold those \
-                               with the text `default` after the upgrade";
+                let message = "a partition contains the rows without a partition value; after the upgrade, \
+                               its name would mean the text `default`";
                 return Err(Error::new(ErrorKind::Unsupported, message)
                     .with_context("partition", &group.partition)
                     .with_context("hint", "give its rows another partition value, or delete them"));

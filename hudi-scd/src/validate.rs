@@ -19,6 +19,7 @@ use crate::{
     index::key_column,
     key::{self, KeyEncoding, Partitions},
     layout::{self, BaseFileName},
+    operation::Operation,
     properties::TableProperties,
     schema::META_COLUMNS,
     storage,
@@ -31,15 +32,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Invariant {
-    /// A write, a clean or a rollback is in progress or unfinished. The next write repairs it.
+    /// A write, a clean or a rollback is in progress or unfinished. The next write completes or undoes it.
     Pending,
     /// A base file belongs to no completed commit. The next write removes the files of dead writers.
     StrayFile,
-    /// Markers exist for a finished write.
+    /// There are markers of a finished write.
     StrayMarker,
-    /// A completed commit does not name one of its base files, which readers nevertheless read.
+    /// A completed commit does not name one of its base files, but readers read the file.
     UnlistedFile,
-    /// A file that the latest snapshot, a read inside the retained window, or a savepoint needs is missing.
+    /// A file is missing that the latest snapshot, a read inside the retained window, or a savepoint needs.
     MissingFile,
     /// The size of a file differs from its commit.
     FileSize,
@@ -49,23 +50,23 @@ pub enum Invariant {
     PartitionMetadata,
     /// A file cannot be read.
     Unreadable,
-    /// A decimal is not stored as fixed-length bytes: the next Java upsert would corrupt it.
+    /// A decimal is not stored as fixed-length bytes. The next Java upsert would corrupt it.
     DecimalEncoding,
-    /// The footer's key range excludes a key of the file: index lookups miss it.
+    /// The footer's key range excludes a key of the file, so index lookups miss it.
     KeyRange,
-    /// The bloom filter is missing, or lacks a key of the file: index lookups miss it.
+    /// The bloom filter is missing or lacks a key of the file, so index lookups miss it.
     BloomFilter,
     /// A record key differs from the key columns.
     RecordKey,
-    /// A row is in the wrong partition for its columns.
+    /// According to its columns, a row is in the wrong partition.
     PartitionPath,
-    /// A row names a different file from the one it is in.
+    /// The file name in a row differs from the name of the file that contains it.
     FileName,
     /// A row's commit is not completed, or is newer than its file.
     CommitTime,
-    /// A key is stored twice.
+    /// A key is stored more than once.
     DuplicateKey,
-    /// The checksum beside a file, written by Hadoop's local file system, does not match: Spark refuses the
+    /// The checksum that Hadoop's local file system wrote next to a file does not match, so Spark rejects the
     /// file.
     StaleChecksum,
 }
@@ -102,7 +103,7 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// A violated invariant, and its place.
+/// A violated invariant, and the object that violates it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Finding {
@@ -125,15 +126,20 @@ fn finding(invariant: Invariant, subject: impl Into<String>, detail: impl Into<S
 }
 
 impl Table {
-    /// Checks the table's latest snapshot row by row, and its timeline, older versions and savepoints by
-    /// their metadata. A valid table gives no findings.
+    /// Checks the latest snapshot of the table row by row. Checks its timeline, older versions and savepoints
+    /// by their metadata. A valid table has no findings.
     ///
-    /// Only the first violation per file and invariant is reported, but every key that is stored twice.
+    /// For each file and invariant, only the first violation is reported. Keys that are stored twice are all
+    /// reported.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`]. Defects of the table are findings and not errors, unless its timeline cannot
     /// be read at all.
     pub async fn validate(&self) -> Result<Vec<Finding>> {
+        Operation::read(self, "validate").run(self.findings()).await
+    }
+
+    async fn findings(&self) -> Result<Vec<Finding>> {
         self.forget_view().await;
         let view = self.view().await?;
         let mut findings = self.check_timeline(&view).await?;
@@ -143,7 +149,7 @@ impl Table {
         findings.extend(self.check_checksums(&view).await?);
         let checks = view.latest_files().map(|(group, version)| {
             let path = group.path(version);
-            let partition = group.partition.clone();
+            let partition = group.partition.to_string();
             let view = view.clone();
             async move {
                 let checked = self.check_file(view, &path, partition).await?;
@@ -174,7 +180,7 @@ impl Table {
                 }
             }
         }
-        // Reads inside the window need it; older versions were cleaned.
+        // Only files that reads inside the window need are missing. Older versions were cleaned.
         let lost = view.missing.iter().filter(|missing| {
             missing.until.is_none_or(|until| view.earliest.is_none_or(|earliest| until > earliest))
         });
@@ -214,8 +220,7 @@ impl Table {
         for instant in marked.difference(&pending) {
             findings.push(finding(Invariant::StrayMarker, instant, "its write has finished"));
         }
-        let partitions: BTreeSet<&str> =
-            view.latest_files().map(|(group, _)| group.partition.as_str()).collect();
+        let partitions: BTreeSet<&str> = view.latest_files().map(|(group, _)| &*group.partition).collect();
         for partition in partitions.into_iter().filter(|partition| !view.partitions.contains(*partition)) {
             let subject = if partition.is_empty() { "." } else { partition };
             findings.push(finding(
@@ -234,7 +239,7 @@ impl Table {
         partition: String,
     ) -> Result<Checked> {
         let path = self.inner.layout.resolve(relative)?;
-        let open = match OpenFile::open(self.store(), &path).await {
+        let open = match self.open_complete(&path).await {
             Ok(open) => open,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                 return Ok(Checked::unreadable(relative, &error));
@@ -261,7 +266,7 @@ impl Table {
     }
 }
 
-/// The observations of a file.
+/// Observations about a file.
 #[derive(Debug, Default)]
 struct Checked {
     readable: bool,
@@ -283,13 +288,13 @@ struct FileCheck<'a> {
     timeline: &'a Timeline,
     relative: &'a str,
     partition: &'a str,
-    /// The footer names a JVM as the writer of the file.
+    /// `true` if the footer names a JVM as the writer of the file.
     is_of_java: bool,
     checked: Checked,
 }
 
 impl FileCheck<'_> {
-    /// Adds a finding, unless the file already has one of its kind.
+    /// Adds a finding, unless the file already has a finding for this invariant.
     fn tell(&mut self, invariant: Invariant, detail: impl Into<String>) {
         if !self.checked.findings.iter().any(|known| known.invariant == invariant) {
             self.checked.findings.push(finding(invariant, self.relative, detail));
@@ -308,6 +313,12 @@ impl FileCheck<'_> {
                     format!("{} is {}", column.path(), column.physical_type()),
                 );
             }
+        }
+        if !self.properties.has_meta_columns {
+            for batch in open.read(&|_| true, None)? {
+                self.check_unnamed(&conform_stored(&batch?, schema, path)?)?;
+            }
+            return Ok(());
         }
         let filter = footer.bloom_filter()?;
         if filter.is_none() {
@@ -332,8 +343,8 @@ impl FileCheck<'_> {
         Ok(())
     }
 
-    /// Returns `true` if a row in a Java file names an older version of its file group: Hudi up to 0.10 does
-    /// not update the names in rows that it copies.
+    /// Returns `true` if a row in a Java file contains the name of an older version of its file group. Hudi
+    /// up to 0.10 does not update the names in rows that it copies.
     fn is_older_name(&self, stored: &str, file: Option<&BaseFileName>) -> bool {
         let older = |stored: BaseFileName, file: &BaseFileName| {
             stored.file_id == file.file_id && stored.instant < file.instant
@@ -342,14 +353,21 @@ impl FileCheck<'_> {
             && BaseFileName::parse(stored).zip(file).is_some_and(|(stored, file)| older(stored, file))
     }
 
-    /// Checks that the keys are those of the columns, and collects them. A key that may have two forms is
-    /// collected in one, so that a row that is stored in both is found.
+    /// Returns `true` if this crate can compute keys or folders from these fields. It cannot for fields
+    /// inside of columns, nor for an unknown key generator. Such tables can only be read.
+    fn is_reproducible(&self, fields: &[String]) -> bool {
+        self.properties.key_generator.is_some() && fields.iter().all(|field| !field.contains('.'))
+    }
+
+    /// Checks that the keys agree with the columns, and collects them. A key that may have two forms is
+    /// collected in one form, so that a row that is stored in both is found.
     fn check_keys(&mut self, rows: &RecordBatch, keys: &StringArray) {
         let fields = &self.properties.record_key_fields;
         let field = self.properties.encoded_key_field();
         let expected = match key::record_keys(rows, fields, KeyEncoding::ValueOnly) {
+            Ok(_) if self.properties.key_generator.is_none() => None,
             Ok(expected) => Some(expected),
-            Err(_) if fields.is_empty() => None,
+            Err(_) if fields.is_empty() || !self.is_reproducible(fields) => None,
             Err(error) => {
                 self.tell(Invariant::RecordKey, error.to_string());
                 None
@@ -370,14 +388,47 @@ impl FileCheck<'_> {
         }
     }
 
+    /// Checks rows without meta columns. Their keys are computed from their columns.
+    fn check_unnamed(&mut self, rows: &RecordBatch) -> Result<()> {
+        let fields = &self.properties.record_key_fields;
+        let keys = match key::record_keys(rows, fields, KeyEncoding::ValueOnly) {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.tell(Invariant::RecordKey, error.to_string());
+                StringArray::new_null(rows.num_rows())
+            }
+        };
+        let partitions = self.partitions(rows)?;
+        for row in 0..rows.num_rows() {
+            let by_columns = partitions.as_ref().map_or(self.partition, |partitions| partitions.path(row));
+            if by_columns != self.partition {
+                let detail = format!("the columns of {} give {by_columns}", keys.value(row));
+                self.tell(Invariant::PartitionPath, detail);
+            }
+            self.checked.keys.push(keys.value(row).to_owned());
+        }
+        Ok(())
+    }
+
+    /// Returns the partitions of rows, computed from their columns. Returns `None` if this crate cannot
+    /// compute them.
+    fn partitions(&self, rows: &RecordBatch) -> Result<Option<Partitions>> {
+        // Columns whose values come from folder names always agree with them.
+        if self.properties.drops_partition_columns {
+            return Ok(None);
+        }
+        match Partitions::of(rows, self.properties) {
+            Ok(partitions) => Ok(Some(partitions)),
+            // A table without a defined type of timestamps can still be read.
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(_) if !self.is_reproducible(&self.properties.partition_fields) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn check_rows(&mut self, rows: &RecordBatch, keys: &StringArray, path: &Path) -> Result<()> {
         self.check_keys(rows, keys);
-        let partitions = match Partitions::of(rows, self.properties) {
-            Ok(partitions) => Some(partitions),
-            // A table without a defined type of timestamps can still be read.
-            Err(error) if error.kind() == ErrorKind::Unsupported => None,
-            Err(error) => return Err(error),
-        };
+        let partitions = self.partitions(rows)?;
         let name = layout::split_partition(self.relative).1;
         let file = BaseFileName::parse(name);
         let meta = |index: usize| -> Result<&StringArray> {

@@ -5,12 +5,12 @@ mod forward;
 mod written;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use arrow::datatypes::SchemaRef;
-use futures::TryStreamExt;
+use futures::StreamExt;
 use object_store::{ObjectMeta, ObjectStore, path::Path};
 
 use crate::{
@@ -34,30 +34,30 @@ pub(crate) use self::{
     written::Missing,
 };
 
-/// A remote table with more folders than this is listed as a whole, and not folder by folder.
+/// A remote table with more folders than this is listed as a whole instead of folder by folder.
 const FEW_FOLDERS: usize = 4;
-/// A name after those of all files in [`layout::META_FOLDER`].
+/// A name that sorts after those of all files in [`layout::META_FOLDER`].
 const AFTER_META_FOLDER: &str = ".hoodie0";
-/// The number of attempts of a listing while the timeline changes.
+/// Number of attempts of a listing if the timeline changes in the meantime.
 const ATTEMPTS: usize = 5;
 
-/// The way to the storage.
+/// How the storage is accessed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reach {
-    /// The number of concurrent calls.
+    /// Number of concurrent calls.
     pub(crate) width: usize,
     pub(crate) is_local: bool,
 }
 
-/// A file group: a set of rows with its versions. Each commit that touches it writes a new version.
+/// A file group: a set of rows and its versions. Each commit that changes it writes a new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileGroup {
-    /// The path of its partition; empty in an unpartitioned table.
-    pub partition: String,
+    /// The path of its partition. All file groups of the partition share it. Empty in an unpartitioned table.
+    pub partition: Arc<str>,
     /// Its id.
-    pub file_id: String,
-    /// Its versions of completed commits, oldest first.
+    pub file_id: Arc<str>,
+    /// Its versions that belong to completed commits, oldest first.
     pub versions: Vec<FileVersion>,
     /// The commit that replaced it, if it was replaced.
     pub replaced_at: Option<Instant>,
@@ -70,7 +70,7 @@ pub struct FileVersion {
     /// The commit that wrote it.
     pub instant: Instant,
     /// The name of its file.
-    pub file: String,
+    pub file: Arc<str>,
     /// The size of its file.
     pub bytes: u64,
 }
@@ -78,13 +78,18 @@ pub struct FileVersion {
 impl FileGroup {
     /// Returns the version that a read as of `instant` sees.
     pub fn version_at(&self, instant: Instant) -> Option<&FileVersion> {
+        self.position_at(instant).map(|at| &self.versions[at])
+    }
+
+    /// Returns the index of the version that a read as of `instant` sees.
+    pub(crate) fn position_at(&self, instant: Instant) -> Option<usize> {
         if self.replaced_at.is_some_and(|replaced| replaced <= instant) {
             return None;
         }
-        self.versions.iter().rev().find(|version| version.instant <= instant)
+        self.versions.iter().rposition(|version| version.instant <= instant)
     }
 
-    /// Returns the path of a version's file, below the table.
+    /// Returns the path of a version's file, relative to the table.
     pub(crate) fn path(&self, version: &FileVersion) -> String {
         layout::in_partition(&self.partition, &version.file)
     }
@@ -97,7 +102,7 @@ pub(crate) struct PendingFile {
     pub(crate) name: BaseFileName,
 }
 
-/// The contents of a table at the time of loading. Clones share what they have in common.
+/// The contents of a table when it was loaded. Clones share their common parts.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) timeline: Timeline,
@@ -107,24 +112,24 @@ pub(crate) struct View {
     pub(crate) pending: Arc<Vec<PendingFile>>,
     /// The partitions that have their metadata file.
     pub(crate) partitions: Arc<BTreeSet<String>>,
-    /// Checksums of Hadoop's local file system, for base files and the timeline; they must be deleted with
-    /// their files.
+    /// Checksums that Hadoop's local file system wrote for base files and the timeline. They must be deleted
+    /// together with these files.
     pub(crate) checksums: Arc<BTreeSet<String>>,
     /// The data columns as of the latest commit with a schema.
     pub(crate) schema: Option<SchemaRef>,
-    /// The Avro text of that schema.
+    /// The Avro form of that schema.
     pub(crate) avro: Option<String>,
-    /// The earliest readable commit, if cleaning has set one.
+    /// The earliest readable commit, if a clean has set one.
     pub(crate) earliest: Option<Instant>,
-    /// Files that commits of the active timeline wrote and that are missing; most of them were cleaned.
+    /// Missing files that commits of the active timeline wrote. Most of them were cleaned.
     pub(crate) missing: Vec<Missing>,
     pub(crate) written: Written,
     cleans: Cleans,
 }
 
 impl View {
-    /// Loads the table as of a timeline. `known`, an earlier view, is moved forward if the timeline explains what
-    /// changed since; otherwise the table's folders are listed.
+    /// Loads the table with a timeline. `known`, an earlier view, is moved forward if the timeline explains
+    /// all changes since then. Otherwise the table's folders are listed.
     ///
     /// The timeline is loaded first, so that every file of its completed commits exists.
     pub(crate) async fn load(
@@ -148,7 +153,7 @@ impl View {
                 None => None,
             };
             written = Some(known.written.clone());
-            // A view without other holders is changed in place.
+            // A view that nothing else holds is changed in place.
             let known = Arc::unwrap_or_clone(known);
             if let Some(view) = changes.and_then(|changes| known.forward(timeline.clone(), changes, version))
             {
@@ -161,7 +166,7 @@ impl View {
             if view.missing.iter().all(|missing| missing.until.is_some()) || attempt == ATTEMPTS {
                 return Ok(Arc::new(view));
             }
-            // Either it is gone, or a commit and a clean ran between the two listings.
+            // Either the file is gone, or a commit and a clean ran between the two listings.
             timeline = crate::timeline::load(store, table).await?;
             if timeline.entries() == view.timeline.entries() {
                 return Ok(Arc::new(view));
@@ -184,13 +189,14 @@ impl View {
         let cleans = Cleans::load(store, table, &timeline).await?;
         let mut listed =
             Listed { checksums: timeline.checksums().iter().cloned().collect(), ..Listed::default() };
-        for file in &files {
-            listed.add(table.relative(&file.location), file.size, &timeline, &written)?;
+        for file in files {
+            listed.add(table.relative(&file.path), file.bytes, &timeline, &written)?;
         }
-        let Listed { mut groups, pending, partitions, checksums } = listed;
+        let Listed { mut groups, pending, partitions, checksums, .. } = listed;
         let replaced = written.replaced();
         for (key, group) in &mut groups {
             group.versions.sort_by_key(|version| version.instant);
+            group.versions.shrink_to_fit();
             group.replaced_at = replaced.get(key).copied();
         }
         let missing = written.missing(&groups);
@@ -217,8 +223,8 @@ impl View {
         if self.cleans.keep_versions() {
             earliest = earliest.max(self.earliest_whole());
         }
-        // The Hudi that wrote such a table can read it as of any instant. This crate can too, if all files
-        // still exist.
+        // The Hudi release that wrote such a table can read it as of any instant. This crate can do so too,
+        // if all files still exist.
         if version < TableVersion::SIX && self.timeline.pending(Action::Clean).next().is_none() {
             earliest = earliest.min(self.earliest_whole());
         }
@@ -226,11 +232,11 @@ impl View {
         earliest.map(|earliest| earliest.min(self.timeline.latest_commit().unwrap_or(earliest)))
     }
 
-    /// Returns the earliest instant as of which every file group still has its version: the latest time at
+    /// Returns the earliest instant at which every file group still has its version. It is the latest time at
     /// which a missing version was superseded.
     fn earliest_whole(&self) -> Option<Instant> {
-        // The oldest version shows it for a group whose first versions were archived and cleaned, because it
-        // has a predecessor.
+        // If the first versions of a group were archived and cleaned, its oldest version shows this, because
+        // it has a predecessor.
         let oldest = self.groups.iter().filter_map(|(key, group)| {
             let oldest = group.versions.first()?.instant;
             (!self.written.is_first(oldest, key)).then_some(oldest)
@@ -243,9 +249,8 @@ impl View {
         self.groups.values().filter_map(move |group| Some((group, group.version_at(instant)?)))
     }
 
-    /// Returns the latest version of each file group that a commit from `since` (exclusive) to `until`
-    /// (inclusive) wrote. If a table stores completion times (`completions`), these are compared instead of
-    /// the instants.
+    /// Returns the latest version of each file group that a commit after `since` and up to `until` wrote. If
+    /// a table stores completion times (`completions`), these are compared instead of the instants.
     pub(crate) fn files_between(
         &self,
         since: Instant,
@@ -258,13 +263,13 @@ impl View {
                 return None;
             }
             let version = group.versions.iter().rev().find(|version| at(version.instant) <= until)?;
-            // A file that is older than the range has no rows in it.
+            // A file that is older than the range contains no rows of it.
             (at(version.instant) > since).then_some((group, version))
         })
     }
 
-    /// Returns the completion times of commits, in tables that store them, including archived ones if `since`
-    /// is older.
+    /// Returns the completion times of commits, in tables that store them. If `since` is older than the
+    /// active timeline, archived commits are included.
     pub(crate) async fn completions(
         &self,
         store: &dyn ObjectStore,
@@ -286,8 +291,8 @@ impl View {
         self.timeline.latest_commit().into_iter().flat_map(|latest| self.files_at(latest))
     }
 
-    /// Refuses an instant with missing files: an older version instead of a missing one would silently return
-    /// wrong rows.
+    /// Rejects an instant with missing files. Reading an older version in place of a missing one would
+    /// silently return wrong rows.
     pub(crate) fn check_whole(&self, instant: Instant) -> Result<()> {
         let lost =
             |missing: &&Missing| missing.from <= instant && missing.until.is_none_or(|until| instant < until);
@@ -299,18 +304,18 @@ impl View {
                     .with_context("commit", missing.from);
                 Err(error.with_context(
                     "hint",
-                    "put the file back, or roll back or restore the table to before that commit",
+                    "restore the file, or roll back or restore the table to a state before that commit",
                 ))
             }
         }
     }
 
-    /// Checks the latest snapshot like [`View::check_whole`].
+    /// Like [`View::check_whole`], for the latest snapshot.
     pub(crate) fn check_latest_whole(&self) -> Result<()> {
         self.timeline.latest_commit().map_or(Ok(()), |latest| self.check_whole(latest))
     }
 
-    /// Refuses a table whose columns are identified only by number: a renamed column would be null in the
+    /// Rejects a table whose columns are identified only by number. A renamed column would be null in the
     /// rows of older files, and the next commit without the numbers would make that permanent for every
     /// engine.
     pub(crate) fn check_columns_named(&self) -> Result<()> {
@@ -325,9 +330,9 @@ impl View {
         }
     }
 
-    /// Refuses to add rows to a table with Hudi's bucket index: its writers look for a key only in the file
-    /// group whose number is the key's hash. The table's properties do not mention it, but the ids of its
-    /// file groups begin with these numbers.
+    /// Rejects adding rows to a table with Hudi's bucket index. Its writers look for a key only in the file
+    /// group whose number is the hash of the key. The table's properties do not mention the index, but the
+    /// ids of its file groups begin with these numbers.
     pub(crate) fn check_no_buckets(&self) -> Result<()> {
         let is_bucket = |group: &Arc<FileGroup>| {
             let number = group.file_id.get(..8).unwrap_or_default();
@@ -338,13 +343,13 @@ impl View {
         }
         Err(Error::new(
             ErrorKind::Unsupported,
-            "adding rows to a table with the bucket index is not supported: its writers would not find them",
+            "adding rows to a table with the bucket index is not supported, because its writers would not find them",
         )
         .with_context("property", "hoodie.index.type")
         .with_context("value", "BUCKET"))
     }
 
-    /// Refuses an instant before the retained window; the error names the beginning of the window.
+    /// Rejects an instant before the retained window. The error names the beginning of the window.
     pub(crate) fn check_retained(&self, instant: Instant) -> Result<()> {
         match self.earliest {
             Some(earliest) if instant < earliest => {
@@ -357,13 +362,15 @@ impl View {
     }
 }
 
-/// The files of a listing, by kind.
+/// The listed files, by kind.
 #[derive(Default)]
 struct Listed {
     groups: BTreeMap<GroupKey, FileGroup>,
     pending: Vec<PendingFile>,
     partitions: BTreeSet<String>,
     checksums: BTreeSet<String>,
+    /// The paths of partitions with file groups. Their file groups share these paths.
+    shared: HashSet<Arc<str>>,
 }
 
 impl Listed {
@@ -386,24 +393,40 @@ impl Listed {
             self.pending.push(PendingFile { partition: partition.to_owned(), name });
             return Ok(());
         }
-        let key = (partition.to_owned(), name.file_id.clone());
-        if written.names_another(name.instant, &key, file) {
-            self.pending.push(PendingFile { partition: key.0, name });
+        let key = (self.shared(partition), Arc::from(name.file_id.as_str()));
+        let recorded = written.file(name.instant, &key);
+        if recorded.is_some_and(|recorded| **recorded != *file) {
+            self.pending.push(PendingFile { partition: partition.to_owned(), name });
             return Ok(());
         }
+        let version = FileVersion {
+            instant: name.instant,
+            file: recorded.cloned().unwrap_or_else(|| Arc::from(file)),
+            bytes,
+        };
         let group = self.groups.entry(key).or_insert_with_key(|(partition, id)| FileGroup {
             partition: partition.clone(),
             file_id: id.clone(),
-            versions: Vec::new(),
+            versions: Vec::with_capacity(1),
             replaced_at: None,
         });
-        group.versions.push(FileVersion { instant: name.instant, file: file.to_owned(), bytes });
+        group.versions.push(version);
         Ok(())
+    }
+
+    /// Returns the shared path of a partition.
+    fn shared(&mut self, partition: &str) -> Arc<str> {
+        if let Some(known) = self.shared.get(partition) {
+            return known.clone();
+        }
+        let path: Arc<str> = partition.into();
+        self.shared.insert(path.clone());
+        path
     }
 }
 
-/// Refuses a table that another writer upgraded since this handle was opened: its timeline is now in another
-/// folder, and it would look empty.
+/// Rejects a table that another writer has upgraded since this handle was opened. Its timeline is now in a
+/// different folder, so the table would appear to be empty.
 async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<()> {
     if *table.timeline() != TimelineLayout::Flat {
         return Ok(());
@@ -417,18 +440,16 @@ async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<(
         .with_context("hint", "open the table again"))
 }
 
-/// Adds the archive of layout 2 to the timeline, for base files that the timeline itself cannot place.
+/// Adds the archive of layout 2 to the timeline if base files belong to instants that the timeline does not
+/// contain.
 async fn with_archived(
     store: &dyn ObjectStore,
     table: &Layout,
     mut timeline: Timeline,
-    files: &[ObjectMeta],
+    files: &[ListedFile],
 ) -> Result<Timeline> {
-    let unknown = |file: &ObjectMeta| {
-        file.location
-            .filename()
-            .and_then(BaseFileName::parse)
-            .is_some_and(|name| timeline.lacks(name.instant))
+    let unknown = |file: &ListedFile| {
+        file.path.filename().and_then(BaseFileName::parse).is_some_and(|name| timeline.lacks(name.instant))
     };
     if table.history_folder()?.is_some() && files.iter().any(unknown) {
         let archived = history::load(store, table).await?;
@@ -439,24 +460,40 @@ async fn with_archived(
     Ok(timeline)
 }
 
+/// A listed file, without the tag and the time that a storage reports.
+struct ListedFile {
+    path: Path,
+    bytes: u64,
+}
+
+impl From<ObjectMeta> for ListedFile {
+    fn from(object: ObjectMeta) -> Self {
+        Self { path: object.location, bytes: object.size }
+    }
+}
+
 /// Lists the files of all partitions.
-async fn list_files(store: &dyn ObjectStore, table: &Layout, reach: Reach) -> Result<Vec<ObjectMeta>> {
+async fn list_files(store: &dyn ObjectStore, table: &Layout, reach: Reach) -> Result<Vec<ListedFile>> {
     let top = storage::list_folder(store, table.root()).await?;
     let folders =
         top.common_prefixes.into_iter().filter(|folder| folder.filename() != Some(layout::META_FOLDER));
     let mut folders: Vec<Path> = folders.collect();
-    let mut files = top.objects;
+    let mut files: Vec<ListedFile> = top.objects.into_iter().map(ListedFile::from).collect();
     if !reach.is_local && folders.len() > FEW_FOLDERS {
-        // A listing of all folders after the table's metadata takes a request for 1,000 files.
+        // If all folders are listed, starting after the table's metadata, one request returns 1,000 files.
         let after = table.resolve(AFTER_META_FOLDER)?;
-        let all = store.list_with_offset(Some(table.root()), &after).try_collect::<Vec<_>>().await;
-        let all = all.map_err(|cause| storage::failed("list", table.root(), cause))?;
-        files.extend(all.into_iter().filter(|file| table.relative(&file.location).contains('/')));
+        let mut all = store.list_with_offset(Some(table.root()), &after);
+        while let Some(file) = all.next().await {
+            let file = file.map_err(|cause| storage::failed("list", table.root(), cause))?;
+            if table.relative(&file.location).contains('/') {
+                files.push(file.into());
+            }
+        }
         folders.retain(|folder| *folder < after);
     }
     let lists = folders.into_iter().map(|folder| async move { storage::list_below(store, &folder).await });
     let below: Vec<Vec<ObjectMeta>> = ordered(reach.width, lists).await?;
-    files.extend(below.into_iter().flatten());
+    files.extend(below.into_iter().flatten().map(ListedFile::from));
     Ok(files)
 }
 
@@ -469,7 +506,7 @@ pub(crate) async fn read_commit(
     let path = table.entry_file(entry, State::Completed)?;
     let bytes = storage::read(store, &path).await?;
     if bytes.is_empty() && entry.action == Action::ReplaceCommit {
-        // The file groups that it replaced would become visible again.
+        // The file groups that the commit replaced would become visible again.
         return Err(Error::new(
             ErrorKind::Corrupt,
             "a replacecommit is empty, and does not name the file groups that it replaced",
@@ -483,8 +520,8 @@ pub(crate) async fn read_commit(
     CommitMetadata::parse(&bytes, &path)
 }
 
-/// Reads the metadata of a completed clean: `None` if the file is empty, as a dead writer or an old Hudi
-/// leaves it. Such a clean deleted nothing, as in Hudi.
+/// Reads the metadata of a completed clean. Returns `None` if the file is empty, as a dead writer or an old
+/// Hudi leaves it. As in Hudi, such a clean deleted nothing.
 pub(crate) async fn read_clean(
     store: &dyn ObjectStore,
     table: &Layout,
@@ -498,7 +535,7 @@ pub(crate) async fn read_clean(
     CleanMetadata::decode(&bytes).map(Some).map_err(|error| error.with_context("file", &path))
 }
 
-/// Returns the schema of the newest commit that has one.
+/// Returns the schema of the newest commit that contains one.
 fn latest_schema(written: &Written) -> Result<Option<SchemaRef>> {
     let Some((instant, text)) = written.latest_schema() else { return Ok(None) };
     let named = |error: Error| error.with_context("commit", instant);

@@ -1,4 +1,4 @@
-//! The active timeline stays short, and the removed actions are in the archive.
+//! The active timeline stays short, and removed actions are in the archive.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -40,7 +40,7 @@ async fn the_timeline_is_bounded_and_every_read_stays_right() {
     }
     assert!(archived > 20);
 
-    // Every file of a removed action is in the archive, once.
+    // Every file of a removed action is in the archive exactly once.
     let mut found = Vec::new();
     for number in 1.. {
         let path = format!("t/.hoodie/archived/{}", archive::file_name(number));
@@ -96,13 +96,13 @@ async fn goes_on_with_the_archive_that_spark_began() {
     assert_eq!(common::lines(&table.read(Query::snapshot()).await.unwrap()), before);
 }
 
-/// A commit followed by a clean and an archival dies at each storage call: nothing is lost, and the next
+/// A commit, followed by a clean and an archival, dies at each storage call. Nothing is lost, and the next
 /// writer archives.
 #[tokio::test]
 async fn an_archival_that_dies_at_any_call_is_done_again() {
     let schema = common::schema("id bigint, v string, at bigint");
     let limits = ArchiveLimits { keep_min: 4, keep_max: 4 };
-    // Each writer begins a day later than the previous one, when the lease of a dead one has expired.
+    // Each writer starts one day after the previous one, when the lease of a dead writer has expired.
     let options = |day: i64| {
         let seconds = std::sync::atomic::AtomicI64::new(86_400 * day);
         let now = move || {

@@ -1,4 +1,5 @@
-//! CPU-bound work leaves the threads of the runtime: the heartbeat of the lease beats during a large write.
+//! CPU-bound work does not run on the threads of the runtime, so that the lease is renewed during a large
+//! write.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(target_os = "linux")]
@@ -21,13 +22,13 @@ use hudi_scd::{
 /// Less than a thousandth of the heartbeat's interval.
 const MOST: Duration = Duration::from_millis(25);
 
-/// Returns the CPU time of this thread; unlike elapsed time, it does not depend on the load of the machine.
+/// Returns the CPU time of this thread. Unlike elapsed time, it does not depend on the load of the machine.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
 }
 
-/// Runs work on a runtime of one thread; returns the longest CPU time for which another task of it waited.
+/// Runs work on a runtime with one thread. Returns the maximum CPU time for which another task on it waited.
 fn longest_wait<T>(work: impl Future<Output = T>) -> (Duration, T) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut work = std::pin::pin!(work);
@@ -41,7 +42,7 @@ fn longest_wait<T>(work: impl Future<Output = T>) -> (Duration, T) {
     (longest, done)
 }
 
-/// Returns 64 MiB of rows, `count` of them.
+/// Returns `count` rows with a total size of 64 MiB.
 fn rows(count: i64, shift: i64, at: i64) -> RecordBatch {
     let ids = Int64Array::from_iter_values((shift..shift + count).map(|id| id * 7_919 % 1_000_003));
     let width = 64 * 1024 * 1024 / count as usize;

@@ -1,4 +1,5 @@
-//! Parts of the previous version that a merge copies unchanged: row groups that are too large to be joined.
+//! Parts of the previous version that a merge copies unchanged: row groups that are too large to be joined
+//! with others.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -19,12 +20,12 @@ use parquet::{
     },
 };
 
-/// More rows than a group that is joined with others.
+/// More rows than in a group that is joined with others.
 const ROWS: i64 = 40_000;
 
 type Model = BTreeMap<i64, (String, i32, i64, Option<i64>)>;
 
-/// Rows of key, name, ordering and balance, and optionally a further column.
+/// Rows with key, name, ordering and balance, and optionally one more column.
 fn batch(rows: &Model, with_more: bool) -> RecordBatch {
     let balances = Decimal128Array::from_iter_values(rows.values().map(|row| i128::from(row.2)));
     let mut columns: Vec<(&str, ArrayRef)> = vec![
@@ -78,14 +79,14 @@ async fn a_carried_over_row_group_holds_the_changed_rows_and_the_others() {
     for turn in 1..8_i32 {
         let mut changes = Model::new();
         for id in (0..ROWS).filter(|id| id % 997 == i64::from(turn)) {
-            // One column changes, two of them in turn 2; in turn 3 existing rows get a further column.
+            // One column changes, and two columns in turn 2. In turn 3, existing rows get one more column.
             let known = &model[&id];
             let name = if turn == 2 { format!("new name {id}") } else { known.0.clone() };
             with_more |= turn == 3;
             changes.insert(id, (name, turn, known.2, with_more.then_some(id * 2)));
         }
         for id in 0..20 {
-            // New rows, from turn 5 on.
+            // New rows are added from turn 5 on.
             if turn >= 5 {
                 let id = ROWS + i64::from(turn) * 100 + id;
                 changes.insert(id, ("new".into(), turn, 5, Some(1)));
@@ -104,7 +105,7 @@ async fn a_carried_over_row_group_holds_the_changed_rows_and_the_others() {
 
         let file = newest(&store, &table).await;
         if turn == 1 {
-            // The names were copied: the bytes are identical.
+            // The names were copied, so their bytes are identical.
             assert_eq!(chunk(&file, "name"), chunk(&previous, "name"));
             assert_eq!(chunk(&file, "balance"), chunk(&previous, "balance"));
             assert_ne!(chunk(&file, "at"), chunk(&previous, "at"));
@@ -117,7 +118,7 @@ async fn newest(store: &Arc<dyn object_store::ObjectStore>, table: &Table) -> by
     use object_store::ObjectStoreExt;
     let groups = table.file_groups().await.unwrap();
     let [group] = groups.as_slice() else { panic!("{} file groups", groups.len()) };
-    let path = table.root().clone().join(group.versions.last().unwrap().file.as_str());
+    let path = table.root().clone().join(&*group.versions.last().unwrap().file);
     store.get(&path).await.unwrap().bytes().await.unwrap()
 }
 
@@ -130,7 +131,7 @@ fn chunk(file: &bytes::Bytes, column: &str) -> bytes::Bytes {
     file.slice(start as usize..(start + length) as usize)
 }
 
-/// A patched column chunk keeps its dictionary, with the values that no row has any more.
+/// A patched column chunk keeps its dictionary, including values that no row has any more.
 #[rstest::rstest]
 #[case::default(TableOptions::new(), &["common", "removed", "new"])]
 #[case::switched_off(TableOptions::new().with_page_patching(false), &["common", "new"])]
@@ -154,7 +155,7 @@ async fn a_replaced_value_leaves_the_file_if_pages_are_not_patched(
     assert_holds(&table, &model, false).await;
 }
 
-/// Returns the dictionary of a text column in the first row group.
+/// Returns the dictionary of a string column in the first row group.
 fn dictionary(file: &bytes::Bytes, column: &str) -> Vec<String> {
     let reader = SerializedFileReader::new(file.clone()).unwrap();
     let group = reader.get_row_group(0).unwrap();

@@ -1,4 +1,4 @@
-//! The compression of base files: of new tables, of Spark's, and after a change.
+//! The compression of base files: in new tables, in Spark's tables, and after a change.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -53,7 +53,7 @@ fn definition() -> TableDefinition {
     TableDefinition::new("t", schema("id bigint, v string"), ["id"])
 }
 
-/// Options with a time after the golden tables.
+/// Options whose clock is later than the golden tables.
 fn after() -> TableOptions {
     TableOptions::new().with_clock(FnClock(|| "2026-12-24T00:00:00Z".parse().unwrap()))
 }
@@ -87,7 +87,7 @@ async fn a_table_keeps_the_codec_of_its_definition_or_of_its_files(
     let table = Table::open_with(store.clone(), "t".into(), repeatable()).await.unwrap();
     table.upsert(&[few("second")]).await.unwrap();
     assert_eq!(self::codec(store.as_ref(), &table).await, codec.name());
-    // Without a lookup no footer was read before.
+    // Without a lookup, no footer has been read before.
     let more = batch(&schema("id bigint, v string"), r#"{"id":1000,"v":"more"}"#);
     table.bulk_insert(&[more]).await.unwrap();
     assert_eq!(self::codec(store.as_ref(), &table).await, codec.name());
@@ -133,7 +133,7 @@ async fn a_codec_that_is_chosen_later_is_that_of_the_columns_that_are_written_an
         found.iter().filter(|(name, _)| name == column).map(|(_, codec)| *codec).collect::<Vec<_>>()
     };
     assert_eq!((of("v"), of("_hoodie_file_name"), of("id")), (vec!["zstd"], vec!["zstd"], vec!["snappy"]));
-    // The next writer keeps the new one.
+    // The next writer keeps the new codec.
     let table = Table::open_with(store.clone(), "t".into(), repeatable()).await.unwrap();
     table.upsert(&[few("third")]).await.unwrap();
     let found = codecs(store.as_ref(), &table).await;

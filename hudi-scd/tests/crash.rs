@@ -1,5 +1,5 @@
-//! An operation that dies at any storage call, or one of whose calls fails, leaves the table as before or as
-//! after, and the next writer repairs it.
+//! An operation dies at any storage call, or one of its calls fails. The table is then in the state before or
+//! after the operation, and the next writer repairs it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -21,20 +21,22 @@ use hudi_scd::{Error, ErrorKind, FnClock, Result, RetentionPolicy, Table, TableD
 use object_store::{ObjectStore, ObjectStoreExt};
 use rstest::rstest;
 
-/// A time later than all earlier operations, when the lease of a dead writer has expired.
+/// Options with a clock that is later than all earlier operations, so that the lease of a dead writer has
+/// expired.
 fn options(day: i8) -> TableOptions {
     let seconds = AtomicI64::new(0);
     let now = move || {
         let start = jiff::civil::date(2026, 1, day).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
         start + jiff::SignedDuration::from_secs(seconds.fetch_add(1, Ordering::Relaxed))
     };
-    // The lease ends by looks at the clock, and a writer that waits looks but a few times a minute.
+    // The expiry of a lease is only detected when the clock is read, and a waiting writer reads it only a few
+    // times a minute.
     let wait = std::time::Duration::from_secs(100_000);
     let options = TableOptions::new().with_clock(FnClock(now)).with_lock_wait(wait);
     options.with_seed(u64::from(day.unsigned_abs())).with_parallelism(1)
 }
 
-/// The storage of the table.
+/// The kind of storage that contains the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     Memory,
@@ -66,22 +68,22 @@ async fn sound(table: &Table, what: &str) {
 /// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// The process dies before it takes effect.
+    /// The process dies before the call takes effect.
     Death,
-    /// It fails, and the same handle continues.
+    /// The call fails, and the same handle continues.
     Error,
-    /// It takes effect, its reply is lost, and the same handle continues.
+    /// The call takes effect, its response is lost, and the same handle continues.
     LostReply,
-    /// It takes effect, and the process dies before the reply.
+    /// The call takes effect, and the process dies before the response.
     DeathBeforeReply,
 }
 
-/// Returns `true` for the error of an operation that was already done.
+/// Returns `true` for the error of an operation that has already been done.
 fn was_done(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::InvalidInput)
 }
 
-/// Interrupts an operation at each storage call, until it succeeds; returns the number of calls.
+/// Interrupts an operation at each of its storage calls. Returns the number of calls.
 async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
     let history = on.empty();
     let before = read(&with_history(&history, options(1)).await).await;
@@ -133,7 +135,7 @@ async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
             }
         }
 
-        // The next writer has nothing to write, and repairs the table.
+        // The next writer has nothing to write, but repairs the table.
         let next = match (fate, opened) {
             (Fate::Error | Fate::LostReply, Ok(table)) if interrupted => table,
             _ => fresh,
@@ -143,7 +145,7 @@ async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
         let now = read(&next).await;
         // Only a rollback is resumed automatically.
         assert!(now == seen || (now == after && operation == "rollback"), "{what}: the repair changed rows");
-        // The further operations do not depend on the exact call at which it died.
+        // The further operations do not depend on the exact call at which the process died.
         let goes_on = !interrupted || calls % 4 == 0;
         if now == before && goes_on {
             let again: Result<()> = carry_out(operation, &next).await;
@@ -155,7 +157,7 @@ async fn interrupted_everywhere(operation: &str, fate: Fate, on: On) -> i64 {
             sound(&next, &what).await;
         }
         if !interrupted {
-            // A handle that continues repairs by itself.
+            // A handle that continues repairs the table itself.
             let never = matches!(fate, Fate::Error | Fate::LostReply);
             let commits = WRITES.contains(&operation) && operation != "rollback";
             assert_eq!(unknown > 0, commits && !never, "{operation}, {fate:?}: {unknown} unknown outcomes");
@@ -191,7 +193,7 @@ async fn on_s3_an_operation_that_is_interrupted_leaves_before_or_after(
     assert!(interrupted_everywhere(operation, fate, On::S3).await > 15);
 }
 
-/// The writes differ in their data, not in their sequence of calls.
+/// The writes differ in their data, but not in their sequence of calls.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_leaves_a_handle_that_goes_on(
@@ -209,8 +211,8 @@ async fn a_call_that_fails_leaves_a_handle_that_goes_on(
     assert!(interrupted_everywhere(operation, fate, On::Memory).await > 5);
 }
 
-/// A bulk insert looks up no keys: repeated after a commit that was reported as failed, it would store every
-/// row twice.
+/// A bulk insert does not look up keys. If it were repeated after a commit that was only reported as failed,
+/// it would store every row twice.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_commit_whose_reply_is_lost_with_its_writer_can_be_settled(
@@ -250,11 +252,11 @@ async fn a_table_that_was_half_created_can_be_created_or_is_one() {
     }
 }
 
-/// Dies while repairing the remains of a dead writer, at each storage call.
+/// A writer dies at each storage call while it repairs the remains of a dead writer.
 #[tokio::test]
 async fn a_repair_that_dies_is_repaired() {
     let mut store;
-    // Enough calls to write some files, but not the commit.
+    // Enough calls to write some files, but not enough to commit.
     let mut calls = 15;
     loop {
         store = memory();
@@ -277,7 +279,8 @@ async fn a_repair_that_dies_is_repaired() {
     let before =
         read(&Table::open_with(store.clone(), "t".into(), options(3).without_lock()).await.unwrap()).await;
     for calls in 0..60 {
-        // Sequential, and therefore without a lock, so that no lease of a dead writer is waited for.
+        // The writers run one after the other. They use no lock, so that they need not wait for the lease of
+        // a dead writer.
         let options = || options(4 + (calls / 4) as i8).without_lock();
         let (mortal, _) = Mortal::after(store.clone(), calls, calls % 2 == 0);
         if let Ok(table) = Table::open_with(mortal, "t".into(), options()).await {

@@ -1,4 +1,5 @@
-//! Damaged files: an error that names the file, or the original rows; never a panic, never other rows.
+//! Reads damaged files. The result must be an error that names the file, or the original rows; never a panic
+//! and never other rows.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -90,8 +91,8 @@ async fn one(files: &[(Path, bytes::Bytes)], rows: &[String], seed: u64, tally: 
         Ok(Ok(read)) => {
             tally.unharmed += 1;
             if name.ends_with(".parquet") && read != rows {
-                // Without checksums a flipped bit in a page may appear as another value, which cannot be
-                // detected, but no row is lost.
+                // Without checksums, a flipped bit in a page may appear as a different value, which cannot be
+                // detected. But no row is lost.
                 assert_eq!(read.len(), rows.len(), "seed {seed}: rows are missing for damage in {name}");
             }
         }
@@ -112,13 +113,14 @@ fn tell(error: &hudi_scd::Error, name: &str, seed: u64) {
         ),
         "seed {seed}: {name}: {error:?}"
     );
-    // The contents of a commit may cause an error in another file; the error then names the commit's instant.
+    // The contents of a commit may cause an error in a different file. The error then names the commit's
+    // instant.
     let file = name.rsplit('/').next().unwrap();
     let file = file.strip_suffix(".commit").unwrap_or(file);
     assert!(text.contains(file), "seed {seed}: {name} is not named: {text}");
 }
 
-/// Returns a hundred seeds, or those in the environment: `HUDI_SCD_DAMAGE_SEEDS=17` or `=0..5000`.
+/// Returns a hundred seeds, or the seeds given in the environment: `HUDI_SCD_DAMAGE_SEEDS=17` or `=0..5000`.
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("HUDI_SCD_DAMAGE_SEEDS") else { return 0..100 };
     let number = |text: &str| text.trim().parse::<u64>().unwrap();
@@ -145,7 +147,7 @@ async fn damage_is_an_error_and_never_a_panic() {
     assert!(tally.refused > 20 && tally.unharmed > 20, "{tally:?}");
 }
 
-/// The rows replaced by a commit would reappear if its file were empty, or if another one hid it.
+/// The rows that a commit replaced would reappear if its file were empty, or if another commit hid it.
 #[tokio::test]
 async fn an_empty_replacecommit_and_two_commits_of_an_instant_are_named() {
     let columns = common::schema("id int, v string");

@@ -1,4 +1,5 @@
-//! Tables through DataFusion: the same rows as our own reader, with fewer files read.
+//! Reads tables through DataFusion: it returns the same rows as this crate's own reader, and reads fewer
+//! files.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -191,7 +192,7 @@ async fn the_history_as_of_each_commit_is_the_table_as_of_it() {
     }
 }
 
-/// Statistics exclude NaN, and DataFusion, like Spark, treats it as the greatest number.
+/// Statistics exclude NaN. DataFusion, like Spark, treats it as the greatest number.
 #[rstest]
 #[case::inserted(&[(1, f64::NAN), (2, 0.5)], &[])]
 #[case::among_what_a_commit_changes(&[(1, 0.1), (2, 0.5), (3, 1.0), (4, 1.0), (5, 1.0)], &[(1, f64::NAN)])]
@@ -242,10 +243,10 @@ async fn an_instant_outside_the_window_is_refused_and_an_empty_table_is_empty() 
     assert_eq!(error.kind(), ErrorKind::OutsideRetention);
 }
 
-/// 1582-10-14, a day before the Gregorian calendar.
+/// 1582-10-14, the day before the Gregorian calendar begins.
 const JULIAN: i32 = -141_428;
 
-/// Returns a base file of one row as Spark writes it: with a timestamp of 96 bits, 9999-12-30, and a date.
+/// Returns a base file with one row, as Spark writes it: with a 96-bit timestamp, 9999-12-30, and a date.
 fn of_spark(day: i32, is_legacy: bool) -> Bytes {
     let message = "message spark_schema {
         optional binary _hoodie_commit_time (UTF8); optional binary _hoodie_commit_seqno (UTF8);
@@ -277,14 +278,14 @@ fn of_spark(day: i32, is_legacy: bool) -> Bytes {
     writer.into_inner().unwrap().into()
 }
 
-/// Creates a table whose base file has this content.
+/// Creates a table with a base file that has this content.
 async fn with_file(store: &Arc<dyn ObjectStore>, content: Bytes) -> Table {
     let schema = schema("id bigint, until timestamp, day date");
     let definition = TableDefinition::new("t", schema.clone(), ["id"]);
     let table = Table::create_with(store.clone(), "t".into(), definition, repeatable()).await.unwrap();
     table.upsert(&[batch(&schema, r#"{"id":1,"until":0,"day":"2026-01-01"}"#)]).await.unwrap();
     let groups = table.file_groups().await.unwrap();
-    let path = table.root().clone().join(groups[0].versions[0].file.as_str());
+    let path = table.root().clone().join(&*groups[0].versions[0].file);
     store.put(&path, content.into()).await.unwrap();
     Table::open_with(store.clone(), "t".into(), repeatable()).await.unwrap()
 }

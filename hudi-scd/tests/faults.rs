@@ -1,4 +1,4 @@
-//! Occasional storage failures cost retries, not rows.
+//! Occasional storage failures cause retries, but no loss of rows.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -26,7 +26,7 @@ enum Write {
     BulkInsert,
 }
 
-/// Writes the same changes until they are reported as written, as a caller would.
+/// Repeats a write until it is reported as written, as a caller would.
 async fn persist(
     store: &Arc<dyn ObjectStore>,
     begun: Instant,
@@ -34,7 +34,7 @@ async fn persist(
     write: Write,
     rows: &arrow::array::RecordBatch,
 ) -> u32 {
-    // The commit whose outcome the last attempt did not learn.
+    // The commit whose outcome the last attempt could not determine.
     let mut unknown = None;
     for attempt in 1..=200 {
         let options = options(begun, seed + u64::from(attempt));
@@ -113,7 +113,7 @@ async fn survives(kind: &str, seed: u64, chance: f64, write: Write) -> u32 {
         expected.sort();
         assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()), expected, "seed {seed}, round {at}");
     }
-    // The storage no longer fails: the next write removes all remains, and nothing is missing.
+    // From here on, the storage does not fail. The next write removes all remains, and nothing is missing.
     let table = Table::open_with(reliable, "t".into(), options(begun, seed)).await.unwrap();
     let last = batch(&schema, r#"{"at":99,"day":"2026-01-01","id":99}"#);
     table.upsert(&[last]).await.unwrap();

@@ -1,4 +1,4 @@
-//! A write that loses its lease, is cancelled or is dropped: what it sends, and what becomes of the lock.
+//! A write loses its lease, is cancelled or is dropped: which changes it sends, and what happens to the lock.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,13 +20,13 @@ use object_store::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// A store that notes calls, and calls a function before each.
+/// A store that records calls, and calls a function before each of them.
 #[derive(Clone)]
 struct Noted {
     inner: Arc<dyn ObjectStore>,
     calls: Arc<Mutex<Vec<(Kind, String)>>>,
     before: Arc<OnceLock<Before>>,
-    /// Calls from this one on wait while it is set.
+    /// While it is set, calls from this number on wait.
     asleep: watch::Receiver<Option<usize>>,
 }
 
@@ -64,7 +64,7 @@ impl Noted {
         }
         let mut asleep = self.asleep.clone();
         asleep.wait_for(|from| from.is_none_or(|from| number < from)).await.unwrap();
-        // Others have a say in the midst of the call.
+        // Lets other tasks run in the middle of the call.
         tokio::task::yield_now().await;
     }
 }
@@ -139,7 +139,7 @@ fn rows(at: i64) -> arrow::array::RecordBatch {
     batch(&schema("id bigint, at bigint"), &format!("{{\"id\":1,\"at\":{at}}}\n{{\"id\":2,\"at\":{at}}}"))
 }
 
-/// A table of a few commits, so that the next one cleans.
+/// A table with so many commits that the next one cleans.
 async fn table(begun: Instant) -> Arc<dyn ObjectStore> {
     let store = memory();
     let definition = TableDefinition::new("t", rows(0).schema(), ["id"]).with_ordering_field("at");
@@ -155,7 +155,7 @@ async fn read(store: &Arc<dyn ObjectStore>, begun: Instant) -> Vec<String> {
     lines(&table.read(Query::snapshot()).await.unwrap())
 }
 
-/// The lock file says that the lock is free.
+/// Returns `true` if the lock file says that the lock is free.
 async fn is_released(store: &Arc<dyn ObjectStore>) -> bool {
     let file = store.get(&Path::from("t/.hoodie/.locks/table_lock.json")).await.unwrap();
     String::from_utf8(file.bytes().await.unwrap().to_vec()).unwrap().contains("\"expired\":true")
@@ -168,8 +168,8 @@ fn is_lock(path: &str) -> bool {
 const OLD: [&str; 2] = [r#"{"at":2,"id":1}"#, r#"{"at":2,"id":2}"#];
 const NEW: [&str; 2] = [r#"{"at":7,"id":1}"#, r#"{"at":7,"id":2}"#];
 
-/// At every call the writer falls asleep for longer than its lease. When it wakes up it finishes the call in
-/// which it fell asleep, and changes nothing more.
+/// The writer is suspended, at each of its calls, for longer than its lease. When it resumes, it finishes
+/// that call and changes nothing else.
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_lost_its_lease_sends_no_further_change() {
     let mut stopped = 0;
@@ -209,7 +209,8 @@ async fn a_writer_that_lost_its_lease_sends_no_further_change() {
     assert!(stopped > 10, "{stopped}");
 }
 
-/// At every call the write is cancelled: the outcome is told as it is, and the lock is free at once.
+/// The write is cancelled at each of its calls. The outcome is reported correctly, and the lock is free at
+/// once.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_write_releases_the_lock_in_order() {
     let (mut cancelled, mut committed) = (0, 0);
@@ -244,7 +245,7 @@ async fn a_cancelled_write_releases_the_lock_in_order() {
                 cancelled += 1;
             }
         }
-        // Being dropped in the midst of taking the lock, an attempt releases it a moment later.
+        // An attempt that is dropped while it acquires the lock releases the lock a moment later.
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(!locked || is_released(&store).await, "call {call}: {:?}", calls.get(call));
         assert_eq!(read(&store, begun).await, if written.is_ok() { NEW } else { OLD }, "call {call}");
@@ -260,8 +261,8 @@ async fn a_cancelled_write_releases_the_lock_in_order() {
     assert!(cancelled > 10 && committed > 2, "{cancelled} {committed}");
 }
 
-/// Upserts through a store whose call of this number sleeps, and drops the write after 20 s. Returns `true` if
-/// the write had ended by then, the store, and what wakes it.
+/// Upserts through a store that delays the call with this number, and drops the write after 20 s. Returns
+/// `true` if the write had ended by then. Also returns the store, and the sender that ends the delay.
 async fn upsert_asleep_at(
     call: usize,
     store: &Arc<dyn ObjectStore>,
@@ -278,8 +279,8 @@ async fn upsert_asleep_at(
     (is_over, noted, sleep)
 }
 
-/// A write whose future is dropped while a change is in flight leaves the lease to its end; while it reads,
-/// the lock is free at once.
+/// If the future of a write is dropped while a change is in flight, the lease is left to expire. If it is
+/// dropped while it reads, the lock is free at once.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_write_keeps_the_lease_while_a_change_may_take_effect() {
     let (mut kept, mut freed) = (0, 0);
@@ -309,7 +310,7 @@ async fn a_dropped_write_keeps_the_lease_while_a_change_may_take_effect() {
     assert!(kept > 5 && freed > 2, "{kept} {freed}");
 }
 
-/// A rollback and a clean of another writer: the lease is renewed before each deletion.
+/// A rollback and a clean of a dead writer's remains. The lease is renewed before each deletion.
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_writer_left_is_deleted_under_a_verified_lease() {
     let mut deletions = 0;
@@ -324,7 +325,7 @@ async fn what_a_dead_writer_left_is_deleted_under_a_verified_lease() {
         let table = Table::open_with(noted.clone() as Arc<dyn ObjectStore>, "t".into(), options(begun, 3))
             .await
             .unwrap();
-        // Nothing to write: what there is to do is what the dead writer left.
+        // There is nothing to write. All work concerns the remains of the dead writer.
         let report = table.delete(&[]).await.unwrap();
         assert_eq!(report.instant, None);
         let mut is_verified = false;
@@ -332,7 +333,7 @@ async fn what_a_dead_writer_left_is_deleted_under_a_verified_lease() {
         for (kind, path) in noted.calls() {
             match kind {
                 Kind::Write if is_lock(&path) => (is_verified, run) = (true, false),
-                // Files of one request follow each other.
+                // The files of one request are deleted one after the other.
                 Kind::Delete if run => {}
                 Kind::Delete => {
                     assert!(is_verified, "{path}");

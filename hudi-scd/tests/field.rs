@@ -1,4 +1,4 @@
-//! Tables of other writers: of versions 2 to 9, with and without a metadata table.
+//! Tables of other writers: versions 2 to 9, with and without a metadata table.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,7 +14,8 @@ use std::{
 
 use common::{Golden, as_spark_reads, expected, lines};
 use hudi_scd::{
-    ErrorKind, Invariant, KeyChange, MetadataTable, Query, Table, TableOptions, timeline::Action,
+    ErrorKind, Invariant, KeyChange, MetadataTable, Query, Table, TableOptions,
+    timeline::{Action, CommitMetadata},
 };
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
@@ -61,7 +62,7 @@ async fn reads_what_spark_reads(
     for (instant, says) in golden.about["expected"]["as_of"].as_object().unwrap() {
         let read_as_of = table.read(Query::as_of(instant.parse().unwrap())).await;
         match says.get("dump") {
-            // Hudi up to 0.13 returns no rows if the files were cleaned; later versions refuse.
+            // If the files were cleaned, Hudi up to 0.13 returns no rows, and later versions return an error.
             Some(_) if says["rows"] == 0 => {
                 assert_eq!(read_as_of.unwrap_err().kind(), ErrorKind::OutsideRetention);
             }
@@ -72,11 +73,101 @@ async fn reads_what_spark_reads(
             None => assert_eq!(read_as_of.unwrap_err().kind(), ErrorKind::OutsideRetention, "{instant}"),
         }
     }
-    // The remains of a dead writer still exist.
+    // The remains of a dead writer are still there.
     let left = [Invariant::Pending, Invariant::StrayFile, Invariant::StrayMarker];
     let mut found = table.validate().await.unwrap();
     found.retain(|found| !left.contains(&found.invariant));
     assert_eq!(found, []);
+}
+
+/// The properties do not say how these tables are written. Readers do not need to know it.
+#[rstest]
+#[case::forms_of_folders("read-custom-0.15", "hoodie.table.partition.fields")]
+#[case::date_pattern("read-timebased-0.9", "hoodie.keygen.timebased.output.dateformat")]
+#[case::change_data_capture("read-cdc-0.15", "hoodie.table.cdc.enabled")]
+#[tokio::test]
+async fn tables_of_unknown_keys_or_folders_are_read_and_not_written(
+    #[case] name: &str,
+    #[case] property: &str,
+) {
+    let golden = Golden::unpack(name);
+    let table = open(&golden).await;
+    assert_eq!(table.version().to_string(), golden.about["table_version"].as_str().unwrap());
+    let rows = table.read(Query::snapshot()).await.unwrap();
+    assert_eq!(lines(&rows), expected(&golden.path("expected.jsonl")));
+    assert_eq!(table.validate().await.unwrap(), []);
+    let before = walk(&golden.path("table"));
+    for refused in
+        [table.upsert(&rows).await.map(drop), table.delete(&rows).await.map(drop), table.check_writable()]
+    {
+        expect_refusal(refused, property);
+    }
+    assert_eq!(without_locks(walk(&golden.path("table"))), before);
+}
+
+const VERSION: &str = "hoodie.table.version";
+const META_FIELDS: &str = "hoodie.populate.meta.fields";
+const DROPPED: &str = "hoodie.datasource.write.drop.partition.columns";
+
+/// Base files of these tables lack the meta columns, or the partition columns: text, a day, a number, encoded
+/// text, the null partition.
+#[rstest]
+#[case("read-virtual-flat-0.12", META_FIELDS)]
+#[case("read-virtual-0.15", META_FIELDS)]
+#[case("v8-virtual-flat-1.0", VERSION)]
+#[case("v9-virtual-1.2", VERSION)]
+#[case("read-dropped-0.12", DROPPED)]
+#[case("read-dropped-plain-0.12", DROPPED)]
+#[case("read-dropped-0.15", DROPPED)]
+#[case("read-dropped-plain-0.15", DROPPED)]
+#[case("read-dropped-sql-0.15", DROPPED)]
+#[case("v8-dropped-1.0", VERSION)]
+#[case("v9-dropped-plain-1.2", VERSION)]
+#[tokio::test]
+async fn tables_whose_files_lack_columns_are_read_and_not_written(
+    #[case] name: &str,
+    #[case] property: &str,
+) {
+    let golden = Golden::unpack(name);
+    let before = walk(&golden.path("table"));
+    let table = open(&golden).await;
+    assert_eq!(table.version().to_string(), golden.about["table_version"].as_str().unwrap());
+    let rows = table.read(Query::snapshot()).await.unwrap();
+    assert_eq!(lines(&rows), expected(&golden.path("expected.jsonl")));
+    for (instant, says) in golden.about["expected"]["as_of"].as_object().unwrap() {
+        let rows = table.read(Query::as_of(instant.parse().unwrap())).await.unwrap();
+        assert_eq!(lines(&rows), expected(&golden.path(says["dump"].as_str().unwrap())), "{instant}");
+    }
+    assert_eq!(table.validate().await.unwrap(), []);
+
+    // Spark returns no meta columns if the files have none.
+    let meta = lines(&table.read(Query::snapshot().with_meta_columns()).await.unwrap());
+    let keys = lines(&table.read(Query::snapshot().with_columns(["_hoodie_record_key"])).await.unwrap());
+    let commit = table.timeline().await.unwrap().latest_commit().unwrap();
+    let since = table.read(Query::since(commit)).await.map(|rows| lines(&rows));
+    let history = table.history("1").await.map(|history| history.len());
+    if name.contains("virtual") {
+        assert_eq!(keys, vec![r#"{"_hoodie_record_key":null}"#; meta.len()]);
+        for refused in [since.map(drop), history.map(drop)] {
+            expect_refusal(refused, META_FIELDS);
+        }
+    } else {
+        assert_eq!(meta, expected(&golden.path("expected_meta.jsonl")));
+        // The complex generator of Hudi 0.12 includes the field's name in a key.
+        let named = table.history("id:1").await.unwrap().len();
+        assert!(since.is_ok() && history.unwrap() + named > 0);
+    }
+
+    for refused in [
+        table.upsert(&rows).await.map(drop),
+        table.bulk_insert(&rows).await.map(drop),
+        table.delete(&rows).await.map(drop),
+        table.insert_overwrite_table(&rows).await.map(drop),
+        table.check_writable(),
+    ] {
+        expect_refusal(refused, property);
+    }
+    assert_eq!(without_locks(walk(&golden.path("table"))), before);
 }
 
 #[rstest]
@@ -103,13 +194,32 @@ async fn later_versions_are_read_and_not_written(
     for refused in refused {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        assert_eq!(error.context("property"), Some("hoodie.table.version"));
+        assert_eq!(error.context("property"), Some(VERSION));
         assert!(error.context("hint").unwrap().contains("downgrade"));
     }
     assert_eq!(walk(&golden.path("table")), before);
 }
 
-/// In version 8 a commit has two times, and a range of commits uses the second one, as in Hudi 1.x.
+/// The names of completed actions contain two times, and the archive has a different format.
+#[rstest]
+#[tokio::test]
+async fn the_files_of_every_action_of_later_versions_are_found(
+    #[values("v8-1.0", "v8-archived-1.0", "v9-1.1")] name: &str,
+) {
+    let golden = Golden::unpack(name);
+    let table = open(&golden).await;
+    for entry in table.timeline().await.unwrap().entries() {
+        let (path, bytes) = table.entry_file(entry).await.unwrap();
+        if entry.action == Action::Commit && !entry.is_pending() {
+            CommitMetadata::parse(&bytes, &path).unwrap();
+        }
+    }
+    let archived = table.archived_entries().await.unwrap();
+    assert_eq!(archived.is_empty(), name != "v8-archived-1.0");
+    assert!(archived.iter().all(|entry| entry.commit_time.is_some() && entry.action_type.is_some()));
+}
+
+/// In version 8 a commit has two times. A range of commits uses the second one, as in Hudi 1.x.
 #[tokio::test]
 async fn changes_of_later_versions_go_by_completion_time() {
     let golden = Golden::unpack("v8-1.0");
@@ -128,7 +238,7 @@ async fn changes_of_later_versions_go_by_completion_time() {
     let line = |instant| format!("{{\"_hoodie_commit_time\":\"{instant}\"}}");
     let (fourth_done, last_done) = (fourth.completed_at().unwrap(), last.completed_at().unwrap());
     assert_eq!(written_by(fourth_done, None).await, [line(last.instant)]);
-    // The instant of a commit is before its completion.
+    // The instant of a commit is earlier than its completion.
     assert_eq!(written_by(last.instant, None).await, [line(last.instant)]);
     assert_eq!(written_by(third.completed_at().unwrap(), Some(fourth_done)).await, [line(fourth.instant)]);
     assert_eq!(written_by(last_done, None).await, [""; 0]);
@@ -153,15 +263,15 @@ async fn the_history_of_a_key_spans_its_versions(#[values("v8-1.0", "v9-1.1", "o
     }
 }
 
-/// A commit that completes after later ones were archived is the first one of the active timeline. Base files
-/// of the archived commits count, which only the archive can show.
+/// A commit that completes after later commits were archived is the first one of the active timeline. Base
+/// files of the archived commits count, but only the archive shows that.
 #[tokio::test]
 async fn the_archive_tells_which_commits_completed_before_a_slower_one() {
     let golden = Golden::unpack("v8-archived-1.0");
     let timeline = golden.path("table/.hoodie/timeline");
     let count = async || read(&open(&golden).await, Query::snapshot()).await.len();
     let before = count().await;
-    // A file group of an archived commit, and one of a commit that never existed.
+    // A file group of an archived commit, and a file group of a commit that never existed.
     let file =
         walk(&golden.path("table")).into_iter().find(|file| file.ends_with("_20261128000216450.parquet"));
     let (archived, never) = ("20261128000149817", "20261128000149999");
@@ -223,8 +333,8 @@ async fn is_written_on_as_it_is_and_its_metadata_table_dropped(
     let listed: Vec<String> = table.metadata_partitions().into_iter().map(str::to_owned).collect();
     let version = table.version();
 
-    // Writing the stored rows again changes nothing, and therefore drops nothing, except the remains of a
-    // dead writer.
+    // Writing the stored rows again changes nothing. It therefore drops nothing, except the remains of a dead
+    // writer.
     let stored = table.read(Query::snapshot()).await.unwrap();
     let again = table.upsert(&stored).await.unwrap();
     assert_eq!((again.instant, again.unchanged), (None, before.len() as u64), "{again}");
@@ -250,14 +360,14 @@ async fn is_written_on_as_it_is_and_its_metadata_table_dropped(
     assert_eq!(read(&table, Query::snapshot()).await, expected);
     assert_eq!(table.metadata_partitions(), [""; 0]);
     assert_eq!(table.version(), version, "never upgraded by a write");
-    // Readers of version 6 may still be planning with it; before version 6, writers look for the directory.
+    // In version 6, readers may still be planning with the directory. Before version 6, writers look for it.
     let stays = version == hudi_scd::TableVersion::SIX;
     assert_eq!(golden.path("table/.hoodie/metadata").exists(), stays);
     let mut found = table.validate().await.unwrap();
     found.retain(|found| found.invariant != Invariant::StrayFile);
     assert_eq!(found, []);
     if version.number() < 3 {
-        // The next instant of a writer that counts in seconds is newer.
+        // The next instant of a writer that counts in seconds is newer than this one.
         let second = report.instant.unwrap().to_string()[..14].to_owned();
         let now = hudi_scd::Clock::now(&hudi_scd::SystemClock);
         let now = jiff::tz::TimeZone::system().to_datetime(now).strftime("%Y%m%d%H%M%S").to_string();
@@ -300,8 +410,8 @@ async fn an_index_that_is_being_built_is_not_written_beside() {
     assert_eq!(properties(&golden), before, "the metadata table is there still");
 }
 
-/// Spark's changes between two writes of a handle: a new metadata table, a stale checksum of Hadoop's, an
-/// upgrade.
+/// Between two writes of a handle, Spark creates a metadata table, leaves a stale Hadoop checksum, or
+/// upgrades the table.
 #[tokio::test]
 async fn each_write_looks_at_the_properties_again() {
     let golden = Golden::unpack("mdt-unpartitioned-0.14");
@@ -327,7 +437,7 @@ async fn each_write_looks_at_the_properties_again() {
     assert_eq!((error.kind(), error.context("to")), (ErrorKind::Conflict, Some("8")), "{error}");
 }
 
-/// Up to version 4 the partition of nulls has a different name.
+/// Up to version 4, the partition of nulls has a different name.
 #[rstest]
 #[tokio::test]
 async fn null_partitions_have_the_name_of_the_version(
@@ -351,7 +461,7 @@ async fn null_partitions_have_the_name_of_the_version(
     let rows = common::batch(&schema, "{\"id\":1,\"p\":null,\"at\":1}\n{\"id\":2,\"p\":\"x\",\"at\":1}");
     table.upsert(&[rows]).await.unwrap();
     let groups = table.file_groups().await.unwrap();
-    let partitions: Vec<&str> = groups.iter().map(|group| group.partition.as_str()).collect();
+    let partitions: Vec<&str> = groups.iter().map(|group| &*group.partition).collect();
     assert!(partitions.contains(&case.1), "{partitions:?}");
     assert_eq!(table.validate().await.unwrap(), []);
 }
@@ -427,7 +537,8 @@ async fn in_memory(golden: &Golden, metadata: bool) -> (Arc<dyn ObjectStore>, Ca
     (common::interposed::Interposed::over(store, calls.clone()), calls)
 }
 
-/// The write that drops it needs one more request. Every other write reads the properties again, which is one.
+/// The write that drops the metadata table needs one more request. Every other write reads the properties
+/// again, which is one request.
 #[tokio::test]
 async fn a_metadata_table_costs_readers_nothing_and_the_write_that_drops_it_one_request() {
     let golden = Golden::unpack("mdt-archived-0.15");
@@ -453,8 +564,36 @@ async fn a_metadata_table_costs_readers_nothing_and_the_write_that_drops_it_one_
     assert_eq!(costs[0].1, costs[1].1 + 1, "requests of the write");
 }
 
-/// A writer that dies at any storage call leaves a correct metadata table, or none: at the time of death it
-/// lists every visible change. Up to version 5 the directory counts too.
+/// Up to version 5, the write also lists and deletes the directory. Together with the properties this is four
+/// requests on S3.
+#[tokio::test]
+async fn the_write_that_deletes_a_metadata_table_needs_four_requests() {
+    let golden = Golden::unpack("old-0.12");
+    let mut costs = Vec::new();
+    for metadata in [true, false] {
+        let (store, _) = in_memory(&golden, metadata).await;
+        let meter = common::meter::Meter::over(store);
+        let options = TableOptions::new().without_lock().with_parallelism(1);
+        let table = Table::open_with(meter.store(), "table".into(), options).await.unwrap();
+        let rows = table.read(Query::snapshot()).await.unwrap();
+        meter.lap();
+        let report = table.delete(&[rows[0].slice(0, 1)]).await.unwrap();
+        assert_eq!(report.metadata_table_dropped.is_empty(), !metadata);
+        let write = meter.lap();
+        table.delete(&[rows[0].slice(1, 1)]).await.unwrap();
+        let next = meter.lap();
+        let properties = next.0.iter().filter(|request| request.path.ends_with("hoodie.properties"));
+        assert_eq!(properties.count(), 1, "requests of a write after that: {next}");
+        assert!(!next.to_string().contains(".hoodie/metadata"), "{next}");
+        costs.push((write, next));
+    }
+    let [(dropping, after), (plain, again)] = costs.as_slice() else { panic!() };
+    assert_eq!(dropping.0.len(), plain.0.len() + 4, "{dropping}");
+    assert_eq!(after.0.len(), again.0.len());
+}
+
+/// A writer that dies at any storage call leaves a correct metadata table, or none: when it dies, the
+/// metadata table lists every visible change. Up to version 5 the directory counts too.
 #[rstest]
 #[tokio::test]
 async fn no_death_leaves_a_metadata_table_beside_a_change(
@@ -486,7 +625,7 @@ async fn no_death_leaves_a_metadata_table_beside_a_change(
         let done = written.await.is_ok() && left.load(Ordering::SeqCst) > 0;
         let (after, trusted) = completed().await;
         assert!(after == before || !trusted, "died at call {calls}: {after:?}");
-        // The next writer finishes the rest.
+        // The next writer completes the rest.
         if whole.delete(&[rows[0].slice(0, 1)]).await.unwrap().instant.is_some() || done {
             assert!(!completed().await.1, "died at call {calls}");
         }
@@ -497,13 +636,13 @@ async fn no_death_leaves_a_metadata_table_beside_a_change(
     }
 }
 
-/// With any contents of a file of the later timeline, a read returns the table's rows or an error that names
-/// the file.
+/// Whatever a file of the timeline of version 8 contains, a read returns the table's rows or an error that
+/// names the file.
 #[tokio::test]
 async fn damage_of_the_later_timeline_is_an_error_and_never_a_panic() {
     let golden = Golden::unpack("v8-archived-1.0");
     let timeline = golden.path("table/.hoodie/timeline");
-    // A slow commit and a file of an archived one, so that the archive is read.
+    // A slow commit and a file of an archived commit make reads open the archive.
     std::fs::write(timeline.join("20261128000100000_20261128000230000.commit"), "").unwrap();
     let file =
         walk(&golden.path("table")).into_iter().find(|file| file.ends_with("_20261128000216450.parquet"));
@@ -528,6 +667,21 @@ async fn damage_of_the_later_timeline_is_an_error_and_never_a_panic() {
         std::fs::write(&file, sound).unwrap();
     }
     assert_eq!(read(&open(&golden).await, Query::snapshot()).await.len(), rows);
+}
+
+/// Expects an error that a call is not supported because of this property.
+fn expect_refusal(refused: hudi_scd::Result<()>, property: &str) {
+    let error = refused.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.context("property")),
+        (ErrorKind::Unsupported, Some(property)),
+        "{error}"
+    );
+}
+
+fn without_locks(mut files: Vec<String>) -> Vec<String> {
+    files.retain(|file| !file.contains("/.hoodie/.locks/"));
+    files
 }
 
 fn walk(folder: &std::path::Path) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! The bytes that other engines read: Parquet schemas, footers and commit metadata equal those of Spark's
-//! writer.
+//! Compares the bytes that other engines read: Parquet schemas, footers and commit metadata must equal those
+//! of Spark's writer.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -114,7 +114,7 @@ async fn commits_say_what_those_of_spark_say(#[values("customer-0.15", "address-
     let ours = tempfile::tempdir().unwrap();
     let table = first_commit(&golden, ours.path(), Codec::Gzip).await;
     let spark = |state: &str| -> Value {
-        // The first commits of a cleaned table may be archived; those of these two are not.
+        // The first commits of a cleaned table may be archived. Those of these two tables are not.
         let instant = golden.about["steps"][0]["instants"][0].as_str().unwrap();
         let file = golden.path("table").join(format!(".hoodie/{instant}.{state}"));
         serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
@@ -125,7 +125,7 @@ async fn commits_say_what_those_of_spark_say(#[values("customer-0.15", "address-
     same_commit(&inflight(&golden).await, &spark("inflight"));
 }
 
-/// Returns the inflight metadata of our first commit, which remains if the writer dies late enough.
+/// Returns the inflight metadata of this crate's first commit, which remain if the writer dies late enough.
 async fn inflight(golden: &Golden) -> Value {
     for calls in 0.. {
         let store = common::memory();

@@ -1,5 +1,5 @@
-//! The functions behind the targets of cargo-fuzz (`fuzz/`), with bytes from a seed: a quick check that they
-//! do not panic.
+//! Runs the functions behind the targets of cargo-fuzz (`fuzz/`) with bytes generated from a seed. This is a
+//! quick check that they do not panic.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

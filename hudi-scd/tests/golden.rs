@@ -1,4 +1,4 @@
-//! Tables that Spark wrote with Hudi 0.14, 0.15 and 1.0: read, replayed, repaired and written.
+//! Reads, replays, repairs and writes tables that Spark wrote with Hudi 0.14, 0.15 and 1.0.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -116,7 +116,7 @@ async fn can_be_written_on(
     let table = Table::open_with(golden.store(), "table".into(), options).await.unwrap();
     let before = read(&table, Query::snapshot()).await;
 
-    // The latest rows again change nothing.
+    // Writing the latest rows again changes nothing.
     let stored = table.read(Query::snapshot()).await.unwrap();
     let again = table.upsert(&stored).await.unwrap();
     assert_eq!((again.instant, again.unchanged), (None, before.len() as u64), "{again}");

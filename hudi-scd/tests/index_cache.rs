@@ -1,5 +1,5 @@
-//! The key index cache on the local disk: identical tables with and without it, fewer reads, and no damage to
-//! its files has any effect.
+//! The key index cache on the local disk. Tables are identical with and without it, it saves reads, and
+//! damage to its files has no effect.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -23,7 +23,7 @@ fn rows(ids: impl IntoIterator<Item = i64>, at: i64) -> arrow::array::RecordBatc
     common::batch(&common::schema(DDL), &ids.into_iter().map(line).collect::<String>())
 }
 
-/// A table whose handles behave like those of new processes.
+/// A table whose handles share nothing, like those of new processes.
 struct Lake {
     store: Arc<dyn ObjectStore>,
     read: Meter,
@@ -84,7 +84,8 @@ async fn the_table_is_the_same_with_a_cache_and_less_of_it_is_read() {
     let (mut read_with, mut read_without) = (0, 0);
     for turn in 0..8_i64 {
         let ids = move || (0..600).filter(move |id| (id * 7 + turn) % 5 == 0);
-        // The third turn is late, and the fourth repeats the stored rows; then keys are deleted and return.
+        // The third turn is late, and the fourth repeats the stored rows. In later turns, keys are deleted
+        // and return.
         let at = [1, 5, 3, 5, 6, 7, 8, 9][turn as usize];
         for lake in [&with, &without] {
             lake.read.lap();
@@ -107,7 +108,7 @@ async fn a_lookup_of_known_files_reads_nothing_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let lake = Lake::new(Some(folder.path())).await;
     lake.upsert(0..900, 5).await;
-    // Late rows are looked up and change nothing.
+    // Late rows are looked up, but change nothing.
     assert_eq!(lake.upsert(0..300, 4).await.late, 300);
     lake.read.lap();
     assert_eq!(lake.upsert(300..600, 4).await.late, 300);
@@ -145,7 +146,7 @@ async fn damaged_entries_are_left_out_and_made_anew() {
         assert_eq!(lake.upsert(0..300, 4).await.late, 300, "damage {number}");
         assert_eq!(lake.read.lap().base_file_bytes(), 0, "damage {number}: made anew");
     }
-    // An entry in place of another file's.
+    // An entry that replaces the entry of another file.
     fs::copy(&whole[0], &whole[2]).unwrap();
     fs::copy(&whole[1], &whole[3]).unwrap();
     assert_eq!(lake.upsert(0..300, 4).await.late, 300);
@@ -161,7 +162,7 @@ async fn damaged_entries_are_left_out_and_made_anew() {
 #[tokio::test]
 async fn tables_share_a_folder_and_it_stays_small() {
     let folder = tempfile::tempdir().unwrap();
-    // The instants and file ids are equal, because both use the same seed and clock, but the rows differ.
+    // Instants and file ids are equal, because both tables use the same seed and clock, but the rows differ.
     let (one, mut other) = (Lake::new(Some(folder.path())).await, Lake::new(Some(folder.path())).await);
     one.upsert(0..900, 5).await;
     other.options = other.options.with_base_url("s3://elsewhere/t");

@@ -1,4 +1,5 @@
-//! Files are taken in once: again delivered, by several writers, across crashes, rollbacks and archival.
+//! Files are taken in only once: if they are delivered again, by several writers, and across crashes,
+//! rollbacks and archival.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -21,7 +22,7 @@ fn file(number: usize) -> SourceFile {
     SourceFile::new(format!("s3://raw/{number}.csv"), "v1")
 }
 
-/// The rows of files: each file adds its number to the same key's history and has a key of its own.
+/// The rows of files. Each file adds its number to the history of a common key and has one key of its own.
 fn rows(files: Vec<SourceFile>) -> impl Stream<Item = Result<RecordBatch>> {
     let columns = schema("id int, at int");
     stream::iter(files.into_iter().map(move |file| {
@@ -114,7 +115,7 @@ async fn a_writer_may_die_at_any_call(#[case] last_one_counts: bool) {
         if let Ok(table) = Table::open_with(mortal, "t".into(), ticking(begun, 1)).await {
             let _ = table.take_in(&[file(1), file(2)], rows).await;
         }
-        // Its lease expires on paused time.
+        // The lease expires on paused time.
         let table = Table::open_with(store, "t".into(), ticking(begun, 2)).await.unwrap();
         table.take_in(&[file(2), file(3)], rows).await.unwrap();
         assert_eq!(count(&table).await, 3, "died at call {calls}");
@@ -170,7 +171,7 @@ async fn a_history_takes_a_file_in_once() {
     let intake = table.take_in(&[file(2), file(3)], rows).await.unwrap();
     assert_eq!((intake.new, intake.known), (vec![file(3)], vec![file(2)]));
     assert_eq!(table.rows().await.unwrap().num_rows(), 3);
-    // Changes that are known change no row, and their file is recorded.
+    // Known changes change no row, but their file is recorded.
     let same = |_| rows(vec![file(1)]);
     let intake = table.take_in(&[file(4)], same).await.unwrap();
     assert!(intake.report.commit.instant.is_some());

@@ -1,7 +1,7 @@
-//! Tables for other engines: `scripts/` pass the folder to them and compare.
+//! Writes tables for other engines. `scripts/` pass a folder to this program and compare the tables.
 //!
-//! For each table: `table/` and the expected rows: `expected.jsonl`, and `expected.asof-{instant}.jsonl` for
-//! each readable commit. Those that repeat Spark's batches also have `about.json` (schema, key, ordering,
+//! Each table has `table/` and the expected rows: `expected.jsonl`, and `expected.asof-{instant}.jsonl` for
+//! each readable commit. Tables that repeat Spark's batches also have `about.json` (schema, key, ordering,
 //! partition, instants).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -10,15 +10,24 @@ mod common;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
-use common::{Golden, batch, folder, lines, mortal::Mortal, repeatable, schema};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use common::{
+    Golden, batch, folder, lines,
+    mortal::Mortal,
+    range_copy::{Copying, Service},
+    repeatable, schema,
+};
+use futures::TryStreamExt;
 use hudi_scd::{
-    Query, RetentionPolicy, Table, TableDefinition, TableOptions, TimestampPartition, TimestampType,
+    Codec, Query, RetentionPolicy, Table, TableDefinition, TableOptions, TimestampPartition, TimestampType,
     scd::{Scd2, Scd2Table},
     timeline::Instant,
 };
+use object_store::ObjectStoreExt;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::json;
 
 #[tokio::test]
@@ -40,14 +49,14 @@ async fn writes_tables_for_other_engines() {
     }
     every_type(&into.join("types")).await;
     history(&into.join("history")).await;
+    copied_columns(&into.join("copied-columns")).await;
     dead_write(&into.join("dead-write")).await;
     for name in ["mdt-files-0.15", "mdt-unpartitioned-0.14", "mdt-files-1.0-v6", "old-0.12"] {
         dead_writes_beside_a_metadata_table(name, &into.join("died")).await;
     }
 }
 
-/// Writes the batches of a golden table, including the deletions, with two retained commits if Spark's copy
-/// retained two.
+/// Writes the batches of a golden table, including the deletions. Retains two commits if Spark's table did.
 async fn replay(name: &str, into: &Path) {
     let golden = Golden::unpack(name);
     let fields = |key: &str| -> Vec<String> {
@@ -87,7 +96,7 @@ async fn replay(name: &str, into: &Path) {
     std::fs::write(into.join("about.json"), about.to_string()).unwrap();
 }
 
-/// Writes a column of each type, nested ones too.
+/// Writes a column of each type, including nested ones.
 async fn every_type(into: &Path) {
     let golden = Golden::unpack("types-0.15");
     let spark = Table::open(golden.store(), "table".into()).await.unwrap();
@@ -99,7 +108,7 @@ async fn every_type(into: &Path) {
     expect(&table, into).await;
 }
 
-/// Writes a history of type 2 with late changes, and with deletes that close nothing.
+/// Writes a type 2 history with late changes, and with deletes that close nothing.
 async fn history(into: &Path) {
     let schema = schema("id bigint, tier string, at timestamp, _hoodie_is_deleted boolean");
     let scd = Scd2::new(["id"], "at");
@@ -120,7 +129,59 @@ async fn history(into: &Path) {
     std::fs::write(into.join("expected.jsonl"), rows.join("\n") + "\n").unwrap();
 }
 
-/// Writes a table whose last write died before its commit: its base file is there, its rows are not.
+/// Writes a table with files whose unchanged columns the storage copied. In these files, the chunks of a row
+/// group are not in the order of the columns.
+async fn copied_columns(into: &Path) {
+    let rows = |ids: &[i64], at: i64| {
+        let column = |number: i64| -> ArrayRef {
+            let salt = if [3, 9, 16].contains(&number) { at } else { 0 };
+            let value = |id: &i64| {
+                let value = fastrand::Rng::with_seed((id * 100 + number + salt * 1_000_003) as u64).i64(..);
+                (id % 11 > 0).then_some(value)
+            };
+            let values = ids.iter().map(value);
+            match number % 3 {
+                0 => Arc::new(Int64Array::from_iter(values)),
+                1 => Arc::new(StringArray::from_iter(values.map(|value| Some(format!("{:x}", value?))))),
+                _ => Arc::new(Float64Array::from_iter(values.map(|value| Some(value? as f64 / 7.0)))),
+            }
+        };
+        let mut columns: Vec<(String, ArrayRef)> =
+            vec![("id".to_owned(), Arc::new(Int64Array::from(ids.to_vec())))];
+        columns.extend((0..20).map(|number| (format!("c{number:02}"), column(number))));
+        columns.push(("at".to_owned(), Arc::new(Int64Array::from(vec![at; ids.len()]))));
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let first = rows(&(0..3_000).collect::<Vec<_>>(), 0);
+    let definition = TableDefinition::new("copied_columns", first.schema(), ["id"]).with_ordering_field("at");
+    let store = common::memory();
+    let copying = Copying::over(store.clone(), 5_000, Service::Copies);
+    let options = repeatable().with_codec(Codec::Snappy).with_range_copy(Arc::new(copying));
+    let table = Table::create_with(store.clone(), "table".into(), definition, options).await.unwrap();
+    table.upsert(&[first]).await.unwrap();
+    for at in 1..4 {
+        let ids: Vec<i64> = (0..3_000).filter(|id| (id * 7 + at) % 400 == 0).collect();
+        let report = table.upsert(&[rows(&ids, at)]).await.unwrap();
+        assert!(report.bytes_copied > report.bytes / 3, "{report:?}");
+    }
+    let mut arranged = 0;
+    let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
+    for object in objects {
+        let content = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        let file = into.join(object.location.as_ref());
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &content).unwrap();
+        if file.extension() == Some("parquet".as_ref()) {
+            let reader = SerializedFileReader::new(content).unwrap();
+            let columns = reader.metadata().row_group(0).columns();
+            arranged += usize::from(!columns.iter().map(|chunk| chunk.byte_range().0).is_sorted());
+        }
+    }
+    assert_eq!(arranged, 3);
+    expect(&table, into).await;
+}
+
+/// Writes a table whose last write died before its commit: its base file exists, but its rows are invisible.
 async fn dead_write(into: &Path) {
     let schema = schema("id bigint, v string");
     for calls in 0.. {
@@ -145,12 +206,12 @@ async fn dead_write(into: &Path) {
     }
 }
 
-/// Writes copies of a table of Spark that has a metadata table. In each copy a delete died at another storage
-/// call: a sample of all calls, every second one after it took effect.
+/// Writes copies of a Spark table that has a metadata table. In each copy, a delete died at a different
+/// storage call. The calls are a sample of all calls. In every second copy, the call took effect.
 async fn dead_writes_beside_a_metadata_table(name: &str, into: &Path) {
     const COPIES: i64 = 12;
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/tables/{name}.tar.gz"));
-    // The first death is at the first call after the table was opened, the last one at the last call.
+    // The first copy dies at the first call after the table was opened, and the last copy at the last call.
     let (mut first, mut step) = (i64::MAX / 2, 0);
     for copy in 0..=COPIES {
         let calls = if copy == 0 { first } else { first + step * (copy - 1) / (COPIES - 1) };
@@ -173,7 +234,7 @@ async fn dead_writes_beside_a_metadata_table(name: &str, into: &Path) {
             std::fs::remove_dir_all(into).unwrap();
             continue;
         }
-        // A delete may be complete though its last call failed.
+        // A delete may be complete although its last call failed.
         let rows = Table::open_with(folder(&into), "table".into(), TableOptions::new().without_lock());
         let rows = lines(&rows.await.unwrap().read(Query::snapshot()).await.unwrap());
         let (before, gone) = (lines(&before), lines(&[gone]));

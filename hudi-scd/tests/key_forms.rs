@@ -1,5 +1,5 @@
-//! Tables with one key column under the complex generator: Hudi stores the key as `1` or as `id:1`, by its
-//! release (HUDI-7001), and a table may contain both.
+//! Tables with one key column under the complex generator. Depending on its release, Hudi stores the key as
+//! `1` or as `id:1` (HUDI-7001), and a table may contain both forms.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -49,7 +49,7 @@ async fn text(store: &dyn ObjectStore, path: &str) -> Option<String> {
     Some(String::from_utf8(found.bytes().await.unwrap().to_vec()).unwrap())
 }
 
-/// Sets or removes properties of the table; its own copy of the form is removed.
+/// Sets or removes properties of the table. Removes the table's own copy of the form.
 async fn with_properties(store: &dyn ObjectStore, lines: &[(&str, Option<&str>)]) {
     store.delete(&Path::from(OWN)).await.unwrap();
     let known = text(store, PROPERTIES).await.unwrap();
@@ -63,7 +63,7 @@ async fn open(store: &Arc<dyn ObjectStore>) -> Table {
     Table::open_with(store.clone(), "t".into(), repeatable()).await.unwrap()
 }
 
-/// Opens the table as a release of Hudi that writes this form.
+/// Opens the table like a Hudi release that writes this form.
 async fn writer(store: &Arc<dyn ObjectStore>, form: Form) -> Table {
     with_properties(store.as_ref(), &[(PROPERTY, Some(form.name()))]).await;
     open(store).await
@@ -166,7 +166,7 @@ async fn a_table_with_both_forms_is_updated_and_deleted_without_doubling(
     let store = created().await;
     let table = writer(&store, first).await;
     table.upsert(&[rows(&["1", "2", "x:y"].map(|id| row(id, "eu", 1, 1)))]).await.unwrap();
-    // Small files take the new rows, so one file has both forms.
+    // Small files receive the new rows, so one file contains both forms.
     let table = writer(&store, last).await;
     table.upsert(&[rows(&["3", "4"].map(|id| row(id, "eu", 1, 2)))]).await.unwrap();
     let table = if is_recorded { table } else { unrecorded(&store).await };
@@ -179,14 +179,14 @@ async fn a_table_with_both_forms_is_updated_and_deleted_without_doubling(
     assert_eq!(stored(&table).await, expected(&both));
     let report = table.delete(&[rows(&["1", "4", "5"].map(|id| row(id, "", 0, 0)))]).await.unwrap();
     assert_eq!((report.deleted, report.unchanged), (3, 0), "{report}");
-    // A row that moves is written anew.
+    // A row that moves is written with a new key.
     let report = table.upsert(&[rows(&[row("2", "us", 3, 4)])]).await.unwrap();
     assert_eq!((report.moved, report.inserted), (1, 0), "{report}");
     assert_eq!(stored(&table).await, expected(&[("2", last, 3), ("3", last, 2), ("x:y", first, 2)]));
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// The row `id:7` in the form of one release has the text of row `7` in the form of the other.
+/// The row `id:7` in the form of one release has the same key text as the row `7` in the form of the other.
 #[tokio::test]
 async fn two_rows_with_one_text_are_told_apart_by_their_columns() {
     let store = created().await;
@@ -209,7 +209,7 @@ async fn two_rows_with_one_text_are_told_apart_by_their_columns() {
     assert_eq!(stored(&table).await, expected(&[("id:7", Form::Value, 3)]));
 }
 
-/// A release of the other kind stores a key a second time. Both copies are one row.
+/// A release of the other kind stores a key a second time. Both copies count as one row.
 #[tokio::test]
 async fn a_row_that_is_stored_in_both_forms_is_reported_and_written_as_one() {
     let store = created().await;
@@ -280,7 +280,7 @@ async fn another_form_that_was_recorded_in_the_meantime_is_a_conflict() {
     assert_eq!(stored(&table).await, expected(&[("1", Form::Value, 1), ("2", Form::Prefixed, 1)]));
 }
 
-/// Chunks of spilled rows look up both forms too.
+/// Both forms are also looked up for chunks of spilled rows.
 #[rstest]
 #[tokio::test]
 async fn input_larger_than_the_memory_budget_finds_either_form(

@@ -41,13 +41,13 @@ async fn a_table_partitioned_by_time_is_written_opened_and_written_on() {
     let report = table.upsert(&[rows(&[r#"{"id":1,"at":1738400000001,"v":"b"}"#])]).await.unwrap();
     assert_eq!((report.moved, report.inserted), (1, 0));
     let groups = table.file_groups().await.unwrap();
-    let partitions: Vec<&str> = groups.iter().map(|group| group.partition.as_str()).collect();
+    let partitions: Vec<&str> = groups.iter().map(|group| &*group.partition).collect();
     assert_eq!(partitions, ["at=2024/12", "at=2025/02"]);
     assert_eq!(table.validate().await.unwrap(), []);
     assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()).len(), 2);
 }
 
-/// Hudi 0.15 does not store the type of timestamps; for strings it is unambiguous.
+/// Hudi 0.15 does not store the type of timestamps. For strings the type is unambiguous.
 #[tokio::test]
 async fn a_table_that_spark_partitioned_by_time_is_read_and_written_on() {
     let golden = Golden::unpack("timestampkey-0.15");
@@ -121,7 +121,7 @@ async fn keys_are_found_again_whatever_their_type() {
     }
 }
 
-/// Keys that begin with the name of their own column, such as ARNs in a column `arn`, are not in the form of
+/// Keys that begin with the name of their own column, such as ARNs in a column `arn`, do not have the form of
 /// Hudi 0.14.
 #[tokio::test]
 async fn a_value_that_begins_with_its_column_is_a_key_as_it_is() {

@@ -1,4 +1,4 @@
-//! Any sequence of writes compared with a plain map: same rows, same counts, same past, valid files.
+//! Compares random sequences of writes with a plain map: same rows, same counts, same past, valid files.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -27,9 +27,9 @@ enum Step {
     Insert(Vec<Row>),
     Delete(Vec<i32>),
     Overwrite(Vec<Row>),
-    /// Only keys that are not stored, which the caller of a bulk insert must ensure.
+    /// Only keys that are not stored. The caller of a bulk insert must ensure this.
     BulkInsert(Vec<Row>),
-    /// The handle is dropped and the table opened again.
+    /// Drops the handle and opens the table again.
     Reopen,
 }
 
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Debug, Default)]
 struct Model {
     rows: BTreeMap<i32, Row>,
-    /// The last deletion of each key, by the ordering column.
+    /// The ordering value of the last deletion of each key.
     deleted: BTreeMap<i32, i32>,
 }
 
@@ -231,8 +231,8 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
     if partitioned {
         definition = definition.with_partition_fields(["day"]);
     }
-    // The window is longer than any run, so tombstones are kept. Files of about three rows are split and
-    // filled.
+    // The window is longer than any run, so tombstones are kept. Files have about three rows, so they are
+    // split and filled.
     let mut options = repeatable().with_retention(RetentionPolicy::commits(100));
     if split {
         options = options.with_file_sizes(100, 200);
@@ -295,7 +295,7 @@ async fn plays_like_a_map(steps: Vec<Step>, partitioned: bool, split: bool) {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// 64 cases, or the number in `PROPTEST_CASES`. A failure prints its steps, so nothing is stored.
+/// 64 cases, or the number in `PROPTEST_CASES`. A failure prints its steps, so no regressions file is needed.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(64)) }
@@ -315,7 +315,7 @@ proptest! {
     }
 }
 
-/// Each of these is a separate process as far as the lock can detect.
+/// For the lock, each of these handles is a separate process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_one_table_on_disk_queue_and_lose_nothing() {
     let disk = tempfile::tempdir().unwrap();
@@ -330,7 +330,7 @@ async fn writers_of_one_table_on_disk_queue_and_lose_nothing() {
                 let line = format!(r#"{{"id":{},"at":{at}}}"#, writer * 100 + at);
                 let report = table.upsert(&[batch(&schema, &line)]).await.unwrap();
                 assert_eq!((report.inserted, report.rolled_back), (1, vec![]));
-                // Readers run concurrently with the writers, on any thread.
+                // Readers run concurrently with the writers, on arbitrary threads.
                 table.read(Query::snapshot()).await.unwrap();
                 table.history("1").await.unwrap();
                 table.clean().await.unwrap();

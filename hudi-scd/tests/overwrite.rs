@@ -1,4 +1,4 @@
-//! Overwriting partitions, deleting them, and bulk inserts, compared with Spark's tables.
+//! Overwrites and deletes partitions, and bulk inserts, and compares the results with Spark's tables.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -35,7 +35,7 @@ async fn read(table: &Table, query: Query) -> Vec<String> {
     lines(&table.read(query).await.unwrap())
 }
 
-/// Creates two partitions of two rows.
+/// Creates two partitions with two rows each.
 async fn two_partitions(table: &Table) -> CommitReport {
     let first = [row(1, "a", "v1", 5), row(2, "a", "v1", 5), row(3, "b", "v1", 5), row(4, "b", "v1", 5)];
     table.upsert(&[rows(&first)]).await.unwrap()
@@ -45,8 +45,8 @@ async fn two_partitions(table: &Table) -> CommitReport {
 async fn a_partition_gets_other_rows_and_the_past_keeps_the_old_ones() {
     let table = table_in(memory(), repeatable()).await;
     let first = two_partitions(&table).await;
-    // Older than the stored rows, and with a key from another partition: an overwrite ignores ordering
-    // values.
+    // These rows are older than the stored ones, and one key is from another partition. An overwrite ignores
+    // ordering values.
     let new = [row(1, "a", "v2", 1), row(4, "a", "v2", 1), row(9, "a", "v2", 1)];
     let report = table.insert_overwrite(&[rows(&new)]).await.unwrap();
     assert_eq!((report.updated, report.moved, report.inserted, report.overwritten), (1, 1, 1, 1));
@@ -92,7 +92,7 @@ async fn input_that_is_larger_than_memory_overwrites_the_same() {
     assert_eq!(results[0], results[1]);
 }
 
-/// A bulk insert may store a key twice; an overwrite repairs that, and counts each row of its input once.
+/// A bulk insert may store a key twice. An overwrite repairs that, and counts each row of its input once.
 #[tokio::test]
 async fn copies_of_a_key_are_one_row_of_the_report() {
     let stored = [row(1, "a", "v1", 5), row(2, "a", "v1", 5), row(3, "b", "v1", 5)];
@@ -153,7 +153,7 @@ async fn replaced_files_are_cleaned_before_their_commit_is_archived() {
         let known: Vec<String> = read(&table, Query::snapshot()).await;
         assert!(expected.iter().all(|line| known.contains(line)), "no replaced row is back");
         table.upsert(&[rows(&[row(100, "c", &format!("v{ts}"), ts)])]).await.unwrap();
-        let old = table.file_groups().await.unwrap().into_iter().filter(|group| group.partition == "p=a");
+        let old = table.file_groups().await.unwrap().into_iter().filter(|group| &*group.partition == "p=a");
         let timeline = table.timeline().await.unwrap();
         let is_archived = timeline.completed(Action::ReplaceCommit).all(|entry| entry.instant != replaced);
         assert!(old.count() == 0 || !is_archived);
@@ -162,7 +162,7 @@ async fn replaced_files_are_cleaned_before_their_commit_is_archived() {
     }
     assert!(saw_it_archived);
     assert!(!disk.path().join("t/p=a").exists(), "nothing is left of the partition");
-    // The key may return.
+    // The key may be inserted again.
     table.upsert(&[rows(&[row(1, "a", "again", 9)])]).await.unwrap();
     assert_eq!(table.validate().await.unwrap(), []);
 }
@@ -184,11 +184,11 @@ async fn commits_say_what_those_of_spark_say() {
         (ours, content(golden.path("table"), spark, state))
     };
     let (ours, spark) = both(".requested");
-    // Equal except for the sync markers, which are random in Java.
+    // They are equal except for the sync markers, which are random in Java.
     assert_eq!(ours.len(), spark.len());
     assert_eq!(ours[..ours.len() - 60], spark[..spark.len() - 60]);
     let (ours, spark) = both("");
-    // Our completed file is a copy of the inflight one.
+    // The completed file of this crate is a copy of the inflight file.
     assert_eq!(both(".inflight").0, ours);
     let ours: Value = serde_json::from_slice(&ours).unwrap();
     let spark: Value = serde_json::from_slice(&spark).unwrap();
@@ -229,7 +229,8 @@ async fn a_planned_clustering_is_left_to_the_engine_that_planned_it() {
     assert_eq!(read(&table, Query::snapshot()).await.len(), 7, "reads go on");
 }
 
-/// A time later than all earlier operations, when the lease of a dead writer has expired.
+/// Options with a clock that is later than all earlier operations, so that the lease of a dead writer has
+/// expired.
 fn on(day: i8) -> TableOptions {
     let start = jiff::civil::date(2026, 2, day).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
     let seconds = std::sync::atomic::AtomicI64::new(0);
@@ -267,7 +268,7 @@ async fn an_overwrite_that_dies_at_any_call_leaves_before_or_after() {
 }
 
 #[tokio::test]
-async fn a_bulk_insert_looks_nothing_up_and_sorts_into_groups_of_its_own() {
+async fn a_bulk_insert_looks_nothing_up_and_keeps_the_order_of_the_input_in_groups_of_its_own() {
     let table = table_in(memory(), repeatable()).await;
     two_partitions(&table).await;
     let many: Vec<String> = [7, 30, 5, 12].into_iter().map(|id| row(id, "a", "bulk", 1)).collect();
@@ -283,7 +284,7 @@ async fn a_bulk_insert_looks_nothing_up_and_sorts_into_groups_of_its_own() {
         .collect();
     numbered.sort();
     let ids: Vec<i64> = numbered.into_iter().map(|(_, id)| id).collect();
-    assert_eq!(ids, [12, 30, 5, 7], "in the order of their keys, which are texts");
+    assert_eq!(ids, [7, 30, 5, 12], "the order of the input, and not that of the keys");
     assert_eq!(table.file_groups().await.unwrap().len(), 3);
     assert_eq!(table.validate().await.unwrap(), []);
 }

@@ -1,4 +1,4 @@
-//! The files that a table keeps under each policy; cleans started by other writers; readable instants.
+//! The files that a table keeps under each policy, cleans that other writers started, and readable instants.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -18,7 +18,7 @@ use hudi_scd::{
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
 
-/// Each reading of the clock is ten minutes after the previous one.
+/// Each reading of the clock is ten minutes later than the previous one.
 fn options() -> TableOptions {
     let looks = std::sync::atomic::AtomicI64::new(0);
     let now = move || {
@@ -41,7 +41,7 @@ async fn create(store: &Arc<dyn ObjectStore>, options: TableOptions) -> Table {
     Table::create_with(store.clone(), "t".into(), definition, options).await.unwrap()
 }
 
-/// Creates a commit for each number, all in one file group.
+/// Creates a commit for each number, all of them in one file group.
 async fn commits(table: &Table, numbers: std::ops::Range<i32>) -> Vec<Instant> {
     let mut instants = Vec::new();
     for at in numbers {
@@ -80,7 +80,7 @@ async fn a_savepoint_is_respected_by_every_policy(#[case] policy: RetentionPolic
     let table = create(&memory(), options).await;
     let mut instants: Vec<Instant> = Vec::new();
     for at in 0..6 {
-        // A commit every half hour.
+        // There is a commit every half hour.
         *now.lock().unwrap() += jiff::SignedDuration::from_mins(30);
         instants.push(table.upsert(&[rows(&[row(1, at)])]).await.unwrap().instant.unwrap());
         if at == 1 {
@@ -95,7 +95,7 @@ async fn a_savepoint_is_respected_by_every_policy(#[case] policy: RetentionPolic
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// As in Hudi nothing is deleted while the newest commit is older than the window.
+/// As in Hudi, nothing is deleted while the newest commit is older than the window.
 #[tokio::test]
 async fn a_table_that_rests_for_longer_than_the_window_keeps_all() {
     let store = memory();
@@ -114,7 +114,8 @@ async fn reads_say_what_they_may_say() {
     let table = create(&memory(), options().with_retention(RetentionPolicy::commits(3))).await;
     let first = commits(&table, 0..3).await;
     let long_ago: Instant = "20200101000000000".parse().unwrap();
-    // Nothing was cleaned: before the first commit the table was empty, and everything since is readable.
+    // Nothing has been cleaned. Before the first commit the table was empty, and everything since then is
+    // readable.
     assert_eq!(read(&table, Query::as_of(long_ago)).await, Vec::<String>::new());
     assert_eq!(read(&table, Query::since(long_ago)).await.len(), 4);
     // Exclusive, inclusive.
@@ -142,8 +143,7 @@ async fn reads_say_what_they_may_say() {
     assert_eq!(read(&table, Query::as_of(later[1])).await.len(), 6);
 }
 
-/// A clean that Spark planned and did not finish is resumed under its own instant, from its plan, before
-/// anything else.
+/// A clean that Spark planned and did not finish is resumed first, under its own instant and from its plan.
 #[rstest]
 #[tokio::test]
 async fn a_pending_clean_of_spark_is_finished_first(

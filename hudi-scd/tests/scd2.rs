@@ -18,7 +18,7 @@ use hudi_scd::{
 };
 use object_store::ObjectStore;
 
-/// A change: customer, instant, and, except for a delete, tier (tracked) and phone (not tracked).
+/// A change: customer, instant, and, unless it is a delete, tier (tracked) and phone (not tracked).
 type Change<'a> = (i64, i64, Option<(&'a str, &'a str)>);
 
 fn batch(changes: &[Change<'_>]) -> RecordBatch {
@@ -123,7 +123,7 @@ async fn one_commit_writes_the_rows_that_differ_and_no_others() {
     table.apply(&[batch(&[(1, 100, Some(("basic", "1"))), (2, 100, Some(("basic", "2")))])]).await.unwrap();
     let second = table.apply(&[batch(&[(1, 200, Some(("gold", "1")))])]).await.unwrap();
     assert_eq!((second.commit.inserted, second.commit.updated, second.commit.deleted), (1, 1, 0));
-    // The state of 200 in fact began at 150: its row is replaced by another one.
+    // The state of 200 actually began at 150, so its row is replaced by another one.
     let third = table.apply(&[batch(&[(1, 150, Some(("gold", "1")))])]).await.unwrap();
     assert_eq!((third.commit.inserted, third.commit.updated, third.commit.deleted), (1, 1, 1));
     assert_eq!(third.counts.removed, 1);
@@ -195,7 +195,7 @@ async fn a_rollback_restores_the_deletes_that_closed_nothing() {
     let table = create(&common::memory()).await;
     let (known, unknown) = ((1, 100, Some(("basic", "1"))), (2, 100, None));
     table.apply(&[batch(&[known, unknown])]).await.unwrap();
-    // The state before the delete uses it up.
+    // An earlier state makes the delete close something, so that its hidden row is removed.
     let undone = table.apply(&[batch(&[(2, 50, Some(("gold", "2")))])]).await.unwrap();
     table.table().rollback(undone.commit.instant.unwrap()).await.unwrap();
     let other = (2, 60, Some(("silver", "2")));
@@ -337,7 +337,7 @@ async fn a_history_stays_one_though_spark_forgot_its_properties() {
     assert_eq!(again.rows().await.unwrap(), table.rows().await.unwrap());
 }
 
-/// The same changes in any order and any batches give the same rows in a table too, in whatever partitions
+/// The same changes, in any order and any batches, give the same rows in a table too, in whatever partitions
 /// they are stored.
 #[tokio::test]
 async fn partitions_follow_the_rows_in_any_order_of_changes() {
@@ -411,4 +411,123 @@ async fn a_table_is_opened_by_its_url() {
     let table = hudi_scd::Table::open_url(&url, none).await.unwrap();
     assert!(table.is_history());
     assert_eq!(table.options().base_url(), path.to_str());
+}
+
+/// Changes above the memory budget are sorted on the local disk and merged in parts. The rows, the counts and
+/// the single commit must be the same as with changes in memory.
+#[tokio::test]
+async fn changes_above_the_memory_budget_make_the_same_history_in_one_commit() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut changes = Vec::new();
+    for _ in 0..6_000 {
+        let state = (random.choice(["basic", "gold", "silver"]), random.choice(["1", "2", "3"]));
+        let state = state.0.zip(state.1).filter(|_| random.u8(0..10) < 7);
+        changes.push((random.i64(0..1_500), random.i64(0..40), state));
+    }
+    let schema = batch(&[]).schema();
+    let table = |budget: usize| {
+        let definition = Scd2Table::definition_of("history", &definition(), &schema).unwrap();
+        let definition = definition.with_partition_fields(["is_current"]);
+        let options = common::repeatable().with_memory_budget(budget).with_file_sizes(0, 20_000);
+        Scd2Table::create_with(common::memory(), "lake/history".into(), definition, options)
+    };
+    // An eighth of the smaller budget has room for about 150 changes, so there are runs of two size classes.
+    let (large, small) = (table(1 << 30).await.unwrap(), table(64 * 1024).await.unwrap());
+    for (number, part) in [&changes[..4_500], &changes[4_500..]].into_iter().enumerate() {
+        let batches: Vec<RecordBatch> = part.chunks(37).map(batch).collect();
+        let whole = large.apply(&batches).await.unwrap();
+        let parts = small.apply(&batches).await.unwrap();
+        assert_eq!(parts.counts, whole.counts, "part {number}");
+        let counts = |report: &hudi_scd::CommitReport| {
+            (report.rows, report.inserted, report.updated, report.deleted, report.moved, report.superseded)
+        };
+        assert_eq!(counts(&parts.commit), counts(&whole.commit), "part {number}");
+        assert_eq!(small.table().timeline().await.unwrap().completed_commits().count(), number + 1);
+        assert_eq!(printed(&small.rows().await.unwrap()), printed(&large.rows().await.unwrap()));
+        assert_eq!(small.table().validate().await.unwrap(), []);
+    }
+    assert_eq!(printed(&small.rows().await.unwrap()), expected(&changes));
+    let batches: Vec<RecordBatch> = changes.chunks(100).map(batch).collect();
+    assert_eq!(small.apply(&batches).await.unwrap().commit.instant, None, "all of it is known");
+    // A state before a hidden delete shows that hidden deletes were kept too.
+    let late: Vec<Change<'_>> = (0..1_500).map(|key| (key, -1, Some(("gold", "9")))).collect();
+    let batches: Vec<RecordBatch> = late.chunks(100).map(batch).collect();
+    small.apply(&batches).await.unwrap();
+    changes.extend(late);
+    assert_eq!(printed(&small.rows().await.unwrap()), expected(&changes));
+}
+
+/// A later batch may add a column and widen another one, and a batch of deletes has neither column. Runs give
+/// the same result as memory.
+#[tokio::test]
+async fn a_column_that_appears_late_in_the_stream_is_null_in_the_rows_before_it() {
+    let history = || Scd2::new(["id", "part"], "at");
+    let deletes = |ids: Vec<i32>, at: i32| {
+        let length = ids.len();
+        RecordBatch::try_from_iter([
+            ("id", Arc::new(arrow::array::Int32Array::from(ids)) as ArrayRef),
+            ("part", Arc::new(StringArray::from(vec![""; length]))),
+            ("at", Arc::new(arrow::array::Int32Array::from(vec![at; length]))),
+            ("_hoodie_is_deleted", Arc::new(BooleanArray::from(vec![true; length]))),
+        ])
+        .unwrap()
+    };
+    let states = |ids: std::ops::Range<i32>, at: i32, amount: ArrayRef, note: Option<&str>| {
+        let length = ids.len();
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(arrow::array::Int32Array::from_iter_values(ids))),
+            ("part", Arc::new(StringArray::from(vec![""; length]))),
+            ("at", Arc::new(arrow::array::Int32Array::from(vec![at; length]))),
+            ("amount", amount),
+            ("_hoodie_is_deleted", Arc::new(BooleanArray::from(vec![false; length]))),
+        ];
+        columns
+            .extend(note.map(|note| ("note", Arc::new(StringArray::from(vec![note; length])) as ArrayRef)));
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let narrow: ArrayRef = Arc::new(arrow::array::Int32Array::from_iter_values(0..100));
+    let wide: ArrayRef = Arc::new(Int64Array::from_iter_values((0..100).map(|row| row << 40)));
+    let input = [
+        states(0..100, 1, narrow, None),
+        deletes((0..50).collect(), 2),
+        states(50..150, 3, wide, Some("late")),
+        deletes((140..160).collect(), 4),
+    ];
+    let mut seen = Vec::new();
+    for budget in [1 << 30, 4 * 1024] {
+        let options = common::repeatable().with_memory_budget(budget);
+        let definition = Scd2Table::definition_of("t", &history(), &input[0].schema()).unwrap();
+        let table = Scd2Table::create_with(common::memory(), "t".into(), definition, options).await.unwrap();
+        let report = table.apply(&input).await.unwrap();
+        assert_eq!(table.table().validate().await.unwrap(), []);
+        seen.push((report.counts, printed(&table.rows().await.unwrap())));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0].1.lines().count(), 200);
+}
+
+/// An error at the end of a long stream, or an invalid change late in the stream, leaves the table unchanged.
+#[tokio::test]
+async fn a_stream_of_changes_that_fails_writes_nothing_and_an_invalid_change_is_named_by_its_row() {
+    let schema = batch(&[]).schema();
+    let definition = Scd2Table::definition_of("t", &definition(), &schema).unwrap();
+    let options = common::repeatable().with_memory_budget(8 * 1024);
+    let table = Scd2Table::create_with(common::memory(), "t".into(), definition, options).await.unwrap();
+    let many: Vec<Change<'_>> = (0..900).map(|key| (key, 10, Some(("gold", "1")))).collect();
+    let batches = || many.chunks(50).map(|part| Ok(batch(part)));
+    let broken = hudi_scd::Error::new(ErrorKind::Storage, "the source is gone");
+    let error = table.apply_stream(futures::stream::iter(batches().chain([Err(broken)]))).await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("the source is gone")), (ErrorKind::Storage, true));
+
+    let without_key = {
+        let rows = batch(&[(7, 1, Some(("gold", "1")))]);
+        let mut columns = rows.columns().to_vec();
+        columns[0] = Arc::new(Int64Array::from(vec![None]));
+        RecordBatch::try_new(rows.schema(), columns).unwrap()
+    };
+    let error =
+        table.apply_stream(futures::stream::iter(batches().chain([Ok(without_key)]))).await.unwrap_err();
+    assert_eq!((error.kind(), error.context("row")), (ErrorKind::InvalidInput, Some("900")));
+    assert_eq!(table.table().timeline().await.unwrap().entries().len(), 0);
+    assert_eq!(table.rows().await.unwrap().num_rows(), 0);
 }

@@ -1,4 +1,4 @@
-//! Spark's options, and files whose only record is the metadata of Spark's commits.
+//! Spark's options, and files that only the metadata of Spark's commits record.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -48,7 +48,7 @@ fn options_of_hudi_0_15() {
     hoodie.keep.max.commits=30
     hoodie.keep.min.commits=20
     hoodie.metadata.enable=false
-    hoodie.parquet.compression.codec=snappy
+    hoodie.parquet.compression.codec=gzip
     hoodie.table.name=store_customer
     hoodie.table.timeline.timezone=UTC
     ");
@@ -212,7 +212,7 @@ async fn files_count_that_only_the_metadata_of_a_commit_name() {
     }
     assert!(!table.archived_entries().await.unwrap().is_empty());
     assert_eq!(table.new_files(&[file(1), file(2), file(3)]).await.unwrap(), [file(3)]);
-    // The next ledger holds them.
+    // The next ledger contains them.
     assert_eq!(take_in(&table, &[3, 2, 1]).await, [file(3)]);
     let other = Table::open(store, "t".into()).await.unwrap();
     assert_eq!(take_in(&other, &[1, 2, 3]).await, []);

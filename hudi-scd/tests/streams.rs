@@ -1,4 +1,4 @@
-//! Streams of batches in and out.
+//! Reads and writes streams of batches.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,19 +12,19 @@ use std::{
     },
 };
 
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::Int32Type,
+};
 use async_trait::async_trait;
 use common::{
     batch,
     interposed::{Interposed, Interposer},
     lines, memory, schema,
 };
-use futures::{
-    StreamExt, TryStreamExt,
-    future::BoxFuture,
-    stream::{self, BoxStream},
-};
+use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 use hudi_scd::{Error, ErrorKind, Query, Table, TableDefinition, TableOptions};
-use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, path::Path};
+use object_store::{GetOptions, GetResult, ObjectStore, path::Path};
 
 async fn table() -> (Table, arrow::datatypes::SchemaRef) {
     let schema = schema("id int, at int");
@@ -66,7 +66,7 @@ async fn a_stream_of_rows_may_be_left_early_and_tells_its_columns_even_if_there_
     assert_eq!(rows.next().await.unwrap().unwrap().num_rows(), 3);
 }
 
-/// Runs every write of a table; returns its report and the rows after it as lines.
+/// Runs every write of a table. Returns the reports and the rows after each write as lines.
 async fn written(options: TableOptions) -> Vec<String> {
     let schema = schema("id int, day date, at int, v string, _hoodie_is_deleted boolean");
     let definition = TableDefinition::new("t", schema.clone(), ["id"])
@@ -123,12 +123,35 @@ async fn written(options: TableOptions) -> Vec<String> {
 #[tokio::test]
 async fn rows_that_do_not_fit_into_memory_are_written_as_rows_that_do() {
     let in_memory = written(TableOptions::new()).await;
-    // A run after every few batches, so that runs are joined, and merged in many chunks.
+    // A run is written after every few batches, so that runs are joined and then merged in many chunks.
     let spilled = written(TableOptions::new().with_memory_budget(4_000)).await;
     assert_eq!(in_memory, spilled);
     // The same with many files.
     let split = TableOptions::new().with_memory_budget(30_000).with_file_sizes(1_000, 4_000);
     assert_eq!(in_memory, written(split).await);
+}
+
+/// If rows were sorted by key, neighbours in a file would be less similar, and the file would be larger.
+#[tokio::test]
+async fn rows_that_do_not_fit_into_memory_have_the_order_of_the_input_section_by_section() {
+    let schema = schema("id string, at int");
+    let definition = TableDefinition::new("t", schema.clone(), ["id"]).with_ordering_field("at");
+    let budget = 256 * 1024;
+    let options = TableOptions::new().with_memory_budget(budget).with_parallelism(1);
+    let table = Table::create_with(memory(), "t".into(), definition, options).await.unwrap();
+    let mut rng = fastrand::Rng::with_seed(7);
+    let rows: Vec<String> =
+        (0..12_000).map(|at| format!(r#"{{"id":"{:016x}","at":{at}}}"#, rng.u64(..))).collect();
+    let batches: Vec<_> = rows.chunks(500).map(|rows| Ok(batch(&schema, &rows.join("\n")))).collect();
+    let bytes: usize = batches.iter().flatten().map(|batch| batch.get_array_memory_size()).sum();
+    table.bulk_insert_stream(stream::iter(batches)).await.unwrap();
+    let read = table.read(Query::snapshot()).await.unwrap();
+    let at = |batch: &RecordBatch| batch.column(1).as_primitive::<Int32Type>().values().to_vec();
+    let at: Vec<i32> = read.iter().flat_map(at).collect();
+    assert_eq!(at.len(), rows.len());
+    let sections = 1 + at.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    assert!(sections > 1 && sections <= 1 + bytes / (budget / 4), "{sections} sections of {bytes} bytes");
+    assert_eq!(table.validate().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -141,7 +164,7 @@ async fn rows_on_the_local_disk_keep_their_places_and_collide_as_rows_in_memory_
         let batches: Vec<_> = rows.iter().map(|row| Ok(batch(&schema, row))).collect();
         stream::iter(batches)
     };
-    // A delete without an ordering value deletes the rows before it, and none after it.
+    // A delete without an ordering value deletes the rows before it, but none after it.
     let rows = [
         r#"{"a":"x","b":"1","at":5}"#,
         r#"{"a":"y","b":"1","at":5}"#,
@@ -171,7 +194,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Returns the number of this process's open files in the spill folder; they have no names.
+    /// Returns the number of this process's open files in the spill folder. These files have no names.
     fn open_files(&self) -> usize {
         let open = std::fs::read_dir("/proc/self/fd").unwrap();
         let targets = open.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
@@ -184,14 +207,6 @@ impl Interposer for Watched {
     async fn call<T: Send>(&self, call: BoxFuture<'_, object_store::Result<T>>) -> object_store::Result<T> {
         self.open.fetch_max(self.open_files(), Ordering::Relaxed);
         call.await
-    }
-
-    fn list(
-        &self,
-        inner: &Arc<dyn ObjectStore>,
-        prefix: Option<&Path>,
-    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        inner.list(prefix)
     }
 
     async fn get(
@@ -207,7 +222,7 @@ impl Interposer for Watched {
     }
 }
 
-/// With a file for each chunk, a large write reaches the limit of open files.
+/// With a separate file for each chunk, a large write would reach the limit of open files.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_write_of_many_chunks_opens_few_files_and_reads_each_tombstone_file_once() {
@@ -233,7 +248,7 @@ async fn a_write_of_many_chunks_opens_few_files_and_reads_each_tombstone_file_on
     let report = table.upsert_stream(stream::iter(batches)).await.unwrap();
     assert_eq!((report.inserted, report.late), (25_000 - 3, 3));
     assert_eq!(watched.tombstones.load(Ordering::Relaxed), 3, "three commits wrote tombstones");
-    // 250 runs: three of 64 were joined, and 58 are left; during a join there is one more.
+    // There are 250 runs: 64 were joined three times, and 58 are left. During a join there is one more.
     let open = watched.open.load(Ordering::Relaxed);
     assert!((1..=66).contains(&open), "{open} open files");
     assert_eq!(watched.open_files(), 0);

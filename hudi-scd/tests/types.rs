@@ -1,4 +1,4 @@
-//! Columns of every type, as written by Spark and by this crate.
+//! Columns of every type, written by Spark and by this crate.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -16,7 +16,7 @@ use object_store::ObjectStoreExt;
 use parquet::file::metadata::ParquetMetaDataReader;
 use serde_json::Value;
 
-/// Reads rows by id, independent of the order of their columns.
+/// Reads rows by id, independently of the order of their columns.
 async fn read(table: &Table) -> Vec<Value> {
     let rows = lines(&table.read(Query::snapshot()).await.unwrap());
     let mut rows: Vec<Value> = rows.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -24,7 +24,7 @@ async fn read(table: &Table) -> Vec<Value> {
     rows
 }
 
-/// Spark's lists have two levels in Parquet, ours three.
+/// Spark's lists have two levels in Parquet. The lists of this crate have three.
 #[tokio::test]
 async fn nested_columns_of_spark_are_read_carried_over_and_written_by_us() {
     let golden = Golden::unpack("types-0.15");
@@ -42,13 +42,13 @@ async fn nested_columns_of_spark_are_read_carried_over_and_written_by_us() {
     let again = table.upsert(&stored).await.unwrap();
     assert_eq!((again.instant, again.unchanged), (None, 3));
 
-    // One row is deleted; the others are copied into a file of this crate.
+    // One row is deleted. The other rows are copied into a file of this crate.
     table.delete(&[common::batch(&common::schema("id int"), r#"{"id":2}"#)]).await.unwrap();
     expected.remove(1);
     assert_eq!(read(&table).await, expected);
     assert_eq!(table.validate().await.unwrap(), []);
 
-    // Then all of them are written by this crate.
+    // Now this crate writes all of them.
     let mut batches = table.read(Query::snapshot()).await.unwrap();
     for batch in &mut batches {
         let index = batch.schema().index_of("ts").unwrap();
@@ -86,8 +86,8 @@ async fn column(table: &Table) -> ArrayRef {
     batches[0].column(0).clone()
 }
 
-/// A table of this crate stores a timestamp in microseconds, whatever its original unit, because every engine
-/// reads that.
+/// A table of this crate stores a timestamp in microseconds, whatever its original unit is, because every
+/// engine can read that.
 #[rstest::rstest]
 #[tokio::test]
 async fn timestamps_of_every_unit_and_zone_come_back_as_the_same_moment(
@@ -139,7 +139,7 @@ async fn created_as(avro: &str) -> (Arc<dyn object_store::ObjectStore>, Table) {
     (store, table)
 }
 
-/// Other writers also use milliseconds, and timestamps without a zone; these are written unchanged.
+/// Other writers also use milliseconds, and timestamps without a zone. These are written unchanged.
 #[rstest::rstest]
 #[case("timestamp-millis", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))]
 #[case("timestamp-micros", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))]
@@ -166,7 +166,7 @@ async fn what_others_say_of_columns_stays_in_commits_and_in_footers() {
     table.upsert(&[one_row(&DataType::Int32, 1)]).await.unwrap();
     assert_eq!(said(&store, &table).await, [avro.to_owned(), with_meta(avro)]);
 
-    // A wider type, and a new column: the rest is preserved.
+    // A wider type and a new column are added. Everything else is preserved.
     let wider = with_new_column(&one_row(&DataType::Int64, 1 << 40));
     table.upsert(&[wider]).await.unwrap();
     let evolved = avro
@@ -174,7 +174,7 @@ async fn what_others_say_of_columns_stays_in_commits_and_in_footers() {
         .replace(r#""default":0}]"#, r#""default":0},{"name":"new","type":["null","int"],"default":null}]"#);
     assert_eq!(said(&store, &table).await, [evolved.clone(), with_meta(&evolved)]);
 
-    // A column that is not nullable gets no NULL; a deleting row needs only its key.
+    // A column that is not nullable rejects NULL. A row that deletes needs only its key.
     let nothing: ArrayRef = Arc::new(Int64Array::from(vec![None]));
     let id: ArrayRef = Arc::new(Int32Array::from(vec![2]));
     let row = RecordBatch::try_from_iter_with_nullable([("id", id, true), ("c", nothing, true)]).unwrap();
@@ -250,7 +250,7 @@ async fn columns_widen_and_what_does_not_fit_is_an_error_with_column_and_types()
     assert_eq!((error.kind(), error.context("column")), (ErrorKind::InvalidInput, Some("id")), "{error}");
 }
 
-/// Spark's `ALTER TABLE … RENAME COLUMN` leaves the old name in the base files. The commits then identify
+/// Spark's `ALTER TABLE … RENAME COLUMN` leaves the old name in the base files. After that, commits identify
 /// columns by number, which this crate does not support: it would return null for every value of the column.
 #[tokio::test]
 async fn a_table_whose_columns_were_renamed_is_refused() {

@@ -1,4 +1,4 @@
-//! Undoing commits, and protecting them.
+//! Undoes and protects commits.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,7 +17,8 @@ use hudi_scd::{
 };
 use object_store::ObjectStore;
 
-/// A time later than all earlier operations, when the lease of a dead writer has expired.
+/// Options with a clock that is later than all earlier operations, so that the lease of a dead writer has
+/// expired.
 fn options(day: i8) -> TableOptions {
     let seconds = AtomicI64::new(0);
     let now = move || {
@@ -36,7 +37,7 @@ fn rows(at: i32) -> RecordBatch {
     batch(&schema("id int, day date, at int, _hoodie_is_deleted boolean"), &rows.join("\n"))
 }
 
-/// Creates a table with a number of commits, including moves and deletes; returns the commits.
+/// Creates a table with a number of commits, including moves and deletes. Returns the commits.
 async fn table(store: &Arc<dyn ObjectStore>, commits: i32, policy: RetentionPolicy) -> (Table, Vec<Instant>) {
     let definition = TableDefinition::new("t", rows(0).schema(), ["id"])
         .with_ordering_field("at")
@@ -70,7 +71,8 @@ async fn commit_after_commit_can_be_undone_back_to_the_first() {
     }
     let timeline = table.timeline().await.unwrap();
     assert_eq!((timeline.completed_commits().count(), timeline.completed(Action::Rollback).count()), (0, 6));
-    // The undone operations can be repeated, including the deletions, because nothing records them.
+    // The undone operations can be repeated, including the deletions, because there is no record of them any
+    // more.
     for at in 0..6 {
         table.upsert(&[rows(at)]).await.unwrap();
     }
@@ -120,8 +122,8 @@ async fn the_latest_commit_is_readable_though_the_window_began_after_it() {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// Dies at each storage call; afterwards the table is as before or as after, and the next writer finishes the
-/// rollback.
+/// The rollback dies at each storage call. The table is then in the state before or after it, and the next
+/// writer finishes the rollback.
 #[tokio::test]
 async fn a_rollback_that_dies_at_any_call_leaves_before_or_after() {
     for last_one_counts in [false, true] {
@@ -143,7 +145,7 @@ async fn a_rollback_that_dies_at_any_call_leaves_before_or_after() {
             let seen = read(&table, Query::snapshot()).await;
             assert!(seen == before || seen == after, "call {calls}");
             assert!(seen == after || undone.is_err(), "call {calls}: it said that it was done");
-            // The next writer has nothing to write, but finishes it.
+            // The next writer has nothing to write, but finishes the rollback.
             table.upsert(&[]).await.unwrap();
             assert_eq!(table.validate().await.unwrap(), [], "call {calls}");
             let now = read(&table, Query::snapshot()).await;
@@ -215,9 +217,9 @@ async fn a_table_keeps_what_it_says_for_every_writer() {
     assert_eq!(table.clean_plan().await.unwrap().policy(), RetentionPolicy::hours(1));
 }
 
-/// The undoing process is suspended before a call takes effect, longer than its lease; another writer takes
-/// over and completes a write; then the first process resumes. At every call of it, the commit is either
-/// undone before the other write, or stays valid.
+/// The process that undoes a commit is suspended before a call takes effect, for longer than its lease.
+/// Another writer takes over and completes a write. Then the first process resumes. At each of its calls, the
+/// commit is either undone before the other write, or stays valid.
 #[tokio::test(start_paused = true)]
 async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_on() {
     let wait = |day| options(day).with_lock_wait(std::time::Duration::from_secs(100_000));
@@ -233,8 +235,8 @@ async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_o
             let table = Table::open_with(sleepy, "t".into(), options(3)).await?;
             table.rollback(latest).await
         });
-        // It runs until it is suspended or done. The other writer's clock is days later, so the lease has
-        // expired.
+        // The process runs until it is suspended or done. The other writer's clock is days later, so the
+        // lease has expired.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         let other = Table::open_with(store.clone(), "t".into(), wait(5)).await.unwrap();
         let new =
@@ -271,8 +273,8 @@ async fn an_undo_that_slept_through_its_lease_undoes_nothing_that_others_built_o
     assert!(undone > 5 && stood > 5, "{undone} undone, {stood} stood");
 }
 
-/// The undoing process dies at any call; when the rollback is requested again, the commit is undone, or
-/// already was.
+/// The process that undoes a commit dies at any call. When the rollback is requested again, the commit is
+/// undone, or already was.
 #[tokio::test]
 async fn an_undo_that_died_is_finished_by_asking_again() {
     let mut finished = 0;
@@ -291,7 +293,7 @@ async fn an_undo_that_died_is_finished_by_asking_again() {
                 assert!(again.undone == commits[3] && again.instant > commits[3], "call {calls}");
                 finished += 1;
             }
-            // The last call was the end of the rollback, or came after it.
+            // The last call was the end of the rollback, or followed it.
             Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "call {calls}: {first:?}"),
         }
         assert_eq!(read(&table, Query::snapshot()).await, after, "call {calls}");

@@ -1,4 +1,4 @@
-//! Upgrades of tables that old releases of Hudi wrote.
+//! Upgrades tables that old releases of Hudi wrote.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -16,7 +16,7 @@ async fn open(store: &Arc<dyn ObjectStore>) -> Table {
     Table::open_with(store.clone(), "table".into(), options).await.unwrap()
 }
 
-/// Returns every file of a table below the folder, except those of a metadata table.
+/// Returns every file of a table in the folder, except those of a metadata table.
 fn files(folder: &FilePath) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -46,7 +46,7 @@ async fn in_memory(golden: &Golden) -> Arc<dyn ObjectStore> {
     store
 }
 
-/// The properties are those that Hudi 0.15.0 set when it upgraded such tables.
+/// These are the properties that Hudi 0.15.0 set when it upgraded such tables.
 #[rstest]
 #[case("old-0.9", &["hoodie.datasource.write.hive_style_partitioning=false",
     "hoodie.datasource.write.partitionpath.urlencode=false", "hoodie.table.checksum=498511606"], &[])]
@@ -100,14 +100,14 @@ async fn sets_what_hudi_sets_and_changes_nothing_else(
     assert_eq!(as_spark_reads(lines(&rows)), expected(&golden.path("expected.jsonl")));
     assert_eq!(table.validate().await.unwrap(), []);
     assert!(table.upgrade().await.unwrap().is_empty());
-    // A handle from before the upgrade would write in the old version.
+    // A handle from before the upgrade would write the old version.
     let error = old.delete(&rows).await.unwrap_err();
     assert_eq!(error.context("hint"), Some("open the table again"));
     assert_eq!(table.delete(&[rows[0].slice(0, 1)]).await.unwrap().deleted, 1);
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// A writer that dies leaves a table of either version, and the next upgrade completes it.
+/// If a writer dies, the table has either version, and the next upgrade completes it.
 #[rstest]
 #[tokio::test]
 async fn an_upgrade_that_died_at_any_call_can_be_repeated(#[values("old-0.9", "old-0.12")] name: &str) {
@@ -144,7 +144,7 @@ async fn an_upgrade_that_died_at_any_call_can_be_repeated(#[values("old-0.9", "o
     }
 }
 
-/// Up to version 4 the partition `default` holds nulls, and afterwards the text.
+/// Up to version 4, the partition `default` contains nulls, and from version 5 on the text `default`.
 #[tokio::test]
 async fn rows_without_a_partition_value_are_moved_first() {
     let store = common::memory();

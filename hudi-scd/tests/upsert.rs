@@ -1,4 +1,4 @@
-//! Writing to a table and reading it back.
+//! Writes to a table and reads it back.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -205,7 +205,7 @@ async fn a_lost_base_file_is_an_error_that_names_it_and_never_the_older_version(
     let told = |error: hudi_scd::Error| {
         assert_eq!(
             (error.kind(), error.context("file")),
-            (ErrorKind::Corrupt, Some(versions[2].file.as_str())),
+            (ErrorKind::Corrupt, Some(&*versions[2].file)),
             "{error}"
         );
         assert!(error.context("hint").is_some());
@@ -216,12 +216,12 @@ async fn a_lost_base_file_is_an_error_that_names_it_and_never_the_older_version(
     assert_eq!(lines(&table.read(Query::as_of(instants[1])).await.unwrap()).len(), 1, "the past is whole");
     let found = table.validate().await.unwrap();
     let found: Vec<_> = found.iter().map(|found| (found.invariant, found.subject.as_str())).collect();
-    assert_eq!(found, [(hudi_scd::Invariant::MissingFile, versions[2].file.as_str())]);
+    assert_eq!(found, [(hudi_scd::Invariant::MissingFile, &*versions[2].file)]);
 
     object_store::ObjectStoreExt::delete(store.as_ref(), &lose(1).into()).await.unwrap();
     let table = Table::open_with(store, "t".into(), repeatable()).await.unwrap();
     let error = table.read(Query::as_of(instants[1])).await.unwrap_err();
-    assert_eq!(error.context("file"), Some(versions[1].file.as_str()), "inside the window too");
+    assert_eq!(error.context("file"), Some(&*versions[1].file), "inside the window too");
     table.read(Query::as_of(instants[0])).await.unwrap();
 }
 
@@ -367,9 +367,9 @@ async fn a_table_is_created_once_and_opened_as_it_was_made() {
     assert_eq!(Table::open(store, "elsewhere".into()).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-/// Spark's `INSERT INTO` looks up no keys, so tables exist in which a key is stored more than once. They are
-/// read unchanged, and written as in Hudi: every copy gets the row, and copies in other partitions are
-/// removed.
+/// Spark's `INSERT INTO` does not look up keys, so there are tables in which a key is stored more than once.
+/// They are read unchanged, and written as in Hudi: every copy is replaced by the row, and copies in other
+/// partitions are removed.
 #[tokio::test]
 async fn every_copy_of_a_key_is_updated() {
     let schema = schema("id bigint, part string, v string, at int");
@@ -393,7 +393,7 @@ async fn every_copy_of_a_key_is_updated() {
         let findings = table.validate().await.unwrap();
         assert_eq!(findings.len(), 4, "a line each: {findings:?}");
 
-        // Key 1 stays, 2 is deleted, 3 and 4 move; one copy of 4 is newer than the incoming row.
+        // Key 1 stays, 2 is deleted, 3 and 4 move. One copy of 4 is newer than the incoming row.
         let deletion = row(2, "a", "", 3).replace('}', r#","_hoodie_is_deleted":true}"#);
         let with_marker =
             common::schema("id bigint, part string, v string, at int, _hoodie_is_deleted boolean");
@@ -431,7 +431,7 @@ async fn rows_are_changed_in_a_table_of_the_bucket_index_and_not_added() {
     let instant = upsert(&table, &schema, &[row(1, "a", 1), row(2, "a", 1)]).await.instant.unwrap();
     let group = table.file_groups().await.unwrap().remove(0);
     let bucket = format!("00000003{}", &group.file_id[8..]);
-    let renamed = |text: &str| text.replace(&group.file_id, &bucket);
+    let renamed = |text: &str| text.replace(&*group.file_id, &bucket);
     let commit = Path::from(format!("t/.hoodie/{instant}.commit"));
     let text = store.get(&commit).await.unwrap().bytes().await.unwrap();
     store.put(&commit, renamed(std::str::from_utf8(&text).unwrap()).into()).await.unwrap();

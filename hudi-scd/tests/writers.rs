@@ -1,5 +1,5 @@
-//! Several writers of one table on a storage with conditional puts: they queue, a writer that was considered
-//! dead cannot complete a commit, and a live one is not disturbed.
+//! Several writers of one table on a storage with conditional puts: they wait for each other, a writer that
+//! was considered dead cannot complete a commit, and a live one is not disturbed.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -55,9 +55,9 @@ async fn read(table: &Table) -> Vec<String> {
     lines(&table.read(Query::snapshot()).await.unwrap())
 }
 
-/// The writer is suspended before a call takes effect, longer than its lease; another one takes over and
-/// completes a write; then the first one resumes. This is tested at every call of it, with and without a
-/// clean and an archival.
+/// The writer is suspended before a call takes effect, for longer than its lease. Another writer takes over
+/// and completes a write. Then the first writer resumes. This is tested at each of its calls, with and
+/// without a clean and an archival.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
@@ -76,7 +76,8 @@ async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
             let table = Table::open_with(sleepy, "t".into(), options(begun, 2)).await?;
             table.upsert(&[rows(&[row(1, 10), row(3, 10)])]).await
         });
-        // It runs until it is suspended or done; the next writer then waits until the lease has expired.
+        // The writer runs until it is suspended or done. The next writer then waits until the lease has
+        // expired.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let other = Table::open_with(store.clone(), "t".into(), options(begun, 3)).await.unwrap();
         let took_over = other.upsert(&[rows(&[row(2, 20), row(4, 20)])]).await.unwrap();
@@ -101,7 +102,7 @@ async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
         }
         expected.sort();
         assert_eq!(read(&fresh).await, expected, "call {calls}: {woken:?}");
-        // The next writer removes its remains.
+        // The next writer removes the remains of the first one.
         fresh.upsert(&[rows(&[row(5, 30)])]).await.unwrap();
         let findings = fresh.validate().await.unwrap();
         let strays = findings.iter().all(|finding| finding.invariant == hudi_scd::Invariant::StrayFile);
@@ -115,8 +116,8 @@ async fn a_writer_that_slept_through_its_lease_cannot_complete_a_commit(
         }
     }
     assert!(fenced > 10, "{fenced} times");
-    // It leaves a file without a commit only if it was suspended while writing that file, whose marker
-    // existed before.
+    // The writer leaves a file without a commit only if it was suspended while it wrote that file, after the
+    // marker had been written.
     assert!(with_strays <= 3, "{with_strays} sleepers wrote files after they had been rolled back");
     assert!(
         behind_the_check > 0,
@@ -146,8 +147,8 @@ async fn writers_queue_and_each_has_its_turn() {
     });
     let ends = futures::future::join_all(writers).await;
     let longest = ends.into_iter().map(Result::unwrap).max().unwrap();
-    // No writer waits for a lease to expire: the lock is released after each write, and requested once a
-    // second.
+    // No writer waits for a lease to expire, because the lock is released after each write and requested once
+    // per second.
     assert!(longest < Duration::from_secs(300), "{longest:?}");
     let mut expected = vec![row(0, WRITES * WRITERS)];
     expected.extend((1..=WRITERS * WRITES).map(|own| row(own, 1)));
@@ -158,8 +159,8 @@ async fn writers_queue_and_each_has_its_turn() {
 }
 
 /// A Hudi writer that shares its table holds the lock only while it commits. It shows that it is alive by a
-/// file that it writes every minute. The age of that file is measured by the storage's clock; this machine's
-/// is ten minutes fast.
+/// file that it writes every minute. The age of that file is measured with the storage's clock, because this
+/// machine's clock is ten minutes fast.
 #[tokio::test(start_paused = true)]
 async fn the_pending_write_of_a_living_writer_is_left_alone() {
     let store = S3::new().store();
@@ -200,16 +201,16 @@ async fn heartbeats(store: &Arc<dyn ObjectStore>) -> Vec<String> {
     names
 }
 
-/// Hudi rolls back eagerly without checking heartbeats, and leaves them behind. Our next write deletes our
-/// own at once, and those of Hudi's writers when they have expired, because such a writer sends a heartbeat
-/// before it requests its instant.
+/// Hudi rolls back eagerly without checking heartbeats, and leaves them behind. The next write of this crate
+/// deletes its own heartbeats at once. It deletes those of Hudi's writers only after they have expired,
+/// because such a writer sends a heartbeat before it requests its instant.
 #[tokio::test(start_paused = true)]
 async fn heartbeats_of_dead_writers_are_deleted() {
     let begun = Instant::now();
     let s3 = S3::new();
     let store = s3.store();
     create(&store, begun).await;
-    // Nothing is cleaned in this test, so that all writes cost the same.
+    // There are no cleans in this test, so that all writes cost the same.
     let options = options(begun, 2).with_retention(RetentionPolicy::commits(50));
     let table = Table::open_with(store.clone(), "t".into(), options).await.unwrap();
     let first = table.upsert(&[rows(&[row(1, 1)])]).await.unwrap().instant.unwrap();
@@ -254,21 +255,6 @@ struct SlowFiles;
 
 #[async_trait::async_trait]
 impl Interposer for SlowFiles {
-    async fn call<T: Send>(
-        &self,
-        call: futures::future::BoxFuture<'_, object_store::Result<T>>,
-    ) -> object_store::Result<T> {
-        call.await
-    }
-
-    fn list(
-        &self,
-        inner: &Arc<dyn ObjectStore>,
-        prefix: Option<&Path>,
-    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
-        inner.list(prefix)
-    }
-
     async fn put(
         &self,
         inner: &dyn ObjectStore,
@@ -283,7 +269,7 @@ impl Interposer for SlowFiles {
     }
 }
 
-/// Hudi's writers under optimistic concurrency control roll back pending writes without a heartbeat in the
+/// Under optimistic concurrency control, Hudi's writers roll back pending writes that had no heartbeat in the
 /// last two minutes.
 #[tokio::test(start_paused = true)]
 async fn a_write_shows_hudis_writers_that_it_is_alive_as_long_as_it_is_pending() {
@@ -317,8 +303,8 @@ async fn a_write_shows_hudis_writers_that_it_is_alive_as_long_as_it_is_pending()
     assert_eq!(writer.await.unwrap().inserted, 1);
 }
 
-/// The files that a writer creates after it was rolled back belong to no commit. They must never become
-/// visible, which would happen once the timeline begins after them.
+/// Files that a writer creates after it was rolled back belong to no commit. They must never become visible.
+/// That would happen as soon as the timeline begins after them.
 #[tokio::test]
 async fn a_file_of_no_commit_does_not_outlive_the_timeline_around_it() {
     let begun = Instant::now();
@@ -333,9 +319,9 @@ async fn a_file_of_no_commit_does_not_outlive_the_timeline_around_it() {
     table.upsert(&[rows(&[row(1, 0)])]).await.unwrap();
     let group = table.file_groups().await.unwrap().remove(0);
     let version = &group.versions[0];
-    let folder = Path::from("t").join(group.partition.as_str());
-    let file = store.get(&folder.clone().join(version.file.as_str())).await.unwrap().bytes().await.unwrap();
-    // A file of another group, with an instant between this commit and the next.
+    let folder = Path::from("t").join(&*group.partition);
+    let file = store.get(&folder.clone().join(&*version.file)).await.unwrap().bytes().await.unwrap();
+    // A file of another group, whose instant is between this commit and the next one.
     let instant: i64 = version.instant.as_str().parse().unwrap();
     let stray = format!("00000000-0000-4000-8000-000000000000-0_0-0-0_{}.parquet", instant + 1);
     store.put(&folder.join(stray.as_str()), file.into()).await.unwrap();

@@ -11,8 +11,8 @@ use hudi_scd::{TableOptions, timeline::Instant};
 
 /// Maintains and inspects Slowly Changing Dimensions in Apache Hudi tables, without a cluster.
 ///
-/// TABLE is the path of a table's folder, or a URL: file:///lake/customer, s3://bucket/lake/customer.
-/// Credentials, region and endpoint of S3 come from the usual AWS_* variables, a profile in ~/.aws, or the
+/// TABLE is the path of a table's folder, or its URL: file:///lake/customer, s3://bucket/lake/customer.
+/// Credentials, region and endpoint for S3 come from the usual AWS_* variables, a profile in ~/.aws, or the
 /// machine's role.
 ///
 /// Exit codes: 0 success; 1 failure, or `validate` found a violation; 2 invalid command line.
@@ -36,25 +36,26 @@ pub(super) enum Command {
     /// Write rows: add new keys, and update existing keys to the newer row. A type 2 table takes changes and
     /// keeps history
     Upsert(Upsert),
-    /// Write the rows whose key is new, and leave stored rows unchanged
+    /// Write only the rows whose key is new, and leave stored rows unchanged
     Insert(Write),
-    /// Load a table for the first time: no key is looked up, so no key may be stored yet
+    /// Load a table for the first time, without looking up keys: none of the keys may be stored yet
     BulkInsert(Write),
-    /// Replace all rows of the partitions that occur in the input; an unpartitioned table is one partition
+    /// Replace all rows of the partitions that occur in the input; an unpartitioned table counts as one
+    /// partition
     InsertOverwrite(Overwrite),
     /// Delete keys
     Delete(Delete),
-    /// Read rows: the latest ones, those as of an instant, or the changed ones
+    /// Read rows: the latest rows, the rows as of an instant, or the changed rows
     Read(Read),
-    /// Print the versions of a key: those in the retained commits, or the history in a type 2 table
+    /// Print the versions of a key: those in the retained commits or, for a type 2 table, its history
     History(History),
     /// Find the dimension row for each fact
     Lookup(Lookup),
-    /// Print the actions on the table, with their times
+    /// Print the actions on the table, with their instants
     Timeline(Timeline),
     /// Print the contents of the table: files, versions, sizes
     Show(Target),
-    /// Delete old versions outside the retention
+    /// Delete the file versions that the retention does not keep
     Clean(Clean),
     /// Move the oldest actions from the timeline into the archive
     Archive(Archive),
@@ -62,11 +63,12 @@ pub(super) enum Command {
     Rollback(Rollback),
     /// Protect the files of a commit from cleaning
     Savepoint(Savepoint),
-    /// Upgrade a table of version 2 to 5 to version 6. Hudi 0.13 and earlier can no longer write it then
+    /// Upgrade a table of version 2 to 5 to version 6. After that, Hudi 0.13 and earlier can no longer write
+    /// it
     Upgrade(Upgrade),
     /// Check every invariant of the format; exit code 1 if one is violated
     Validate(Target),
-    /// Write the table with Spark: options and a program for it
+    /// Write the table with Spark: print options and a program for it
     #[command(subcommand)]
     Spark(spark::SparkCommand),
     /// Register the table in the AWS Glue catalog, or compare its entry with the table
@@ -93,25 +95,26 @@ pub(super) struct Create {
     /// Columns that identify a row
     #[arg(long, value_name = "K[,K2]", required = true, value_delimiter = ',')]
     pub(super) record_key: Vec<String>,
-    /// Column that decides which of two rows of a key is newer; in a type 2 table, the time of a change
+    /// Column that decides which of two rows with the same key is newer; in a type 2 table, the time of a
+    /// change
     #[arg(long, value_name = "F")]
     pub(super) ordering_field: Option<String>,
-    /// Columns that partition rows into folders
+    /// Columns whose values determine a row's folder
     #[arg(long, value_name = "P[,P2]", value_delimiter = ',')]
     pub(super) partition_by: Vec<String>,
     /// Name folders `value` instead of `column=value`
     #[arg(long)]
     pub(super) no_hive_style: bool,
-    /// URL encode special characters in the names of folders
+    /// URL-encode special characters in the names of folders
     #[arg(long)]
     pub(super) url_encode: bool,
     /// Database of the table in a catalog
     #[arg(long, value_name = "NAME")]
     pub(super) database: Option<String>,
-    /// Number of commits that stay readable; stored in the table, for every writer. Default: 10
+    /// Number of commits that stay readable; stored in the table for every writer. Default: 10
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_commits: Option<u32>,
-    /// Compression of base files; stored in the table, for every writer
+    /// Compression of base files; stored in the table for every writer
     #[arg(long, value_name = "CODEC", value_parser = ["gzip", "snappy", "zstd"])]
     pub(super) codec: Option<String>,
     /// Keep history as rows (SCD type 2): --schema and --like describe the changes
@@ -129,19 +132,20 @@ pub(super) struct Create {
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryColumns {
-    /// Open a row only for changes of these columns; the others hold their newest values. Default: all
+    /// Open a new row only for changes of these columns; the other columns contain their newest values.
+    /// Default: all
     #[arg(long, value_name = "C[,C2]", value_delimiter = ',', requires = "scd2")]
     pub(super) track: Vec<String>,
-    /// Open a row for changes of any column except these
+    /// Open a new row for changes of any column except these
     #[arg(long, value_name = "C[,C2]", value_delimiter = ',', requires = "scd2", conflicts_with = "track")]
     pub(super) track_all_but: Vec<String>,
-    /// Boolean column that marks a change as a delete. Default: _hoodie_is_deleted, if a change has it
+    /// Boolean column that marks a change as a delete. Default: _hoodie_is_deleted, if the changes have it
     #[arg(long, value_name = "C", requires = "scd2")]
     pub(super) delete_marker: Option<String>,
-    /// Name of the column with the start of a row's validity
+    /// Name of the column for the start of a row's validity
     #[arg(long, value_name = "NAME", default_value = "valid_from", requires = "scd2")]
     pub(super) valid_from: String,
-    /// Name of the column with its end, exclusive
+    /// Name of the column for the end of a row's validity, exclusive
     #[arg(long, value_name = "NAME", default_value = "valid_to", requires = "scd2")]
     pub(super) valid_to: String,
     /// Name of the column that marks the currently valid row
@@ -153,10 +157,11 @@ pub(super) struct HistoryColumns {
 pub(super) struct Write {
     #[command(flatten)]
     pub(super) target: Target,
-    /// File (.parquet, .csv, .jsonl), or a folder of them
+    /// File (.parquet, .csv, .jsonl), or a folder with such files
     #[arg(long, value_name = "FILE|DIR")]
     pub(super) input: PathBuf,
-    /// Types of columns that the table does not have yet, as for `create`. Default: guessed from their values
+    /// Types of columns that the table does not have yet, in the forms that `create` accepts. Default:
+    /// guessed from their values
     #[arg(long, value_name = "FILE")]
     pub(super) schema: Option<PathBuf>,
     #[command(flatten)]
@@ -167,16 +172,16 @@ pub(super) struct Write {
 pub(super) struct Upsert {
     #[command(flatten)]
     pub(super) write: Write,
-    /// Column of change files with the operation of each row, as in AWS DMS: I and U write the row, D deletes
-    /// its key. It is stored only if the table has such a column
+    /// Column with the operation of each row in change files, as in AWS DMS: I and U write the row, D deletes
+    /// its key. The column is stored only if the table has it
     #[arg(long, value_name = "COL")]
     pub(super) operation_column: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Index {
-    /// Local folder that keeps the key index of tables for the next run, so that less is read from remote
-    /// storage; it takes at most 1 GiB, and may be deleted at any time
+    /// Local folder that keeps the key index of tables for later runs, which then read less from remote
+    /// storage. It uses at most 1 GiB, and may be deleted at any time
     #[arg(long, value_name = "DIR")]
     pub(super) index_cache: Option<PathBuf>,
 }
@@ -203,8 +208,8 @@ pub(super) struct Overwrite {
 pub(super) struct Delete {
     #[command(flatten)]
     pub(super) target: Target,
-    /// File (.parquet, .csv, .jsonl) with the columns of the record key, or a folder of them; for a type 2
-    /// table, also with the time of the deletion
+    /// File (.parquet, .csv, .jsonl) with the columns of the record key, or a folder with such files; for a
+    /// type 2 table, also with the time of the deletion
     #[arg(long, value_name = "FILE|DIR")]
     pub(super) keys: PathBuf,
     #[command(flatten)]
@@ -213,7 +218,7 @@ pub(super) struct Delete {
 
 #[derive(Debug, Args)]
 pub(super) struct Rows {
-    /// Format of the rows. Default: by the extension of --output, otherwise jsonl
+    /// Format of the rows. Default: determined by the extension of --output, otherwise jsonl
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(super) format: Option<Format>,
     /// Write to a file instead of standard output
@@ -240,10 +245,10 @@ pub(super) struct Read {
     /// Rows as of an instant
     #[arg(long, value_name = "I", value_parser = parse_instant, conflicts_with_all = ["since", "until"])]
     pub(super) as_of: Option<InstantArg>,
-    /// Rows written by commits after this instant
+    /// Rows that commits after this instant wrote
     #[arg(long, value_name = "I", value_parser = parse_instant)]
     pub(super) since: Option<InstantArg>,
-    /// Last commit included by --since
+    /// Last commit that --since includes
     #[arg(long, value_name = "I", value_parser = parse_instant, requires = "since")]
     pub(super) until: Option<InstantArg>,
     /// Only these columns, in this order
@@ -274,13 +279,13 @@ pub(super) struct History {
 pub(super) struct Lookup {
     #[command(flatten)]
     pub(super) target: Target,
-    /// File of facts (.parquet, .csv, .jsonl), or a folder of them
+    /// File of facts (.parquet, .csv, .jsonl), or a folder with such files
     #[arg(long, value_name = "FILE|DIR")]
     pub(super) facts: PathBuf,
     /// Column of the facts for each key column of the dimension
     #[arg(long, value_name = "COL=KEY", required = true, value_delimiter = ',', value_parser = parse_pair)]
     pub(super) on: Vec<(String, String)>,
-    /// Column of the facts with the time of the wanted row (type 2). Default: the latest row
+    /// Column of the facts that contains the time of the row to find (type 2). Default: the latest row
     #[arg(long, value_name = "COL")]
     pub(super) at: Option<String>,
     /// Prefix for the names of the dimension's columns
@@ -294,7 +299,7 @@ pub(super) struct Lookup {
 pub(super) struct Timeline {
     #[command(flatten)]
     pub(super) target: Target,
-    /// Include actions in the archive
+    /// Include actions from the archive
     #[arg(long)]
     pub(super) archived: bool,
 }
@@ -310,17 +315,17 @@ pub(super) struct Clean {
     pub(super) keep: Keep,
 }
 
-/// A retention policy instead of the table's own.
+/// A retention policy that overrides the table's own.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct Keep {
-    /// Keep this number of latest commits readable, for this call
+    /// Keep this number of latest commits readable; applies to this call only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_commits: Option<u32>,
-    /// Keep the commits of this number of hours readable, for this call
+    /// Keep the commits of this number of hours readable; applies to this call only
     #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_hours: Option<u32>,
-    /// Keep this number of versions of each file group, for this call
+    /// Keep this number of versions of each file group; applies to this call only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) retain_versions: Option<u32>,
 }
@@ -329,10 +334,10 @@ pub(super) struct Keep {
 pub(super) struct Archive {
     #[command(flatten)]
     pub(super) target: Target,
-    /// Number of commits that stay on the timeline; never less than the readable ones
+    /// Number of commits that stay on the timeline; at least the number of readable commits
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(super) keep_min: usize,
-    /// Number of commits above which some are archived
+    /// Number of commits above which older ones are archived
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(super) keep_max: usize,
 }

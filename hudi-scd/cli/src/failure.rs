@@ -5,14 +5,14 @@ use std::{error::Error as _, io};
 use hudi_scd::Error;
 use serde_json::json;
 
-/// The reason for an unsuccessful command.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The command line contradicts itself or the table: exit code 2.
+    /// The command line is contradictory, or does not fit the table: exit code 2.
     Usage(String),
-    /// An operation failed: exit code 1. The first field is the subject, as named on the command line.
+    /// An operation failed: exit code 1. The first field is its subject, as named on the command line.
     Failed(Option<String>, Error),
-    /// The output cannot be written: exit code 1, without a message if a pipe was closed.
+    /// The output could not be written: exit code 1. There is no message if a pipe was closed.
     Output(io::Error),
     /// `validate` printed violations: exit code 1.
     Findings,
@@ -34,7 +34,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            // The reader of a pipe such as `hudi-scd read … | head` may close it early, which is not a
+            // The reader of a pipe, such as `hudi-scd read … | head`, may close it early. This is not a
             // failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Failed(..) | Self::Output(_) | Self::Findings => 1,

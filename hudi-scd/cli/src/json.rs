@@ -1,8 +1,9 @@
-//! Rows as JSON: keyed by column, exact, and identical for the same row of any writer.
+//! Rows as JSON objects, keyed by column. Values are exact, and equal rows give equal text, whichever engine
+//! wrote them.
 //!
-//! Timestamps are ISO 8601 with microseconds, and `Z` if the type has a zone; dates are `YYYY-MM-DD`;
-//! decimals are strings with their scale; binary is base64; lists, maps and structs are arrays and objects;
-//! NULL is `null`; NaN and the infinities are strings.
+//! Timestamps are ISO 8601 with microseconds, and end with `Z` if the type has a zone. Dates are
+//! `YYYY-MM-DD`. Decimals are strings with their scale. Binary values are base64. Lists, maps and structs are
+//! arrays and objects. NULL is `null`. NaN and the infinities are strings.
 
 use std::fmt::Write;
 
@@ -18,7 +19,7 @@ use arrow::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
-/// Writes a row as an object on one line, without the line break.
+/// Writes a row as an object on one line, without a line break.
 pub(super) fn write_row(out: &mut String, batch: &RecordBatch, row: usize) {
     write_members(out, batch.schema_ref().fields(), batch.columns(), row);
 }
@@ -93,7 +94,7 @@ pub(super) fn write_value(out: &mut String, column: &ArrayRef, row: usize) {
     }
 }
 
-/// Formats a value as text without quotes, for CSV and human-readable tables; empty for NULL.
+/// Formats a value as text without quotes, for CSV and human-readable tables. NULL gives an empty string.
 pub(super) fn plain(column: &ArrayRef, row: usize) -> String {
     if column.is_null(row) {
         return String::new();
@@ -114,7 +115,7 @@ pub(super) fn plain(column: &ArrayRef, row: usize) -> String {
             };
             let nanos = i128::from(number) * nanos;
             let mut text = timestamp(nanos.div_euclid(1_000));
-            // Tables have no nanoseconds, but facts may.
+            // Tables never contain nanoseconds, but facts may.
             if nanos % 1_000 != 0 {
                 let _ = write!(text, "{:03}", nanos.rem_euclid(1_000));
             }
@@ -193,10 +194,11 @@ fn timestamp(micros: i128) -> String {
     format!("{date}T{:02}:{:02}:{:02}.{fraction:06}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// Returns the civil date of a day counted from 1970, for any day that a column can hold, including years of
-/// five digits.
+/// Returns the calendar date of a day, counted from 1970. Accepts any day that a column can hold, including
+/// years with five digits.
 ///
-/// The calendar repeats every 400 years, 146,097 days; counted from March, leap days come last.
+/// The calendar repeats every 400 years, which have 146,097 days. If years start in March, leap days are the
+/// last days of a year.
 fn date(days: i64) -> String {
     let shifted = i128::from(days) + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));

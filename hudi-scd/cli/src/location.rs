@@ -6,7 +6,7 @@ use hudi_scd::{Error, ErrorKind, Result, Table, TableDefinition, TableOptions};
 
 use super::{failure::Failure, s3};
 
-/// A folder has no options of its storage.
+/// Storage options of a folder: there are none.
 const NO_STORAGE: [(&str, &str); 0] = [];
 
 /// The location of an existing or a new table.
@@ -46,7 +46,8 @@ impl Location {
             "s3" | "s3a" => {
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.is_empty() || key.is_empty() {
-                    let message = format!("{text}: name bucket and folder, as in s3://bucket/lake/customer");
+                    let message =
+                        format!("{text}: name the bucket and the folder, as in s3://bucket/lake/customer");
                     return Err(Failure::usage(message));
                 }
                 Ok(Self::S3 { url: format!("s3://{bucket}/{key}") })
@@ -83,14 +84,14 @@ impl Location {
         })?;
         let created = Table::create_url_with(&self.to_string(), NO_STORAGE, definition, options).await;
         if created.is_err() {
-            // Only an empty folder is removed, and a failure to do so has no effect.
+            // Only an empty folder is removed. A failure to remove it does not matter.
             let _ = std::fs::remove_dir(path);
         }
         created
     }
 }
 
-/// Decodes `%20` and other escapes; invalid ones are kept unchanged.
+/// Decodes `%20` and other escapes. Invalid escapes are kept unchanged.
 fn percent_decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

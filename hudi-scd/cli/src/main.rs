@@ -2,8 +2,8 @@
 //!
 //! Each command is a file in `commands`, a thin layer over [`Table`](hudi_scd::Table) and
 //! [`Scd2Table`](hudi_scd::scd::Scd2Table). The other modules contain the parts that only a program needs:
-//! the command line, locations of tables, rows from and to files of other formats, progress bars, and error
-//! messages.
+//! the command line, locations of tables, conversion of rows from and to other file formats, progress bars,
+//! and error messages.
 
 mod args;
 mod commands;
@@ -22,18 +22,18 @@ use hudi_scd::Cancellation;
 
 use self::{args::Cli, failure::Failure};
 
-/// Settings that every command gets besides its own arguments.
+/// Settings that every command receives besides its own arguments.
 #[derive(Clone, Copy, Debug)]
 struct Context {
-    /// Results as JSON lines.
+    /// Prints results as JSON lines.
     json: bool,
     /// Hides progress bars.
     quiet: bool,
-    /// Ends writes when a signal ends the process.
+    /// Cancels writes when a signal arrives.
     cancellation: &'static Cancellation,
 }
 
-/// The time that a write has to release the lock of its table.
+/// Time for a cancelled write to release the lock of its table.
 const RELEASE: Duration = Duration::from_secs(30);
 
 /// A signal that ends the process.
@@ -41,12 +41,12 @@ const RELEASE: Duration = Duration::from_secs(30);
 enum Signal {
     /// Ctrl-C.
     Interrupt,
-    /// SIGTERM, as from a scheduler or a container's end.
+    /// SIGTERM, sent by a scheduler or when a container stops.
     Terminate,
 }
 
 impl Signal {
-    /// The exit code of a process that the signal ended, as a shell counts it.
+    /// Returns the exit code of a process that the signal ended, as a shell reports it.
     fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
@@ -75,8 +75,9 @@ impl Signal {
 /// Runs the program with the arguments of its command line and returns its exit code: 0 success, 1 failure or
 /// violations found, 2 invalid command line.
 ///
-/// An interrupt or SIGTERM ends a write in order: it sends nothing more and releases the table's lock.
-/// Nothing of it is visible, and the next writer undoes it. A second signal ends the process at once.
+/// An interrupt or SIGTERM cancels a write in an orderly way: it sends no further requests and releases the
+/// table's lock. None of its rows are visible, and the next writer undoes it. A second signal ends the
+/// process at once.
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
@@ -87,12 +88,12 @@ fn main() -> ExitCode {
             return ExitCode::from(failure.exit_code());
         }
         Err(error) => {
-            // Help and version come this way too, with code 0. A closed pipe is not an error.
+            // Help and version also arrive here, with code 0. A closed pipe is not an error.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    // It lives as long as the process.
+    // It exists as long as the process.
     let cancellation: &'static Cancellation = Box::leak(Box::default());
     let context = Context { json: cli.json, quiet: cli.quiet, cancellation };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -112,7 +113,7 @@ fn main() -> ExitCode {
         cancellation.cancel();
         if is_writing {
             tokio::select! {
-                // A commit that completed meanwhile is kept and reported.
+                // A commit that has completed in the meantime is kept and reported.
                 done = &mut running => if done.is_ok() { return Ok(done) },
                 _ = Signal::next() => {}
                 () = tokio::time::sleep(RELEASE) => {}
@@ -131,7 +132,7 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
         Err(signal) => {
-            eprintln!("hudi-scd: interrupted; what was not committed is undone by the next write");
+            eprintln!("hudi-scd: interrupted; the next write undoes everything that was not committed");
             ExitCode::from(signal.exit_code())
         }
     }

@@ -1,4 +1,4 @@
-//! Output of results: rows in one of the formats, and lines of text or JSON.
+//! Prints results: rows in one of the formats, and lines of text or JSON.
 
 use std::{
     fs::File,
@@ -37,7 +37,7 @@ pub(super) fn picture<'a>(header: impl IntoIterator<Item = &'a str>) -> Picture 
 /// Writes rows, batch by batch.
 pub(super) struct RowWriter {
     schema: SchemaRef,
-    /// For each column that is converted to text: the type that defines its text form.
+    /// For each column that is converted to text, the type whose text form is used.
     shown: Vec<Option<DataType>>,
     format: Writing,
     line: String,
@@ -51,7 +51,7 @@ enum Writing {
 }
 
 impl RowWriter {
-    /// Creates a writer of rows with this schema.
+    /// Creates a writer for rows with this schema.
     pub(super) fn new(rows: &args::Rows, as_json: bool, schema: SchemaRef) -> Result<Self, Failure> {
         let by_name = || rows.output.as_deref().and_then(by_extension);
         let format = rows.format.or_else(by_name).unwrap_or(args::Format::Jsonl);
@@ -159,7 +159,7 @@ impl RowWriter {
     }
 }
 
-/// Returns a table's type for values of another type, which facts may have.
+/// Returns the table type whose text form is used for a type that only facts may have.
 fn shown_as(data_type: &DataType) -> Option<DataType> {
     // A table has no nanoseconds.
     if matches!(data_type, DataType::Timestamp(..)) {

@@ -44,12 +44,12 @@ impl Progress {
         Self(bar)
     }
 
-    /// Stops drawing, before other output to the terminal.
+    /// Hides the bar before other output to the terminal.
     pub(super) fn hide(&self) {
         self.0.finish_and_clear();
     }
 
-    /// Adds finished work.
+    /// Adds completed work.
     pub(super) fn add(&self, amount: u64) {
         self.0.inc(amount);
     }

@@ -1,4 +1,4 @@
-//! Storage on S3 as the tools of AWS configure it: variables, profiles with single sign-on, assumed roles or
+//! Storage on S3, configured like AWS's own tools: variables, profiles with single sign-on, assumed roles or
 //! processes, web identities, and roles of machines and containers.
 
 use std::{sync::Arc, time::SystemTime};
@@ -15,11 +15,11 @@ use object_store::{
 };
 use tokio::sync::Mutex;
 
-/// Credentials are fetched again so long before they expire.
+/// Time before their expiry at which credentials are fetched again.
 const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
-/// Returns the store and the path of the table at `s3://bucket/folder`, and the options with its URL and with
-/// copies of ranges.
+/// Returns the store and the path of the table at `s3://bucket/folder`, and options that contain its URL and
+/// enable copies of ranges.
 pub(super) async fn connect(
     url: &str,
     options: TableOptions,
@@ -39,11 +39,6 @@ pub(super) async fn connect(
     }
     if let (Some(endpoint), false) = (config.endpoint_url(), is_set(&builder, AmazonS3ConfigKey::Endpoint)) {
         builder = builder.with_endpoint(endpoint);
-    }
-    // The URL of an endpoint selects plain HTTP explicitly.
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-        builder = builder.with_allow_http(true);
     }
     if let Some(provider) = config.credentials_provider() {
         let credentials = Credentials::new(provider, SystemClock);
@@ -94,7 +89,7 @@ impl<C: Clock> Credentials<C> {
     }
 }
 
-/// Returns the time until which credentials are used.
+/// Returns the time until which credentials are reused.
 fn until(expiry: Option<SystemTime>) -> Timestamp {
     let expiry = expiry.and_then(|expiry| Timestamp::try_from(expiry).ok());
     expiry.map_or(Timestamp::MAX, |expiry| expiry.saturating_sub(AHEAD).unwrap_or(expiry))
@@ -122,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns a new key each time, which expires after an hour.
+    /// Returns a new key each time. The key expires after an hour.
     #[derive(Debug)]
     struct Hourly(AtomicI64);
 

@@ -1,4 +1,4 @@
-//! The columns of a table in a file written by hand: `create --schema FILE`.
+//! Parses the columns of a table in a hand-written file: `create --schema FILE`.
 //!
 //! | form | example |
 //! |---|---|
@@ -6,7 +6,8 @@
 //! | Spark as JSON (`df.schema.json()`) | `{"type":"struct","fields":[{"name":"id","type":"long"}]}` |
 //! | Spark as text | `id bigint, name string COMMENT 'as on the invoice', balance decimal(10,2), tags array<string>` |
 //!
-//! The table stores the documentation of columns: `doc` in Avro, `comment` in Spark's metadata, `COMMENT`.
+//! The table stores the documentation of columns: `doc` in Avro, `comment` in Spark's metadata, `COMMENT` in
+//! text.
 //!
 //! Types of the last two forms: boolean, int, bigint, float, double, decimal(p,s), string, binary, date,
 //! timestamp (an instant), timestamp_ntz (a local time, which a new table stores as an instant in UTC),
@@ -89,7 +90,7 @@ fn json_type(value: &Value) -> Result<DataType> {
     }
 }
 
-/// A text of types, parsed from left to right.
+/// Text that contains types, parsed from left to right.
 struct Words<'a> {
     text: &'a str,
     rest: Peekable<CharIndices<'a>>,
@@ -100,8 +101,8 @@ impl<'a> Words<'a> {
         Self { text, rest: text.char_indices().peekable() }
     }
 
-    /// Parses `name type, name type`, each optionally followed by `NOT NULL` (every column of a Hudi table is
-    /// nullable) or a comment.
+    /// Parses `name type, name type`. Each type may be followed by `NOT NULL` (but every column of a Hudi
+    /// table is nullable) or a comment.
     fn columns(mut self) -> Result<Fields> {
         let mut fields = Vec::new();
         loop {
@@ -228,11 +229,11 @@ impl<'a> Words<'a> {
         Ok(comment)
     }
 
-    /// Parses a quoted text, in which a backslash or another quote escapes a quote.
+    /// Parses quoted text. A backslash or a second quote escapes a quote.
     fn quoted(&mut self) -> Result<String> {
         let quote = match self.peek() {
             Some(quote @ ('\'' | '"')) => quote,
-            _ => return Err(self.wrong("a text in quotes")),
+            _ => return Err(self.wrong("quoted text")),
         };
         self.rest.next();
         let mut text = String::new();

@@ -1,5 +1,6 @@
-//! Untrusted bytes of the format: bytes in, an error or a value out, and never a panic. The targets of
-//! cargo-fuzz call these functions, and so do the ordinary tests, with bytes from a seed.
+//! Parses untrusted bytes of the format. Each function returns an error or a value, and never panics. The
+//! targets of cargo-fuzz call these functions. The ordinary tests call them too, with bytes generated from a
+//! seed.
 
 #![allow(
     dead_code,
@@ -19,7 +20,7 @@ use hudi_format::{
     },
 };
 
-/// Decodes each kind of Avro file on the timeline and in the archive; a decoded record is encoded and decoded
+/// Decodes each kind of Avro file on the timeline and in the archive. Decoded records are encoded and decoded
 /// again.
 pub fn avro(bytes: &[u8]) {
     macro_rules! again {
@@ -33,7 +34,7 @@ pub fn avro(bytes: &[u8]) {
     let _ = archive::decode(bytes);
 }
 
-/// Decodes the metadata of a commit, in JSON or Avro. The error names the file.
+/// Decodes the metadata of a commit in JSON or Avro. Errors name the file.
 pub fn commit(bytes: &[u8]) {
     match CommitMetadata::parse(bytes, "a file") {
         Ok(commit) => {
@@ -44,7 +45,7 @@ pub fn commit(bytes: &[u8]) {
     }
 }
 
-/// Parses lines of file names of a timeline with completion times.
+/// Parses lines that are file names of a timeline with completion times.
 pub fn names(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let timeline = Timeline::from_timed_file_names(text.lines());
@@ -57,7 +58,7 @@ pub fn names(bytes: &[u8]) {
     }
 }
 
-/// Parses the Avro form of a schema; supported schemas survive the round trip.
+/// Parses the Avro form of a schema. Supported schemas survive a round trip.
 pub fn schema(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let Ok(kept) = schema::from_avro(&text).and_then(|schema| schema::canonical(&schema)) else { return };
@@ -65,7 +66,7 @@ pub fn schema(bytes: &[u8]) {
     assert_eq!(schema::canonical(&again).unwrap(), kept);
 }
 
-/// Parses a bloom filter in base64; the first byte chooses its type.
+/// Parses a bloom filter in base64. The first byte selects its type.
 pub fn bloom(bytes: &[u8]) {
     let Some((first, text)) = bytes.split_first() else { return };
     let kind = ["SIMPLE", "DYNAMIC_V0", "other"].get(usize::from(first % 4)).copied();
@@ -75,7 +76,7 @@ pub fn bloom(bytes: &[u8]) {
     }
 }
 
-/// Returns valid bytes for the target of this name, as seeds.
+/// Returns valid bytes for the target with this name, as seeds.
 pub fn sound(target: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     match target {
@@ -116,8 +117,8 @@ pub fn sound(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Replaces an empty input by one of the valid ones, and returns its length; `None` if the input is mutated
-/// as usual.
+/// Replaces an empty input by a valid one and returns its length. Returns `None` for any other input, which
+/// is mutated as usual.
 pub fn begin(target: &str, bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let sound = if size > 1 { Vec::new() } else { sound(target) };
     let first = sound.get(seed as usize % sound.len().max(1))?;

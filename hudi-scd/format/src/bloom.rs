@@ -1,10 +1,10 @@
 //! [`BloomFilter`]: the filter over record keys in the footer of each base file, identical to Hudi's bit for
 //! bit.
 //!
-//! Hudi's writers prune files with these filters when they look up a key (`GLOBAL_BLOOM`). A file without a
-//! filter makes the next Spark upsert fail, and a filter that misses a key makes it insert a duplicate, so
-//! both sides must agree on every bit. The hash is Hadoop's murmur with its two peculiarities (the tail is
-//! read from the end of the key, and bytes are signed), repeated with each result as the next seed.
+//! Hudi's writers use these filters to skip files when they look up a key (`GLOBAL_BLOOM`). A file without a
+//! filter makes the next Spark upsert fail, and a filter that misses a key makes it insert a duplicate.
+//! Therefore both sides must agree on every bit. The hash is Hadoop's murmur with two peculiarities: the tail
+//! is read from the end of the key, and bytes are signed. It is repeated with each result as the next seed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// The footer key of the filter in base64.
 pub const FOOTER_BLOOM_FILTER: &str = "org.apache.hudi.bloomfilter";
-/// The footer key of the filter's type. A file without it holds a [`BloomFilter::simple`] filter.
+/// The footer key of the filter's type. A file without it contains a [`BloomFilter::simple`] filter.
 pub const FOOTER_BLOOM_FILTER_TYPE: &str = "hoodie_bloom_filter_type_code";
 
 /// Hudi's default sizes (`hoodie.index.bloom.num_entries`, `hoodie.index.bloom.fpp`,
@@ -51,28 +51,28 @@ pub struct BloomFilter {
     growth: Option<Growth>,
 }
 
-/// The number of bits in a row, and the number of them that a key sets.
+/// The number of bits in a row, and the number of bits that a key sets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Shape {
     hashes: u32,
     bits: u32,
 }
 
-/// The distribution of a dynamic filter's keys over rows.
+/// How a dynamic filter distributes keys over rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Growth {
     keys_per_row: u32,
     keys_in_last_row: u32,
-    /// No row is added above this number of keys. It is not stored, so a parsed filter may grow again.
+    /// Number of keys after which no row is added. It is not stored, so a parsed filter may grow again.
     max_keys: u32,
-    /// The row that takes the next key once the filter has stopped growing.
+    /// The row that receives the next key after the filter has stopped growing.
     reused: Option<usize>,
 }
 
 impl BloomFilter {
-    /// Creates an empty filter of type `DYNAMIC_V0`, Hudi's default. It adds a row of `num_entries` keys
-    /// whenever the last row is full, up to `max_entries` keys; then rows are reused and false positives
-    /// grow.
+    /// Creates an empty filter of type `DYNAMIC_V0`, Hudi's default. Whenever the last row is full, the
+    /// filter adds a row for `num_entries` keys, up to `max_entries` keys in total. Beyond that, rows are
+    /// reused and false positives increase.
     pub fn dynamic(num_entries: u32, fpp: f64, max_entries: u32) -> Self {
         let shape = Shape::for_keys(num_entries, fpp);
         let growth = Growth {
@@ -90,7 +90,8 @@ impl BloomFilter {
         Self { shape, rows: vec![shape.empty_row()], growth: None }
     }
 
-    /// Returns the value of the footer entry [`FOOTER_BLOOM_FILTER_TYPE`], or `None` if the entry is omitted.
+    /// Returns the value of the footer entry [`FOOTER_BLOOM_FILTER_TYPE`], or `None` if a file omits the
+    /// entry.
     pub fn type_code(&self) -> Option<&'static str> {
         self.growth.map(|_| TYPE_DYNAMIC)
     }
@@ -109,8 +110,8 @@ impl BloomFilter {
         self.shape.is_in_a_row(key, self.rows.len(), |row, byte| self.rows[row][byte])
     }
 
-    /// Returns the capacity of a row in keys, and the approximate number of added keys; `None` for a simple
-    /// filter, which does not count.
+    /// Returns the capacity of a row in keys, and the approximate number of added keys. Returns `None` for a
+    /// simple filter, which does not count keys.
     pub fn fill(&self) -> Option<(u32, u64)> {
         let growth = self.growth?;
         let full_rows = self.rows.len() as u64 - 1;
@@ -120,8 +121,9 @@ impl BloomFilter {
         ))
     }
 
-    /// Returns the expected share of absent keys that the filter reports as contained, between 0 and 1, by the
-    /// bits that are set. It reaches 1 in a filter with many more keys than it was sized for.
+    /// Returns the expected share of absent keys for which the filter returns `true`, between 0 and 1,
+    /// computed from the number of set bits. It approaches 1 in a filter with many more keys than it was
+    /// sized for.
     pub fn false_positives(&self) -> f64 {
         let bits = f64::from(self.shape.bits);
         let hashes = f64::from(self.shape.hashes);
@@ -148,10 +150,11 @@ impl BloomFilter {
         STANDARD.encode(out)
     }
 
-    /// Parses a footer's filter; `type_code` is the entry [`FOOTER_BLOOM_FILTER_TYPE`], if there is one.
+    /// Parses the filter of a footer. `type_code` is the value of the entry [`FOOTER_BLOOM_FILTER_TYPE`], if
+    /// there is one.
     ///
-    /// A dynamic filter can grow up to [`DEFAULT_MAX_ENTRIES`]. [`BloomFilter::with_max_entries`] sets
-    /// another limit, which the text does not contain.
+    /// A dynamic filter can grow up to [`DEFAULT_MAX_ENTRIES`] keys. [`BloomFilter::with_max_entries`] sets
+    /// another limit, because the stored filter does not contain one.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if the text is not a valid filter; [`ErrorKind::Unsupported`] for another type
@@ -208,7 +211,7 @@ impl BloomFilter {
         self
     }
 
-    /// Counts the next key, and returns its row.
+    /// Counts the next key and returns its row.
     fn row_for_next_key(&mut self) -> usize {
         let last = self.rows.len() - 1;
         let Some(growth) = &mut self.growth else { return 0 };
@@ -254,7 +257,7 @@ impl Shape {
     }
 
     /// Returns `true` if one of the rows has all bits of a key. Most absent keys are recognized by their
-    /// first bits.
+    /// first few bits.
     fn is_in_a_row(self, key: &str, rows: usize, byte: impl Fn(usize, usize) -> u8) -> bool {
         const AT_A_TIME: usize = 64;
         let is_set = |row, position: usize| byte(row, position / 8) & (1 << (position % 8)) != 0;
@@ -283,7 +286,7 @@ impl Shape {
         out.extend_from_slice(&self.bits.to_be_bytes());
     }
 
-    /// Returns the bits of a key; each hash seeds the next one.
+    /// Returns the bits of a key. Each hash is the seed of the next one.
     fn positions(self, key: &str) -> impl Iterator<Item = usize> {
         let mut seed = 0_i32;
         (0..self.hashes).map(move |_| {
@@ -293,7 +296,7 @@ impl Shape {
     }
 
     fn position(self, hash: i32) -> usize {
-        // Java's remainder keeps the sign; `bits` is at most `i32::MAX`, so the cast and the absolute value
+        // Java's remainder keeps the sign. `bits` is at most `i32::MAX`, so the cast and the absolute value
         // are exact.
         (hash % self.bits as i32).unsigned_abs() as usize
     }
@@ -326,20 +329,20 @@ fn murmur(data: &[u8], seed: i32) -> i32 {
     h ^ ((h as u32) >> 15) as i32
 }
 
-/// A filter in a footer, for a few lookups. Its base64 is decoded only at the bytes that a lookup reads. A
-/// filter of 100,000 keys takes 700 KB there.
+/// A filter in a footer, for a few lookups. Only the parts of its base64 that a lookup reads are decoded.
+/// Decoded completely, a filter for 100,000 keys takes 700 KB.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredFilter<'a> {
     text: &'a [u8],
     shape: Shape,
     rows: usize,
-    /// The offset of the first row's bits, and the distance between rows, in decoded bytes.
+    /// The offset of the first row's bits and the distance between rows, in decoded bytes.
     first: usize,
     stride: usize,
 }
 
 impl<'a> StoredFilter<'a> {
-    /// Parses the head of a footer's filter (see [`BloomFilter::parse`]).
+    /// Parses the beginning of a footer's filter (see [`BloomFilter::parse`]).
     pub fn parse(text: &'a str, type_code: Option<&str>) -> Result<Self> {
         let text = text.trim().as_bytes();
         let head = &text[..text.len().min(SHAPE_BYTES.next_multiple_of(3) * 8 / 3)];
@@ -373,22 +376,23 @@ impl<'a> StoredFilter<'a> {
     }
 
     /// Returns `true` if the key may have been added, and `false` if it certainly was not. Invalid base64
-    /// counts as set bits, which can only cause an unnecessary lookup, not a missed key.
+    /// counts as set bits. This can cause an unnecessary lookup, but never a missed key.
     pub fn contains(&self, key: &str) -> bool {
         self.shape.is_in_a_row(key, self.rows, |row, byte| self.byte(self.first + row * self.stride + byte))
     }
 
-    /// Returns the candidates, which are indices of keys, that may have been added.
+    /// Returns those candidates (indices of keys) that may have been added.
     ///
-    /// The first bit of all candidates is checked first, then the second bit of the remaining ones, and so
-    /// on. These independent lookups take half the time of checking one key after the other.
+    /// The first bit of all candidates is checked first, then the second bit of the remaining candidates, and
+    /// so on. These lookups are independent of each other, and take half the time of checking one key after
+    /// the other.
     pub fn having(&self, keys: &HashedKeys, candidates: &[u32]) -> Vec<u32> {
         const AT_A_TIME: usize = 64;
         if self.rows > AT_A_TIME {
             let contains = |index: &u32| self.contains(keys.keys.value(*index as usize));
             return candidates.iter().copied().filter(contains).collect();
         }
-        // A key, its last hash, and the rows that have all of its bits so far.
+        // A key, its last hash, and the rows in which all of its bits so far are set.
         let all_rows: u64 = u64::MAX >> (AT_A_TIME - self.rows);
         let mut left: Vec<(u32, i32, u64)> = candidates.iter().map(|index| (*index, 0, all_rows)).collect();
         for round in 0..self.shape.hashes as usize {
@@ -427,7 +431,7 @@ impl<'a> StoredFilter<'a> {
     }
 }
 
-/// Keys that are looked up in many filters, with their first hashes, which are the same for all filters.
+/// Keys to look up in many filters, with their first hashes, which are the same for all filters.
 #[derive(Debug)]
 pub struct HashedKeys {
     keys: Arc<StringArray>,
@@ -457,7 +461,7 @@ impl HashedKeys {
 /// The encoded size of a shape.
 const SHAPE_BYTES: usize = 13;
 
-/// The value of each base64 character; 64 and above for invalid characters.
+/// The value of each base64 character. 64 or more for an invalid character.
 const SEXTETS: [u8; 256] = {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut sextets = [u8::MAX; 256];
@@ -504,7 +508,7 @@ impl Input<'_> {
         }
     }
 
-    /// Reads a row and its shape, which must equal `expected` if that is given.
+    /// Reads a row and its shape. The shape must equal `expected`, if that is given.
     fn row(&mut self, expected: Option<Shape>) -> Result<(Shape, Vec<u8>)> {
         let shape = self.shape()?;
         if expected.is_some_and(|expected| expected != shape) {
@@ -588,7 +592,7 @@ mod tests {
         assert!((0..60).all(|key| filter.contains(&format!("key-{key}"))));
     }
 
-    /// Hudi's default filter holds 120,000 keys, and is useless in a file of a million rows.
+    /// Hudi's default filter holds up to 120,000 keys, and is useless in a file with a million rows.
     #[test]
     fn the_share_of_false_positives_is_that_of_absent_keys() {
         for (keys, expected) in [(0, 0.0..1e-12), (2_000, 0.0..1e-8), (8_000, 0.2..0.4), (20_000, 0.99..1.0)]

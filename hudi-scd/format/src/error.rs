@@ -7,35 +7,35 @@ use crate::timeline::Instant;
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kinds of errors, by the caller's next action.
+/// The kinds of errors. Each kind tells the caller what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The input cannot be written: a missing column, a null key, a type that tables do not support.
-    /// Nothing was written; correct the input.
+    /// The input cannot be written: it lacks a column, or contains a null key or a type that tables do not
+    /// support. Nothing was written. Correct the input.
     InvalidInput,
-    /// A definition or an option contradicts itself or the table. Correct it.
+    /// A definition or an option is contradictory, or does not fit the table. Correct it.
     InvalidDefinition,
-    /// The location holds no table. Create it, or correct the path.
+    /// There is no table at the location. Create it, or correct the path.
     NotFound,
-    /// The location already holds a table. Open it instead.
+    /// There is already a table at the location. Open it instead.
     AlreadyExists,
-    /// The table uses a feature that this crate cannot maintain; the error names the property.
+    /// The table uses a feature that this crate does not support. The error names the property.
     Unsupported,
-    /// The requested instant lies outside the retained window; the error names the earliest readable instant.
+    /// The requested instant lies outside the retained window. The error names the earliest readable instant.
     OutsideRetention,
-    /// A file of the table violates its format; the error names the file.
+    /// A file of the table violates its format. The error names the file.
     Corrupt,
-    /// Another writer holds the table's lock, or took it over. Nothing of this write is visible; run it
-    /// again.
+    /// Another writer holds the table's lock, or took over the table. Nothing of this write is visible. Run
+    /// it again.
     Conflict,
-    /// The storage failed. Nothing of this write is visible, and the next writer removes its files; run it
+    /// The storage failed. Nothing of this write is visible, and the next writer removes its files. Run it
     /// again.
     Storage,
-    /// The caller cancelled the write. Nothing of it is visible, and the next writer removes what it left.
+    /// The caller cancelled the write. Nothing of it is visible, and the next writer removes its files.
     Cancelled,
-    /// The storage failed while the commit completed, without a response that confirms or denies it. Call
-    /// `Table::settle` before repeating the write: its rows may be visible.
+    /// The storage failed while the commit was being completed, and no response says whether it was. Call
+    /// `Table::settle` before you repeat the write, because its rows may be visible.
     Unknown {
         /// The commit.
         instant: Instant,
@@ -60,9 +60,9 @@ impl ErrorKind {
         }
     }
 
-    /// Returns `true` if the same call may succeed later, without another change: after a pause, because
-    /// another writer or the storage was in the way. It is `false` for [`ErrorKind::Unknown`], whose outcome
-    /// is determined first.
+    /// Returns `true` if the same call may succeed later without another change, because another writer or
+    /// the storage prevented it. Returns `false` for [`ErrorKind::Unknown`], whose outcome must be determined
+    /// first.
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Conflict | Self::Storage => true,
@@ -85,10 +85,10 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error with its kind, its context, and its source.
+/// An error with its kind, its context and its source.
 ///
-/// It prints as one line: `unsupported: table version is not 6 { property: hoodie.table.version, value: 8 }`.
-/// [`std::error::Error::source`] returns the source, if any.
+/// It is displayed on one line: `unsupported: table version is not 6 { property: hoodie.table.version, value:
+/// 8 }`. [`std::error::Error::source`] returns the source, if there is one.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -99,7 +99,7 @@ struct Inner {
 }
 
 impl Error {
-    /// Creates an error of `kind`; `message` is lower case and without a full stop.
+    /// Creates an error of `kind`. `message` is in lower case, without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
     }
@@ -111,8 +111,8 @@ impl Error {
         self
     }
 
-    /// Renumbers the rows that the error names (`row`, `other row`), for rows that precede them in the whole
-    /// input.
+    /// Renumbers the rows that the error names (`row`, `other row`). Use it if other rows of the input
+    /// precede the numbered ones.
     #[must_use]
     pub fn map_rows(mut self, number: impl Fn(usize) -> usize) -> Self {
         let rows = self.0.context.iter_mut().filter(|(name, _)| matches!(*name, "row" | "other row"));

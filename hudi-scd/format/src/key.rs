@@ -1,4 +1,4 @@
-//! Record keys and partition paths, built from a row's columns like those of Hudi's key generators.
+//! Record keys and partition paths, built from a row's columns in the same way as by Hudi's key generators.
 //!
 //! | generator | record key | partition path |
 //! |---|---|---|
@@ -6,10 +6,11 @@
 //! | Simple | the value | one field |
 //! | Complex | one field: its value or `a:1`, see [`KeyEncoding`]; several: `a:1,b:2` | several fields, joined by `/` |
 //! | TimestampBased | the value | one field, a point in time formatted by a date pattern |
+//! | Custom | one field: its value; several: `a:1,b:2` | several fields, each as its value or as a time |
 //!
 //! Values are formatted as in Spark's upsert, which formats their Avro form: a timestamp is its number of
-//! microseconds. (Spark's bulk insert formats timestamps as dates and times, which gives different keys;
-//! Hudi's own upsert does not find them either.)
+//! microseconds. (Spark's bulk insert formats timestamps as dates and times and therefore produces different
+//! keys. Hudi's own upsert does not find those keys either.)
 
 mod encoding;
 mod java;
@@ -47,6 +48,44 @@ pub enum KeyGenerator {
     Complex,
     /// `TimestampBasedKeyGenerator`.
     TimestampBased,
+    /// `CustomKeyGenerator`: each partition field has its own [`FolderForm`].
+    Custom,
+}
+
+/// How the values of a partition field are written in folder names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FolderForm {
+    /// The value as text.
+    Text,
+    /// A time, formatted by a date pattern.
+    Time,
+    /// The table does not record the form.
+    Unknown,
+}
+
+impl FolderForm {
+    /// Returns the name and the form of an entry of `hoodie.table.partition.fields`: `day` or, for the custom
+    /// generator of Hudi 1.x, `day:SIMPLE` or `created:TIMESTAMP`.
+    pub(crate) fn split(field: &str) -> (String, Option<Self>) {
+        match field.split_once(':') {
+            None => (field.to_owned(), None),
+            Some((name, kind)) if kind.eq_ignore_ascii_case("simple") => (name.to_owned(), Some(Self::Text)),
+            Some((name, kind)) if kind.eq_ignore_ascii_case("timestamp") => {
+                (name.to_owned(), Some(Self::Time))
+            }
+            Some((name, _)) => (name.to_owned(), Some(Self::Unknown)),
+        }
+    }
+
+    /// Returns the form that a generator implies for a field if the table does not record one. Hudi 0.x does
+    /// not store the forms of the custom generator.
+    pub(crate) fn of(generator: Option<KeyGenerator>) -> Self {
+        match generator {
+            Some(KeyGenerator::TimestampBased) => Self::Time,
+            Some(KeyGenerator::Custom) | None => Self::Unknown,
+            Some(_) => Self::Text,
+        }
+    }
 }
 
 impl KeyGenerator {
@@ -66,6 +105,16 @@ impl KeyGenerator {
             Self::Simple => "org.apache.hudi.keygen.SimpleKeyGenerator",
             Self::Complex => "org.apache.hudi.keygen.ComplexKeyGenerator",
             Self::TimestampBased => "org.apache.hudi.keygen.TimestampBasedKeyGenerator",
+            Self::Custom => "org.apache.hudi.keygen.CustomKeyGenerator",
+        }
+    }
+
+    /// Returns `true` if the generator supports these numbers of record key and partition fields.
+    pub(crate) fn fits(self, record_key_fields: usize, partition_fields: usize) -> bool {
+        match self {
+            Self::Nonpartitioned => partition_fields == 0,
+            Self::Simple | Self::TimestampBased => record_key_fields == 1 && partition_fields == 1,
+            Self::Complex | Self::Custom => true,
         }
     }
 
@@ -76,6 +125,7 @@ impl KeyGenerator {
             "SimpleKeyGenerator" | "SimpleAvroKeyGenerator" => Some(Self::Simple),
             "ComplexKeyGenerator" | "ComplexAvroKeyGenerator" => Some(Self::Complex),
             "TimestampBasedKeyGenerator" | "TimestampBasedAvroKeyGenerator" => Some(Self::TimestampBased),
+            "CustomKeyGenerator" | "CustomAvroKeyGenerator" => Some(Self::Custom),
             _ => None,
         }
     }
@@ -87,12 +137,14 @@ impl KeyGenerator {
             "SIMPLE" | "SIMPLE_AVRO" => Some(Self::Simple),
             "COMPLEX" | "COMPLEX_AVRO" => Some(Self::Complex),
             "TIMESTAMP" | "TIMESTAMP_AVRO" => Some(Self::TimestampBased),
+            "CUSTOM" | "CUSTOM_AVRO" => Some(Self::Custom),
             _ => None,
         }
     }
 }
 
-/// Returns the record key of each row. `encoding` applies to a single field; several fields have one form.
+/// Returns the record key of each row. `encoding` applies if there is a single field; keys of several fields
+/// have only one form.
 pub fn record_keys(batch: &RecordBatch, fields: &[String], encoding: KeyEncoding) -> Result<StringArray> {
     let columns = fields.iter().map(|field| key_column(batch, field)).collect::<Result<Vec<_>>>()?;
     if let ([field], [column]) = (fields, columns.as_slice()) {
@@ -154,7 +206,7 @@ fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
             .with_context("type", column.data_type()));
     }
     let column = match column.data_type() {
-        // The number behind the timestamp, because Hudi removes the logical type first.
+        // Hudi removes the logical type first, so the key contains the number of the timestamp.
         DataType::Timestamp(..) => cast(column, &DataType::Int64).map_err(failed)?,
         DataType::Float32 => {
             let values = column.as_primitive::<Float32Type>().iter();
@@ -170,8 +222,8 @@ fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
     Ok(text.as_string::<i32>().clone())
 }
 
-/// Returns `true` if every version of Hudi formats values of this type alike in keys and paths. That is not
-/// true of bytes.
+/// Returns `true` if every version of Hudi formats values of this type in the same way in keys and in paths.
+/// This excludes bytes.
 fn has_text(data_type: &DataType) -> bool {
     matches!(
         data_type,
@@ -187,7 +239,7 @@ fn has_text(data_type: &DataType) -> bool {
     )
 }
 
-/// Refuses columns that cannot be part of a key or a partition path.
+/// Rejects columns that cannot be part of a key or a partition path.
 pub fn check_columns(schema: &Schema, fields: &[String], role: &str) -> Result<()> {
     for field in fields {
         let found = schema.field_with_name(field).map_err(|_| {
@@ -222,13 +274,19 @@ impl Partitions {
         let columns = table
             .partition_fields
             .iter()
-            .map(|field| {
+            .zip(&table.folder_forms)
+            .map(|(field, form)| {
                 let column = batch.column_by_name(field).ok_or_else(|| {
                     invalid("the batch lacks a partition column").with_context("column", field)
                 })?;
-                match &table.timestamp_key {
-                    Some(key) => key.values(column, field),
-                    None => as_text(column, field),
+                match (form, &table.timestamp_key) {
+                    (FolderForm::Text, _) => as_text(column, field),
+                    (FolderForm::Time, Some(key)) => key.values(column, field),
+                    _ => Err(Error::new(
+                        ErrorKind::Unsupported,
+                        "the table does not record the form of its partition folders",
+                    )
+                    .with_context("column", field)),
                 }
             })
             .collect::<Result<Vec<_>>>()?;
@@ -269,14 +327,22 @@ impl Partitions {
     }
 }
 
-/// Returns the values behind a partition path, one per partition field. A value is `None` if the path does
-/// not determine it: the folder of null and empty values, a name that is not the field's, or a different
-/// number of folders.
+/// Returns the values that a partition path represents, one per partition field. A value is `None` if the
+/// path does not determine it: in the folder of null and empty values, if the name is not the field's, if the
+/// number of folders differs, or if the form is not [`FolderForm::Text`].
 pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
+    let values = folder_values(path, table).into_iter().zip(&table.folder_forms);
+    let determined = |(value, form): (Option<String>, &FolderForm)| {
+        // The string `default` gives the same folder name as null.
+        value.filter(|value| *form == FolderForm::Text && value != OLD_NULL_PARTITION)
+    };
+    values.map(determined).collect()
+}
+
+/// Returns the text of each partition field in a partition path, in any form. It is `None` in the folder of
+/// null and empty values, in a folder whose name is not the field's, and if the number of folders differs.
+pub fn folder_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
     let fields = &table.partition_fields;
-    if table.timestamp_key.is_some() {
-        return vec![None; fields.len()];
-    }
     let parts: Vec<&str> = if fields.len() == 1 { vec![path] } else { path.split('/').collect() };
     if parts.len() != fields.len() {
         return vec![None; fields.len()];
@@ -287,8 +353,7 @@ pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<Strin
             false => part,
         };
         match value {
-            // A string `default` gives the second name too, so the path does not determine the value.
-            NULL_PARTITION | OLD_NULL_PARTITION => None,
+            NULL_PARTITION => None,
             value if table.url_encode => unescaped(value),
             value => Some(value.to_owned()),
         }
@@ -296,7 +361,7 @@ pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<Strin
     parts.into_iter().zip(fields).map(value).collect()
 }
 
-/// Returns a partition value without its escapes.
+/// Returns a partition value without its escape sequences.
 fn unescaped(value: &str) -> Option<String> {
     let mut parts = value.split('%');
     let mut text = parts.next()?.to_owned();
@@ -327,8 +392,8 @@ fn partition_value<'a>(value: &'a str, null: &'a str, url_encode: bool) -> Cow<'
     Cow::Owned(encoded)
 }
 
-/// Returns `true` for characters that Hive's path encoding escapes, and therefore Hudi's. They differ from
-/// those of a URL.
+/// Returns `true` for characters that Hive, and therefore Hudi, escapes in paths. They differ from those that
+/// are escaped in URLs.
 pub fn is_escaped(character: char) -> bool {
     character.is_ascii_control()
         || matches!(
@@ -337,7 +402,7 @@ pub fn is_escaped(character: char) -> bool {
         )
 }
 
-/// Checks that every storage can store a partition path, and that every reader can split it.
+/// Checks that every storage can hold a partition path, and that every reader can split it.
 fn check_path(path: &str, table: &TableProperties) -> Result<()> {
     let refused = |message: &str| {
         invalid(message).with_context("partition", path).with_context("hint", "URL encode partition paths")

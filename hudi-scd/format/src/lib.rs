@@ -1,8 +1,8 @@
 //! The format of Apache Hudi's copy-on-write tables (table version 6, timeline layout 1): names and bytes,
 //! without storage access.
 //!
-//! This crate reads and writes no files, does not wait, and has no concept of a table; `hudi-scd` builds
-//! those on top of it.
+//! This crate accesses no files, is not asynchronous, and does not know tables as a whole. `hudi-scd` adds
+//! these on top of it.
 //!
 //! ```
 //! use hudi_format::timeline::{Action, State, Timeline};
@@ -17,7 +17,7 @@
 //! assert_eq!(entries, [(Action::Commit, State::Completed), (Action::Clean, State::Requested)]);
 //! ```
 //!
-//! | topic | module |
+//! | subject | module |
 //! |---|---|
 //! | names of files and folders | [`names`] |
 //! | instants, the timeline, the metadata of commits, Avro records, the archive | [`timeline`] |
@@ -25,13 +25,13 @@
 //! | record keys and partition paths | [`key`] |
 //! | schemas in Avro and Arrow, and rows that conform to one | [`schema`] |
 //! | bloom filters of base files | [`bloom`] |
-//! | file versions that a cleaning deletes | [`retention`] |
+//! | file versions that a clean deletes | [`retention`] |
 //!
 //! # Versions
 //!
-//! The public signatures contain types of `arrow` (59) and `jiff` (0.2). An update of one of them to an
-//! incompatible version is not a breaking change of this crate. Both are re-exported; use the re-export, and
-//! your version always matches.
+//! The public signatures contain types of `arrow` (59) and `jiff` (0.2). A new incompatible version of either
+//! is not considered a breaking change of this crate. Both are re-exported. With the re-exports, your version
+//! always matches.
 
 pub mod bloom;
 mod error;

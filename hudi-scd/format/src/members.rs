@@ -8,17 +8,17 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The members of a JSON object, in their order; of duplicate names the last one counts.
+/// The members of a JSON object, in order. If a name is repeated, its last member counts.
 #[derive(Debug)]
 pub struct Members<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
-    /// Parses the object, if the text is one.
+    /// Parses an object.
     pub fn parse(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
 
-    /// Returns the member of this name.
+    /// Returns the member with this name.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, raw)| *raw)
     }

@@ -1,4 +1,4 @@
-//! Every file name of the format.
+//! All file names of the format.
 //!
 //! ```text
 //! hoodie.properties, {ts}.commit.requested, {ts}.inflight, {ts}.commit ...   under .hoodie/
@@ -12,30 +12,30 @@ use crate::timeline::{Action, Instant, State};
 
 /// The file that marks a directory as a partition.
 pub const PARTITION_METADATA: &str = ".hoodie_partition_metadata";
-/// The folder of all files other than data.
+/// The folder for all files other than data.
 pub const META_FOLDER: &str = ".hoodie";
-/// The folder under [`META_FOLDER`] with the markers of unfinished writes.
+/// The folder in [`META_FOLDER`] for the markers of unfinished writes.
 pub const TEMP_FOLDER: &str = ".temp";
-/// The folder under [`META_FOLDER`] that engines use for files of their own.
+/// The folder in [`META_FOLDER`] that engines use for their own files.
 pub const AUXILIARY_FOLDER: &str = ".aux";
-/// The folder under [`META_FOLDER`] in which this crate stores the keys deleted by a commit, hidden rows, and
-/// ledgers; other engines ignore it.
+/// The folder in [`META_FOLDER`] where this crate stores the keys that a commit deleted, hidden rows, and
+/// ledgers. Other engines ignore it.
 pub const TOMBSTONE_FOLDER: &str = ".aux/tombstones";
-/// The folder under [`META_FOLDER`] with the heartbeats of Hudi's writers.
+/// The folder in [`META_FOLDER`] for the heartbeats of Hudi's writers.
 pub const HEARTBEAT_FOLDER: &str = ".heartbeat";
 /// The extension of base files.
 pub const BASE_FILE_EXTENSION: &str = ".parquet";
-/// It is not `.parquet`, because engines that list a table by that extension would read the file as a base
-/// file.
+/// The extension of files with deleted keys. It is not `.parquet`, because engines that list a table by that
+/// extension would read the file as a base file.
 pub const TOMBSTONE_EXTENSION: &str = ".tombstones";
-/// The extension of files with rows that only this crate reads, in the [`TOMBSTONE_FOLDER`].
+/// The extension of files with rows that only this crate reads, in [`TOMBSTONE_FOLDER`].
 pub const HIDDEN_ROWS_EXTENSION: &str = ".hidden";
-/// The extension of files with the names of the raw files that a table took in, in the [`TOMBSTONE_FOLDER`].
+/// The extension of ledgers: files in [`TOMBSTONE_FOLDER`] that list the raw files that a table took in.
 pub const LEDGER_EXTENSION: &str = ".ledger";
-/// The separator between the path of a base file and the operation, in the name of its marker.
+/// The separator, in the name of a marker, between the path of the base file and the operation.
 pub const MARKER: &str = ".marker.";
 
-/// The location of the timeline's files, and their naming scheme.
+/// Location and naming scheme of a timeline's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TimelineLayout {
     /// Layouts 0 and 1, of table versions 0 to 6: `.hoodie/{ts}.commit`.
@@ -43,33 +43,33 @@ pub enum TimelineLayout {
     Flat,
     /// Layout 2, of table versions 8 and 9: `.hoodie/timeline/{ts}_{completion time}.commit`.
     Folder {
-        /// The folder of the active timeline, below [`META_FOLDER`].
+        /// The folder of the active timeline, in [`META_FOLDER`].
         timeline: String,
-        /// The folder of the archived timeline, below `timeline`.
+        /// The folder of the archived timeline, in `timeline`.
         history: String,
     },
 }
 
 impl TimelineLayout {
-    /// Returns layout 2 with the folders that an upgrade chooses.
+    /// Returns layout 2 with the folders that an upgrade uses.
     pub fn upgraded() -> Self {
         Self::Folder { timeline: "timeline".to_owned(), history: "history".to_owned() }
     }
 }
 
-/// Returns the path, below the root, of a file in a partition; an unpartitioned table has the one partition
-/// `""`.
+/// Returns the path, relative to the root, of a file in a partition. An unpartitioned table has the single
+/// partition `""`.
 pub fn in_partition(partition: &str, name: &str) -> String {
     if partition.is_empty() { name.to_owned() } else { format!("{partition}/{name}") }
 }
 
-/// Splits a path below the root into partition and name.
+/// Splits a path relative to the root into the partition and the name.
 pub fn split_partition(relative: &str) -> (&str, &str) {
     relative.rsplit_once('/').unwrap_or(("", relative))
 }
 
-/// Returns the name of the checksum file that Hadoop's local file system writes beside a file and verifies on
-/// reads.
+/// Returns the name of the checksum file that Hadoop's local file system writes next to a file and verifies
+/// when the file is read.
 pub fn local_checksum(relative: &str) -> String {
     let (partition, name) = split_partition(relative);
     in_partition(partition, &format!(".{name}.crc"))
@@ -80,7 +80,7 @@ pub fn is_local_checksum(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".crc")
 }
 
-/// Returns the file that such a checksum belongs to.
+/// Returns the file that such a checksum file belongs to.
 pub fn checked_file(checksum: &str) -> Option<String> {
     let (folder, name) = split_partition(checksum);
     Some(in_partition(folder, name.strip_prefix('.')?.strip_suffix(".crc")?))
@@ -98,7 +98,7 @@ pub fn instant_file_name(instant: Instant, action: Action, state: State) -> Stri
     }
 }
 
-/// Parses the name of a timeline file; `None` for other files in `.hoodie`.
+/// Parses the name of a timeline file. Returns `None` for other files in `.hoodie`.
 pub fn parse_instant_file_name(name: &str) -> Option<(Instant, Action, State)> {
     let (digits, rest) = name.split_once('.')?;
     let instant = digits.parse().ok()?;
@@ -112,9 +112,10 @@ pub fn parse_instant_file_name(name: &str) -> Option<(Instant, Action, State)> {
     Some((instant, action, state))
 }
 
-/// Parses like [`parse_instant_file_name`], under timeline layout 2: `{ts}_{completion time}.{action}` is a
-/// completed action. A clustering completes as a replacecommit and a compaction as a commit, so each pair is
-/// one action here.
+/// Parses the name of an instant file of timeline layout 2. The name of a completed action is
+/// `{ts}_{completion time}.{action}`. Other names have the form that [`parse_instant_file_name`] parses. A
+/// clustering completes as a replacecommit, and a compaction as a commit. Each of these pairs is one action
+/// here.
 pub fn parse_timed_file_name(name: &str) -> Option<(Instant, Action, State, Option<Instant>)> {
     let (digits, rest) = name.split_once('.')?;
     if let Some((instant, completed)) = digits.split_once('_') {
@@ -135,18 +136,18 @@ pub fn parse_timed_file_name(name: &str) -> Option<(Instant, Action, State, Opti
     Some((instant, action, state, None))
 }
 
-/// Returns the commit of a tombstone file with this name, if it is one.
+/// Returns the commit of the tombstone file with this name. Returns `None` for other names.
 pub fn tombstones_of(name: &str) -> Option<Instant> {
     let stem = name.strip_suffix(TOMBSTONE_EXTENSION).or_else(|| name.strip_suffix(BASE_FILE_EXTENSION))?;
     stem.parse().ok()
 }
 
-/// Returns the commit of a file of hidden rows with this name, if it is one.
+/// Returns the commit of the file of hidden rows with this name. Returns `None` for other names.
 pub fn hidden_rows_of(name: &str) -> Option<Instant> {
     name.strip_suffix(HIDDEN_ROWS_EXTENSION)?.parse().ok()
 }
 
-/// Returns the commit of a ledger with this name, if it is one.
+/// Returns the commit of the ledger with this name. Returns `None` for other names.
 pub fn ledger_of(name: &str) -> Option<Instant> {
     name.strip_suffix(LEDGER_EXTENSION)?.parse().ok()
 }
@@ -163,7 +164,7 @@ pub struct BaseFileName {
 }
 
 impl BaseFileName {
-    /// Parses a file name; `None` if it is not that of a base file.
+    /// Parses a file name. Returns `None` if it is not the name of a base file.
     pub fn parse(name: &str) -> Option<Self> {
         let stem = name.strip_suffix(BASE_FILE_EXTENSION)?;
         let (rest, digits) = stem.rsplit_once('_')?;
@@ -183,12 +184,14 @@ impl std::fmt::Display for BaseFileName {
     }
 }
 
-/// Returns `true` for the name of a log file, which belongs to merge-on-read.
+/// Returns `true` for the name of a log file, which belongs to merge-on-read. A log of change data capture,
+/// `.{file id}_{instant}.log.1_{token}.cdc`, contains copies of changed rows and is not part of any snapshot.
 pub fn is_log_file(name: &str) -> bool {
-    name.starts_with('.') && name.contains(".log.")
+    name.starts_with('.') && name.contains(".log.") && !name.ends_with(".cdc")
 }
 
-/// Returns the base file, below the root, of a marker, below its write's folder.
+/// Returns the path of the base file, relative to the root, for the path of a marker relative to the folder
+/// of its write.
 pub fn marked_file(marker: &str) -> Option<&str> {
     marker.rsplit_once(MARKER).map(|(file, _)| file)
 }

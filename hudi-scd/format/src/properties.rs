@@ -1,5 +1,5 @@
-//! `hoodie.properties`: a table's configuration as typed values. Tables that this crate cannot maintain are
-//! refused.
+//! `hoodie.properties`: a table's configuration as typed values. Tables that this crate cannot handle are
+//! rejected.
 
 mod java;
 mod upgrade;
@@ -9,16 +9,17 @@ pub use self::java::java_date;
 pub use self::version::TableVersion;
 pub use self::version::{NULL_PARTITION, OLD_NULL_PARTITION};
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     Error, ErrorKind, Result,
-    key::{self, KeyEncoding, KeyGenerator, TimestampKey},
+    key::{self, FolderForm, KeyEncoding, KeyGenerator, TimestampKey},
     names::TimelineLayout,
     retention::{POLICY, RetentionPolicy},
+    schema,
 };
 
 const NAME: &str = "hoodie.table.name";
@@ -30,7 +31,7 @@ const TIMELINE_FOLDER: &str = "hoodie.timeline.path";
 const HISTORY_FOLDER: &str = "hoodie.timeline.history.path";
 const RECORD_KEYS: &str = "hoodie.table.recordkey.fields";
 const ORDERING: &str = "hoodie.table.precombine.field";
-/// The name of [`ORDERING`] from table version 9 on.
+/// The name of [`ORDERING`] since table version 9.
 const ORDERING_FIELDS: &str = "hoodie.table.ordering.fields";
 const PARTITIONS: &str = "hoodie.table.partition.fields";
 const HIVE_STYLE: &str = "hoodie.datasource.write.hive_style_partitioning";
@@ -39,8 +40,8 @@ const DROP_PARTITION_COLUMNS: &str = "hoodie.datasource.write.drop.partition.col
 /// The property that names the class of the key generator.
 pub const KEY_GENERATOR_CLASS: &str = "hoodie.table.keygenerator.class";
 const KEY_GENERATOR_TYPE: &str = "hoodie.table.keygenerator.type";
-/// The property that records the form of a record key of one field under the complex generator. No released
-/// Hudi reads it yet; name and values are those of apache/hudi#19304.
+/// The property that records the form of a record key with one field under the complex generator. No released
+/// Hudi reads it yet. The name and the values are those of apache/hudi#19304.
 pub const KEY_ENCODING: &str = "hoodie.table.complex.keygenerator.encoding";
 const META_FIELDS: &str = "hoodie.populate.meta.fields";
 const BASE_FORMAT: &str = "hoodie.table.base.file.format";
@@ -49,10 +50,11 @@ const TIME_ZONE: &str = "hoodie.table.timeline.timezone";
 const CHECKSUM: &str = "hoodie.table.checksum";
 const CHANGE_DATA_CAPTURE: &str = "hoodie.table.cdc.enabled";
 const METAFILE_FORMAT: &str = "hoodie.partition.metafile.use.base.format";
-/// The properties that list the metadata table's partitions, complete ones and those under construction.
+/// The properties that list the partitions of the metadata table: the complete ones, and those under
+/// construction.
 pub const METADATA_PARTITIONS: [&str; 2] =
     ["hoodie.table.metadata.partitions", "hoodie.table.metadata.partitions.inflight"];
-/// The property that names the codec of base files for every writer.
+/// The property that sets the codec of base files for every writer.
 pub const PARQUET_CODEC: &str = "hoodie.parquet.compression.codec";
 const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
 const MERGE_MODE: &str = "hoodie.record.merge.mode";
@@ -61,17 +63,18 @@ const CREATE_SCHEMA: &str = "hoodie.table.create.schema";
 const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
 
 const PACKAGE: &str = "org.apache.hudi.common.model.";
-/// The merge strategy that 1.x writes for event time ordering.
+/// The merge strategy that 1.x writes for event-time ordering.
 const EVENT_TIME_STRATEGY: &str = "eeb8d96f-b1e4-49fd-bbf8-28ac514178e5";
-/// The merge strategy that 1.x writes for commit time ordering.
+/// The merge strategy that 1.x writes for commit-time ordering.
 const COMMIT_TIME_STRATEGY: &str = "ce9acb64-bde0-424c-9b91-f6ebba25356d";
 
-/// The rule that decides which of two rows with the same key is kept.
+/// Decides which of two rows with the same key is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// Keeps the row with the higher ordering value, the incoming one on a tie: `DefaultHoodieRecordPayload`.
+    /// Keeps the row with the higher ordering value; on a tie, the incoming row:
+    /// `DefaultHoodieRecordPayload`.
     EventTime,
-    /// Keeps the incoming row; the ordering value only decides within a batch:
+    /// Keeps the incoming row. The ordering value only decides within a batch:
     /// `OverwriteWithLatestAvroPayload`.
     CommitTime,
 }
@@ -89,7 +92,7 @@ impl Merge {
 
 /// The configuration of a table.
 ///
-/// The file is preserved completely, including properties that this crate does not know and does not need.
+/// The file is preserved completely, including properties that this crate neither knows nor needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableProperties {
     raw: BTreeMap<String, String>,
@@ -105,17 +108,26 @@ pub struct TableProperties {
     pub ordering_field: Option<String>,
     /// The columns of the partition path.
     pub partition_fields: Vec<String>,
-    /// Partition paths are written as `column=value`.
+    /// `true` if partition paths are written as `column=value`.
     pub hive_style: bool,
-    /// Partition paths are URL encoded.
+    /// `true` if partition paths are URL-encoded.
     pub url_encode: bool,
-    /// The generator of record keys and partition paths.
-    pub key_generator: KeyGenerator,
-    /// The form of a record key of one field under the complex generator, if it is recorded.
+    /// The generator of record keys and partition paths. `None` for a class that this crate does not know.
+    /// Such a table can only be read.
+    pub key_generator: Option<KeyGenerator>,
+    /// The form of the values of each partition field in folder names.
+    pub folder_forms: Vec<FolderForm>,
+    /// `true` if rows have Hudi's five meta columns. A table without them can only be read.
+    pub has_meta_columns: bool,
+    /// `true` if base files lack the partition columns, so that their values appear only in folder names.
+    /// Such a table can only be read.
+    pub drops_partition_columns: bool,
+    /// The form of a record key with one field under the complex generator, if it is recorded.
     pub key_encoding: Option<KeyEncoding>,
-    /// Set for [`KeyGenerator::TimestampBased`].
+    /// The pattern for fields whose form is [`FolderForm::Time`]. `None` if the properties do not define it.
+    /// Such a table can only be read.
     pub timestamp_key: Option<TimestampKey>,
-    /// The rule that decides which of two rows with the same key is kept.
+    /// Decides which of two rows with the same key is kept.
     pub merge: Merge,
     /// The time zone of the timeline's instants.
     pub zone: TimeZone,
@@ -123,6 +135,22 @@ pub struct TableProperties {
     pub archive_folder: String,
     /// The retention for every writer, if the table defines it.
     pub retention: Option<RetentionPolicy>,
+    read_only: Vec<ReadOnly>,
+}
+
+/// The property that makes a table read-only.
+#[derive(Clone, Debug, PartialEq)]
+struct ReadOnly {
+    message: &'static str,
+    property: &'static str,
+    value: String,
+}
+
+impl ReadOnly {
+    fn refused(&self) -> Error {
+        let hint = "the table can be read here; write it with Spark";
+        refused(ErrorKind::Unsupported, self.message, self.property, &self.value).with_context("hint", hint)
+    }
 }
 
 /// The configuration of a new table.
@@ -140,11 +168,11 @@ pub struct NewTable<'a> {
     pub partition_fields: &'a [String],
     /// Writes partition paths as `column=value`.
     pub hive_style: bool,
-    /// URL encodes partition paths.
+    /// URL-encodes partition paths.
     pub url_encode: bool,
-    /// The data columns in Avro, which apply until the first commit.
+    /// The Avro schema of the data columns, which applies until the first commit.
     pub schema: &'a str,
-    /// Properties that Hudi does not know.
+    /// Additional properties that Hudi does not know.
     pub others: &'a BTreeMap<String, String>,
 }
 
@@ -155,8 +183,9 @@ impl TableProperties {
         Some((name.clone(), schema.field_with_name(name).ok()?.data_type().clone()))
     }
 
-    /// Creates the properties of a new table: those that Hudi 0.15 writes, with the time zone fixed to UTC,
-    /// and with the payload class, without which Spark 0.x would let a late row win.
+    /// Creates the properties of a new table. They are the properties that Hudi 0.15 writes, with the time
+    /// zone fixed to UTC and with the payload class. Without the payload class, Spark 0.x would let a late
+    /// row win.
     pub fn create(table: &NewTable<'_>) -> Result<Self> {
         let key_generator = KeyGenerator::of(table.record_key_fields.len(), table.partition_fields.len());
         let merge = if table.ordering_field.is_some() { Merge::EventTime } else { Merge::CommitTime };
@@ -193,10 +222,12 @@ impl TableProperties {
             raw.insert(KEY_ENCODING.to_owned(), KeyEncoding::ValueOnly.to_string());
         }
         raw.extend(table.others.iter().map(|(key, value)| (key.clone(), value.clone())));
-        Self::from_raw(raw)
+        let created = Self::from_raw(raw)?;
+        created.check_writable()?;
+        Ok(created)
     }
 
-    /// Parses a file, and refuses a table that this crate cannot maintain. Missing properties are taken from
+    /// Parses the file, and rejects a table that this crate cannot handle. Missing properties are taken from
     /// `own`, the table's own properties.
     pub fn parse(bytes: &[u8], own: Option<&[u8]>) -> Result<Self> {
         let mut raw = own.map_or_else(|| Ok(BTreeMap::new()), java::parse)?;
@@ -204,10 +235,14 @@ impl TableProperties {
         Self::from_raw(raw)
     }
 
-    /// Refuses to change a table of a version that this crate only reads.
+    /// Rejects changes to a table of a version that this crate can only read, and to a table with change data
+    /// capture, because this crate does not write its logs.
     pub fn check_version_writable(&self) -> Result<()> {
         if self.version.is_writable() {
-            return Ok(());
+            return match self.read_only.iter().find(|reason| reason.property == CHANGE_DATA_CAPTURE) {
+                Some(reason) => Err(reason.refused()),
+                None => Ok(()),
+            };
         }
         let message = "tables of this version can be read here, but not written";
         Err(refused(ErrorKind::Unsupported, message, VERSION, &self.version.to_string()).with_context(
@@ -216,13 +251,19 @@ impl TableProperties {
         ))
     }
 
-    /// Refuses to write to a table without a record key, or with keys made of nested fields. Reading it needs
-    /// no keys.
+    /// Rejects writes to a table whose keys, folders or merge rule this crate cannot reproduce. Reads need
+    /// none of them.
     pub fn check_writable(&self) -> Result<()> {
         self.check_version_writable()?;
         if self.record_key_fields.is_empty() {
             let message = "tables without a record key can be read here, but not written";
             return Err(refused(ErrorKind::Unsupported, message, RECORD_KEYS, ""));
+        }
+        if let Some(reason) = self.read_only.first() {
+            return Err(reason.refused());
+        }
+        if self.folder_forms.contains(&FolderForm::Time) {
+            TimestampKey::of(&self.raw)?;
         }
         let ordering = self.ordering_field.as_slice();
         let properties = [
@@ -234,16 +275,45 @@ impl TableProperties {
         match properties.into_iter().find_map(|(property, fields)| Some((property, inside(fields)?))) {
             None => Ok(()),
             Some((property, field)) => {
-                let message = "nested fields are not supported here, the table can only be read";
+                let message = "nested fields are not supported here; the table can only be read";
                 Err(refused(ErrorKind::Unsupported, message, property, &field))
             }
         }
     }
 
-    /// Returns the field of a record key whose form [`KeyEncoding`] describes; `None` if the key has one form.
+    /// Rejects a read that needs Hudi's meta columns if the table lacks them.
+    pub fn check_meta_columns(&self) -> Result<()> {
+        match self.has_meta_columns {
+            true => Ok(()),
+            false => {
+                let message = "rows without Hudi's meta columns do not name their commits and keys";
+                Err(refused(ErrorKind::Unsupported, message, META_FIELDS, "false")
+                    .with_context("hint", "read the latest rows, or those as of an instant"))
+            }
+        }
+    }
+
+    /// Returns the partition columns that base files lack. Their types come from the schema that the table
+    /// was created with; otherwise they are strings, as in Spark.
+    pub fn dropped_columns(&self) -> Result<Vec<FieldRef>> {
+        if !self.drops_partition_columns {
+            return Ok(Vec::new());
+        }
+        let created = self.create_schema().map(|text| schema::canonical(&*schema::from_avro(text)?));
+        let created = created.transpose()?;
+        let field =
+            |name: &String| match created.as_ref().and_then(|schema| schema.field_with_name(name).ok()) {
+                Some(field) => Arc::new(field.clone()),
+                None => Arc::new(Field::new(name, DataType::Utf8, true)),
+            };
+        Ok(self.partition_fields.iter().map(field).collect())
+    }
+
+    /// Returns the field of a record key whose form [`KeyEncoding`] describes. Returns `None` if the key has
+    /// only one form.
     pub fn encoded_key_field(&self) -> Option<&str> {
         match (self.key_generator, self.record_key_fields.as_slice()) {
-            (KeyGenerator::Complex, [field]) => Some(field),
+            (Some(KeyGenerator::Complex), [field]) => Some(field),
             _ => None,
         }
     }
@@ -253,24 +323,24 @@ impl TableProperties {
         self.raw.get(PARQUET_CODEC).map(|name| name.trim()).filter(|name| !name.is_empty())
     }
 
-    /// Returns the file of a table's own properties, saved `now`.
+    /// Returns the content of the file with a table's own properties, saved at `now`.
     pub fn own_bytes(own: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
         java::write(own, now)
     }
 
-    /// Returns the file, as Java writes it, saved `now`.
+    /// Returns the content of the file as Java writes it, saved at `now`.
     pub fn to_bytes(&self, now: Timestamp) -> Vec<u8> {
         java::write(&self.raw, now)
     }
 
-    /// Returns the data columns in Avro, as the table was created with.
+    /// Returns the Avro schema of the data columns that the table was created with.
     pub fn create_schema(&self) -> Option<&str> {
         self.raw.get(CREATE_SCHEMA).map(String::as_str).filter(|schema| !schema.is_empty())
     }
 
-    /// Infers the form of partition paths from the folders of the table if the properties do not record it:
-    /// Hudi up to 0.9 (hive style) and 0.10 (URL encoding) took both from the options of each write.
-    /// `folders` are the names of the outermost ones.
+    /// Infers the form of partition paths from the table's folders if the properties do not record it. Hudi
+    /// up to 0.9 (hive style) and up to 0.10 (URL encoding) took it from the options of each write. `folders`
+    /// contains the names of the outermost folders.
     pub fn infer_partition_style<'a>(&mut self, folders: impl Iterator<Item = &'a str> + Clone) {
         let Some(field) = self.partition_fields.first() else { return };
         let prefix = format!("{field}=");
@@ -282,19 +352,19 @@ impl TableProperties {
         }
     }
 
-    /// Returns `true` if the form of partition paths must be inferred from the folders of the table.
+    /// Returns `true` if the form of partition paths must be inferred from the table's folders.
     pub fn lacks_partition_style(&self) -> bool {
         !self.partition_fields.is_empty()
             && [HIVE_STYLE, URL_ENCODE].iter().any(|key| !self.raw.contains_key(*key))
     }
 
     /// Returns the indexes of the metadata table that the properties list, including those under
-    /// construction. Empty without a metadata table.
+    /// construction. Empty if there is no metadata table.
     pub fn metadata_partitions(&self) -> Vec<&str> {
         metadata_partitions(&self.raw)
     }
 
-    /// Returns the database's name; empty without one.
+    /// Returns the database's name. Empty if there is none.
     pub fn database(&self) -> &str {
         self.raw.get(DATABASE).map_or("", |name| name.trim())
     }
@@ -327,7 +397,7 @@ impl TableProperties {
             Err(refused(ErrorKind::Unsupported, message, key, value))
         };
 
-        // The version decides how all other properties are read, above all the timeline's.
+        // The version determines how all other properties are read, especially those of the timeline.
         let version = TableVersion::parse(text(VERSION)).ok_or_else(|| {
             refused(ErrorKind::Unsupported, "unknown table version", VERSION, text(VERSION))
         })?;
@@ -343,27 +413,20 @@ impl TableProperties {
             }
             layout
         } else {
-            // Layout 0 belongs to tables from before Hudi 0.5.1: the same names, but one file per action.
+            // Layout 0 belongs to tables from before Hudi 0.5.1. It has the same names, but only one file per
+            // action.
             must_be(LAYOUT_VERSION, "the timeline layout does not match the table version", &["1", "0", ""])?;
             TimelineLayout::Flat
         };
         must_be(TYPE, "only copy-on-write tables are supported", &["COPY_ON_WRITE"])?;
         must_be(BASE_FORMAT, "only Parquet base files are supported", &["PARQUET", ""])?;
         must_be(BOOTSTRAP, "bootstrapped tables are not supported", &[""])?;
-        let must_be_off = [
-            (DROP_PARTITION_COLUMNS, "partition columns omitted from the files are not supported"),
-            (CHANGE_DATA_CAPTURE, "change data capture is not supported"),
-            (METAFILE_FORMAT, "partition metadata in base file format is not supported"),
-        ];
-        for (key, message) in must_be_off {
-            if flag(key, false)? {
-                return Err(refused(ErrorKind::Unsupported, message, key, "true"));
-            }
+        if flag(METAFILE_FORMAT, false)? {
+            let message = "partition metadata in base file format is not supported";
+            return Err(refused(ErrorKind::Unsupported, message, METAFILE_FORMAT, "true"));
         }
-        if !flag(META_FIELDS, true)? {
-            let message = "tables without Hudi's meta columns are not supported";
-            return Err(refused(ErrorKind::Unsupported, message, META_FIELDS, "false"));
-        }
+        let has_meta_columns = flag(META_FIELDS, true)?;
+        let drops_partition_columns = flag(DROP_PARTITION_COLUMNS, false)?;
 
         let name = text(NAME).to_owned();
         if name.is_empty() {
@@ -376,39 +439,47 @@ impl TableProperties {
                 .with_context("expected", expected));
         }
         let record_key_fields = fields(RECORD_KEYS);
-        // The partition fields of 1.x may contain a type, as in `day:SIMPLE`.
-        let mut partition_fields = fields(PARTITIONS);
-        for field in &mut partition_fields {
-            if let Some((bare, kind)) = field.split_once(':') {
-                if !kind.eq_ignore_ascii_case("simple") {
-                    let message = "only untransformed partition fields are supported";
-                    return Err(refused(ErrorKind::Unsupported, message, PARTITIONS, text(PARTITIONS)));
-                }
-                *field = bare.to_owned();
-            }
+        // The partition fields of 1.x may contain a form, as in `day:SIMPLE`.
+        let (partition_fields, stated): (Vec<String>, Vec<Option<FolderForm>>) =
+            fields(PARTITIONS).iter().map(|field| FolderForm::split(field)).unzip();
+        let mut read_only = Vec::new();
+        let mut only_reads = |message, property| {
+            read_only.push(ReadOnly { message, property, value: text(property).to_owned() });
+        };
+        if flag(CHANGE_DATA_CAPTURE, false)? {
+            only_reads("change data capture is not supported", CHANGE_DATA_CAPTURE);
         }
+        if !has_meta_columns {
+            only_reads("tables without Hudi's meta columns can be read here, but not written", META_FIELDS);
+        }
+        if drops_partition_columns {
+            only_reads(
+                "tables whose files lack the partition columns can be read here, but not written",
+                DROP_PARTITION_COLUMNS,
+            );
+        }
+        let generator_property =
+            if text(KEY_GENERATOR_CLASS).is_empty() { KEY_GENERATOR_TYPE } else { KEY_GENERATOR_CLASS };
         let key_generator = match (text(KEY_GENERATOR_CLASS), text(KEY_GENERATOR_TYPE)) {
-            ("", "") => KeyGenerator::of(record_key_fields.len(), partition_fields.len()),
-            ("", kind) => KeyGenerator::from_type(kind).ok_or_else(|| {
-                refused(ErrorKind::Unsupported, "unknown key generator", KEY_GENERATOR_TYPE, kind)
-            })?,
-            (class, _) => KeyGenerator::from_class(class).ok_or_else(|| {
-                refused(ErrorKind::Unsupported, "unknown key generator", KEY_GENERATOR_CLASS, class)
-            })?,
+            ("", "") => Some(KeyGenerator::of(record_key_fields.len(), partition_fields.len())),
+            ("", kind) => KeyGenerator::from_type(kind),
+            (class, _) => KeyGenerator::from_class(class),
         };
         let (keys, partitions) = (record_key_fields.len(), partition_fields.len());
-        let fits = match key_generator {
-            KeyGenerator::Nonpartitioned => partitions == 0,
-            KeyGenerator::Simple | KeyGenerator::TimestampBased => keys == 1 && partitions == 1,
-            KeyGenerator::Complex => true,
-        };
-        if !fits {
-            let message = "the key generator does not match the record key and partition fields";
-            let property =
-                if text(KEY_GENERATOR_CLASS).is_empty() { KEY_GENERATOR_TYPE } else { KEY_GENERATOR_CLASS };
-            return Err(refused(ErrorKind::Unsupported, message, property, text(property))
-                .with_context("record key", record_key_fields.join(","))
-                .with_context("partition", partition_fields.join(",")));
+        match key_generator {
+            None => only_reads("the key generator of the table is unknown here", generator_property),
+            Some(generator) if !generator.fits(keys, partitions) => only_reads(
+                "the key generator does not match the record key and partition fields",
+                generator_property,
+            ),
+            Some(_) => {}
+        }
+        let folder_forms: Vec<FolderForm> = stated
+            .into_iter()
+            .map(|stated| stated.unwrap_or_else(|| FolderForm::of(key_generator)))
+            .collect();
+        if key_generator.is_some() && folder_forms.contains(&FolderForm::Unknown) {
+            only_reads("the table does not record the form of its partition folders", PARTITIONS);
         }
         let key_encoding = match text(KEY_ENCODING) {
             "" => None,
@@ -416,9 +487,9 @@ impl TableProperties {
                 refused(ErrorKind::Unsupported, "unknown form of record keys", KEY_ENCODING, name)
             })?),
         };
-        let timestamp_key = match key_generator {
-            KeyGenerator::TimestampBased => Some(TimestampKey::of(&raw)?),
-            _ => None,
+        let timestamp_key = match folder_forms.contains(&FolderForm::Time) {
+            true => TimestampKey::of(&raw).ok(),
+            false => None,
         };
         let ordering = match fields(ORDERING_FIELDS) {
             fields if fields.is_empty() => self::fields(text(ORDERING)),
@@ -427,15 +498,13 @@ impl TableProperties {
         let ordering_field = match ordering.as_slice() {
             [] => None,
             [field] => Some(field.clone()),
-            [first, ..] if !version.is_writable() => Some(first.clone()),
-            _ => {
-                let message = "several ordering fields are not supported";
-                return Err(refused(ErrorKind::Unsupported, message, ORDERING, text(ORDERING)));
+            [first, ..] => {
+                only_reads("several ordering fields are not supported", ORDERING);
+                Some(first.clone())
             }
         };
-        // Reading needs no merging of rows.
-        if version.is_writable() {
-            must_be(MERGE_MODE, "unknown merge mode", &["EVENT_TIME_ORDERING", "COMMIT_TIME_ORDERING", ""])?;
+        if !matches!(text(MERGE_MODE), "EVENT_TIME_ORDERING" | "COMMIT_TIME_ORDERING" | "") {
+            only_reads("unknown merge mode", MERGE_MODE);
         }
         let strategy = match (text(MERGE_STRATEGY), text(MERGE_MODE)) {
             ("", "EVENT_TIME_ORDERING") => EVENT_TIME_STRATEGY,
@@ -445,21 +514,17 @@ impl TableProperties {
         let merge = match (text(PAYLOAD_CLASS).strip_prefix(PACKAGE), text(PAYLOAD_CLASS), strategy) {
             (Some("DefaultHoodieRecordPayload" | "EventTimeAvroPayload"), ..) => Merge::EventTime,
             (Some("OverwriteWithLatestAvroPayload"), ..) => Merge::CommitTime,
-            // 0.x does not store its payload class. A table with an ordering field is merged by it, as in
-            // 1.x, because its owner named the field for that purpose.
+            // 0.x does not store its payload class. A table with an ordering field is merged by that field,
+            // as in 1.x, because its owner set the field for that purpose.
             (None, "", "" | EVENT_TIME_STRATEGY) if ordering_field.is_some() => Merge::EventTime,
             (None, "", "" | COMMIT_TIME_STRATEGY) => Merge::CommitTime,
-            _ if !version.is_writable() => Merge::CommitTime,
-            (_, "", strategy) => {
-                return Err(refused(
-                    ErrorKind::Unsupported,
-                    "unknown merge strategy",
-                    MERGE_STRATEGY,
-                    strategy,
-                ));
+            (_, "", _) => {
+                only_reads("unknown merge strategy", MERGE_STRATEGY);
+                Merge::CommitTime
             }
-            (_, class, _) => {
-                return Err(refused(ErrorKind::Unsupported, "unknown payload class", PAYLOAD_CLASS, class));
+            _ => {
+                only_reads("unknown payload class", PAYLOAD_CLASS);
+                Merge::CommitTime
             }
         };
         let zone = match text(TIME_ZONE) {
@@ -481,6 +546,9 @@ impl TableProperties {
             hive_style: flag(HIVE_STYLE, false)?,
             url_encode: flag(URL_ENCODE, false)?,
             key_generator,
+            folder_forms,
+            has_meta_columns,
+            drops_partition_columns,
             key_encoding,
             timestamp_key,
             merge,
@@ -490,6 +558,7 @@ impl TableProperties {
                 |name| text(name).parse().ok(),
                 Some(text(POLICY)).filter(|name| !name.is_empty()),
             ),
+            read_only,
             raw,
         })
     }
@@ -507,7 +576,7 @@ fn fields(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|field| !field.is_empty()).map(str::to_owned).collect()
 }
 
-/// Parses the properties of a file. A file without any is truncated.
+/// Parses the properties of a file. A file without properties counts as truncated.
 pub fn parse_raw(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
     let listed = java::parse(bytes)?;
     if listed.is_empty() {
@@ -521,7 +590,7 @@ pub fn version_of(raw: &BTreeMap<String, String>) -> Option<TableVersion> {
     TableVersion::parse(raw.get(VERSION).map_or("", |version| version.trim()))
 }
 
-/// Returns a properties file, as Java writes it, saved `now`.
+/// Returns the content of a properties file as Java writes it, saved at `now`.
 pub fn to_bytes(raw: &BTreeMap<String, String>, now: Timestamp) -> Vec<u8> {
     java::write(raw, now)
 }
@@ -540,7 +609,7 @@ fn refused(kind: ErrorKind, message: &str, property: &str, value: &str) -> Error
     Error::new(kind, message).with_context("property", property).with_context("value", value)
 }
 
-/// Returns Hudi's check against truncated files: the CRC32 of `{database}.{table}`.
+/// Returns Hudi's checksum against truncated files: the CRC32 of `{database}.{table}`.
 fn checksum(database: &str, name: &str) -> u32 {
     crc32fast::hash(format!("{database}.{name}").as_bytes())
 }
@@ -575,7 +644,7 @@ hoodie.table.version=6
         assert_eq!(properties.name, "layout");
         assert_eq!(properties.record_key_fields, ["customer_id"]);
         assert_eq!(properties.ordering_field.as_deref(), Some("updated_at"));
-        assert_eq!(properties.key_generator, KeyGenerator::Nonpartitioned);
+        assert_eq!(properties.key_generator, Some(KeyGenerator::Nonpartitioned));
         assert!(properties.partition_fields.is_empty());
         assert_eq!(properties.archive_folder, "archived");
     }
@@ -594,7 +663,7 @@ hoodie.table.version=6
             others: &BTreeMap::new(),
         })
         .unwrap();
-        assert_eq!(created.key_generator, KeyGenerator::Complex);
+        assert_eq!(created.key_generator, Some(KeyGenerator::Complex));
         assert_eq!(created.merge, Merge::EventTime);
         let bytes = created.to_bytes("2026-11-23T04:25:49.079Z".parse().unwrap());
         assert_eq!(TableProperties::parse(&bytes, None).unwrap(), created);
@@ -609,24 +678,9 @@ hoodie.table.version=6
             ("hoodie.table.version=six", VERSION),
             ("hoodie.timeline.layout.version=2", LAYOUT_VERSION),
             ("hoodie.table.version=8", LAYOUT_VERSION),
-            ("hoodie.compaction.payload.class=com.example.Mine", PAYLOAD_CLASS),
-            ("hoodie.record.merge.strategy.id=00000000-0000-0000-0000-000000000000", MERGE_STRATEGY),
-            (
-                "hoodie.table.keygenerator.class=org.apache.hudi.keygen.CustomKeyGenerator",
-                KEY_GENERATOR_CLASS,
-            ),
-            (
-                "hoodie.table.keygenerator.class=org.apache.hudi.keygen.SimpleKeyGenerator",
-                KEY_GENERATOR_CLASS,
-            ),
-            ("hoodie.table.partition.fields=day", KEY_GENERATOR_CLASS),
             ("hoodie.table.complex.keygenerator.encoding=BOTH", KEY_ENCODING),
-            ("hoodie.populate.meta.fields=false", META_FIELDS),
             ("hoodie.table.base.file.format=ORC", BASE_FORMAT),
-            ("hoodie.table.cdc.enabled=true", CHANGE_DATA_CAPTURE),
-            ("hoodie.datasource.write.drop.partition.columns=true", DROP_PARTITION_COLUMNS),
-            ("hoodie.table.precombine.field=a,b", ORDERING),
-            ("hoodie.record.merge.mode=CUSTOM", MERGE_MODE),
+            ("hoodie.partition.metafile.use.base.format=true", METAFILE_FORMAT),
         ] {
             let error = with(line).unwrap_err();
             assert_eq!(
@@ -684,11 +738,61 @@ hoodie.table.version=6
     }
 
     #[test]
+    fn a_table_whose_keys_folders_or_merges_are_unknown_is_read_and_not_written() {
+        const CUSTOM: &str = "hoodie.table.keygenerator.class=org.apache.hudi.keygen.CustomKeyGenerator";
+        const BY_TIME: &str =
+            "hoodie.table.keygenerator.class=org.apache.hudi.keygen.TimestampBasedKeyGenerator";
+        let partitioned =
+            |class: &str, fields: &str| format!("{class}\nhoodie.table.partition.fields={fields}");
+        let lines = [
+            (partitioned(CUSTOM, "region,created"), PARTITIONS),
+            (partitioned(CUSTOM, "created:TIMESTAMP"), "hoodie.keygen.timebased.output.dateformat"),
+            (partitioned(BY_TIME, "created"), "hoodie.keygen.timebased.output.dateformat"),
+            (
+                "hoodie.table.keygenerator.class=org.apache.hudi.keygen.SimpleKeyGenerator".to_owned(),
+                KEY_GENERATOR_CLASS,
+            ),
+            ("hoodie.table.keygenerator.class=com.example.Mine".to_owned(), KEY_GENERATOR_CLASS),
+            ("hoodie.table.partition.fields=day".to_owned(), KEY_GENERATOR_CLASS),
+            ("hoodie.compaction.payload.class=com.example.Mine".to_owned(), PAYLOAD_CLASS),
+            (
+                "hoodie.record.merge.strategy.id=00000000-0000-0000-0000-000000000000".to_owned(),
+                MERGE_STRATEGY,
+            ),
+            ("hoodie.record.merge.mode=CUSTOM".to_owned(), MERGE_MODE),
+            ("hoodie.table.cdc.enabled=true".to_owned(), CHANGE_DATA_CAPTURE),
+            ("hoodie.populate.meta.fields=false".to_owned(), META_FIELDS),
+            ("hoodie.datasource.write.drop.partition.columns=true".to_owned(), DROP_PARTITION_COLUMNS),
+            ("hoodie.table.precombine.field=a,b".to_owned(), ORDERING),
+        ];
+        for (lines, property) in &lines {
+            let error = with(lines).unwrap().check_writable().unwrap_err();
+            assert_eq!(
+                (error.kind(), error.context("property")),
+                (ErrorKind::Unsupported, Some(*property)),
+                "{error}"
+            );
+        }
+        let stated = format!(
+            "{CUSTOM}\nhoodie.table.partition.fields=region:SIMPLE,created:timestamp\n\
+            hoodie.keygen.timebased.output.dateformat=yyyyMM\nhoodie.keygen.timebased.timestamp.type=UNIX_TIMESTAMP"
+        );
+        let stated = with(&stated).unwrap();
+        assert_eq!(stated.folder_forms, [FolderForm::Text, FolderForm::Time]);
+        stated.check_writable().unwrap();
+    }
+
+    #[test]
     fn a_table_keyed_by_what_is_inside_of_columns_is_not_written() {
         for (line, property) in [
             ("hoodie.table.recordkey.fields=customer.id", RECORD_KEYS),
             ("hoodie.table.precombine.field=audit.at", ORDERING),
             ("hoodie.table.recordkey.fields=", RECORD_KEYS),
+            (
+                "hoodie.table.recordkey.fields=\nhoodie.table.partition.fields=day\n\
+                 hoodie.table.keygenerator.class=org.apache.hudi.keygen.SimpleKeyGenerator",
+                RECORD_KEYS,
+            ),
             ("hoodie.table.version=8\nhoodie.timeline.layout.version=2", VERSION),
             ("hoodie.table.version=9\nhoodie.timeline.layout.version=2", VERSION),
         ] {

@@ -8,26 +8,26 @@ use parquet::errors::ParquetError;
 
 use crate::{Result, storage};
 
-/// Ranges with a smaller gap between them are fetched in one request: the gap takes less time than another
-/// request.
+/// Ranges are fetched in one request if the gap between them is smaller. Fetching the gap takes less time
+/// than another request.
 const GAP: u64 = 1024 * 1024;
 
-/// Some ranges of a file.
+/// Some parts of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
     /// The size of the file.
     bytes: u64,
-    /// The ranges by their offsets, without overlaps.
+    /// The parts, ordered by offset, without overlaps.
     parts: Arc<Vec<(u64, Bytes)>>,
 }
 
 impl Parts {
-    /// Creates a file of which nothing is available.
+    /// Creates a file with no bytes available.
     pub(super) fn none(bytes: u64) -> Self {
         Self { bytes, parts: Arc::default() }
     }
 
-    /// Fetches ranges. The parts that were available before are not kept.
+    /// Fetches ranges. Parts that were available before are dropped.
     pub(super) async fn fetched(
         &self,
         store: &dyn ObjectStore,
@@ -49,7 +49,7 @@ impl Parts {
         self.bytes
     }
 
-    /// Returns the number of available bytes from an offset on.
+    /// Returns the number of bytes that are available from an offset on.
     pub(super) fn available(&self, start: u64) -> u64 {
         self.part(start).map_or(0, |(offset, part)| offset + part.len() as u64 - start)
     }
@@ -65,14 +65,14 @@ impl Parts {
         Ok(part.slice(at..at + length))
     }
 
-    /// Returns the part with this offset.
+    /// Returns the part that contains this offset.
     fn part(&self, start: u64) -> Option<&(u64, Bytes)> {
         let after = self.parts.partition_point(|(offset, _)| *offset <= start);
         self.parts[..after].last().filter(|(offset, part)| start - offset < part.len() as u64)
     }
 }
 
-/// Joins ranges that overlap or are close, in ascending order.
+/// Joins ranges that overlap or are close to each other, in ascending order.
 pub(super) fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_unstable_by_key(|range| range.start);

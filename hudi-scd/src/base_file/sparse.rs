@@ -17,13 +17,13 @@ use tokio::sync::mpsc;
 use super::{disk_failed, parts::joined};
 use crate::{Error, ErrorKind, Result, storage};
 
-/// The number of ranges that are fetched concurrently.
+/// Number of ranges that are fetched concurrently.
 const REQUESTS: usize = 8;
-/// The number of received buffers of a range that wait to be written.
+/// Number of received buffers of a range that may wait to be written.
 const BUFFERS: usize = 4;
 
 /// A remote file that is read on blocking threads. A read of missing bytes waits until [`Fetches::serve`] has
-/// fetched the column chunks that contain them; [`Sparse::fetch`] fetches many ranges with few requests.
+/// fetched the column chunks that contain them. [`Sparse::fetch`] fetches many ranges with few requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Sparse(Arc<Inner>);
 
@@ -31,11 +31,11 @@ pub(crate) struct Sparse(Arc<Inner>);
 struct Inner {
     path: Path,
     bytes: u64,
-    /// The column chunks, by their offsets.
+    /// The column chunks, ordered by offset.
     chunks: Vec<Range<u64>>,
     local: Mutex<Local>,
     requests: mpsc::UnboundedSender<Fetch>,
-    /// The first failure, which the Parquet reader does not pass on.
+    /// The first failure, which the Parquet reader does not report.
     failed: Mutex<Option<Error>>,
 }
 
@@ -43,11 +43,11 @@ struct Inner {
 #[derive(Debug)]
 struct Local {
     file: File,
-    /// The ranges that it has, ascending and without overlaps.
+    /// The ranges that are on the local disk, ascending and without overlaps.
     held: Vec<Range<u64>>,
 }
 
-/// A range to fetch, and the receiver of its bytes.
+/// A range to fetch, and the sender that passes on its bytes.
 #[derive(Debug)]
 struct Fetch {
     range: Range<u64>,
@@ -72,7 +72,7 @@ impl Fetch {
         let fetched = async {
             let mut content = store.get_opts(path, options).await?.into_stream();
             while let Some(bytes) = content.try_next().await? {
-                // An error means that the reader has ended.
+                // An error means that the receiver was dropped.
                 if give.send(Ok(bytes)).await.is_err() {
                     break;
                 }
@@ -86,7 +86,7 @@ impl Fetch {
 }
 
 impl Sparse {
-    /// Creates a file of which nothing is on the local disk yet. This must run on a blocking thread.
+    /// Creates a file with nothing on the local disk yet. This must run on a blocking thread.
     pub(crate) fn create(
         folder: &FilePath,
         path: Path,
@@ -95,7 +95,7 @@ impl Sparse {
     ) -> std::io::Result<(Self, Fetches)> {
         chunks.sort_unstable_by_key(|chunk| chunk.start);
         let local = Local { file: tempfile::tempfile_in(folder)?, held: Vec::new() };
-        // Each reader has few requests in flight, and waits for them in their order.
+        // Each reader has few requests in flight, and waits for them in order.
         let (requests, take) = mpsc::unbounded_channel();
         let (local, failed) = (Mutex::new(local), Mutex::default());
         let inner = Inner { path, bytes, chunks, local, requests, failed };
@@ -106,7 +106,7 @@ impl Sparse {
         self.0.bytes
     }
 
-    /// Returns the number of bytes from an offset on that a sequential reader may read ahead: to the end of
+    /// Returns the number of bytes that a sequential reader may read ahead from an offset: up to the end of
     /// the column chunk.
     pub(super) fn available(&self, start: u64) -> u64 {
         let end = self.chunk_at(start).map_or(self.0.bytes, |chunk| chunk.end);
@@ -118,7 +118,7 @@ impl Sparse {
         self.0.chunks[..after].last().filter(|chunk| offset < chunk.end)
     }
 
-    /// Returns the first failure of a request, once.
+    /// Takes the first failure of a request.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -140,13 +140,13 @@ impl Sparse {
         Ok(bytes.into())
     }
 
-    /// Fetches the missing bytes of ranges, in one request for those that are close. This must run on a
-    /// blocking thread.
+    /// Fetches the missing bytes of ranges. Ranges that are close to each other share a request. This must
+    /// run on a blocking thread.
     pub(crate) fn fetch(&self, wanted: Vec<Range<u64>>) -> Result<(), ParquetError> {
         let missing = joined(self.local().missing(wanted));
         let mut replies = Vec::with_capacity(missing.len());
         let fetched = missing.into_iter().try_for_each(|range| {
-            // As many requests are sent as are served at a time.
+            // There are never more requests in flight than are served at a time.
             if replies.len() == REQUESTS {
                 replies.drain(..).try_for_each(|(range, take)| self.store(range, take))?;
             }
@@ -182,7 +182,7 @@ impl Sparse {
         Ok(())
     }
 
-    /// The error of a range whose bytes did not all arrive.
+    /// Creates the error for a range that did not arrive completely.
     fn ended(&self) -> Error {
         Error::new(ErrorKind::Storage, "the storage returned fewer bytes of a base file than were requested")
             .with_context("file", &self.0.path)
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(local.held.as_slice(), std::slice::from_ref(&(10..70)));
     }
 
-    /// Reads with `read` on a blocking thread, while requests are served.
+    /// Runs `read` on a blocking thread while requests are served.
     async fn reading<T: Send + 'static>(
         store: &InMemory,
         path: &Path,

@@ -1,5 +1,5 @@
-//! Opens base files for DataFusion under the rules of [`Table::read`](crate::Table::read): a file with times of
-//! the Julian calendar is refused, and timestamps of 96 bits are microseconds.
+//! Opens base files for DataFusion by the rules of [`Table::read`](crate::Table::read): a file with times of
+//! the Julian calendar is rejected, and 96-bit timestamps have a precision of microseconds.
 
 use std::{ops::Range, sync::Arc};
 
@@ -22,7 +22,7 @@ use object_store::{ObjectStore, path::Path};
 
 use crate::times;
 
-/// Returns the options of a session for Parquet files, with timestamps of 96 bits as [`times`] reads them.
+/// Returns a session's options for Parquet files, with 96-bit timestamps as [`times`] reads them.
 pub(super) fn options(session: &TableParquetOptions) -> TableParquetOptions {
     let mut options = session.clone();
     options.global.coerce_int96 = Some("us".to_owned());
@@ -30,8 +30,8 @@ pub(super) fn options(session: &TableParquetOptions) -> TableParquetOptions {
     options
 }
 
-/// Opens files of one store. A plan holds it, so that the store need not be registered in a session, which
-/// never forgets one.
+/// Opens files of one store. A plan contains it, so that the store need not be registered in a session, which
+/// never unregisters a store.
 #[derive(Debug)]
 pub(super) struct Files {
     parquet: DefaultParquetFileReaderFactory,

@@ -1,4 +1,4 @@
-//! Reads every version of every row, file group by file group, in a bounded number of streams.
+//! Reads every version of every row, file group by file group, in a limited number of streams.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -32,8 +32,8 @@ use crate::{
     view::{FileGroup, View},
 };
 
-/// Returns streams of the file groups that may contain rows that pass the filters: at most as many as the
-/// session's target, because all of them are read at the same time.
+/// Returns streams of the file groups that may contain rows that pass the filters. There are at most as many
+/// streams as the session's target, because all of them are read at the same time.
 pub(super) fn streams(
     provider: &HudiTable,
     state: &dyn Session,
@@ -42,7 +42,7 @@ pub(super) fn streams(
     filters: &[Expr],
 ) -> DataFusionResult<Vec<Arc<dyn PartitionStream>>> {
     let output = provider.projected(projection)?;
-    let kept = provider.prune(state, view.groups.values().map(|group| group.partition.as_str()), filters)?;
+    let kept = provider.prune(state, view.groups.values().map(|group| &*group.partition), filters)?;
     let data = provider.table.schema_of(view).map_err(external)?;
     let mut groups = Vec::new();
     for (group, _) in view.groups.values().zip(kept).filter(|(_, kept)| *kept) {
@@ -66,7 +66,7 @@ struct Version {
     superseded: Option<Instant>,
 }
 
-/// Returns the versions that retained commits show, newest first.
+/// Returns the versions that belong to retained commits, newest first.
 fn versions(table: &Table, view: &View, group: &FileGroup) -> Result<Vec<Version>> {
     let mut versions = Vec::new();
     let mut superseded = group.replaced_at;
@@ -139,15 +139,15 @@ async fn load(
     data: SchemaRef,
     output: SchemaRef,
 ) -> Result<(Vec<RecordBatch>, Known)> {
-    let open = OpenFile::open(table.store(), &version.path).await?;
+    let open = table.open_complete(&version.path).await?;
     blocking(move || read(open, &version, &newer, &data, &output)).await
 }
 
 /// The row versions in a file: their keys and the commits that wrote them.
 type Known = HashSet<(Box<str>, Box<str>)>;
 
-/// Reads the rows of a version that the next version no longer contains, and returns all row versions of this
-/// one.
+/// Reads those rows of a version that the next version no longer contains. Returns all row versions of this
+/// version.
 fn read(
     open: OpenFile,
     version: &Version,
@@ -182,7 +182,7 @@ fn read(
     Ok((batches, known))
 }
 
-/// Arranges the columns in the order of the output, with the commit that superseded the rows.
+/// Arranges the columns in the order of the output, and adds the commit that superseded the rows.
 fn arrange(batch: &RecordBatch, version: &Version, output: &SchemaRef) -> Result<RecordBatch> {
     let superseded = || {
         let instant = version.superseded.map(|instant| instant.as_str().to_owned());

@@ -22,10 +22,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A scan prunes partitions by their paths and row groups by their statistics, reads only the columns that
-//! the query needs, and streams, in at most as many partitions as the session's `target_partitions`. It selects
-//! its files when the query is planned. If a clean deletes one before it is read, the query fails and can be
-//! repeated.
+//! A scan prunes partitions by their paths and row groups by their statistics. It reads only the columns that
+//! the query needs. It streams its result in at most as many partitions as the session's `target_partitions`.
+//! It selects its files when the query is planned. If a clean deletes one of them before it is read, the
+//! query fails and can be repeated.
 
 mod files;
 mod history;
@@ -35,11 +35,12 @@ use std::sync::Arc;
 
 use ::datafusion::{
     catalog::{Session, TableProvider},
-    common::{DFSchema, DataFusionError, Result as DataFusionResult},
+    common::{DFSchema, DataFusionError, Result as DataFusionResult, ScalarValue},
     datasource::{
         listing::PartitionedFile,
         physical_plan::{FileGroup as ScanGroup, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
+        table_schema::TableSchema,
     },
     execution::object_store::ObjectStoreUrl,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
@@ -58,12 +59,12 @@ use crate::{
     view::{FileGroup, FileVersion, View},
 };
 
-/// The column of [`HudiTable::history`] with the commit that replaced or deleted a row's version; null for
-/// the latest version.
+/// Column of [`HudiTable::history`]: the commit that replaced or deleted a version of a row. Null for the
+/// latest version.
 pub const SUPERSEDED_AT: &str = "_superseded_at";
 
-/// The store that is registered in a session for all providers. It is empty, because plans hold the stores of
-/// their tables ([`Files`]); DataFusion only requires that there is one.
+/// The store that is registered in a session for all providers. It is empty, because plans contain the stores
+/// of their tables ([`Files`]). DataFusion only requires that a store is registered.
 const STORE: &str = "hudi-scd://tables";
 
 /// A table as DataFusion's [`TableProvider`].
@@ -82,7 +83,7 @@ enum Rows {
 }
 
 impl HudiTable {
-    /// Creates a provider of the latest rows, as of the time when a query is planned.
+    /// Creates a provider for the latest rows at the time when a query is planned.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the table has no schema yet;
@@ -91,31 +92,33 @@ impl HudiTable {
         Self::of(table, Rows::Latest).await
     }
 
-    /// Creates a provider of the rows as of an instant.
+    /// Creates a provider for the rows as of an instant.
     ///
     /// # Errors
     /// As [`HudiTable::snapshot`]; [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if the
-    /// files of that time were cleaned, also from a query that is planned after a later clean.
+    /// files of that time were cleaned. A query that is planned after a later clean returns the same error.
     pub async fn as_of(table: Table, instant: Instant) -> Result<Self> {
         table.view().await?.check_retained(instant)?;
         Self::of(table, Rows::AsOf(instant)).await
     }
 
-    /// Creates a provider of every row version in the retained commits, each once. The columns are
-    /// `_hoodie_commit_time`, the commit that wrote the version, [`SUPERSEDED_AT`], the commit that replaced
-    /// or deleted it, and the data columns.
+    /// Creates a provider for every row version in the retained commits. Each version is returned once. The
+    /// columns are `_hoodie_commit_time`, the commit that wrote the version, [`SUPERSEDED_AT`], the commit
+    /// that replaced or deleted it, and the data columns.
     ///
     /// # Errors
-    /// As [`HudiTable::snapshot`].
+    /// As [`HudiTable::snapshot`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a table
+    /// without meta columns.
     pub async fn history(table: Table) -> Result<Self> {
+        table.inner.properties.check_meta_columns()?;
         let mut history = Self::of(table, Rows::History).await?;
         let text = |name, nullable| Arc::new(Field::new(name, DataType::Utf8, nullable));
         history.put_in_front([text(META_COLUMNS[0], false), text(SUPERSEDED_AT, true)]);
         Ok(history)
     }
 
-    /// Adds Hudi's own five columns in front. A [history](HudiTable::history) already has the relevant one
-    /// and is not changed.
+    /// Adds Hudi's own five columns in front. A [history](HudiTable::history) is not changed, because it
+    /// already has the relevant column.
     #[must_use]
     pub fn with_meta_columns(mut self) -> Self {
         let known = self.schema.field_with_name(META_COLUMNS[0]).is_ok();
@@ -135,7 +138,7 @@ impl HudiTable {
         self.schema = Arc::new(Schema::new(columns.into_iter().chain(data).collect::<Vec<_>>()));
     }
 
-    /// Returns the files of a snapshot, in partitions that may contain rows that pass the filters.
+    /// Returns the files of a snapshot in those partitions that may contain rows that pass the filters.
     fn scan_files(
         &self,
         state: &dyn Session,
@@ -146,18 +149,29 @@ impl HudiTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let slices: Vec<(&Arc<FileGroup>, &FileVersion)> = view.files_at(at).collect();
-        let kept = self.prune(state, slices.iter().map(|(group, _)| group.partition.as_str()), filters)?;
+        let columns = self.table.dropped_columns().map_err(external)?;
+        let is_dropped = |field: &FieldRef| columns.iter().any(|dropped| dropped.name() == field.name());
+        // The values of the dropped columns are in the names of folders. These are the last columns of the
+        // schema.
+        let (dropped, stored): (Vec<_>, Vec<_>) = self.schema.fields().iter().cloned().partition(is_dropped);
+        let kept = self.prune(state, slices.iter().map(|(group, _)| &*group.partition), filters)?;
         let mut files = Vec::new();
         for ((group, version), kept) in slices.into_iter().zip(kept) {
             if kept {
                 let location = self.table.inner.layout.resolve(&group.path(version)).map_err(external)?;
-                files.push(PartitionedFile::new_from_meta(ObjectMeta {
+                let file = PartitionedFile::new_from_meta(ObjectMeta {
                     location,
                     last_modified: Default::default(),
                     size: version.bytes,
                     e_tag: None,
                     version: None,
-                }));
+                });
+                files.push(match dropped.is_empty() {
+                    true => file,
+                    false => {
+                        file.with_partition_values(folder_values(&self.table, &group.partition, &dropped)?)
+                    }
+                });
             }
         }
         if files.is_empty() {
@@ -165,7 +179,8 @@ impl HudiTable {
         }
         let store = ObjectStoreUrl::parse(STORE)?;
         state.runtime_env().register_object_store(store.as_ref(), Arc::new(InMemory::new()));
-        let mut source = ParquetSource::new(self.schema.clone())
+        let columns = TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(dropped);
+        let mut source = ParquetSource::new(columns.build())
             .with_table_parquet_options(files::options(&state.table_options().parquet))
             .with_parquet_file_reader_factory(Arc::new(Files::new(self.table.inner.store.clone())));
         if let Some(filter) = conjunction(filters.to_vec()) {
@@ -188,7 +203,7 @@ impl HudiTable {
         })
     }
 
-    /// Returns an empty plan. It has one partition, because the plans above it rely on it.
+    /// Returns an empty plan. It has one partition, because the plans above it rely on that.
     fn nothing(&self, projection: Option<&Vec<usize>>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(EmptyExec::new(self.projected(projection)?)))
     }
@@ -218,7 +233,7 @@ impl TableProvider for HudiTable {
         &self,
         filters: &[&Expr],
     ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
-        // Only whole partitions and row groups are pruned; DataFusion filters the remaining rows.
+        // Only whole partitions and row groups are pruned. DataFusion filters the remaining rows.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -230,7 +245,7 @@ impl TableProvider for HudiTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let view = self.table.view().await.map_err(external)?;
-        // Before the first commit no instant sees a file.
+        // Before the first commit there are no files at any instant.
         let latest = view.timeline.latest_commit();
         let at = match self.rows {
             Rows::History => {
@@ -253,6 +268,16 @@ impl TableProvider for HudiTable {
             None => self.nothing(projection),
         }
     }
+}
+
+/// Returns the values of the dropped columns in a partition.
+fn folder_values(table: &Table, partition: &str, dropped: &[FieldRef]) -> DataFusionResult<Vec<ScalarValue>> {
+    let row = table.folder_row(partition).map_err(external)?;
+    let value = |field: &FieldRef| match row.column_by_name(field.name()) {
+        Some(column) => ScalarValue::try_from_array(column, 0),
+        None => ScalarValue::try_new_null(field.data_type()),
+    };
+    dropped.iter().map(value).collect()
 }
 
 fn external(error: crate::Error) -> DataFusionError {

@@ -16,7 +16,7 @@ use arrow::{
 use crate::{key, properties::TableProperties};
 
 /// Returns, for each partition path, `true` if it may contain rows that pass the filters. A partition is kept
-/// if its path does not determine the answer.
+/// if its path does not determine this.
 pub(super) fn matching<'a>(
     table: &TableProperties,
     schema: &SchemaRef,
@@ -79,7 +79,7 @@ pub(super) fn matching<'a>(
         .collect())
 }
 
-/// Returns `true` if the path's text determines a value of the type.
+/// Returns `true` if the text in a path determines a value of this type.
 fn tells_its_value(data_type: &DataType) -> bool {
     matches!(
         data_type,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{catalog::Catalog, options::SyncOptions, sync::sync};
 use crate::{CatalogSync, Error, ErrorKind, Result, Table};
 
-/// Registers the table in the Glue catalog after each write of its handle.
+/// Registers the table in the Glue catalog after each write through its handle.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::{CatalogSync, Error, ErrorKind, Result, Table};
 /// # }
 /// ```
 ///
-/// A write that changes nothing costs one request to the catalog.
+/// After a write that changes nothing, it sends one request to the catalog.
 #[derive(Clone)]
 pub struct GlueSync {
     catalog: Arc<dyn Catalog>,
@@ -35,8 +35,8 @@ impl GlueSync {
         Self { catalog, options, limit: Duration::from_secs(60) }
     }
 
-    /// Sets the time after which a sync is given up, because the write's result waits for it. Default: one
-    /// minute. Allow more for the first sync of a table with tens of thousands of partitions.
+    /// Sets the time after which a sync is abandoned. The result of the write waits for the sync. Default:
+    /// one minute. Allow more time for the first sync of a table with tens of thousands of partitions.
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;

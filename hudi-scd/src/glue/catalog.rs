@@ -5,14 +5,14 @@ use std::{error::Error as StdError, fmt};
 use async_trait::async_trait;
 use aws_sdk_glue::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     types::{
         DatabaseInput, ErrorDetail, Partition, PartitionError, PartitionInput, PartitionValueList, Table,
         TableInput,
     },
 };
 
-/// A failure of the catalog, by what a sync does about it.
+/// The kinds of failures of the catalog. Each kind determines what a sync does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CatalogErrorKind {
@@ -20,7 +20,8 @@ pub enum CatalogErrorKind {
     NotFound,
     /// Another writer created or changed the object first. Read it again.
     Conflict,
-    /// The call was throttled, timed out or lost its reply, and may have taken effect. Read the object again.
+    /// The call was throttled, timed out or lost its response, and may have taken effect. Read the object
+    /// again.
     Transient,
     /// The service refuses the call, and would refuse it again.
     Refused,
@@ -36,7 +37,7 @@ pub struct CatalogError {
 }
 
 impl CatalogError {
-    /// Creates an error of a call, such as `UpdateTable`.
+    /// Creates an error for a call, such as `UpdateTable`.
     pub fn new(kind: CatalogErrorKind, call: &'static str, message: impl Into<String>) -> Self {
         Self { kind, call, message: message.into(), source: None }
     }
@@ -64,7 +65,7 @@ impl StdError for CatalogError {
     }
 }
 
-/// A partition of a batch that the catalog did not store.
+/// A partition in a batch that the catalog did not store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionFailure {
@@ -77,17 +78,17 @@ pub struct PartitionFailure {
 }
 
 impl PartitionFailure {
-    /// Creates the failure of a partition.
+    /// Creates a failure for a partition.
     pub fn new(values: Vec<String>, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { values, code: code.into(), message: message.into() }
     }
 }
 
-/// The calls of a sync. Batches hold at most what the service accepts: 100 partitions to create or update, 25
-/// to delete, 1,000 to get.
+/// The calls that a sync makes. Batches have at most the size that the service accepts: 100 partitions to
+/// create or update, 25 to delete, 1,000 to get.
 #[async_trait]
 pub trait Catalog: Send + Sync {
-    /// Returns a table; `None` if it or its database does not exist.
+    /// Returns a table. Returns `None` if the table or its database does not exist.
     async fn table(&self, database: &str, table: &str) -> Result<Option<Table>, CatalogError>;
 
     /// Creates a database unless it exists.
@@ -96,7 +97,8 @@ pub trait Catalog: Send + Sync {
     /// Creates a table.
     async fn create_table(&self, database: &str, table: TableInput) -> Result<(), CatalogError>;
 
-    /// Replaces a table's description if its version is still `version`; `archive` keeps the old version.
+    /// Replaces a table's description if its version is still `version`. With `archive`, the catalog keeps
+    /// the old version.
     async fn update_table(
         &self,
         database: &str,
@@ -111,7 +113,7 @@ pub trait Catalog: Send + Sync {
     /// Returns all partitions.
     async fn partitions(&self, database: &str, table: &str) -> Result<Vec<Partition>, CatalogError>;
 
-    /// Returns those of these partitions that exist.
+    /// Returns those of the given partitions that exist.
     async fn partitions_with(
         &self,
         database: &str,
@@ -127,7 +129,7 @@ pub trait Catalog: Send + Sync {
         partitions: &[PartitionInput],
     ) -> Result<Vec<PartitionFailure>, CatalogError>;
 
-    /// Replaces the description of partitions, and returns those that failed.
+    /// Replaces the descriptions of partitions, and returns those that failed.
     async fn update_partitions(
         &self,
         database: &str,
@@ -151,7 +153,7 @@ pub struct GlueCatalog {
 }
 
 impl GlueCatalog {
-    /// Calls the service through a client, which retries throttled calls as it is configured.
+    /// Calls the service through a client. Throttled calls are retried as the client is configured.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
@@ -235,7 +237,7 @@ impl Catalog for GlueCatalog {
             let reply = call.set_partitions_to_get(Some(left)).send().await.map_err(|e| failed(CALL, e))?;
             let got = reply.partitions.unwrap_or_default();
             left = reply.unprocessed_keys.unwrap_or_default();
-            // An emulator returns partitions that do not exist as unprocessed.
+            // An emulator reports partitions that do not exist as unprocessed.
             if got.is_empty() && left.len() == asked {
                 break;
             }
@@ -344,19 +346,31 @@ where
             | "InternalFailure",
         ) => CatalogErrorKind::Transient,
         Some(_) => CatalogErrorKind::Refused,
-        // No code: the service did not answer, or a proxy answered in its place.
+        // Without a code, the service did not respond, or a proxy responded in its place.
         None => match &cause {
             SdkError::ConstructionFailure(_) => CatalogErrorKind::Refused,
             _ => CatalogErrorKind::Transient,
         },
     };
-    let message = match answer {
-        Some(answer) => match (answer.code(), answer.message()) {
-            (Some(code), Some(message)) => format!("{message} ({code})"),
-            (Some(code), None) => code.to_owned(),
-            _ => DisplayErrorContext(&cause).to_string(),
-        },
-        None => DisplayErrorContext(&cause).to_string(),
+    let message = match answer.map(|answer| (answer.code(), answer.message())) {
+        Some((Some(code), Some(message))) => format!("{message} ({code})"),
+        Some((Some(code), None)) => code.to_owned(),
+        _ => chain(&cause),
     };
     CatalogError { kind, call, message, source: Some(Box::new(cause)) }
+}
+
+/// Returns the message of an error and of its causes.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        // Some errors contain the message of their cause.
+        if !text.ends_with(&said) {
+            text.push_str(&format!(": {said}"));
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -1,11 +1,11 @@
-//! Columns in the words of the catalog, and the changes of a type that readers survive.
+//! Names of column types in the catalog, and the changes of a type after which files stay readable.
 
 use arrow::datatypes::{DataType, Field};
 
 use super::types::{TypeNames, write_type};
 use crate::{Error, ErrorKind, Result};
 
-/// Returns the catalog's type of a column. A timestamp is `bigint`, microseconds since the epoch, unless
+/// Returns the catalog's type for a column. A timestamp is `bigint` (microseconds since the epoch), unless
 /// `timestamps` is set.
 ///
 /// # Errors
@@ -26,7 +26,7 @@ struct CatalogNames {
 }
 
 impl TypeNames for CatalogNames {
-    /// The type that has no name.
+    /// The type for which there is no name.
     type Refusal = DataType;
 
     fn scalar(&self, data_type: &DataType) -> Result<String, DataType> {
@@ -60,12 +60,12 @@ impl TypeNames for CatalogNames {
     }
 }
 
-/// Returns a type without blanks, backticks and capitals, as two types are compared.
+/// Returns a type without spaces, backticks and capitals, for comparisons.
 pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_whitespace() && *c != '`').flat_map(char::to_lowercase).collect()
 }
 
-/// Returns `true` if files with a column of type `old` stay readable when the catalog says `new`.
+/// Returns `true` if files with a column of type `old` stay readable after the catalog declares `new`.
 pub(super) fn widens(old: &str, new: &str) -> bool {
     match (Hive::parse(&plain(old)), Hive::parse(&plain(new))) {
         (Some(old), Some(new)) => old.widens_to(&new),
@@ -73,7 +73,7 @@ pub(super) fn widens(old: &str, new: &str) -> bool {
     }
 }
 
-/// A type of the catalog, parsed.
+/// A parsed type of the catalog.
 #[derive(Debug, PartialEq, Eq)]
 enum Hive<'a> {
     Scalar(&'a str),
@@ -89,7 +89,8 @@ impl<'a> Hive<'a> {
         rest.is_empty().then_some(parsed)
     }
 
-    /// Parses the type at the front; `depth` bounds the recursion on foreign text.
+    /// Parses the type at the beginning of the text. `depth` limits the recursion, because the text comes
+    /// from other tools.
     fn prefix(text: &'a str, depth: usize) -> Option<(Self, &'a str)> {
         if depth > 64 {
             return None;
@@ -125,7 +126,7 @@ impl<'a> Hive<'a> {
                 let (precision, scale) = digits.split_once(',').unwrap_or((digits, "0"));
                 Some((Self::Decimal { precision: precision.parse().ok()?, scale: scale.parse().ok()? }, rest))
             }
-            // `char(10)` and `varchar(10)` of other tools.
+            // Other tools write `char(10)` and `varchar(10)`.
             (_, Some('(')) => {
                 let close = rest.find(')')?;
                 Some((Self::Scalar(&text[..end + close + 1]), &rest[close + 1..]))
@@ -151,7 +152,7 @@ impl<'a> Hive<'a> {
             (Self::Map(key, value), Self::Map(new_key, new_value)) => {
                 key == new_key && value.widens_to(new_value)
             }
-            // Readers match fields by name, and a field that a file lacks reads as null.
+            // Readers match fields by name. A field that a file lacks is read as null.
             (Self::Struct(old), Self::Struct(new)) => old.iter().all(|(name, kind)| {
                 new.iter().any(|(new_name, new_kind)| new_name == name && kind.widens_to(new_kind))
             }),

@@ -10,50 +10,51 @@ use super::{
     options::SyncOptions,
     spark,
 };
-use crate::{Error, ErrorKind, Instant, Result, Table, schema, view::View};
+use crate::{Error, ErrorKind, Instant, Result, Table, key::FolderForm, schema, view::View};
 
 pub(super) const INPUT_FORMAT: &str = "org.apache.hudi.hadoop.HoodieParquetInputFormat";
 pub(super) const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
 pub(super) const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
-/// The parameter with the instant of the last commit that the catalog knows.
+/// The parameter that contains the instant of the last commit that the catalog knows.
 pub(super) const LAST_COMMIT: &str = "last_commit_time_sync";
 
-/// The columns of a table as of a view.
+/// The columns of a table in a view.
 pub(super) struct Fields {
     schema: Schema,
     keys: Vec<String>,
-    /// The path of a partition holds formatted text, whatever the type of the column.
+    /// The path of a partition contains formatted text, whatever the type of the column is.
     pub(super) formatted: bool,
 }
 
 impl Fields {
-    /// Reads the columns; `meta_columns` adds Hudi's own.
+    /// Reads the columns. `meta_columns` adds Hudi's own columns.
     pub(super) fn new(table: &Table, view: &View, meta_columns: bool) -> Result<Self> {
         let declared = table.schema_of(view)?;
-        // The text of the last commit says which columns may be null; rows are read as if all of them might.
+        // The schema in the last commit says which columns are nullable. Rows are read as if all columns
+        // were.
         let written = view.avro.as_deref().map(schema::from_avro).transpose()?.unwrap_or(declared);
         let whole = schema::with_meta_columns(&schema::without_meta_columns(&written));
         let kept = |field: &&FieldRef| meta_columns || !schema::is_meta_column(field.name());
         Ok(Self {
             schema: Schema::new(whole.fields().iter().filter(kept).cloned().collect::<Vec<_>>()),
             keys: table.partition_fields().to_vec(),
-            formatted: table.inner.properties.timestamp_key.is_some(),
+            formatted: table.inner.properties.folder_forms.iter().any(|form| *form != FolderForm::Text),
         })
     }
 
-    /// Returns the columns that do not partition the table.
+    /// Returns the columns that are not partition columns.
     pub(super) fn columns(&self) -> impl Iterator<Item = &Field> {
         let is_key = |field: &&Field| self.keys.contains(field.name());
         self.schema.fields().iter().map(AsRef::as_ref).filter(move |field| !is_key(field))
     }
 
-    /// Returns the names of the partition columns, and the columns themselves, unless rows lack them.
+    /// Returns the names of the partition columns, each with its column, or `None` if rows lack it.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&String, Option<&Field>)> {
         self.keys.iter().map(|name| (name, self.schema.field_with_name(name).ok()))
     }
 }
 
-/// The table as the catalog should describe it.
+/// The catalog's description of the table, as it should be.
 #[derive(Clone, Debug)]
 pub(super) struct Definition {
     pub(super) database: String,
@@ -67,7 +68,7 @@ pub(super) struct Definition {
 }
 
 impl Definition {
-    /// Describes a table as of a view.
+    /// Describes the table in a view.
     pub(super) fn new(table: &Table, view: &View, options: &SyncOptions) -> Result<Self> {
         let fields = Fields::new(table, view, options.meta_columns)?;
         let columns: Vec<&Field> = fields.columns().collect();
@@ -82,7 +83,7 @@ impl Definition {
         let location = options.location.replacen("s3a://", "s3://", 1);
         let mut parameters = BTreeMap::from([
             ("EXTERNAL".to_owned(), "TRUE".to_owned()),
-            // The table has no metadata table from which readers could list files.
+            // There is no metadata table that readers could list files from.
             ("hudi.metadata-listing-enabled".to_owned(), "FALSE".to_owned()),
         ]);
         let mut serde = BTreeMap::from([("serialization.format".to_owned(), "1".to_owned())]);
@@ -106,7 +107,7 @@ impl Definition {
         })
     }
 
-    /// Returns the storage of the table, or of the partition at `location`.
+    /// Returns the storage description of the table, or of the partition at `location`.
     pub(super) fn storage(&self, location: &str) -> StorageDescriptor {
         let serde = SerDeInfo::builder().serialization_library(SERDE);
         let serde = serde.set_parameters(Some(self.serde.clone().into_iter().collect()));
@@ -119,8 +120,8 @@ impl Definition {
             .build()
     }
 
-    /// Returns the input that creates the table. The last commit is recorded by the update that follows
-    /// the partitions, or here if there are none.
+    /// Returns the input that creates the table. The last commit is recorded by an update after the
+    /// partitions were created, or here if there are none.
     pub(super) fn creation(&self) -> Result<TableInput> {
         let mut parameters: HashMap<_, _> = self.parameters.clone().into_iter().collect();
         if self.keys.is_empty() {
@@ -139,7 +140,7 @@ impl Definition {
         self.last_commit.map(|instant| (LAST_COMMIT.to_owned(), instant.to_string()))
     }
 
-    /// Lists the differences that show a table of another tool.
+    /// Lists the differences that indicate a table of another tool.
     pub(super) fn foreign(&self, found: &CatalogTable) -> Vec<String> {
         let mut differences = Vec::new();
         let mut differ = |what: &str, found: &str, wanted: &str| {
@@ -180,13 +181,13 @@ fn or_nothing(text: &str) -> &str {
     if text.is_empty() { "missing" } else { text }
 }
 
-/// Returns names and types as they are compared.
+/// Returns names and types in a form that can be compared.
 pub(super) fn names_and_types(columns: &[Column]) -> Vec<(String, String)> {
     let plain_type = |column: &Column| plain(column.r#type.as_deref().unwrap_or_default());
     columns.iter().map(|column| (column.name.to_lowercase(), plain_type(column))).collect()
 }
 
-/// Returns `true` if two locations are one folder; `s3a`, `s3n` and `s3` name the same store.
+/// Returns `true` if two locations are the same folder. `s3a`, `s3n` and `s3` refer to the same store.
 pub(super) fn same_place(one: &str, other: &str) -> bool {
     let plain = |location: &str| {
         let location = location.trim_end_matches('/');
@@ -202,7 +203,7 @@ fn column(name: &str, data_type: String) -> Result<Column> {
     Column::builder().name(name).r#type(data_type).comment("").build().map_err(unbuilt)
 }
 
-/// Reports an input without a required field.
+/// Creates the error for an input without a required field.
 pub(super) fn unbuilt(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::InvalidDefinition, "the catalog's input is incomplete").with_source(cause)
 }

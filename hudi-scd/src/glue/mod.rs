@@ -1,9 +1,9 @@
-//! The table in the AWS Glue catalog, where Athena, Redshift Spectrum and Glue jobs look for it.
+//! Registers the table in the AWS Glue catalog, where Athena, Redshift Spectrum and Glue jobs look for it.
 //!
-//! [`sync`] registers the table, its columns and its partitions as Hudi's own sync does, so that both can
-//! take turns on one table. [`check`] compares the catalog with the table and changes nothing.
+//! [`sync`] registers the table, its columns and its partitions in the same way as Hudi's own sync, so that
+//! both can be used on one table in turns. [`check`] compares the catalog with the table and changes nothing.
 //! [`RedshiftSchema`] renders the SQL with which a warehouse reads the table. [`crawler`] keeps crawlers away
-//! from Hudi tables. [`GlueSync`] synchronizes after each write.
+//! from Hudi tables. [`GlueSync`] runs a sync after each write.
 //!
 //! ```no_run
 //! use hudi_scd::{Table, glue::{self, GlueCatalog, SyncOptions}};
@@ -18,14 +18,14 @@
 //!
 //! # Rules
 //!
-//! - Each call is awaited. A conflict with another writer, a throttled call and a lost reply are resolved by
-//!   reading the catalog again: the plan depends on the table and the catalog alone.
-//! - The table's `last_commit_time_sync` is written last. An interrupted sync is completed by the next one.
-//! - A table of another tool under the same name is refused, and the error names the differences.
-//!   [`SyncOptions::with_takeover`] replaces it.
+//! - Each call is awaited. After a conflict with another writer, a throttled call or a lost response, the
+//!   sync reads the catalog again. The plan depends only on the table and the catalog.
+//! - The table's `last_commit_time_sync` is written last. The next sync completes an interrupted one.
+//! - A table of the same name that another tool created is rejected. The error names the differences.
+//!   [`SyncOptions::with_takeover`] replaces such a table.
 //! - A column may only become wider: `int` to `bigint`, `float` to `double`, a decimal with more digits on
-//!   both sides, a struct with additional fields. Every other change of a type is refused.
-//! - Description, owner, retention and unrelated parameters of the catalog's table are kept.
+//!   both sides, a struct with additional fields. Any other change of a type is rejected.
+//! - The description, owner, retention and unrelated parameters of the catalog's table are kept.
 
 mod automatic;
 mod catalog;

@@ -2,36 +2,44 @@
 
 use std::collections::BTreeMap;
 
-use super::partitions;
+use super::{definition::LAST_COMMIT, partitions};
 use crate::{Error, ErrorKind, Result, Table};
 
-/// The extractor of a table without partitions.
+/// The partition value extractor of a table without partitions.
 const UNPARTITIONED: &str = "org.apache.hudi.hive.NonPartitionedExtractor";
 
-/// The text of the catalog's partition values, from the partition's path.
+/// The properties of a table and of its SerDe that the sync sets. A name that ends with a dot is a prefix.
+const TABLE_PROPERTIES: [&str; 4] =
+    ["EXTERNAL", "hudi.metadata-listing-enabled", "spark.sql.sources.", LAST_COMMIT];
+const SERDE_PROPERTIES: [&str; 3] = ["serialization.format", "path", "hoodie.query.as.ro.table"];
+
+/// How the catalog's partition values are derived from a partition's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PartitionValues {
     /// `region=eu` gives `eu`.
     HiveStyle,
-    /// The whole path is the value of the only column.
+    /// The whole path is the value of the only column, with `-` in place of `/`.
     SinglePart,
     /// Each folder is a value; `column=` is removed.
     MultiPart,
-    /// `2026/03/01` gives `2026-03-01`.
+    /// `2026/03/01`, or `2026/3/1`, gives `2026-03-01`.
     SlashEncodedDay,
+    /// `2026/03/01/07` gives `2026-03-01-07`.
+    SlashEncodedHour,
 }
 
 impl PartitionValues {
-    const CLASSES: [(&str, Self); 4] = [
+    const CLASSES: [(&str, Self); 5] = [
         ("org.apache.hudi.hive.HiveStylePartitionValueExtractor", Self::HiveStyle),
         ("org.apache.hudi.hive.SinglePartPartitionValueExtractor", Self::SinglePart),
         ("org.apache.hudi.hive.MultiPartKeysValueExtractor", Self::MultiPart),
         ("org.apache.hudi.hive.SlashEncodedDayPartitionValueExtractor", Self::SlashEncodedDay),
+        ("org.apache.hudi.hive.SlashEncodedHourPartitionValueExtractor", Self::SlashEncodedHour),
     ];
 }
 
-/// How a table is registered: the names in the catalog, the location, and the options of Hudi's own sync.
+/// How a table is registered: its names in the catalog, its location, and the options of Hudi's own sync.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SyncOptions {
@@ -46,14 +54,15 @@ pub struct SyncOptions {
     pub(super) create_database: bool,
     pub(super) skip_archive: bool,
     pub(super) only_changes: bool,
+    pub(super) incremental: bool,
     pub(super) takeover: bool,
     pub(super) table_parameters: BTreeMap<String, String>,
     pub(super) serde_parameters: BTreeMap<String, String>,
 }
 
 impl SyncOptions {
-    /// Registers the table in a database under its own name; `location` is the table's folder as readers
-    /// reach it, such as `s3://bucket/lake/customer`.
+    /// Registers the table in a database under its own name. `location` is the folder where readers find the
+    /// table, such as `s3://bucket/lake/customer`.
     pub fn new(database: impl Into<String>, location: impl Into<String>) -> Self {
         let location = location.into();
         Self {
@@ -68,36 +77,48 @@ impl SyncOptions {
             create_database: true,
             skip_archive: true,
             only_changes: false,
+            incremental: true,
             takeover: false,
             table_parameters: BTreeMap::new(),
             serde_parameters: BTreeMap::new(),
         }
     }
 
-    /// Registers the table under another name than its own.
+    /// Registers the table under a different name.
     #[must_use]
     pub fn with_table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
         self
     }
 
-    /// Declares timestamps as `timestamp` instead of `bigint`, the default of Hudi. Athena, Redshift and Trino
-    /// need it to read a timestamp. A registered table keeps its choice: changing it is refused.
+    /// Declares timestamps as `timestamp` instead of `bigint`, which is Hudi's default. Athena, Redshift and
+    /// Trino need `timestamp` to read a timestamp. A table that is already registered keeps its type: a
+    /// change is rejected.
     #[must_use]
     pub fn with_timestamps(mut self, timestamps: bool) -> Self {
         self.timestamps = timestamps;
         self
     }
 
-    /// Replaces a table of another tool under the same name, and changes types that are otherwise refused.
+    /// Replaces a table of the same name that another tool created, and allows changes of types that are
+    /// otherwise rejected.
     #[must_use]
     pub fn with_takeover(mut self, takeover: bool) -> Self {
         self.takeover = takeover;
         self
     }
 
-    /// Asks Athena to read the table through its own Hudi connector instead of the input format in the
-    /// catalog. Athena documents the property for engine version 3.
+    /// Compares only the partitions that commits since the last sync have changed. Default: `true`. If
+    /// `false`, a sync compares each partition, as [`check`](super::check) does, and repairs what other tools
+    /// have changed.
+    #[must_use]
+    pub fn with_incremental(mut self, incremental: bool) -> Self {
+        self.incremental = incremental;
+        self
+    }
+
+    /// Makes Athena read the table through its own Hudi connector instead of the input format in the catalog.
+    /// Athena documents the property for engine version 3.
     #[must_use]
     pub fn with_athena_native_connector(mut self) -> Self {
         let name = "athena_enable_native_hudi_connector_implementation";
@@ -105,7 +126,7 @@ impl SyncOptions {
         self
     }
 
-    /// Sets an option of Hudi's own sync by its name there.
+    /// Sets an option of Hudi's own sync, by its name there.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidDefinition`], naming the option, if its value is invalid;
@@ -125,6 +146,7 @@ impl SyncOptions {
             "omit_metadata_fields" => self.meta_columns = !flag()?,
             "sync_as_datasource" => self.spark_parameters = flag()?,
             "auto_create_database" => self.create_database = flag()?,
+            "incremental" => self.incremental = flag()?,
             "glue.skip_table_archive" => self.skip_archive = flag()?,
             "hoodie.datasource.meta_sync.condition.sync" => self.only_changes = flag()?,
             "schema_string_length_thresh" => {
@@ -140,8 +162,8 @@ impl SyncOptions {
                     _ => return Err(invalid(name, value, &known_classes())),
                 };
             }
-            "table_properties" => self.table_parameters.extend(pairs(name, value)?),
-            "serde_properties" => self.serde_parameters.extend(pairs(name, value)?),
+            "table_properties" => self.table_parameters.extend(pairs(name, value, &TABLE_PROPERTIES)?),
+            "serde_properties" => self.serde_parameters.extend(pairs(name, value, &SERDE_PROPERTIES)?),
             "glue.metadata_file_listing" if !flag()? => {}
             _ => {
                 return Err(Error::new(ErrorKind::Unsupported, format!("{}: {name}", reason(short)))
@@ -151,12 +173,13 @@ impl SyncOptions {
         Ok(self)
     }
 
-    /// Returns the options with which Hudi's own sync registers a table in the same way, in the job of Spark that
-    /// writes it ([`spark::options_of`](crate::spark::options_of)). Hudi then reaches the catalog as Hive's
-    /// metastore (`hive_sync.mode=hms`), which is Glue's own in a Glue job with `--enable-glue-datacatalog`.
+    /// Returns the options with which Hudi's own sync registers a table in the same way, in the Spark job
+    /// that writes it ([`spark::options_of`](crate::spark::options_of)). Hudi then accesses the catalog as a
+    /// Hive metastore (`hive_sync.mode=hms`). In a Glue job with `--enable-glue-datacatalog`, this metastore
+    /// is Glue's own.
     ///
-    /// A release 0.15 of Hudi reports success for an update that failed, so a sync of this crate after the job is the
-    /// safer way: leave these options out then.
+    /// Hudi 0.15 reports success for an update that failed. A sync with this crate after the job is therefore
+    /// safer; in that case, omit these options.
     pub fn hudi_options(&self, table: &Table) -> BTreeMap<String, String> {
         let (database, name) = self.names(table);
         let mut options = BTreeMap::new();
@@ -189,14 +212,14 @@ impl SyncOptions {
         options
     }
 
-    /// Returns the names of the database and the table. The catalog folds names to lower case, and a later read
-    /// compares them.
+    /// Returns the names of the database and the table. The catalog converts names to lower case, and a later
+    /// read compares them.
     pub(super) fn names(&self, table: &Table) -> (String, String) {
         let name = self.table.as_deref().unwrap_or(table.name());
         (self.database.to_lowercase(), name.to_lowercase())
     }
 
-    /// Sets how partition values are taken from a partition's path. By default: as Hudi infers it.
+    /// Sets how partition values are derived from a partition's path. Default: as Hudi infers it.
     #[must_use]
     pub fn with_partition_values(mut self, values: PartitionValues) -> Self {
         self.partition_values = Some(values);
@@ -204,7 +227,7 @@ impl SyncOptions {
     }
 }
 
-/// Says why an option of Hudi's sync is refused.
+/// Returns the reason why an option of Hudi's sync is rejected.
 fn reason(option: &str) -> &'static str {
     match option {
         "glue.metadata_file_listing" => {
@@ -217,7 +240,6 @@ fn reason(option: &str) -> &'static str {
         "sync_comment" => "Hudi's sync accepts the option and never sends a comment",
         "partition_fields" => "the table's own properties name its partition fields",
         "bucket_sync" | "bucket_sync_spec" => "bucketed tables are not supported",
-        "incremental" => "partitions are compared by commits, or by listing once the commits are gone",
         _ => "the option is unknown",
     }
 }
@@ -232,14 +254,21 @@ fn invalid(name: &str, value: &str, rule: &str) -> Error {
         .with_context("value", value)
 }
 
-/// Parses lines of `key=value`.
-fn pairs(name: &str, text: &str) -> Result<BTreeMap<String, String>> {
+/// Parses lines of `key=value`. A property in `own` is rejected. As in Hudi, a key without a value has an
+/// empty value.
+fn pairs(name: &str, text: &str, own: &[&str]) -> Result<BTreeMap<String, String>> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines
         .map(|line| {
-            let (key, value) =
-                line.split_once('=').ok_or_else(|| invalid(name, line, "each line must be key=value"))?;
-            Ok((key.trim().to_owned(), value.trim().to_owned()))
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            let (key, value) = (key.trim(), value.trim());
+            if key.is_empty() {
+                return Err(invalid(name, line, "each line must be key=value"));
+            }
+            if own.iter().any(|own| key == *own || (own.ends_with('.') && key.starts_with(own))) {
+                return Err(invalid(name, line, "the sync sets this property itself"));
+            }
+            Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
 }

@@ -1,6 +1,8 @@
-//! The partitions of the table: which ones exist, and which ones commits have written or dropped.
+//! The partitions of the table: those that exist, and those that commits have written or dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::Date;
 
 use super::options::{PartitionValues, SyncOptions};
 use crate::{
@@ -12,16 +14,16 @@ use crate::{
 /// The partitions to compare with the catalog, by path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Partitions {
-    /// The table has none.
+    /// The table is not partitioned.
     Unpartitioned,
-    /// All partitions of the table; all others in the catalog are to be dropped.
+    /// All partitions of the table. All other partitions in the catalog will be dropped.
     All(BTreeSet<String>),
-    /// The partitions that commits since the last sync touched.
+    /// The partitions that commits since the last sync have changed.
     Since { present: BTreeSet<String>, dropped: BTreeSet<String> },
 }
 
-/// Finds the partitions since `synced`, or all of them if commits since then may have left the active
-/// timeline.
+/// Finds the partitions that were changed since `synced`. Returns all partitions if commits since then may
+/// have left the active timeline.
 pub(super) async fn find(table: &Table, view: &View, synced: Option<Instant>) -> Result<Partitions> {
     if table.partition_fields().is_empty() {
         return Ok(Partitions::Unpartitioned);
@@ -38,7 +40,7 @@ pub(super) async fn find(table: &Table, view: &View, synced: Option<Instant>) ->
 fn existing(view: &View) -> BTreeSet<String> {
     let mut replaced: BTreeMap<&str, bool> = BTreeMap::new();
     for group in view.groups.values() {
-        let all = replaced.entry(&group.partition).or_insert(true);
+        let all = replaced.entry(&*group.partition).or_insert(true);
         *all &= group.replaced_at.is_some();
     }
     let gone = |path: &&String| replaced.get(path.as_str()).copied().unwrap_or(false);
@@ -89,7 +91,7 @@ async fn since(table: &Table, view: &View, synced: Instant) -> Result<Partitions
     Ok(Partitions::Since { present, dropped })
 }
 
-/// Returns how partition values are taken from a path: as the options say, otherwise as Hudi infers it.
+/// Returns how partition values are derived from a path: as set in the options, otherwise as Hudi infers it.
 pub(super) fn rule(table: &Table, options: &SyncOptions) -> PartitionValues {
     let style = (table.partition_fields().len(), table.inner.properties.hive_style);
     options.partition_values.unwrap_or(match style {
@@ -99,34 +101,45 @@ pub(super) fn rule(table: &Table, options: &SyncOptions) -> PartitionValues {
     })
 }
 
-/// Returns the catalog's values of a partition.
+/// Returns the catalog's values for a partition.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidDefinition`], naming the path, if it does not hold one value for each partition field.
+/// [`ErrorKind::InvalidDefinition`], naming the path, if it does not contain one value for each partition
+/// field.
 pub(super) fn values(table: &Table, options: &SyncOptions, path: &str) -> Result<Vec<String>> {
     let fields = table.partition_fields();
+    // A folder is `column=value`, or only the value.
+    let value = |part: &str| part.split_once('=').map_or(part, |(_, value)| value).to_owned();
+    let parts = || path.split('/').map(value);
     let values: Vec<String> = match rule(table, options) {
-        PartitionValues::SinglePart => vec![path.to_owned()],
+        PartitionValues::SinglePart => vec![path.replace('/', "-")],
         PartitionValues::HiveStyle => {
-            // Hudi takes the text behind the first equals sign.
+            // Hudi takes the text after the first equals sign.
             path.split_once('=').map(|(_, value)| value.to_owned()).into_iter().collect()
         }
-        PartitionValues::MultiPart => path
-            .split('/')
-            .map(|part| part.split_once('=').map_or(part, |(_, value)| value).to_owned())
-            .collect(),
-        PartitionValues::SlashEncodedDay => {
-            let parts = path.split('/').map(|part| part.split_once('=').map_or(part, |(_, value)| value));
-            vec![parts.collect::<Vec<_>>().join("-")]
-        }
+        PartitionValues::MultiPart => parts().collect(),
+        PartitionValues::SlashEncodedDay => encoded(&parts().collect::<Vec<_>>(), 3).into_iter().collect(),
+        PartitionValues::SlashEncodedHour => encoded(&parts().collect::<Vec<_>>(), 4).into_iter().collect(),
     };
     if values.len() == fields.len() && values.iter().all(|value| !value.is_empty()) {
         return Ok(values);
     }
     Err(Error::new(
         ErrorKind::InvalidDefinition,
-        "the partition's path does not hold one value for each partition field; choose other partition values",
+        "the partition's path does not contain one value for each partition field; choose other partition values",
     )
     .with_context("partition", path)
     .with_context("partition fields", fields.join(", ")))
+}
+
+/// Formats three numbers as a day, `2026-03-01`, or four numbers as an hour, `2026-03-01-07`.
+fn encoded(parts: &[String], length: usize) -> Option<String> {
+    let (year, rest) = parts.split_first()?;
+    let numbers: Vec<i8> = rest.iter().map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let date = |month, day| Date::new(year.parse().ok()?, month, day).ok();
+    match numbers.as_slice() {
+        [month, day] if length == 3 => Some(date(*month, *day)?.to_string()),
+        [month, day, hour @ 0..=23] if length == 4 => Some(format!("{}-{hour:02}", date(*month, *day)?)),
+        _ => None,
+    }
 }

@@ -21,15 +21,15 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum TableChange {
-    /// The table stays, or only its description changes.
+    /// The table is kept. Its description may change.
     Keep,
     /// The table is created.
     Create(Box<TableInput>),
-    /// The table of another tool is deleted with its partitions, and created.
+    /// The table of another tool is deleted with its partitions, and created again.
     Recreate(Box<TableInput>),
 }
 
-/// The calls that bring the catalog to the table's state. It prints one line for each change.
+/// The calls that update the catalog to match the table. It is displayed as one line for each change.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Plan {
@@ -37,25 +37,25 @@ pub struct Plan {
     pub database: String,
     /// The table.
     pub table: String,
-    /// The change of the table itself; it comes first.
+    /// The change of the table itself. It is made first.
     pub change: TableChange,
     /// The partitions to create.
     pub create: Vec<PartitionInput>,
-    /// The partitions to describe anew.
+    /// The partitions whose descriptions change.
     pub update: Vec<PartitionInput>,
     /// The values of the partitions to drop.
     pub delete: Vec<Vec<String>>,
-    /// The new description of the table; it comes last.
+    /// The new description of the table. It is written last.
     pub description: Option<Box<TableInput>>,
     /// The differences that the plan removes, one sentence each.
     pub differences: Vec<String>,
-    /// The version of the catalog's table that the plan is made for.
+    /// The version of the catalog's table for which the plan was made.
     pub(super) version: Option<String>,
     pub(super) archive: bool,
 }
 
 impl Plan {
-    /// Returns `true` if the catalog is as the table is.
+    /// Returns `true` if the catalog matches the table.
     pub fn is_empty(&self) -> bool {
         self.change == TableChange::Keep && self.description.is_none() && !self.changes_partitions()
     }
@@ -103,7 +103,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Writes a number of partitions and the first of them.
+/// Writes the number of partitions and the first few of them.
 fn write_partitions(f: &mut fmt::Formatter<'_>, verb: &str, partitions: Vec<&[String]>) -> fmt::Result {
     const SHOWN: usize = 5;
     if partitions.is_empty() {
@@ -115,20 +115,20 @@ fn write_partitions(f: &mut fmt::Formatter<'_>, verb: &str, partitions: Vec<&[St
     write!(f, "\n  {} {noun} {verb}: {}{more}", partitions.len(), names.join(", "))
 }
 
-/// The partitions of the table and of the catalog, for comparison.
+/// The partitions in the table and in the catalog, for comparison.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PartitionState {
     /// The paths of existing partitions, by the catalog's values.
     pub(super) present: BTreeMap<Vec<String>, String>,
     /// The values of partitions that no longer exist.
     pub(super) dropped: BTreeSet<Vec<String>>,
-    /// Drop every partition of the catalog that is not present.
+    /// `true` to drop every partition of the catalog that is not present in the table.
     pub(super) all: bool,
-    /// The catalog's partitions among them.
+    /// The partitions in the catalog.
     pub(super) known: Vec<Partition>,
 }
 
-/// Returns the columns whose type differs: name, type in the catalog, type of the table.
+/// Returns the columns whose types differ: name, type in the catalog, type in the table.
 pub(super) fn changed_types(definition: &Definition, found: &CatalogTable) -> Vec<(String, String, String)> {
     let known: HashMap<_, _> = names_and_types(stored_columns(found)).into_iter().collect();
     let wanted = names_and_types(&definition.columns).into_iter();
@@ -144,11 +144,12 @@ fn stored_columns(found: &CatalogTable) -> &[Column] {
     found.storage_descriptor.as_ref().map(StorageDescriptor::columns).unwrap_or_default()
 }
 
-/// Plans the calls; a pure function of the table and the catalog.
+/// Plans the calls. A pure function of the table and the catalog.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] for a table of another tool; [`ErrorKind::Unsupported`] for a change of a type
-/// that readers do not survive. Both name the differences, and neither occurs in a takeover.
+/// [`ErrorKind::AlreadyExists`] for a table of another tool; [`ErrorKind::Unsupported`] for a change of a
+/// type after which files would be unreadable. Both name the differences, and neither is returned for a
+/// takeover.
 pub(super) fn make(
     definition: &Definition,
     found: Option<&CatalogTable>,
@@ -190,7 +191,7 @@ pub(super) fn make(
             ErrorKind::Unsupported,
             format!(
                 "the catalog does not change the type of {}, because files with the old type could not be read; \
-                 take the table over to change it nonetheless",
+                 use a takeover to change it anyway",
                 text.join(", ")
             ),
         ));
@@ -223,7 +224,7 @@ fn partition_location(definition: &Definition, path: &str) -> String {
     format!("{}/{path}", definition.location)
 }
 
-/// Compares the partitions; `cascade` describes the known ones anew.
+/// Compares the partitions. With `cascade`, the descriptions of known partitions are replaced too.
 fn compare_partitions(plan: &mut Plan, definition: &Definition, partitions: &PartitionState, cascade: bool) {
     let known: BTreeMap<&[String], &Partition> =
         partitions.known.iter().map(|partition| (partition.values(), partition)).collect();
@@ -256,7 +257,7 @@ fn at(partition: &Partition, location: &str) -> bool {
     storage.and_then(|storage| storage.location.as_deref()).is_some_and(|found| same_place(found, location))
 }
 
-/// Returns a partition with the table's columns and formats; its parameters stay.
+/// Returns a partition with the table's columns and formats. Its parameters are kept.
 fn described(definition: &Definition, partition: &Partition, location: String) -> PartitionInput {
     PartitionInput::builder()
         .set_values(partition.values.clone())
@@ -267,7 +268,8 @@ fn described(definition: &Definition, partition: &Partition, location: String) -
         .build()
 }
 
-/// Plans the new description of a table, if anything differs. Fields that this crate does not set are kept.
+/// Plans a new description of a table, if it differs from the old one. Fields that this crate does not set
+/// are kept.
 fn describe(
     plan: &mut Plan,
     definition: &Definition,
@@ -295,16 +297,20 @@ fn describe(
         set(&mut plan.differences, "SerDe parameter", known, wanted);
     }
     let parameters = input.parameters.get_or_insert_default();
+    let mut wanted = definition.parameters.clone();
     if options.spark_parameters {
-        let stale =
-            |name: &String| name.starts_with(spark::PREFIX) && !definition.parameters.contains_key(name);
+        let kept = spark::equal_but_for_nulls_in_lists(parameters, &wanted);
+        wanted.retain(|name, _| !kept.contains(name));
+        let stale = |name: &String| {
+            name.starts_with(spark::PREFIX) && !wanted.contains_key(name) && !kept.contains(name)
+        };
         let stale: BTreeSet<_> = parameters.keys().filter(|name| stale(name)).cloned().collect();
         for name in stale {
             parameters.remove(&name);
             plan.differences.push(format!("parameter {name} is removed"));
         }
     }
-    set(&mut plan.differences, "parameter", parameters, definition.parameters.clone());
+    set(&mut plan.differences, "parameter", parameters, wanted);
     let changes = !plan.differences.is_empty() || plan.changes_partitions();
     if (changes || !options.only_changes)
         && let Some((name, instant)) = definition.last_commit_parameter()
@@ -319,7 +325,7 @@ fn describe(
     Ok(())
 }
 
-/// Sets parameters, and names those that differed. Locations of one folder are equal.
+/// Sets parameters, and names those that differed. Two locations of the same folder count as equal.
 fn set(
     differences: &mut Vec<String>,
     noun: &str,
@@ -352,7 +358,7 @@ fn compare_columns(differences: &mut Vec<String>, definition: &Definition, found
     differences.extend(removed.map(|name| format!("column {name} is removed")));
 }
 
-/// Returns the columns with the comments that the catalog has for them.
+/// Returns the columns with the catalog's comments.
 fn commented(wanted: &[Column], known: &[Column]) -> Vec<Column> {
     let comment = |name: &str| {
         let same = known.iter().find(|column| column.name.eq_ignore_ascii_case(name))?;

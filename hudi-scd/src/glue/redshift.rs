@@ -13,28 +13,28 @@ use crate::{
     view::{self, View},
 };
 
-/// The number of partitions that one statement may add to a table in the Data Catalog.
+/// Maximum number of partitions that one statement may add to a table in the Data Catalog.
 const PARTITIONS_IN_A_STATEMENT: usize = 100;
-/// The Data API accepts statements of up to 100 KB.
+/// Maximum length of a statement. The Data API accepts up to 100 KB.
 const BYTES_OF_A_STATEMENT: usize = 90_000;
-/// The longest name; Redshift truncates a longer one.
+/// Maximum length of a name. Redshift truncates longer names.
 const BYTES_OF_A_NAME: usize = 127;
-/// The most columns of an external table, besides its pseudocolumns.
+/// Maximum number of columns of an external table, in addition to its pseudocolumns.
 const COLUMNS: usize = 1_598;
 /// The folder of rows without a value in a partition column.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// An external schema of Amazon Redshift over a database of the Glue catalog. It renders the SQL with which a
+/// An external schema of Amazon Redshift for a database of the Glue catalog. It renders the SQL with which a
 /// warehouse reads the table.
 ///
 /// If [`sync`](super::sync) registers the table, the warehouse needs only the [schema](Self::statement). If
-/// nothing but the warehouse may write to the catalog, [`Self::create_table`] and [`Self::changes`] render
-/// the table's statements. An external table that the warehouse created has Redshift's types in the catalog,
-/// so [`sync`](super::sync) refuses it.
+/// only the warehouse may write to the catalog, use [`Self::create_table`] and [`Self::changes`], which
+/// render the statements for the table. An external table that the warehouse created has Redshift's types in
+/// the catalog, so [`sync`](super::sync) rejects it.
 ///
-/// Statements have no trailing semicolon. One that adds partitions adds up to 100, and has up to 90,000
-/// bytes, because the Data API accepts 100 KB. Redshift runs `CREATE EXTERNAL TABLE` and `ALTER TABLE` of
-/// external tables outside of transactions only.
+/// Statements have no trailing semicolon. A statement adds up to 100 partitions and has up to 90,000 bytes,
+/// because the Data API accepts 100 KB. Redshift does not run `CREATE EXTERNAL TABLE`, or `ALTER TABLE` of an
+/// external table, in a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedshiftSchema {
     name: String,
@@ -44,13 +44,13 @@ pub struct RedshiftSchema {
 }
 
 impl RedshiftSchema {
-    /// Names the external schema, and the database of the catalog that it shows.
+    /// Sets the name of the external schema and the catalog's database that it refers to.
     pub fn new(name: impl Into<String>, database: impl Into<String>) -> Self {
         Self { name: name.into(), database: database.into().to_lowercase(), iam_role: None, region: None }
     }
 
-    /// Sets the ARN of the role with which the warehouse reads the catalog and the bucket; several roles are
-    /// chained, separated by commas. Default: the warehouse's default role.
+    /// Sets the ARN of the role that the warehouse uses to read the catalog and the bucket. Several roles,
+    /// separated by commas, are chained. Default: the warehouse's default role.
     #[must_use]
     pub fn with_iam_role(mut self, arn: impl Into<String>) -> Self {
         self.iam_role = Some(arn.into());
@@ -64,7 +64,7 @@ impl RedshiftSchema {
         self
     }
 
-    /// Returns the statement that creates the schema, and the catalog's database if it is missing.
+    /// Returns the statement that creates the schema, and also the catalog's database if it does not exist.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidDefinition`] for a name that is empty or longer than 127 bytes.
@@ -87,7 +87,8 @@ impl RedshiftSchema {
 
     /// Returns the statements that create the external table with all its partitions.
     ///
-    /// A timestamp is declared as `timestamp`, whatever `options` say: Redshift reads Parquet itself.
+    /// A timestamp is declared as `timestamp`, regardless of `options`, because Redshift itself reads the
+    /// Parquet files.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`], naming the column, if Redshift has no type for it;
@@ -103,13 +104,13 @@ impl RedshiftSchema {
         Ok(statements)
     }
 
-    /// Returns the statements that bring the external table from the state of a commit to the present one:
-    /// partitions that were added and dropped, columns that were added and removed.
+    /// Returns the statements that update the external table from the state at a commit to the current state:
+    /// partitions that were added or dropped, and columns that were added or removed.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the commit is not on the active timeline; [`ErrorKind::Unsupported`] if the
-    /// type of a column changed since, because Redshift cannot alter it. In both cases drop the external
-    /// table, which deletes no file, and create it again. Otherwise as [`Self::create_table`].
+    /// type of a column has changed since then, because Redshift cannot alter it. In both cases, drop the
+    /// external table, which deletes no files, and create it again. Otherwise as [`Self::create_table`].
     pub async fn changes(&self, table: &Table, options: &SyncOptions, since: Instant) -> Result<Vec<String>> {
         let view = table.view().await?;
         let external = External::new(self, table, &view, options)?;
@@ -145,7 +146,7 @@ async fn columns_at(table: &Table, view: &View, since: Instant) -> Result<Schema
     Ok(schema::without_meta_columns(&*schema::from_avro(text)?))
 }
 
-/// The external table, rendered.
+/// The external table to render.
 struct External<'a> {
     name: String,
     columns: Vec<(String, String)>,
@@ -222,7 +223,7 @@ impl<'a> External<'a> {
         Ok(statements)
     }
 
-    /// A statement drops one partition.
+    /// A statement drops only one partition.
     fn drop_partitions<'p>(&self, paths: impl Iterator<Item = &'p str>) -> Result<Vec<String>> {
         paths
             .map(|path| Ok(format!("ALTER TABLE {} DROP PARTITION ({})", self.name, self.values(path)?)))
@@ -246,7 +247,7 @@ impl<'a> External<'a> {
         Ok(pairs.collect::<Result<Vec<_>>>()?.join(", "))
     }
 
-    /// Returns the statements for the columns that were added and removed since `before`.
+    /// Returns the statements for columns that were added or removed since `before`.
     fn alter_columns(&self, before: &Schema) -> Result<Vec<String>> {
         let partitioned = !self.keys.is_empty();
         let is_key = |name: &str| self.keys.iter().any(|(key, _)| key == name);
@@ -284,7 +285,8 @@ impl<'a> External<'a> {
     }
 }
 
-/// The type of text: as long as Redshift allows, because it truncates longer values without an error.
+/// The type of strings. It has the maximum length that Redshift allows, because Redshift truncates longer
+/// values without an error.
 const VARCHAR: &str = "varchar(65535)";
 
 /// Returns the type of a column in an external table.
@@ -356,14 +358,14 @@ impl TypeNames for RedshiftNames {
     }
 }
 
-/// Returns `true` for a name that needs no quotes, which a struct's field cannot have.
+/// Returns `true` for a name that needs no quotes. Fields of a struct cannot be quoted.
 fn is_plain(name: &str) -> bool {
     let mut characters = name.chars();
     characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Returns a quoted name in lower case, as Redshift and the catalog fold it.
+/// Returns a quoted name. It is in lower case, because Redshift and the catalog convert names to lower case.
 fn identifier(name: &str) -> Result<String> {
     if name.is_empty() || name.len() > BYTES_OF_A_NAME || name.contains('\0') {
         return Err(Error::new(ErrorKind::InvalidDefinition, "a name in Redshift has 1 to 127 bytes")
@@ -373,7 +375,7 @@ fn identifier(name: &str) -> Result<String> {
     Ok(format!("\"{}\"", name.to_lowercase().replace('"', "\"\"")))
 }
 
-/// Returns a string literal. A backslash is an escape character in every string of Redshift.
+/// Returns a string literal. In every Redshift string, a backslash is an escape character.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

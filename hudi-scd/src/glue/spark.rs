@@ -1,16 +1,16 @@
-//! The table parameters from which Spark learns the schema, byte for byte as Hudi's sync writes them.
+//! The table parameters that contain the schema for Spark, byte for byte as Hudi's sync writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::datatypes::{Field, Schema};
 
 use crate::{Result, spark::write_struct};
 
-/// The prefix of the parameters that hold the schema.
+/// The prefix of the parameters that contain the schema.
 pub(super) const PREFIX: &str = "spark.sql.sources.schema.";
 
-/// Returns the parameters for a table with these columns; `partitions` come last. The text is cut into parts
-/// of `part` UTF-16 units, because the catalog limits a parameter's length.
+/// Returns the parameters for a table with these columns. `partitions` come last. The schema is split into
+/// parts of `part` UTF-16 units, because the catalog limits the length of a parameter.
 pub(super) fn parameters(
     columns: &[&Field],
     partitions: &[&Field],
@@ -21,7 +21,7 @@ pub(super) fn parameters(
     write_struct(&mut json, Schema::new(fields).fields())?;
     let mut found = BTreeMap::from([("spark.sql.sources.provider".to_owned(), "hudi".to_owned())]);
     let parts = cut(&json, part);
-    found.insert(format!("{PREFIX}numParts"), parts.len().to_string());
+    found.insert(num_parts(), parts.len().to_string());
     found.extend(parts.into_iter().enumerate().map(|(n, text)| (format!("{PREFIX}part.{n}"), text)));
     if !partitions.is_empty() {
         found.insert(format!("{PREFIX}numPartCols"), partitions.len().to_string());
@@ -31,7 +31,40 @@ pub(super) fn parameters(
     Ok(found)
 }
 
-/// Cuts text every `length` UTF-16 units, as Java counts them. A pair of surrogates stays together.
+/// Returns the names of the parameters that contain the schema, if `known` contains the schema of `wanted`
+/// and differs only in the nullability of list items.
+///
+/// Unless Hadoop's configuration sets `parquet.avro.write-old-list-structure` to `false`, Hudi's sync
+/// declares the same for every list, regardless of the column: 0.15.0 declares that it has no nulls, and
+/// 1.0.2 that it may have some. Without this comparison, both syncs would update the table in each of their
+/// turns.
+pub(super) fn equal_but_for_nulls_in_lists(
+    known: &HashMap<String, String>,
+    wanted: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let plain = |text: String| text.replace("\"containsNull\":false", "\"containsNull\":true");
+    let [found, new] = [joined(|name| known.get(name)), joined(|name| wanted.get(name))];
+    match (found, new) {
+        (Some(found), Some(new)) if found != new && plain(found.clone()) == plain(new.clone()) => {
+            let parts = format!("{PREFIX}part.");
+            let names = known.keys().chain(wanted.keys());
+            names.filter(|name| name.starts_with(&parts) || **name == num_parts()).cloned().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn num_parts() -> String {
+    format!("{PREFIX}numParts")
+}
+
+/// Joins the parts of a schema.
+fn joined<'a>(parameter: impl Fn(&str) -> Option<&'a String>) -> Option<String> {
+    let parts: usize = parameter(&num_parts())?.parse().ok()?;
+    (0..parts).map(|n| parameter(&format!("{PREFIX}part.{n}")).map(String::as_str)).collect()
+}
+
+/// Splits text every `length` UTF-16 units, which Java counts. Surrogate pairs are not split.
 fn cut(text: &str, length: usize) -> Vec<String> {
     let (mut parts, mut units) = (vec![String::new()], 0);
     for c in text.chars() {

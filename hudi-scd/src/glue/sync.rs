@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{Error, ErrorKind, Instant, Result, Table};
 
-/// The number of attempts while others change the catalog or calls fail.
+/// Number of attempts if other clients change the catalog or calls fail.
 const ATTEMPTS: u32 = 6;
-/// The pause before the second attempt; it doubles from one attempt to the next.
+/// The pause before the second attempt. It doubles after each attempt.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The number of partitions that the service accepts in a call.
+/// Maximum number of partitions that the service accepts in a call.
 const CREATED_AT_ONCE: usize = 100;
 const DELETED_AT_ONCE: usize = 25;
 const READ_AT_ONCE: usize = 1000;
@@ -33,22 +33,22 @@ const READ_AT_ONCE: usize = 1000;
 pub struct SyncReport {
     /// The table in the catalog, `database.table`.
     pub table: String,
-    /// The table was created.
+    /// `true` if the table was created.
     pub created: bool,
     /// The changes of the table's description, one sentence each.
     pub changes: Vec<String>,
     /// Number of created partitions.
     pub partitions_created: usize,
-    /// Number of partitions described anew.
+    /// Number of updated partitions.
     pub partitions_updated: usize,
     /// Number of dropped partitions, including those that were already gone.
     pub partitions_dropped: usize,
-    /// Number of attempts: 1, unless another writer or a failed call made it repeat.
+    /// Number of attempts. It is 1 unless another writer or a failed call made a repetition necessary.
     pub attempts: u32,
 }
 
 impl SyncReport {
-    /// Returns `true` if the catalog was already as the table is.
+    /// Returns `true` if the catalog already matched the table.
     pub fn is_unchanged(&self) -> bool {
         !self.created
             && self.changes.is_empty()
@@ -79,16 +79,17 @@ impl fmt::Display for SyncReport {
     }
 }
 
-/// Brings the catalog to the table's state, and reads the table's entry back.
+/// Updates the catalog to match the table, and reads the table's entry back.
 ///
-/// An unchanged table costs one request. A failed sync changes nothing in the table itself; the next one
-/// completes it.
+/// For an unchanged table, a sync sends one request. A failed sync does not change the table itself, and the
+/// next sync completes it.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] for a table of another tool under the same name; [`ErrorKind::Unsupported`] for
-/// a change of a column's type that readers do not survive, or a type that the catalog lacks;
-/// [`ErrorKind::Conflict`] if others kept changing the catalog; [`ErrorKind::Storage`] if the catalog failed or
-/// refused a call, with the call's name.
+/// [`ErrorKind::AlreadyExists`] for a table of the same name that another tool created;
+/// [`ErrorKind::Unsupported`] for a type that the catalog lacks, or a change of a column's type after which
+/// files would be unreadable; [`ErrorKind::Conflict`] if other clients kept changing the catalog;
+/// [`ErrorKind::Storage`] if the catalog failed or refused a call. The source of the last two is the
+/// [`CatalogError`] of the call.
 pub async fn sync(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<SyncReport> {
     let mut report = SyncReport {
         table: String::new(),
@@ -104,7 +105,7 @@ pub async fn sync(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -
         match attempt(table, catalog, options, &mut report).await {
             Ok(()) => return Ok(report),
             Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Again(error)) if report.attempts == ATTEMPTS => return Err(given_up(&error)),
+            Err(Stop::Again(error)) if report.attempts == ATTEMPTS => return Err(given_up(error)),
             Err(Stop::Again(error)) => {
                 tracing::debug!(attempt = report.attempts, %error, "the catalog is read again");
                 tokio::time::sleep(PAUSE * 2_u32.pow(report.attempts - 1)).await;
@@ -113,7 +114,7 @@ pub async fn sync(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -
     }
 }
 
-/// Plans a sync, and calls nothing that changes the catalog.
+/// Plans a sync without changing the catalog.
 ///
 /// # Errors
 /// As [`sync`].
@@ -121,7 +122,7 @@ pub async fn plan(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -
     Ok(read_and_plan(table, catalog, options, false).await.map_err(Stop::into_error)?.1)
 }
 
-/// Compares the whole catalog entry with the table, each partition included. An empty plan says that they
+/// Compares the whole catalog entry, including each partition, with the table. An empty plan means that they
 /// agree.
 ///
 /// # Errors
@@ -130,18 +131,18 @@ pub async fn check(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) 
     Ok(read_and_plan(table, catalog, options, true).await.map_err(Stop::into_error)?.1)
 }
 
-/// The end of an attempt without success.
+/// The reason why an attempt did not succeed.
 enum Stop {
     /// Reading the catalog again may help.
     Again(CatalogError),
-    /// It does not.
+    /// Another attempt does not help.
     Failed(Error),
 }
 
 impl Stop {
     fn into_error(self) -> Error {
         match self {
-            Self::Again(error) => given_up(&error),
+            Self::Again(error) => given_up(error),
             Self::Failed(error) => error,
         }
     }
@@ -159,21 +160,25 @@ impl From<CatalogError> for Stop {
             CatalogErrorKind::Conflict | CatalogErrorKind::Transient | CatalogErrorKind::NotFound => {
                 Self::Again(error)
             }
-            CatalogErrorKind::Refused => Self::Failed(given_up(&error)),
+            CatalogErrorKind::Refused => Self::Failed(given_up(error)),
         }
     }
 }
 
-fn given_up(error: &CatalogError) -> Error {
-    let kind = match error.kind() {
-        CatalogErrorKind::Conflict => ErrorKind::Conflict,
-        _ => ErrorKind::Storage,
+fn given_up(error: CatalogError) -> Error {
+    let (kind, message) = match error.kind() {
+        CatalogErrorKind::Conflict => (
+            ErrorKind::Conflict,
+            "other clients kept changing the table's entry in the Glue catalog; try again",
+        ),
+        CatalogErrorKind::NotFound => (ErrorKind::Storage, "an object of the Glue catalog is missing"),
+        CatalogErrorKind::Transient => (ErrorKind::Storage, "the Glue catalog is not available; try again"),
+        CatalogErrorKind::Refused => (ErrorKind::Storage, "the Glue catalog refuses a call"),
     };
-    let message = "the Glue catalog is not up to date; the table itself is unchanged, so repeat the sync";
-    Error::new(kind, format!("{message}: {error}"))
+    Error::new(kind, format!("{message}: {error}")).with_source(error)
 }
 
-/// Reads the catalog and the table, and plans. `whole` compares each partition.
+/// Reads the catalog and the table, and plans a sync. With `whole`, each partition is compared.
 async fn read_and_plan(
     table: &Table,
     catalog: &dyn Catalog,
@@ -182,11 +187,11 @@ async fn read_and_plan(
 ) -> Result<(Definition, Plan), Stop> {
     let (database, name) = options.names(table);
     let found = catalog.table(&database, &name).await?;
-    // Loaded after the catalog, so that it is at least as new.
+    // The view is loaded after the catalog, so that it is at least as new.
     let view = table.view().await?;
     let definition = Definition::new(table, &view, options)?;
     let ours = found.as_ref().filter(|found| definition.foreign(found).is_empty());
-    let synced = ours.and_then(last_commit).filter(|_| !whole);
+    let synced = ours.and_then(last_commit).filter(|_| options.incremental && !whole);
     let synced = synced.filter(|synced| definition.last_commit.is_some_and(|latest| *synced <= latest));
     let state = match partitions::find(table, &view, synced).await? {
         Partitions::Unpartitioned => PartitionState::default(),
@@ -200,7 +205,7 @@ fn last_commit(found: &CatalogTable) -> Option<Instant> {
     found.parameters.as_ref()?.get(LAST_COMMIT)?.parse().ok()
 }
 
-/// Reads the catalog's partitions that the table's are compared with.
+/// Reads those partitions of the catalog that are compared with the table's partitions.
 async fn state(
     table: &Table,
     catalog: &dyn Catalog,
@@ -231,7 +236,7 @@ async fn state(
         dropped.iter().map(|path| partitions::values(table, options, path)).collect::<Result<_>>()?;
     let known = match found {
         None => Vec::new(),
-        // Described anew, all of them.
+        // The descriptions of all partitions are replaced.
         Some(found) if all || !plan::changed_types(definition, found).is_empty() => {
             catalog.partitions(&definition.database, &definition.table).await?
         }
@@ -255,7 +260,7 @@ async fn read(
     Ok(known)
 }
 
-/// Plans, applies, and reads the entry back.
+/// Plans a sync, applies the plan, and reads the entry back.
 async fn attempt(
     table: &Table,
     catalog: &dyn Catalog,
@@ -277,7 +282,7 @@ async fn attempt(
     Err(Stop::Again(CatalogError::new(CatalogErrorKind::Conflict, "GetTable", changed)))
 }
 
-/// Carries out a plan. Each step may be repeated.
+/// Carries out a plan. Each of its steps may be repeated.
 async fn apply(
     catalog: &dyn Catalog,
     options: &SyncOptions,
@@ -313,7 +318,7 @@ async fn apply(
     }
     for batch in plan.delete.chunks(DELETED_AT_ONCE) {
         let failures = catalog.delete_partitions(database, table, batch).await?;
-        // A partition that is already gone is dropped.
+        // A partition that does not exist counts as dropped.
         let mut left = failures.iter().filter(|failure| failure.code != "EntityNotFoundException");
         left.try_for_each(|failure| Err(stop("BatchDeletePartition", failure)))?;
         report.partitions_dropped += batch.len();
@@ -334,7 +339,7 @@ fn database_missing(error: CatalogError, database: &str, options: &SyncOptions) 
     error.into()
 }
 
-/// Says how to go on after a partition of a batch failed.
+/// Returns how the sync continues after a partition of a batch failed.
 fn stop(call: &'static str, failure: &PartitionFailure) -> Stop {
     let PartitionFailure { values, code, message } = failure;
     let kind = match code.as_str() {

@@ -1,8 +1,8 @@
-//! The walk of a column's type, shared by the types of the catalog and those of Redshift, which differ in names.
+//! Renders the type of a column. The catalog and Redshift share this code. Only their type names differ.
 
 use arrow::datatypes::DataType;
 
-/// The names of a type system whose nested types are written `array<…>`, `map<…,…>` and `struct<name:…>`.
+/// The names in a type system whose nested types are written `array<…>`, `map<…,…>` and `struct<name:…>`.
 pub(super) trait TypeNames {
     /// The reason why a type has no name.
     type Refusal;
@@ -10,13 +10,13 @@ pub(super) trait TypeNames {
     /// Returns the name of a scalar type.
     fn scalar(&self, data_type: &DataType) -> Result<String, Self::Refusal>;
 
-    /// Returns the name of the type of a map's keys, which are text.
+    /// Returns the name of the type of a map's keys, which are strings.
     fn map_key(&self) -> &'static str;
 
     /// Returns the name of a field of a struct.
     fn field(&self, name: &str) -> Result<String, Self::Refusal>;
 
-    /// Returns the reason for a map without a key and a value.
+    /// Returns the reason why a map without a key and a value has no name.
     fn no_map(&self, data_type: &DataType) -> Self::Refusal;
 }
 

@@ -1,9 +1,10 @@
-//! An optional cache of the index on the local disk, with the footers and keys of base files.
+//! An optional cache of the index on the local disk. It contains the footers and the keys of base files.
 //!
-//! It avoids most of a lookup's reads from remote storage: the end of each file, and the whole of each file
-//! that may contain a key. An entry is named after its base file, which is immutable, so it cannot become
-//! stale. The entry records its table, its file and a hash of its bytes, so a damaged, truncated or foreign
-//! entry counts as absent. An error of the cache never makes a lookup or a write fail.
+//! It replaces most of a lookup's reads from remote storage: the end of each file, and the whole of each file
+//! that may contain a key. An entry is named after its base file, which is immutable, so an entry cannot
+//! become outdated. An entry contains its table, its file and a hash of its bytes. A damaged or truncated
+//! entry, or an entry of another table, counts as absent. An error of the cache never makes a lookup or a
+//! write fail.
 //!
 //! ```text
 //! {hash}.footer   the Parquet footer of a base file, with its bloom filter
@@ -32,20 +33,20 @@ use xxhash_rust::xxh64::{Xxh64, xxh64};
 use super::RECORD_KEY;
 use crate::timeline::Clock;
 
-/// The version of the format is its last character. Entries of other versions count as absent.
+/// The last character is the version of the format. Entries of other versions count as absent.
 const MAGIC: &[u8; 8] = b"HSCDIDX2";
 /// The length, the hash and the magic.
 const TAIL: u64 = 4 + 8 + 8;
 const KINDS: [&str; 2] = ["footer", "keys"];
-/// The percentage of the limit that remains after an eviction.
+/// The percentage of the size limit that is still used after an eviction.
 const KEEP_PERCENT: u64 = 90;
 
-/// The cache of one table's entries.
+/// The cache entries of one table.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexCache {
     folder: PathBuf,
     max_bytes: u64,
-    /// Distinguishes this table's files from those of others.
+    /// Distinguishes this table's files from the files of other tables.
     table: String,
     clock: Arc<dyn Clock>,
 }
@@ -112,7 +113,7 @@ fn keys_schema(ordering: Option<(&str, &DataType)>) -> Schema {
     Schema::new([Some(key), ordering].into_iter().flatten().collect::<Vec<_>>())
 }
 
-/// The cache entries of a base file.
+/// The cache entries of one base file.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     cache: IndexCache,
@@ -120,7 +121,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Returns the metadata at the end of the file, if cached.
+    /// Returns the metadata at the end of the file, if they are cached.
     pub(crate) fn footer(&self) -> Option<Bytes> {
         let (mut file, length) = self.open("footer")?;
         let mut bytes = vec![0; usize::try_from(length).ok()?];
@@ -138,7 +139,7 @@ impl Entry {
         }
     }
 
-    /// Returns the keys and, if named, the ordering values of all rows, if cached.
+    /// Returns the keys of all rows and, if requested, their ordering values, if they are cached.
     pub(crate) fn keys(
         &self,
         ordering: Option<&str>,
@@ -155,14 +156,14 @@ impl Entry {
         self.cache.keep_keys(ordering)
     }
 
-    /// Opens an intact entry at its beginning, and returns the length of its content.
+    /// Opens a valid entry at its beginning, and returns the length of its content.
     fn open(&self, kind: &str) -> Option<(File, u64)> {
         let path = self.path(kind);
         let mut file = File::open(&path).ok()?;
         match content_length(&mut file, &self.of) {
             Ok(Some(length)) => {
-                // Reading updates the time of use. On a file system that does not allow it, eviction goes by
-                // age.
+                // Reading an entry updates its time of use. If a file system does not allow this, entries are
+                // evicted by age.
                 let _ = file.set_modified(SystemTime::from(self.cache.clock.now()));
                 Some((file, length))
             }
@@ -191,7 +192,7 @@ fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
             break;
         }
         hash.update(bytes);
-        // The end of the read bytes names the entry's table and file.
+        // The last bytes that were read name the entry's table and file.
         last.extend_from_slice(bytes);
         let surplus = last.len().saturating_sub(of.len() + 4);
         last.drain(..surplus);
@@ -207,7 +208,7 @@ fn content_length(file: &mut File, of: &str) -> io::Result<Option<u64>> {
     Ok(is_whole.then(|| hashed - expected.len() as u64))
 }
 
-/// An entry that is being written; it becomes visible when it is complete.
+/// An entry that is being written. It becomes visible when it is complete.
 struct Draft {
     file: BufWriter<NamedTempFile>,
     hash: Xxh64,
@@ -256,7 +257,7 @@ pub(crate) struct KeysWriter {
 }
 
 impl KeysWriter {
-    /// Adds rows. After a failure, which is logged, nothing is cached.
+    /// Adds rows. A failure is logged, and the keys are not cached.
     pub(crate) fn add(mut self, keys: &StringArray, ordering: Option<&ArrayRef>) -> Option<Self> {
         let keys: ArrayRef = Arc::new(keys.clone());
         let columns = [Some(&keys), ordering].into_iter().flatten().cloned().collect();
@@ -271,7 +272,7 @@ impl KeysWriter {
         }
     }
 
-    /// Stores the keys as those of a base file.
+    /// Stores the keys under the entry of a base file.
     pub(crate) fn keep(self, entry: &Entry) {
         let Self { mut rows, .. } = self;
         let kept = rows.finish().and_then(|()| rows.into_inner()).map_err(io::Error::other);

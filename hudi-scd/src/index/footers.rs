@@ -1,10 +1,10 @@
-//! The footers of base files in memory, which stay valid because base files never change.
+//! Keeps footers of base files in memory. They stay valid because base files never change.
 //!
 //! | part | kept |
 //! |---|---|
 //! | rows, bytes and key range | of all files of the latest snapshot |
-//! | bloom filters | of as many files as [`FILTER_BYTES`] hold: a lookup checks the filters of all files, so that a changing choice would hold the wrong ones |
-//! | the whole of the metadata otherwise | of the files that were opened or written last, up to [`METADATA_BYTES`] |
+//! | bloom filters | of as many files as fit into [`FILTER_BYTES`]; every lookup checks the filters of all files, so evicting the least recently used ones would always evict the next ones |
+//! | all other metadata | of the files that were opened or written last, up to [`METADATA_BYTES`] |
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,20 +13,33 @@ use std::{
 
 use object_store::path::Path;
 use parquet::{basic::Compression, file::metadata::ParquetMetaData};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     Result,
-    base_file::Footer,
+    base_file::{FOOTER_BUSINESS_KEYS, Footer},
     bloom::{FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE, StoredFilter},
     recent::Recent,
 };
 
-/// The maximum bytes of bloom filters that a table keeps in memory. A filter has up to 2.9 MB.
+/// Maximum size of the bloom filters that a table keeps in memory, in bytes. A filter has up to 2.9 MB.
 const FILTER_BYTES: usize = 64 * 1024 * 1024;
-/// The maximum bytes of metadata that a table keeps in memory.
+/// Maximum size of the metadata that a table keeps in memory, in bytes.
 const METADATA_BYTES: usize = 32 * 1024 * 1024;
 
-/// The facts of a footer that every write needs.
+/// Identifies a base file by a hash of its path, which needs less memory than the path. With 128 bits, equal
+/// hashes of two files are as unlikely as equal random ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FileKey([u64; 2]);
+
+impl FileKey {
+    pub(super) fn of(path: &Path) -> Self {
+        let hash = xxh3_128(path.as_ref().as_bytes());
+        Self([hash as u64, (hash >> 64) as u64])
+    }
+}
+
+/// The parts of a footer that every write needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SlimFooter {
     rows: u64,
@@ -53,35 +66,42 @@ impl SlimFooter {
         self.rows
     }
 
-    /// Returns the size of the rows, without the footer, which in a small file is mostly the bloom filter.
+    /// Returns the size of the rows. It excludes the footer, which in a small file is mostly the bloom
+    /// filter.
     pub(crate) fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
 }
 
-/// The bloom filter of a file in its stored form, if the file has one.
+/// The bloom filter of a file in its stored form.
 #[derive(Debug)]
 pub(crate) struct KeyFilter {
     text: Option<Box<str>>,
     type_code: Option<Box<str>>,
-    path: Path,
+    /// `true` if it also contains the business keys of a history.
+    pub(super) has_business_keys: bool,
 }
 
 impl KeyFilter {
     pub(crate) fn of(footer: &Footer) -> Self {
         let entry = |key| footer.entry(key).map(Box::from);
         let (text, type_code) = (entry(FOOTER_BLOOM_FILTER), entry(FOOTER_BLOOM_FILTER_TYPE));
-        Self { text, type_code, path: footer.path().clone() }
+        let has_business_keys = footer.entry(FOOTER_BUSINESS_KEYS).is_some();
+        Self { text, type_code, has_business_keys }
     }
 
-    pub(crate) fn stored(&self) -> Result<Option<StoredFilter<'_>>> {
+    /// Decodes the filter of the file at `path`.
+    pub(crate) fn stored(&self, path: &Path) -> Result<Option<StoredFilter<'_>>> {
         let Some(text) = &self.text else { return Ok(None) };
         let filter = StoredFilter::parse(text, self.type_code.as_deref());
-        filter.map(Some).map_err(|error| error.with_context("file", &self.path))
+        filter.map(Some).map_err(|error| error.with_context("file", path))
     }
 
+    /// Returns the memory that it needs in the cache, in bytes.
     fn bytes(&self) -> usize {
-        self.text.as_ref().map_or(0, |text| text.len())
+        const ENTRY: usize = 2 * (size_of::<FileKey>() + size_of::<Arc<KeyFilter>>());
+        let texts = [&self.text, &self.type_code].into_iter().flatten();
+        ENTRY + size_of::<Self>() + texts.map(|text| text.len()).sum::<usize>()
     }
 }
 
@@ -100,18 +120,18 @@ impl Default for FooterCache {
 
 #[derive(Debug, Default)]
 struct Cached {
-    slim: HashMap<Path, Arc<SlimFooter>>,
-    filters: HashMap<Path, Arc<KeyFilter>>,
+    slim: HashMap<FileKey, Arc<SlimFooter>>,
+    filters: HashMap<FileKey, Arc<KeyFilter>>,
     filter_bytes: usize,
 }
 
 impl FooterCache {
-    pub(super) fn get(&self, path: &Path) -> Option<Arc<SlimFooter>> {
-        self.lock().slim.get(path).cloned()
+    pub(super) fn get(&self, file: FileKey) -> Option<Arc<SlimFooter>> {
+        self.lock().slim.get(&file).cloned()
     }
 
-    pub(super) fn filter(&self, path: &Path) -> Option<Arc<KeyFilter>> {
-        self.lock().filters.get(path).cloned()
+    pub(super) fn filter(&self, file: FileKey) -> Option<Arc<KeyFilter>> {
+        self.lock().filters.get(&file).cloned()
     }
 
     /// Returns the metadata of a file with its page index, without the bloom filter.
@@ -119,19 +139,19 @@ impl FooterCache {
         self.metadata.get(path)
     }
 
-    /// Keeps the parts of a footer that are needed again.
+    /// Keeps the parts of a footer that will be needed again.
     pub(crate) fn keep(&self, footer: &Footer) -> Arc<SlimFooter> {
-        let path = footer.path();
+        let file = FileKey::of(footer.path());
         let filter = KeyFilter::of(footer);
         let mut cached = self.lock();
-        if cached.filter_bytes + filter.bytes() <= FILTER_BYTES && !cached.filters.contains_key(path) {
+        if cached.filter_bytes + filter.bytes() <= FILTER_BYTES && !cached.filters.contains_key(&file) {
             cached.filter_bytes += filter.bytes();
-            cached.filters.insert(path.clone(), Arc::new(filter));
+            cached.filters.insert(file, Arc::new(filter));
         }
-        cached.slim.entry(path.clone()).or_insert_with(|| Arc::new(SlimFooter::of(footer))).clone()
+        cached.slim.entry(file).or_insert_with(|| Arc::new(SlimFooter::of(footer))).clone()
     }
 
-    /// Keeps the metadata of a file that is opened soon.
+    /// Keeps the metadata of a file that will soon be opened.
     pub(crate) fn keep_metadata(&self, footer: &Footer) {
         let metadata = footer.without_filter();
         let bytes = metadata.memory_size();
@@ -139,10 +159,10 @@ impl FooterCache {
     }
 
     /// Removes the footers of all other files.
-    pub(super) fn retain(&self, live: &HashSet<&Path>) {
+    pub(super) fn retain(&self, live: &HashSet<FileKey>) {
         let mut cached = self.lock();
-        cached.slim.retain(|path, _| live.contains(path));
-        cached.filters.retain(|path, _| live.contains(path));
+        cached.slim.retain(|file, _| live.contains(file));
+        cached.filters.retain(|file, _| live.contains(file));
         cached.filter_bytes = cached.filters.values().map(|filter| filter.bytes()).sum();
     }
 

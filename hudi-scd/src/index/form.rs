@@ -1,11 +1,12 @@
-//! The form of record keys of one field under the complex generator: `1` or `id:1`, by the release of Hudi.
+//! The form of record keys with one field under the complex generator: `1` or `id:1`, depending on the
+//! release of Hudi.
 //!
 //! A table has one form for new keys. It is decided once, and recorded in the table's own properties before
-//! the first commit: the form of the newest stored row, or in a table without rows the form of its version.
-//! The key and the column of a row together show its form; a value may itself begin with `id:`, so the text
-//! alone does not.
+//! the first commit. It is the form of the newest stored row or, in a table without rows, the form of its
+//! version. A row's form is determined from its key together with its column. The key alone is not enough,
+//! because a value may itself begin with `id:`.
 //!
-//! Lookups find a stored row in either form, whatever the recorded one is, because releases of both kinds may
+//! Lookups find a stored row in either form, whichever form is recorded, because releases of both kinds may
 //! have written the table, before or after the decision. A stored row keeps its form as long as it stays in
 //! its file.
 
@@ -40,8 +41,8 @@ pub(crate) async fn key_encoding(table: &Table, view: &View) -> Result<KeyEncodi
     }
 }
 
-/// Records the form of new keys, if the properties that the table was opened with do not. Another form that
-/// was recorded in the meantime is a conflict.
+/// Records the form of new keys, unless the properties with which the table was opened already contain it. If
+/// a different form was recorded in the meantime, this is a conflict.
 pub(crate) async fn record_key_encoding(table: &Table, turn: &Turn<'_>, view: &View) -> Result<()> {
     let properties = &table.inner.properties;
     if properties.encoded_key_field().is_none() || properties.key_encoding.is_some() {
@@ -95,12 +96,13 @@ async fn decide(table: &Table, view: &View, field: &str) -> Result<KeyEncoding> 
     Ok(table.version().key_encoding())
 }
 
-/// Returns `true` for the columns that show the form of a row's key.
+/// Returns `true` for the columns that determine the form of a row's key.
 fn decides(name: &str, field: &str) -> bool {
     name == META_COLUMNS[0] || name == RECORD_KEY || name == field
 }
 
-/// Returns the form of the row with the newest commit in a file; `None` if the file has no row in either form.
+/// Returns the form of the row with the newest commit in a file. Returns `None` if no row of the file has
+/// either form.
 fn of_newest_row(
     open: &OpenFile,
     schema: &SchemaRef,
@@ -128,14 +130,14 @@ fn of_newest_row(
     Ok(newest.map(|(_, encoding)| encoding))
 }
 
-/// The texts under which incoming keys may be stored.
+/// The stored keys that may belong to incoming keys.
 pub(crate) struct StoredTexts {
-    /// Distinct texts.
+    /// Distinct stored keys.
     pub(crate) texts: Arc<StringArray>,
     owners: Vec<Owners>,
 }
 
-/// The incoming rows that a text may belong to.
+/// The incoming rows that a stored key may belong to.
 #[derive(Clone, Copy, Default)]
 struct Owners {
     value_only: Option<u32>,
@@ -143,7 +145,7 @@ struct Owners {
 }
 
 impl StoredTexts {
-    /// Returns both texts of each key.
+    /// Returns both forms of each key.
     pub(crate) fn of(field: &str, keys: &StringArray, encoding: KeyEncoding) -> Result<Self> {
         let values = keys.iter().enumerate().map(|(row, key)| {
             let value = key.and_then(|key| encoding.decode(field, key));
@@ -155,7 +157,7 @@ impl StoredTexts {
         let values = values.collect::<Result<Vec<&str>>>()?;
         let mut owners: Vec<Owners> = Vec::with_capacity(values.len() * 2);
         owners.extend((0..values.len() as u32).map(|row| Owners { value_only: Some(row), prefixed: None }));
-        // A value that begins with the field's name may be the text of another value.
+        // A value that begins with the field's name may look like the stored key of another value.
         let begin_so = values.iter().enumerate();
         let begin_so: BTreeMap<&str, usize> = begin_so
             .filter(|(_, value)| KeyEncoding::FieldPrefixed.decode(field, value).is_some())
@@ -175,7 +177,7 @@ impl StoredTexts {
         Ok(Self { texts: Arc::new(StringArray::from_iter_values(texts)), owners })
     }
 
-    /// Returns the incoming row of a text, if its form is certain without the row's column.
+    /// Returns the incoming row of a stored key, if it is certain without the row's column.
     pub(crate) fn certain(&self, field: &str, text: u32) -> Option<u32> {
         let key = self.texts.value(text as usize);
         match KeyEncoding::FieldPrefixed.decode(field, key) {
@@ -184,7 +186,8 @@ impl StoredTexts {
         }
     }
 
-    /// Returns the incoming row for a stored row with this text and this value; `None` if no row has them.
+    /// Returns the incoming row that matches a stored row with this key and this value. Returns `None` if
+    /// there is none.
     pub(crate) fn owner(&self, field: &str, text: u32, value: &str) -> Option<u32> {
         let owners = self.owners[text as usize];
         match KeyEncoding::of_stored(field, value, self.texts.value(text as usize)) {

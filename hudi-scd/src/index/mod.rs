@@ -1,16 +1,16 @@
-//! The global key index: the file and the row of each record key.
+//! The global key index: finds the file and the row of each record key.
 //!
-//! There is no index beside the table. Each base file's footer has the range of its keys and a bloom filter,
-//! which Spark's GLOBAL_BLOOM uses too. Only a file that passes both is opened, and only the key column and
-//! the ordering column of row groups with a matching range are read. Footers are kept in memory for later
-//! lookups of the same handle, because base files never change. For other processes they can be cached [on
-//! the local disk](cache), together with the keys.
+//! No index is stored separately. Each base file's footer contains the range of its keys and a bloom filter,
+//! which Spark's GLOBAL_BLOOM uses too. Only a file that passes both is opened. Of such a file, only the key
+//! column and the ordering column are read, and only in row groups with a matching range. Footers are kept in
+//! memory for later lookups through the same handle, because base files never change. For other processes,
+//! footers and keys can be cached [on the local disk](cache).
 
 pub(crate) mod cache;
 mod footers;
 mod form;
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray},
@@ -22,13 +22,14 @@ pub(crate) use self::footers::FooterCache;
 pub(crate) use self::form::{StoredTexts, key_encoding, key_schema, record_key_encoding};
 use self::{
     cache::Entry,
-    footers::{KeyFilter, SlimFooter},
+    footers::{FileKey, KeyFilter, SlimFooter},
 };
 use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, java_order},
     bloom::HashedKeys,
     concurrent::{blocking, ordered},
+    layout::Layout,
     schema,
     table::Table,
     view::{FileGroup, FileVersion, View},
@@ -37,22 +38,120 @@ use crate::{
 /// The column of the record key.
 pub(crate) const RECORD_KEY: &str = schema::META_COLUMNS[2];
 
+/// Number of files whose futures exist at the same time, because a table may have a million files.
+const FILES_AT_A_TIME: usize = 1024;
+
 /// A file of the latest snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexedFile {
     pub(crate) group: Arc<FileGroup>,
-    pub(crate) version: FileVersion,
-    pub(crate) path: Path,
+    /// The index of the file's version in the group.
+    at: u32,
     pub(crate) footer: Arc<SlimFooter>,
+}
+
+impl IndexedFile {
+    pub(crate) fn version(&self) -> &FileVersion {
+        &self.group.versions[self.at as usize]
+    }
+
+    /// Returns its path in the storage.
+    pub(crate) fn path(&self, layout: &Layout) -> Result<Path> {
+        layout.resolve(&self.group.path(self.version()))
+    }
 }
 
 /// Returns the footers of all files of the latest snapshot, in a stable order.
 pub(crate) async fn latest_files(table: &Table, view: &View) -> Result<Vec<IndexedFile>> {
-    let no_keys = Wanted { keys: Arc::new(StringArray::from(Vec::<&str>::new())), ordering: None };
-    Ok(candidates_in_files(table, view, &no_keys).await?.into_iter().map(|(file, _)| file).collect())
+    let no_keys = Arc::new(StringArray::from(Vec::<&str>::new()));
+    let files = candidates_in_files(table, view, no_keys, Match::Whole).await?;
+    Ok(files.into_iter().map(|(file, _)| file).collect())
 }
 
-/// A stored row with one of the requested keys.
+/// Returns the files that may contain rows of a history with one of these business keys, which are beginnings
+/// of record keys. A file is excluded if its range does not contain any of the keys, or if its filter
+/// contains business keys but none of these.
+pub(crate) async fn files_with_beginnings(
+    table: &Table,
+    view: &View,
+    beginnings: Arc<StringArray>,
+) -> Result<Vec<IndexedFile>> {
+    let files = candidates_in_files(table, view, beginnings, Match::Beginning).await?;
+    Ok(files.into_iter().filter(|(_, keys)| !keys.is_empty()).map(|(file, _)| file).collect())
+}
+
+/// How requested keys are compared with record keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    Whole,
+    /// The record key begins with the requested key.
+    Beginning,
+}
+
+/// Distinct keys, prepared for the comparison with footers.
+struct Asked {
+    hashed: HashedKeys,
+    by: Match,
+    /// The indices of the keys in Java's order.
+    order: Vec<u32>,
+    /// The indices of the requested beginnings.
+    beginnings: HashMap<String, u32>,
+}
+
+impl Asked {
+    fn new(keys: Arc<StringArray>, by: Match) -> Self {
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_unstable_by(|left, right| {
+            java_order(keys.value(*left as usize), keys.value(*right as usize))
+        });
+        let beginnings = match by {
+            Match::Whole => HashMap::new(),
+            Match::Beginning => {
+                order.iter().map(|key| (keys.value(*key as usize).to_owned(), *key)).collect()
+            }
+        };
+        Self { hashed: HashedKeys::new(keys), by, order, beginnings }
+    }
+
+    /// Returns the keys that lie in the range of a file's keys.
+    fn in_range(&self, footer: &SlimFooter) -> Cow<'_, [u32]> {
+        if footer.rows() == 0 {
+            return Cow::Borrowed(&[]);
+        }
+        let Some((min, max)) = &footer.key_range else { return Cow::Borrowed(&self.order) };
+        let key = |index: &u32| self.hashed.keys().value(*index as usize);
+        let start = self.order.partition_point(|index| java_order(key(index), min).is_lt());
+        let end = self.order.partition_point(|index| java_order(key(index), max).is_le());
+        let within = &self.order[start..end.max(start)];
+        // The smallest key may itself begin with a requested beginning, which sorts before it.
+        let of_min = min.match_indices(',').filter_map(|(at, _)| self.beginnings.get(&min[..=at]));
+        let mut before: Vec<u32> = of_min.filter(|index| key(index) < &**min).copied().collect();
+        if before.is_empty() {
+            return Cow::Borrowed(within);
+        }
+        before.extend(within);
+        Cow::Owned(before)
+    }
+
+    /// Returns `true` if the filter is worth checking. With as many keys as the file has rows, decoding the
+    /// key column costs less.
+    fn asks_filter(&self, footer: &SlimFooter) -> bool {
+        (self.in_range(footer).len() as u64) < footer.rows()
+    }
+
+    /// Returns the keys that a file may contain, according to its footer and its filter.
+    fn candidates(&self, footer: &SlimFooter, filter: Option<&KeyFilter>, path: &Path) -> Result<Vec<u32>> {
+        let in_range = self.in_range(footer);
+        let filter = filter
+            .filter(|filter| !in_range.is_empty() && (self.by == Match::Whole || filter.has_business_keys));
+        Ok(match filter.map(|filter| filter.stored(path)).transpose()?.flatten() {
+            Some(filter) => filter.having(&self.hashed, &in_range),
+            None => in_range.into_owned(),
+        })
+    }
+}
+
+/// A stored row that has one of the requested keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hit {
     /// The index of the key among the requested keys.
@@ -61,7 +160,7 @@ pub(crate) struct Hit {
     pub(crate) position: u64,
 }
 
-/// The stored rows of keys in one file, and their values in the requested column.
+/// The stored rows in one file that have requested keys, with their values in the requested column.
 #[derive(Debug)]
 pub(crate) struct FileHits {
     /// The index of the file.
@@ -88,7 +187,7 @@ impl Wanted {
 }
 
 /// Finds the stored rows of keys. Returns all files of the latest snapshot in a stable order, and the hits in
-/// each file that has any. A key may be stored more than once, because Spark's `INSERT INTO` looks up no
+/// each file that has any. A key may be stored more than once, because Spark's `INSERT INTO` does not look up
 /// keys.
 pub(crate) async fn find(
     table: &Table,
@@ -96,13 +195,29 @@ pub(crate) async fn find(
     wanted: &Wanted,
 ) -> Result<(Vec<IndexedFile>, Vec<FileHits>)> {
     let (files, candidates): (Vec<_>, Vec<_>) =
-        candidates_in_files(table, view, wanted).await?.into_iter().unzip();
+        candidates_in_files(table, view, wanted.keys.clone(), Match::Whole).await?.into_iter().unzip();
     let with_candidates = candidates.into_iter().enumerate().filter(|(_, candidates)| !candidates.is_empty());
-    let files_at_hand = &files;
-    let look = with_candidates.map(|(index, candidates)| async move {
-        let file = &files_at_hand[index];
-        let (path, candidates) = (file.path.clone(), Arc::new(candidates));
-        let entry = table.index_entry(&path, file.version.bytes);
+    let mut with_candidates = with_candidates.collect::<Vec<_>>().into_iter();
+    let mut found: Vec<FileHits> = Vec::new();
+    while with_candidates.len() > 0 {
+        let some: Vec<_> = with_candidates.by_ref().take(FILES_AT_A_TIME).collect();
+        found.extend(find_in(table, &files, wanted, some).await?);
+    }
+    Ok((files, found))
+}
+
+/// Finds the stored rows of keys in some files, each with the keys that it may contain.
+async fn find_in(
+    table: &Table,
+    files: &[IndexedFile],
+    wanted: &Wanted,
+    with_candidates: Vec<(usize, Vec<u32>)>,
+) -> Result<Vec<FileHits>> {
+    let look = with_candidates.into_iter().map(|(index, candidates)| async move {
+        let file = &files[index];
+        let (path, bytes) = (file.path(&table.inner.layout)?, file.version().bytes);
+        let candidates = Arc::new(candidates);
+        let entry = table.index_entry(&path, bytes);
         if let Some(entry) = entry.clone() {
             let (path, wanted, candidates) = (path.clone(), wanted.clone(), candidates.clone());
             let rows = file.footer.rows();
@@ -111,122 +226,104 @@ pub(crate) async fn find(
                 return Ok((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }));
             }
         }
-        let open = table.open_file(&path, file.version.bytes).await?;
+        let open = table.open_file(&path, bytes).await?;
         let (sought, at_stake, is_cached) = (wanted.clone(), candidates.clone(), entry.is_some());
-        // All keys of a file are cached, or those of some row groups are read.
+        // Either all keys of a file are cached, or the keys of some row groups are read.
         let select = move || {
             let groups = (!is_cached).then(|| groups_with_keys(&open, &sought, &at_stake));
             Ok((open, groups))
         };
         let (open, groups) = blocking(select).await?;
-        let open = open.fetched(table.store(), groups.as_deref(), &key_columns(wanted), None).await?;
+        let columns = key_columns(wanted);
+        let (_admitted, open) = table.fetch_admitted(&open, groups.as_deref(), &columns, None).await?;
         let wanted = wanted.clone();
         let search = move || search_file(&open, groups, &wanted, &candidates, entry.as_ref());
         let (hits, ordering) = blocking(search).await?;
         Ok::<_, Error>((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }))
     });
-    let found = ordered(table.inner.options.parallelism, look).await?;
-    let found: Vec<FileHits> = found.into_iter().flatten().collect();
-    Ok((files, found))
+    let found = ordered(table.calls_at_a_time(), look).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
-/// Returns the files of the latest snapshot, each with the keys that it may contain by its footer. A filter
-/// is in memory only while its file is checked.
+/// Returns the files of the latest snapshot, each with the keys that it may contain according to its footer.
+/// A filter is in memory only while its file is checked.
 async fn candidates_in_files(
     table: &Table,
     view: &View,
-    wanted: &Wanted,
+    keys: Arc<StringArray>,
+    by: Match,
 ) -> Result<Vec<(IndexedFile, Vec<u32>)>> {
-    let cache = &table.inner.footers;
-    let mut files = Vec::new();
-    for (group, version) in view.latest_files() {
-        files.push((group.clone(), version.clone(), table.inner.layout.resolve(&group.path(version))?));
-    }
-    cache.retain(&files.iter().map(|(_, _, path)| path).collect());
-    let keys = wanted.keys.clone();
-    let prepare = move || {
-        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-        order.sort_unstable_by(|left, right| {
-            java_order(keys.value(*left as usize), keys.value(*right as usize))
-        });
-        Ok((Arc::new(order), Arc::new(HashedKeys::new(keys))))
-    };
-    let (order, hashed) = &match wanted.keys.len() {
-        0 => prepare()?,
-        _ => blocking(prepare).await?,
-    };
-    let ask = files.into_iter().map(|(group, version, path)| async move {
-        let filter = cache.filter(&path);
-        // The key range may make the filter unnecessary.
-        if let Some(footer) = cache.get(&path) {
-            let in_range = in_range(&footer, &wanted.keys, order);
-            // To read remote keys costs a request, and to check a filter in memory none.
-            let is_free = filter.is_some() && !table.is_local();
-            if in_range.is_empty() || !(is_free || asks_filter(&footer, in_range)) {
-                let candidates = in_range.to_vec();
-                return Ok((IndexedFile { group, version, path, footer }, candidates));
-            }
+    let (layout, cache) = (&table.inner.layout, &table.inner.footers);
+    let mut files = Vec::with_capacity(view.groups.len());
+    if let Some(latest) = view.timeline.latest_commit() {
+        for group in view.groups.values() {
+            let Some(at) = group.position_at(latest) else { continue };
+            let file = FileKey::of(&layout.resolve(&group.path(&group.versions[at]))?);
+            files.push((group, at, file));
         }
-        let (keys, order) = (hashed.clone(), order.clone());
-        let (candidates, footer) = match (filter, cache.get(&path)) {
-            (Some(filter), Some(footer)) => {
-                let ask = move || Ok((candidates_of(&footer, Some(&filter), &keys, &order)?, footer));
-                blocking(ask).await?
-            }
-            _ => {
-                let entry = table.index_entry(&path, version.bytes);
-                let kept = table.clone();
-                let ask = move |whole: Footer| {
-                    let footer = kept.inner.footers.keep(&whole);
-                    let asks =
-                        !kept.is_local() || asks_filter(&footer, in_range(&footer, keys.keys(), &order));
-                    let filter = asks.then(|| KeyFilter::of(&whole));
-                    Ok((candidates_of(&footer, filter.as_ref(), &keys, &order)?, footer))
-                };
-                Footer::load_and(table.store(), &path, entry, ask).await?
-            }
-        };
-        Ok::<_, Error>((IndexedFile { group, version, path, footer }, candidates))
-    });
-    ordered(table.calls_at_a_time(), ask).await
-}
-
-/// Returns the keys in the range of a file's keys. `order` is Java's order.
-fn in_range<'a>(footer: &SlimFooter, keys: &StringArray, order: &'a [u32]) -> &'a [u32] {
-    if footer.rows() == 0 {
-        return &[];
     }
-    let Some((min, max)) = &footer.key_range else { return order };
-    let key = |index: &u32| keys.value(*index as usize);
-    let start = order.partition_point(|index| java_order(key(index), min).is_lt());
-    let end = order.partition_point(|index| java_order(key(index), max).is_le());
-    &order[start..end.max(start)]
+    cache.retain(&files.iter().map(|(_, _, file)| *file).collect());
+    let asked = match keys.len() {
+        0 => Arc::new(Asked::new(keys, by)),
+        _ => blocking(move || Ok(Arc::new(Asked::new(keys, by)))).await?,
+    };
+    let mut checked = Vec::with_capacity(files.len());
+    for some in files.chunks(FILES_AT_A_TIME) {
+        let checks = some.iter().map(|&(group, at, file)| check(table, group, at, file, &asked));
+        checked.extend(ordered(table.calls_at_a_time(), checks).await?);
+    }
+    Ok(checked)
 }
 
-/// Returns `false` if decoding the key column costs less than checking as many keys as the file has rows.
-fn asks_filter(footer: &SlimFooter, in_range: &[u32]) -> bool {
-    (in_range.len() as u64) < footer.rows()
-}
-
-/// Returns the keys that a file may contain, by its footer and its filter.
-fn candidates_of(
-    footer: &SlimFooter,
-    filter: Option<&KeyFilter>,
-    keys: &HashedKeys,
-    order: &[u32],
-) -> Result<Vec<u32>> {
-    let in_range = in_range(footer, keys.keys(), order);
-    let filter = filter.filter(|_| !in_range.is_empty());
-    Ok(match filter.map(KeyFilter::stored).transpose()?.flatten() {
-        Some(filter) => filter.having(keys, in_range),
-        None => in_range.to_vec(),
-    })
+/// Returns the version with this index in a file group, with the keys that its file may contain.
+async fn check(
+    table: &Table,
+    group: &Arc<FileGroup>,
+    at: usize,
+    file: FileKey,
+    asked: &Arc<Asked>,
+) -> Result<(IndexedFile, Vec<u32>)> {
+    let cache = &table.inner.footers;
+    let indexed =
+        |footer| IndexedFile { group: group.clone(), at: u32::try_from(at).unwrap_or(u32::MAX), footer };
+    let filter = cache.filter(file);
+    // The key range may make the filter unnecessary.
+    if let Some(footer) = cache.get(file) {
+        let in_range = asked.in_range(&footer);
+        // Reading remote keys costs a request. Checking a filter in memory costs none.
+        let is_free = filter.is_some() && !table.is_local();
+        if in_range.is_empty() || !(is_free || asked.asks_filter(&footer)) {
+            let candidates = in_range.into_owned();
+            return Ok((indexed(footer), candidates));
+        }
+    }
+    let version = &group.versions[at];
+    let path = table.inner.layout.resolve(&group.path(version))?;
+    let asked = asked.clone();
+    let (candidates, footer) = match (filter, cache.get(file)) {
+        (Some(filter), Some(footer)) => {
+            let ask = move || Ok((asked.candidates(&footer, Some(&filter), &path)?, footer));
+            blocking(ask).await?
+        }
+        _ => {
+            let entry = table.index_entry(&path, version.bytes);
+            let kept = table.clone();
+            let ask = move |whole: Footer| {
+                let footer = kept.inner.footers.keep(&whole);
+                let asks = !kept.is_local() || asked.asks_filter(&footer);
+                let filter = asks.then(|| KeyFilter::of(&whole));
+                Ok((asked.candidates(&footer, filter.as_ref(), whole.path())?, footer))
+            };
+            Footer::load_and(table.store(), &path, entry, ask).await?
+        }
+    };
+    Ok((indexed(footer), candidates))
 }
 
 /// The hits, and their ordering values.
 type Found = (Vec<Hit>, Option<ArrayRef>);
 
-/// Searches the cached keys of a file of `rows` rows; `None` if they are not cached.
+/// Searches the cached keys of a file with `rows` rows. Returns `None` if they are not cached.
 fn search_kept(entry: &Entry, rows: u64, path: &Path, wanted: &Wanted, candidates: &[u32]) -> Option<Found> {
     let mut left = rows;
     let batches = entry.keys(wanted.ordering_name())?.map(|batch| {
@@ -238,7 +335,7 @@ fn search_kept(entry: &Entry, rows: u64, path: &Path, wanted: &Wanted, candidate
         left = left.saturating_sub(batch.num_rows() as u64);
         Ok(batch)
     });
-    // After an error here, the file itself is searched, which reports its own errors.
+    // After an error here, the file itself is searched. That search reports its own errors.
     let found = search(path, wanted, candidates, std::iter::once(0..rows), batches).ok()?;
     (left == 0).then_some(found)
 }
@@ -249,7 +346,7 @@ fn key_columns(wanted: &Wanted) -> impl Fn(&str) -> bool {
     move |name| name == RECORD_KEY || Some(name) == ordering
 }
 
-/// Searches a file, or some of its row groups, and caches its keys if there is a cache.
+/// Searches a file, or some of its row groups. Caches its keys if there is a cache.
 fn search_file(
     open: &OpenFile,
     wanted_groups: Option<Vec<usize>>,
@@ -262,7 +359,7 @@ fn search_file(
     let groups = open.groups();
     let (Some(entry), None) = (entry, &wanted_groups) else {
         let wanted_groups = wanted_groups.unwrap_or_else(|| (0..groups.len()).collect());
-        // The positions of the read rows, run by run.
+        // The positions of the rows that were read, run by run.
         let runs: Vec<_> = wanted_groups.iter().map(|group| groups[*group].clone()).collect();
         let batches = open.read_groups(Some(wanted_groups), &columns, None)?;
         return search(path, wanted, candidates, runs, batches);
@@ -284,7 +381,7 @@ fn search_file(
     Ok(found)
 }
 
-/// Searches batches of rows, which belong to successive runs of positions.
+/// Searches batches of rows that belong to successive runs of positions.
 fn search(
     path: &Path,
     wanted: &Wanted,
@@ -349,10 +446,10 @@ fn search(
     Ok((hits, ordering))
 }
 
-/// A set of keys with a fast path: most other keys are excluded by one bit.
+/// A set of keys with a fast path: a single bit excludes most other keys.
 struct Sought<'a> {
     by_key: HashMap<&'a str, u32>,
-    /// A bitmap of 64 times as many bits as keys, with one bit set per key.
+    /// A bitmap with 64 times as many bits as keys, in which each key sets one bit.
     bits: Vec<u64>,
 }
 
@@ -368,7 +465,7 @@ impl<'a> Sought<'a> {
         sought
     }
 
-    /// Returns the index of a key, if it is in the set.
+    /// Returns the index of a key. Returns `None` if the key is not in the set.
     fn get(&self, key: &str) -> Option<u32> {
         let (word, bit) = self.place(key);
         if self.bits[word] >> bit & 1 == 0 {
@@ -389,8 +486,8 @@ impl<'a> Sought<'a> {
     }
 }
 
-/// Returns the row groups that may contain any of the candidates, by the minimum and the maximum of their
-/// statistics.
+/// Returns the row groups that may contain one of the candidates, according to the minimum and maximum in
+/// their statistics.
 fn groups_with_keys(open: &OpenFile, wanted: &Wanted, candidates: &[u32]) -> Vec<usize> {
     let metadata = open.footer().metadata();
     let all = 0..metadata.num_row_groups();
@@ -419,27 +516,28 @@ pub(crate) fn groups_with(open: &OpenFile, keys: Vec<String>) -> Vec<usize> {
     groups_with_keys(open, &Wanted { keys, ordering: None }, &all)
 }
 
-/// Returns `true` if a file may contain one of the keys, by its footer.
+/// Returns `true` if a file may contain one of the keys, according to its footer.
 pub(crate) async fn may_contain(table: &Table, path: &Path, bytes: u64, keys: &[String]) -> Result<bool> {
     let cache = &table.inner.footers;
-    let (footer, filter) = match cache.get(path).zip(cache.filter(path)) {
-        Some(known) => known,
-        None => {
+    let is_inside = |footer: &SlimFooter, key: &str| {
+        let range = footer.key_range.as_ref();
+        footer.rows() > 0
+            && range.is_none_or(|(min, max)| java_order(key, min).is_ge() && java_order(key, max).is_le())
+    };
+    let file = FileKey::of(path);
+    let (footer, filter) = match (cache.get(file), cache.filter(file)) {
+        // The range may make the filter unnecessary.
+        (Some(footer), _) if !keys.iter().any(|key| is_inside(&footer, key)) => return Ok(false),
+        (Some(footer), Some(filter)) => (footer, filter),
+        _ => {
             let kept = table.clone();
             let keep =
                 move |whole: Footer| Ok((kept.inner.footers.keep(&whole), KeyFilter::of(&whole).into()));
             Footer::load_and(table.store(), path, table.index_entry(path, bytes), keep).await?
         }
     };
-    if footer.rows() == 0 {
-        return Ok(false);
-    }
-    let range = footer.key_range.as_ref();
-    let is_inside = |key: &&String| {
-        range.is_none_or(|(min, max)| java_order(key, min).is_ge() && java_order(key, max).is_le())
-    };
-    let filter = filter.stored()?;
-    let mut inside = keys.iter().filter(is_inside);
+    let filter = filter.stored(path)?;
+    let mut inside = keys.iter().filter(|key| is_inside(&footer, key));
     Ok(inside.any(|key| filter.as_ref().is_none_or(|filter| filter.contains(key))))
 }
 

@@ -12,14 +12,14 @@ use serde_json::value::RawValue;
 pub(super) enum Cell<'a> {
     Null,
     Bool(bool),
-    /// The digits as written: JSON's numbers would lose digits of a decimal in a double.
+    /// The digits as written. If JSON numbers were parsed as doubles, decimals would lose digits.
     Number(&'a str),
     Text(Cow<'a, str>),
     /// A JSON array or object.
     Nested(&'a RawValue),
 }
 
-/// The reason for a failed conversion; file, line and column are added later.
+/// The reason why a conversion failed. File, line and column are added later.
 pub(super) type Refusal = String;
 
 impl<'a> Cell<'a> {
@@ -74,7 +74,7 @@ impl<'a> Cell<'a> {
         i64::try_from(number).map_err(|_| format!("{text} is too large for 64 bits"))
     }
 
-    /// Returns the nearest number of the type, or an error if it would be infinite.
+    /// Returns the nearest number of the type. Returns an error if that would be infinite.
     pub(super) fn float<T: FromStr + Into<f64> + Copy>(&self) -> Result<T, Refusal> {
         let text = self.text()?;
         let number: T = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
@@ -104,9 +104,9 @@ impl<'a> Cell<'a> {
         Ok(days.get_days())
     }
 
-    /// Returns the number behind a timestamp, in its unit: that of the instant if the type has a zone (a text
-    /// without a zone is UTC), otherwise that of the local time. A number is refused, because it has no unit,
-    /// and milliseconds read as microseconds are a day in January 1970.
+    /// Returns the number that represents a timestamp in its unit. If the type has a zone, the number stands
+    /// for the instant (text without a zone is in UTC), otherwise for the local time. A number is rejected,
+    /// because its unit is unknown: milliseconds read as microseconds would be a day in January 1970.
     pub(super) fn timestamp(&self, unit: TimeUnit, zoned: bool) -> Result<i64, Refusal> {
         let text = self.text()?;
         let nanos = match (parse_instant(text), zoned) {
@@ -141,8 +141,8 @@ pub(super) fn parse_date(text: &str) -> Option<civil::Date> {
     if shape { text.parse().ok() } else { None }
 }
 
-/// Parses a text with an offset, as the time since 1970, up to the end of the year 9999, which is often used
-/// for "for ever" and exceeds jiff's `Timestamp`.
+/// Parses text with an offset, as the time since 1970. The end of the year 9999, which often means "for
+/// ever", is accepted although it exceeds jiff's `Timestamp`.
 pub(super) fn parse_instant(text: &str) -> Option<SignedDuration> {
     let (clock, offset) = text.split_at(text.rfind(['Z', 'z', '+', '-']).filter(|at| *at > 10)?);
     let zone = match offset {
@@ -160,7 +160,7 @@ fn since_1970(time: civil::DateTime) -> SignedDuration {
     time.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0))
 }
 
-/// Parses a text without a zone.
+/// Parses text without a zone.
 pub(super) fn parse_clock(text: &str) -> Option<civil::DateTime> {
     // A sign or a zone directly after the date would be ignored instead of rejected.
     let (date, time) = text.split_at_checked(10)?;
@@ -168,8 +168,8 @@ pub(super) fn parse_clock(text: &str) -> Option<civil::DateTime> {
     if plain && parse_date(date).is_some() { text.parse().ok() } else { None }
 }
 
-/// Parses a decimal number as an integer of `10^-scale`; `None` if it is invalid, too large, or has more
-/// digits.
+/// Parses a decimal number as an integer multiple of `10^-scale`. Returns `None` if it is invalid, too large,
+/// or has more digits.
 fn exact(text: &str, scale: i32) -> Option<i128> {
     let (number, exponent) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),

@@ -17,9 +17,9 @@ use serde_json::value::RawValue;
 
 use super::cell::{Cell, Refusal};
 
-/// A column with one of a table's types.
+/// A column that has one of a table's types.
 pub(super) enum Column {
-    /// A number of NULLs without any value.
+    /// A number of NULLs, and no other values.
     Nothing(usize),
     Boolean(BooleanBuilder),
     Int32(Int32Builder),
@@ -53,7 +53,7 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// Creates a column with a type that tables support.
+    /// Creates a column of a type that tables support.
     pub(super) fn new(data_type: &DataType) -> Result<Self, Refusal> {
         let nulls = || NullBufferBuilder::new(0);
         Ok(match data_type {
@@ -185,7 +185,7 @@ impl Column {
         }
     }
 
-    /// Returns the array, and empties the column.
+    /// Returns the array and empties the column.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Nothing(rows) => Arc::new(NullArray::new(std::mem::take(rows))),
@@ -224,7 +224,7 @@ impl Column {
     }
 }
 
-/// Parses an array or object, which may also be a string, the only form that CSV allows.
+/// Parses an array or an object. It may also be inside a string, the only form that CSV allows.
 fn nested<'a, T: serde::Deserialize<'a>>(cell: &'a Cell<'_>, what: &str) -> Result<T, Refusal> {
     let text = match cell {
         Cell::Nested(raw) => raw.get(),

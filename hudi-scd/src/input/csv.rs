@@ -1,8 +1,8 @@
-//! Reading CSV (RFC 4180), record by record, with the line on which each begins.
+//! Reads CSV (RFC 4180) record by record, with the line on which each record begins.
 
 use std::io::{self, BufRead};
 
-/// A field, and its quoting: an empty field is NULL without quotes, and the empty string with them.
+/// A field and its quoting. An empty field is NULL without quotes, and the empty string with quotes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Value {
     pub(super) text: String,
@@ -20,11 +20,11 @@ pub(super) struct Records<R> {
     input: R,
     line: u64,
     buffer: Vec<u8>,
-    /// The line ending in the buffer, which is part of the text inside quotes.
+    /// The line ending in the buffer. Inside quotes it is part of the text.
     ending: &'static [u8],
 }
 
-/// An error in a file, with its place.
+/// An error in a file, with its location.
 #[derive(Debug)]
 pub(super) enum Broken {
     Io(io::Error),
@@ -36,7 +36,7 @@ impl<R: BufRead> Records<R> {
         Self { input, line: 0, buffer: Vec::new(), ending: b"" }
     }
 
-    /// Reads the next record into `values`; returns the line on which it begins, or `None` at the end. Empty
+    /// Reads the next record into `values`. Returns the line on which it begins, or `None` at the end. Empty
     /// lines are skipped.
     pub(super) fn read(&mut self, values: &mut Vec<Value>) -> Result<Option<u64>, Broken> {
         loop {
@@ -53,7 +53,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// Reads the next line without its ending; returns `false` at the end.
+    /// Reads the next line without its ending. Returns `false` at the end.
     fn read_line(&mut self) -> Result<bool, Broken> {
         self.buffer.clear();
         if self.input.read_until(b'\n', &mut self.buffer).map_err(Broken::Io)? == 0 {

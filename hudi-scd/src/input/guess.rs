@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 
 use super::cell::{Cell, parse_clock, parse_date, parse_instant};
 
-/// The narrowest type that holds all the values seen.
+/// The narrowest type that can represent all values so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Guess {
-    /// Nulls only.
+    /// Only nulls.
     #[default]
     Nothing,
     Bool,
@@ -26,7 +26,7 @@ pub(super) enum Guess {
 }
 
 impl Guess {
-    /// Guesses the type of a JSON value: its own type, and for a string also a date or a timestamp.
+    /// Guesses the type of a JSON value: its JSON type or, for a string, possibly a date or a timestamp.
     pub(super) fn of_json(cell: &Cell<'_>) -> Self {
         match cell {
             Cell::Null => Self::Nothing,
@@ -47,7 +47,7 @@ impl Guess {
             && digits
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+'));
-        // 00501 is a zip code.
+        // A zip code such as 00501.
         let padded = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
         if numeric && !padded && text.parse::<f64>().is_ok() {
             return Self::of_number(text);
@@ -59,7 +59,7 @@ impl Guess {
         if text.parse::<i64>().is_ok() {
             Self::Int
         } else if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-            // An integer of more than 64 bits; a double would round it.
+            // An integer with more than 64 bits. A double would round it.
             Self::Text
         } else {
             Self::Float
@@ -87,7 +87,7 @@ impl Guess {
         Cell::of_json(raw).map_or(Self::Text, |cell| Self::of_json(&cell))
     }
 
-    /// Returns the type that holds the values of both.
+    /// Returns the type that can represent the values of both.
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, other) | (other, Self::Nothing) => other,
@@ -108,17 +108,17 @@ impl Guess {
         }
     }
 
-    /// Returns the type of a file's column. A column of nulls has none.
+    /// Returns the type of a file's column. A column with only nulls has no type.
     pub(super) fn column_type(&self, name: &str) -> DataType {
         match self {
             Self::Nothing => DataType::Null,
-            // Hudi knows this column only as a boolean.
+            // Hudi accepts this column only as a boolean.
             _ if name == IS_DELETED_COLUMN => DataType::Boolean,
             _ => self.data_type(),
         }
     }
 
-    /// Returns the type of the table's column. A column of nulls becomes text.
+    /// Returns the type of the table's column. A column with only nulls becomes text.
     pub(super) fn data_type(&self) -> DataType {
         match self {
             Self::Bool => DataType::Boolean,

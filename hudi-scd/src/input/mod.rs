@@ -6,9 +6,10 @@
 //! | `.csv` | a line of column names, then rows (RFC 4180) | nothing between two commas; `""` is the empty string |
 //! | `.jsonl`, `.ndjson`, `.json` | one JSON object per line | `null`, and a column that a line omits |
 //!
-//! Text is converted to the types of the table. Columns that the table lacks, and files read without a table,
-//! get the narrowest type that holds all their values, which takes a first pass over the file. [`Purpose`]
-//! decides about columns without any value, and columns that no line has.
+//! Text is converted to the types of the table. Columns that the table lacks, and all columns of files that
+//! are read without a table, get the narrowest type that can represent their values. Finding it takes an
+//! additional pass over the file. [`Purpose`] determines what happens with columns that have no values or
+//! that occur in no line.
 
 mod cell;
 mod column;
@@ -36,12 +37,12 @@ use arrow::{
 use self::{cell::Cell, column::Column};
 pub use self::{operations::Operations, produced::produced};
 
-/// The number of rows in a batch.
+/// Maximum number of rows in a batch.
 const BATCH_ROWS: usize = 8 * 1024;
-/// The number of bytes of text that end a batch early.
+/// Number of bytes of text after which a batch ends early.
 const BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The format of a file, by its extension.
+/// The format of a file, determined by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Parquet,
@@ -59,7 +60,7 @@ impl Format {
         }
     }
 
-    /// Returns the name of a row's position in a file.
+    /// Returns what a row's position in a file is called.
     fn place(self) -> &'static str {
         match self {
             Self::Parquet => "row of the file",
@@ -76,15 +77,15 @@ struct InputFile {
     bytes: u64,
 }
 
-/// Files with rows, in the order of their paths.
+/// Files with rows, ordered by their paths.
 #[derive(Clone, Debug)]
 pub struct Input {
     files: Vec<InputFile>,
 }
 
 impl Input {
-    /// Opens a file, or all files with rows in and below a folder. Names that begin with a dot or `_` are
-    /// skipped, as in Spark.
+    /// Opens a file, or all files with rows in a folder and its subfolders. As in Spark, names that begin
+    /// with a dot or `_` are skipped.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such file.
@@ -109,12 +110,13 @@ impl Input {
         Ok(Self { files })
     }
 
-    /// Returns the bytes of all files.
+    /// Returns the total size of all files in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Adds file and line to an error about a row, whose number counts over all files from 0.
+    /// Adds the file and the line to an error about a row. The row's number counts the rows of all files,
+    /// starting at 0.
     pub fn locate(&self, error: Error) -> Error {
         let row = |name| error.context(name).and_then(|row| row.parse().ok()).and_then(|row| self.place(row));
         let (one, other) = (row("row"), row("other row"));
@@ -129,7 +131,8 @@ impl Input {
         }
     }
 
-    /// Returns the file of a row, and its line there, or for Parquet its number from 0.
+    /// Returns the file that contains a row, and the row's line in it. For Parquet, returns the row's number
+    /// instead, starting at 0.
     fn place(&self, row: u64) -> Option<(&InputFile, u64)> {
         let mut row = row;
         for file in &self.files {
@@ -142,7 +145,7 @@ impl Input {
         None
     }
 
-    /// Returns the columns of all files: first the `known` ones that occur, then the others with guessed
+    /// Returns the columns of all files: first those of `known` that occur, then the others with guessed
     /// types. A column without any value is text.
     ///
     /// # Errors
@@ -171,7 +174,7 @@ impl Input {
                     Some(other) if other.data_type() == field.data_type() => {}
                     Some(other) => {
                         return Err(invalid(
-                            "files have different types for a column, define it with --schema",
+                            "files have different types for a column; define it with --schema",
                         )
                         .with_context("file", file.path.display())
                         .with_context("column", field.name())
@@ -184,8 +187,8 @@ impl Input {
         Ok(Arc::new(Schema::new(found)))
     }
 
-    /// Returns all rows, file by file. Text files are read with the types of `known`; a column of an earlier
-    /// file is NULL in JSON lines that omit it. `check` validates each file's columns; its error gets the
+    /// Returns all rows, file by file. Text files are read with the types of `known`. Lines of JSON that omit
+    /// a column of an earlier file have NULL in it. `check` validates each file's columns. Its error gets the
     /// name of the file.
     pub fn batches<'a>(
         &'a self,
@@ -219,13 +222,14 @@ impl Input {
     }
 }
 
-/// The purpose of reading rows.
+/// The purpose for which rows are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Rows to write to a table: they have all its columns, including those that no line of JSON has. A new
-    /// column without any value is omitted, because the table would keep a made-up type permanently.
+    /// Rows to write to a table. They have all columns of the table, including those that occur in no line of
+    /// JSON. A new column without any value is omitted, because the table would keep its guessed type
+    /// permanently.
     Table,
-    /// Rows to print: they have the columns of their files, as text if a column has no values.
+    /// Rows to print. They have the columns of their files. A column without values is text.
     Itself,
 }
 
@@ -251,7 +255,7 @@ fn as_text(field: &FieldRef) -> FieldRef {
     Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8))
 }
 
-/// Converts a batch to the resolved columns of its file; columns without values are NULL.
+/// Converts a batch to the resolved columns of its file. Columns without values become NULL.
 fn under(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref() == schema {
         return Ok(batch.clone());
@@ -291,7 +295,7 @@ impl InputFile {
         }
     }
 
-    /// Returns the line of a row, or the number of rows if the file has fewer.
+    /// Returns the line of a row. If the file has fewer rows, returns their number as an error.
     fn line(&self, row: u64) -> Result<Result<u64, u64>> {
         match self.format {
             Format::Parquet => {
@@ -303,7 +307,7 @@ impl InputFile {
         }
     }
 
-    /// Creates an error at a line of this file.
+    /// Creates an error about a line of this file.
     fn at_line(&self, line: u64, message: impl fmt::Display) -> Error {
         invalid(message.to_string()).with_context("file", self.path.display()).with_context("line", line)
     }
@@ -329,7 +333,7 @@ fn collect(folder: &Path, files: &mut Vec<InputFile>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Columns that are filled row by row.
+/// Columns to which rows are appended.
 struct Rows {
     schema: SchemaRef,
     columns: Vec<Column>,
@@ -370,7 +374,7 @@ pub fn one_row(schema: SchemaRef, values: &[&str]) -> Result<RecordBatch> {
     rows.finish()
 }
 
-/// Returns the schema for reading text: the types of a table, every column nullable.
+/// Returns the schema for reading text: the types of a table, with every column nullable.
 fn text_schema(fields: Vec<Field>) -> Result<SchemaRef> {
     // Hudi's own columns are read with their types, and omitted when the rows are written.
     let typed: Vec<Field> = fields.iter().filter(|field| !field.data_type().is_null()).cloned().collect();

@@ -16,32 +16,32 @@ pub struct Operations {
     column: String,
     /// The boolean column that marks deletes for the table.
     marker: String,
-    /// The table has a column of this name, which stores the values.
+    /// `true` if the table has a column of this name, which stores the values.
     is_stored: bool,
 }
 
 impl Operations {
-    /// Creates the operations in `column` of rows for a table with the columns `known`; `marker` will mark
-    /// the deletes.
+    /// Creates the operations in the column `column` of incoming rows for a table with the columns `known`.
+    /// `marker` is the column that will mark the deletes.
     pub fn new(column: String, known: &Schema, marker: &str) -> Self {
         let is_stored = known.field_with_name(&column).is_ok();
         Self { column, marker: marker.to_owned(), is_stored }
     }
 
-    /// Returns the columns with which text is read.
+    /// Returns the columns for reading text.
     pub fn read_with(&self, known: &SchemaRef) -> SchemaRef {
-        // The marker is not read, because JSON lines would contain it as NULL.
+        // The marker is not read, because lines of JSON would give NULL for it.
         let fields = known.fields().iter().filter(|field| *field.name() != self.marker).cloned();
         let operation: FieldRef = Arc::new(Field::new(&self.column, DataType::Utf8, true));
         let operation = (!self.is_stored).then_some(operation);
         Arc::new(Schema::new(fields.chain(operation).collect::<Vec<_>>()))
     }
 
-    /// Returns the columns of a file that are stored in the table.
+    /// Returns those columns of a file that are stored in the table.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the file lacks the column, or marks
-    /// deletes itself.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the file lacks the column, or already
+    /// marks deletes itself.
     pub fn stored(&self, schema: &Schema) -> Result<Schema> {
         if schema.field_with_name(&self.column).is_err() {
             return Err(
@@ -55,7 +55,7 @@ impl Operations {
         Ok(Schema::new(schema.fields().iter().filter(stays).cloned().collect::<Vec<_>>()))
     }
 
-    /// Marks the deletes in a batch; `first` is the number of rows before it.
+    /// Marks the deletes in a batch. `first` is the number of rows before the batch.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the row, if a value is not an
@@ -70,7 +70,7 @@ impl Operations {
                 .with_context("row", first + row)
         };
         let Some(texts) = values.as_string_opt::<i32>() else {
-            return Err(invalid("the column of operations does not hold text")
+            return Err(invalid("the column of operations does not contain text")
                 .with_context("column", &self.column)
                 .with_context("type", values.data_type()));
         };

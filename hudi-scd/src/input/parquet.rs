@@ -1,4 +1,4 @@
-//! Reading Parquet.
+//! Reads Parquet.
 
 use std::fs::File;
 
@@ -14,7 +14,7 @@ pub(super) fn columns(file: &InputFile) -> Result<SchemaRef> {
     Ok(open(file)?.schema().clone())
 }
 
-/// Returns the number of rows of a file.
+/// Returns the number of rows in a file.
 pub(super) fn rows(file: &InputFile) -> Result<u64> {
     Ok(u64::try_from(open(file)?.metadata().file_metadata().num_rows()).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! Rows read by blocking work, as a stream.
+//! Streams rows that blocking work reads.
 
 use futures::{
     StreamExt,
@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::Result;
 
-/// Runs blocking work that produces items, and returns them as a stream. The work pauses when it is `ahead`
-/// items ahead. Its function for passing on items reports when the stream was dropped.
+/// Runs blocking work that produces items, and returns the items as a stream. The work pauses while it is
+/// `ahead` items ahead of the stream. The function that it calls to pass on an item reports if the stream was
+/// dropped.
 pub fn produced<T: Send + 'static>(
     ahead: usize,
     work: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
@@ -17,7 +18,7 @@ pub fn produced<T: Send + 'static>(
     let (give, take) = mpsc::channel(ahead.max(1));
     let working = tokio::task::spawn_blocking(move || {
         if let Err(error) = work(&mut |item| give.blocking_send(Ok(item)).is_ok()) {
-            // Nobody receives the error if the stream was dropped.
+            // If the stream was dropped, nothing receives the error.
             let _ = give.blocking_send(Err(error));
         }
     });

@@ -1,4 +1,4 @@
-//! Reading CSV and JSON lines into columns.
+//! Reads CSV and JSON lines into columns.
 
 use std::{borrow::Cow, collections::HashMap, io::BufRead};
 
@@ -25,7 +25,7 @@ impl InputFile {
     }
 }
 
-/// Reads the names in the first line of a CSV file, and opens the records after it.
+/// Reads the names in the first line of a CSV file, and opens the records that follow.
 fn csv_open(file: &InputFile) -> Result<(Vec<String>, Records<impl BufRead + use<>>)> {
     let mut records = Records::new(file.open()?);
     let mut names = Vec::new();
@@ -56,7 +56,7 @@ pub(super) fn csv_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef>
     let mut guesses: Vec<Option<Guess>> =
         names.iter().map(|name| known.field_with_name(name).is_err().then(Guess::default)).collect();
     let mut values = Vec::new();
-    // Only unknown columns need a pass over the rows.
+    // A pass over the rows is needed only if there are unknown columns.
     while guesses.iter().any(Option::is_some) {
         let Some(line) = records.read(&mut values).map_err(|broken| file.broken(broken))? else { break };
         check_width(file, line, &names, &values)?;
@@ -102,7 +102,7 @@ pub(super) fn csv_batches<'a>(
     }))
 }
 
-/// Returns the line of a row, counted from 0, or the number of rows if the file has fewer.
+/// Returns the line of a row, counted from 0. If the file has fewer rows, returns their number as an error.
 pub(super) fn csv_line(file: &InputFile, row: u64) -> Result<Result<u64, u64>> {
     let (_, mut records) = csv_open(file)?;
     let mut values = Vec::new();
@@ -174,7 +174,7 @@ fn object<'a>(file: &InputFile, line: u64, text: &'a str) -> Result<Members<'a>>
 pub(super) fn json_columns(file: &InputFile, known: &Schema) -> Result<SchemaRef> {
     let mut lines = json_open(file)?;
     let mut order: Vec<String> = Vec::new();
-    // Known columns need no guess.
+    // Known columns need no guessed type.
     let mut guesses: HashMap<String, Option<Guess>> = HashMap::new();
     while let Some((line, text)) = lines.next(file)? {
         for (name, raw) in object(file, line, text)?.0 {
@@ -226,8 +226,8 @@ pub(super) fn json_batches<'a>(
     }))
 }
 
-/// Collects the rows that `read` appends, one per call, into batches until there are no more, or one fails.
-/// `read` returns the number of bytes of its row, or `None` at the end.
+/// Collects the rows that `read` appends, one per call, into batches until there are no more rows or a call
+/// fails. `read` returns the size of its row in bytes, or `None` at the end.
 fn batches<'a>(
     mut rows: Rows,
     progress: &'a dyn Fn(u64),

@@ -13,29 +13,29 @@ use tokio::time::{Instant, sleep};
 use super::{HeldLock, TableLock, wait::Waits};
 use crate::{Error, ErrorKind, Result};
 
-/// The wait between the first two attempts. It is short, because an attempt is one system call.
+/// The first wait between two attempts. It is short, because an attempt is a single system call.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The maximum wait between two attempts, in pauses.
+/// The maximum wait between two attempts, in multiples of [`PAUSE`].
 const MAX_PAUSES: u32 = 10;
 
 /// A lock on a table in a folder of a local disk: the operating system's lock on the file
 /// `.hoodie/.locks/table_lock`.
 ///
-/// It is released when its process ends, in whatever way. It excludes other processes and other handles in
-/// the same process. On a shared network file system it is as reliable as the file system's locks. Hudi
-/// itself has no lock for local disks.
+/// The operating system releases the lock when its process ends for any reason. It excludes other processes
+/// and other handles in the same process. On a shared network file system it is as reliable as the file
+/// system's locks. Hudi itself has no lock for local disks.
 #[derive(Clone, Debug)]
 pub struct FileLock {
     path: PathBuf,
 }
 
 impl FileLock {
-    /// Creates the lock of the table in this folder.
+    /// Creates the lock of the table in a folder.
     pub fn new(table: impl AsRef<Path>) -> Self {
         Self { path: table.as_ref().join(".hoodie").join(".locks").join("table_lock") }
     }
 
-    /// Tries to acquire the lock; `None` if another holder has it.
+    /// Tries to acquire the lock. Returns `None` if another holder has it.
     fn attempt(&self) -> Result<Option<HeldFile>> {
         let failed = |doing: &str, cause: std::io::Error| {
             Error::new(ErrorKind::Storage, format!("cannot {doing} the lock file"))
@@ -50,7 +50,7 @@ impl FileLock {
         let mut file = options.map_err(|e| failed("open", e))?;
         match file.try_lock() {
             Ok(()) => {
-                // The content is informational, for people and for the message of waiting writers.
+                // The content is informational: for people, and for the message that waiting writers log.
                 let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
                 Ok(Some(HeldFile { file }))
             }

@@ -15,20 +15,21 @@ use tokio::{
 use super::{HeldLock, LeaseWatch, TableLock, wait::Waits};
 use crate::{
     Error, ErrorKind, Result,
+    operation::also_counted,
     timeline::{Clock, SystemClock},
 };
 
-/// The times of a lease; the defaults are those of Hudi's `StorageBasedLockProvider`.
+/// The times of a lease. The defaults are those of Hudi's `StorageBasedLockProvider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimes {
-    /// The duration of a lease, for which a dead writer blocks the others. Default: 5 minutes.
+    /// The duration of a lease. A dead writer blocks other writers for this time. Default: 5 minutes.
     pub validity: Duration,
     /// The time between renewals of the lease. Default: 30 seconds.
     pub heartbeat: Duration,
     /// The maximum difference between the clocks of two machines. Default: 500 ms.
     pub clock_drift: Duration,
-    /// The wait between the first two attempts to acquire the lock; each further wait is twice as long, up to
-    /// 16 times this, minus a random part of up to one half. Default: 1 second.
+    /// The wait between the first two attempts to acquire the lock. Each further wait is twice as long, up to
+    /// 16 times this value, minus a random part of up to one half. Default: 1 second.
     pub pause: Duration,
 }
 
@@ -43,13 +44,13 @@ impl Default for LeaseTimes {
     }
 }
 
-/// A lock in the storage itself: the file `.hoodie/.locks/table_lock.json`, the same as that of Hudi's
-/// `StorageBasedLockProvider` (1.1 and later), so that Spark's writers and those of this crate exclude each
-/// other.
+/// A lock in the storage itself: the file `.hoodie/.locks/table_lock.json`. Hudi's `StorageBasedLockProvider`
+/// (1.1 and later) uses the same file, so that Spark's writers and those of this crate exclude each other.
 ///
-/// The file names the holder, and the end of its lease. It is only replaced by a put that fails if another
-/// writer replaced it in the meantime, so the storage must support conditional puts: S3 and the in-memory
-/// store do; the local file system of `object_store` does not ([`FileLock`](super::FileLock)).
+/// The file names the holder and the end of its lease. It is replaced only by a put that fails if another
+/// writer has replaced it in the meantime. The storage must therefore support conditional puts: S3 and the
+/// in-memory store do. The local file system of `object_store` does not; use [`FileLock`](super::FileLock)
+/// there.
 ///
 /// ```text
 ///               create, or replace an expired one
@@ -68,12 +69,12 @@ pub struct StorageLock {
     shared: Arc<Shared>,
 }
 
-/// The state that the leases of a lock share.
+/// State that the leases of a lock share.
 #[derive(Default)]
 struct Shared {
-    /// The file as the last holder of this lock released it: a writer that returns need not read it.
+    /// The file as the last holder of this lock released it, so that a returning writer need not read it.
     released: std::sync::Mutex<Option<Known>>,
-    /// The number of attempts and releases that go on after their futures were dropped.
+    /// Number of attempts and releases that continue after their futures were dropped.
     unsettled: watch::Sender<usize>,
 }
 
@@ -82,7 +83,7 @@ impl Shared {
         self.released.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Counts work until the result is dropped.
+    /// Counts work until the returned value is dropped.
     fn unsettled(self: &Arc<Self>) -> Unsettled {
         self.unsettled.send_modify(|works| *works += 1);
         Unsettled(Arc::clone(self))
@@ -107,15 +108,15 @@ impl fmt::Debug for StorageLock {
 }
 
 impl StorageLock {
-    /// Creates the lock of the table under `root` in `store`. The names of the leases are drawn from `seed`:
-    /// two writers must not have the same seed.
+    /// Creates the lock of the table under `root` in `store`. The names of the leases are generated from
+    /// `seed`. Two writers must not have the same seed.
     pub fn new(store: Arc<dyn ObjectStore>, root: &Path, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let path = root.clone().join(".hoodie").join(".locks").join("table_lock.json");
         let random = Arc::new(std::sync::Mutex::new(fastrand::Rng::with_seed(seed)));
         Self { store, path, clock, random, times: LeaseTimes::default(), shared: Arc::default() }
     }
 
-    /// Replaces Hudi's times.
+    /// Sets the times of the lease.
     #[must_use]
     pub fn with_times(mut self, times: LeaseTimes) -> Self {
         self.times = times;
@@ -137,35 +138,35 @@ impl StorageLock {
 #[serde(rename_all = "camelCase")]
 struct LockFile {
     expired: bool,
-    /// In milliseconds since 1970.
+    /// Milliseconds since 1970.
     valid_until: i64,
     owner: String,
 }
 
-/// The last known state of the file, which is required to replace it.
+/// The last known state of the file. It is needed to replace the file.
 #[derive(Clone, Debug)]
 struct Known {
     file: LockFile,
     version: UpdateVersion,
 }
 
-/// The remaining time of a lease, as far as its holder knows.
+/// The remaining time of a lease, as its holder knows it.
 #[derive(Debug)]
 struct Term {
-    /// `None` after another writer took over.
+    /// `None` after another writer has taken over.
     end: watch::Sender<Option<End>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct End {
     at: Instant,
-    /// The same by the system's clock, which continues while the machine is suspended.
+    /// The end by the system's clock, which continues while the machine is suspended.
     by_clock: Timestamp,
 }
 
 impl End {
-    /// Returns the end of a lease whose renewal started now. It is before the time in the file, because a
-    /// request that is sent at the last moment must take effect before another writer takes over.
+    /// Returns the end of a lease whose renewal starts now. It is earlier than the time in the file, because
+    /// a request that is sent at the last moment must take effect before another writer takes over.
     fn from_now(times: &LeaseTimes) -> Self {
         let lasts = times.validity.saturating_sub(times.heartbeat.min(times.validity / 4));
         let now = SystemClock.now();
@@ -197,7 +198,7 @@ impl LeaseWatch for Term {
     }
 }
 
-/// The result of a conditional put.
+/// Result of a conditional put.
 enum Put {
     Done(Known),
     Overtaken,
@@ -206,18 +207,18 @@ enum Put {
 /// The holder of the lock.
 struct Holder {
     owner: String,
-    /// The time until its lease expires without a renewal.
+    /// The time until its lease expires, if it is not renewed.
     ends_in: Option<Duration>,
 }
 
 impl Holder {
-    /// Returns a holder that acquired the lock first.
+    /// Represents a holder that acquired the lock first.
     fn unknown() -> Self {
         Self { owner: "unknown".to_owned(), ends_in: None }
     }
 }
 
-/// The file of one table, as seen by one owner.
+/// The file of one table, from the view of one owner.
 #[derive(Clone)]
 struct Lease {
     store: Arc<dyn ObjectStore>,
@@ -258,10 +259,10 @@ impl Lease {
         file.expired || self.now().as_millisecond() > file.valid_until.saturating_add(drift)
     }
 
-    /// Replaces the known state by a lease of this owner, or by its end.
+    /// Replaces the known state by a lease of this owner, or by the end of that lease.
     ///
-    /// The store may have a newer state of this owner, after a lost reply or a dropped future. A file that
-    /// names this owner is its own, so the put is repeated on top of it.
+    /// After a lost response or a dropped future, the store may have a newer state of this owner. A file that
+    /// names this owner was written by it, so the put is repeated on top of it.
     async fn put(&self, known: Option<&Known>, expired: bool) -> Result<Put> {
         let mut known = known.cloned();
         for _ in 0..3 {
@@ -291,7 +292,7 @@ impl Lease {
         }
     }
 
-    /// Replaces the file; `None` if it differs from the known state.
+    /// Replaces the file. Returns `None` if the file differs from the known state.
     async fn replace(&self, known: Option<&Known>, file: &LockFile) -> Result<Option<UpdateVersion>> {
         let bytes = serde_json::to_vec(file).map_err(|e| {
             Error::new(ErrorKind::Storage, "cannot write the table's lock file").with_source(e)
@@ -306,7 +307,7 @@ impl Lease {
             ) => Ok(None),
             Err(e @ object_store::Error::NotImplemented { .. }) => Err(Error::new(
                 ErrorKind::Unsupported,
-                "the storage has no conditional put, use a file lock on a local disk",
+                "the storage has no conditional put; use a file lock on a local disk",
             )
             .with_context("file", &self.path)
             .with_source(e)),
@@ -314,8 +315,8 @@ impl Lease {
         }
     }
 
-    /// Acquires the lock if it is free, in a task of its own: if the caller is dropped, the task goes on until
-    /// its last request has ended, and releases a lease that it acquired.
+    /// Acquires the lock if it is free, in a separate task. If the caller is dropped, the task continues
+    /// until its last request has ended, and releases a lease that it acquired.
     async fn attempt(&self) -> Result<Result<HeldLease, Holder>> {
         let (give, take) = oneshot::channel();
         let (lease, unsettled) = (self.clone(), self.shared.unsettled());
@@ -324,7 +325,7 @@ impl Lease {
             let attempted = match lease.try_acquire().await {
                 Ok(acquired) => Ok(acquired.map(|known| HeldLease::new(lease.clone(), known, end))),
                 Err(error) => {
-                    // A put whose reply was lost may have taken effect.
+                    // A put whose response was lost may have taken effect.
                     lease.release_own().await;
                     Err(error)
                 }
@@ -332,7 +333,7 @@ impl Lease {
             drop(give.send(attempted));
             drop(unsettled);
         };
-        tokio::spawn(attempt);
+        tokio::spawn(also_counted(attempt));
         take.await.unwrap_or_else(|cause| {
             Err(Error::new(ErrorKind::Storage, "the runtime is shutting down").with_source(cause))
         })
@@ -378,8 +379,8 @@ impl Lease {
         if known.is_some() {
             return Ok(Ok(taken));
         }
-        // Every store can create a file. A store that cannot replace one must not keep a lock that can never
-        // be released.
+        // Every store can create a file. If a store cannot replace one, the lock must not be kept, because it
+        // could never be released.
         match self.put(Some(&taken), false).await {
             Ok(Put::Done(taken)) => Ok(Ok(taken)),
             Ok(Put::Overtaken) => Ok(Err(Holder::unknown())),
@@ -427,7 +428,7 @@ impl TableLock for StorageLock {
             waits.tell(waited, || holder.owner.clone(), &self.path);
             let mut pause = waits.next(self.random().f64());
             if let Some(ends_in) = holder.ends_in.filter(|ends_in| *ends_in < pause) {
-                // Spreads the writers that wait for a dead one.
+                // Spreads out the writers that wait for a dead writer's lease.
                 pause = ends_in + self.times.pause.mul_f64(self.random().f64());
             }
             sleep(pause.min(wait - waited)).await;
@@ -440,7 +441,7 @@ impl TableLock for StorageLock {
     }
 }
 
-/// The maximum wait between two attempts, in pauses.
+/// The maximum wait between two attempts, in multiples of `pause`.
 const MAX_PAUSES: u32 = 16;
 
 /// A lease that is renewed periodically.
@@ -457,12 +458,13 @@ impl HeldLease {
     fn new(lease: Lease, known: Known, end: End) -> Self {
         let known = Arc::new(Mutex::new(Some(known)));
         let term = Arc::new(Term { end: watch::Sender::new(Some(end)) });
-        let heartbeat = tokio::spawn(beat(lease.clone(), Arc::clone(&known), Arc::clone(&term)));
+        let heartbeat =
+            tokio::spawn(also_counted(beat(lease.clone(), Arc::clone(&known), Arc::clone(&term))));
         Self { lease, known, term, heartbeat, is_abandoned: false }
     }
 }
 
-/// Renews until the lease is lost or released.
+/// Renews the lease until it is lost or released.
 async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>, term: Arc<Term>) {
     loop {
         sleep(lease.times.heartbeat).await;
@@ -473,13 +475,13 @@ async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>, term: Arc<Term>) {
                 tracing::error!(path = %lease.path, "lost the lock of the table");
                 return;
             }
-            // The lease lasts for several renewals, and a later one may succeed.
+            // The lease lasts for several renewal intervals, and a later renewal may succeed.
             Err(error) => tracing::warn!(path = %lease.path, %error, "cannot renew the lock of the table"),
         }
     }
 }
 
-/// Extends the lease. Success proves that no other writer held the lock since the last renewal.
+/// Extends the lease. Success proves that no other writer has held the lock since the last renewal.
 async fn renew(lease: &Lease, known: &mut Option<Known>, term: &Term) -> Result<()> {
     if let Some(current) = known.as_ref() {
         let end = End::from_now(&lease.times);
@@ -495,7 +497,7 @@ async fn renew(lease: &Lease, known: &mut Option<Known>, term: &Term) -> Result<
             }
         }
     }
-    Err(Error::new(ErrorKind::Conflict, "another writer took the table over, after the lease expired")
+    Err(Error::new(ErrorKind::Conflict, "another writer took over the table after the lease expired")
         .with_context("file", &lease.path))
 }
 
@@ -510,7 +512,7 @@ impl fmt::Debug for HeldLease {
 
 #[async_trait]
 impl HeldLock for HeldLease {
-    /// A renewal is the proof: it succeeds only if the file is unchanged.
+    /// A renewal is sufficient proof, because it succeeds only if the file is unchanged.
     async fn verify(&self) -> Result<()> {
         renew(&self.lease, &mut *self.known.lock().await, &self.term).await
     }
@@ -525,10 +527,10 @@ impl HeldLock for HeldLease {
 
     async fn release(self: Box<Self>) -> Result<()> {
         if self.term.remaining().is_zero() {
-            // A hanging renewal must not delay a writer that lost the lock.
+            // A renewal that hangs must not delay a writer that has lost the lock.
             return Ok(());
         }
-        // Not during a renewal.
+        // Waits for the end of a renewal in progress.
         let mut known = self.known.lock().await;
         self.heartbeat.abort();
         match known.take() {
@@ -564,7 +566,7 @@ mod tests {
     use crate::timeline::FnClock;
     use object_store::{local::LocalFileSystem, memory::InMemory};
 
-    /// Returns a clock that follows tokio's, from 1 January 2026.
+    /// Returns a clock that follows tokio's clock and starts on 1 January 2026.
     fn clock() -> Arc<dyn Clock> {
         let begun = Instant::now();
         Arc::new(FnClock(move || Timestamp::from_second(1_767_225_600).unwrap() + begun.elapsed()))
@@ -630,7 +632,7 @@ mod tests {
         let asleep = lock(&store, &clock, 1).with_times(never).acquire(WAIT).await.unwrap();
         let begun = Instant::now();
         let next = lock(&store, &clock, 2).acquire(Duration::from_secs(1000)).await.unwrap();
-        // After the validity and the clock drift, and within a pause after that.
+        // After the validity and the clock drift, plus up to one pause.
         let end = Duration::from_millis(300_501);
         assert!((end..=end + Duration::from_secs(1)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         assert_eq!(asleep.verify().await.unwrap_err().kind(), ErrorKind::Conflict);
@@ -642,7 +644,7 @@ mod tests {
     async fn a_put_whose_reply_was_lost_is_ours() {
         let (store, clock) = (in_memory(), clock());
         let held = lock(&store, &clock, 1).acquire(WAIT).await.unwrap();
-        // The same owner renews concurrently, as a dropped future may have done.
+        // The same owner renews concurrently, as a dropped future might.
         let renewed = file(&store).await.replace("1767225900000", "1767225999000");
         store.put(&Path::from("lake/t/.hoodie/.locks/table_lock.json"), renewed.into()).await.unwrap();
         held.verify().await.unwrap();
@@ -672,7 +674,7 @@ mod tests {
         assert_eq!(held.len(), 1);
     }
 
-    /// Counts requests, in total and within the last second.
+    /// Counts requests: in total, and within the last second.
     #[derive(Debug)]
     struct Counted {
         inner: Arc<dyn ObjectStore>,
@@ -745,8 +747,8 @@ mod tests {
         }
     }
 
-    /// 100 writers wait for a minute, and then each writes for a second. Without back-off they send 6,000
-    /// requests in the minute, and 100 at the moment of the release.
+    /// 100 writers wait for a minute, and then each of them writes for a second. Without back-off they would
+    /// send 6,000 requests in the minute, and 100 at the moment of the release.
     #[tokio::test(start_paused = true)]
     async fn a_hundred_that_wait_do_not_stampede() {
         let times = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -778,7 +780,7 @@ mod tests {
         assert!(busiest.is_some_and(|busiest| busiest <= 40), "{busiest:?} requests in a second");
     }
 
-    /// Collects log messages at the level of warnings.
+    /// Collects log messages of the level WARN.
     #[derive(Clone, Default)]
     struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
 
@@ -815,8 +817,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_of_ten_seconds_is_logged_once_with_the_holder() {
         let warnings = Warnings::default();
-        // With a single subscriber, `tracing` asks only the first thread that reaches a warning, and caches the
-        // result. A thread of another test has no subscriber and would disable the warning.
+        // With a single subscriber, `tracing` queries only the first thread that reaches a warning, and
+        // caches the result. If that thread belongs to another test, it has no subscriber, and the warning
+        // would be disabled.
         let _second = tracing::Dispatch::new(Warnings::default());
         let _guard = tracing::subscriber::set_default(warnings.clone());
         let (store, clock) = (in_memory(), clock());
@@ -840,10 +843,10 @@ mod tests {
         let watch = asleep.watch().unwrap();
         let begun = Instant::now();
         watch.lost().await;
-        // The system's clock counts as well, and continues during the suspension.
+        // The system's clock counts as well. It continues during the suspension.
         let about = Duration::from_secs(224)..=Duration::from_secs(225);
         assert!(about.contains(&begun.elapsed()) && watch.remaining().is_zero());
-        // A renewal succeeds as long as no other writer took over.
+        // A renewal succeeds if no other writer has taken over.
         asleep.verify().await.unwrap();
         assert!(about.contains(&watch.remaining()));
         asleep.abandon();

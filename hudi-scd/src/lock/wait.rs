@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 /// The time after which a waiting writer logs the holder.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 
-/// Increasing waits minus a random part, so that many writers send few requests, and not all at once.
+/// Growing waits minus a random part, so that many writers send few requests, and do not send them at the
+/// same time.
 #[derive(Debug)]
 pub(super) struct Waits {
     next: Duration,
@@ -14,19 +15,19 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// Creates waits from `first` up to `times` as long.
+    /// Creates waits that grow from `first` up to `times` as long.
     pub(super) fn new(first: Duration, times: u32) -> Self {
         Self { next: first, longest: first * times, is_told: false }
     }
 
-    /// Returns the next wait: half of it for `random` 0, all of it for `random` 1.
+    /// Returns the next wait. `random` selects a value between half of it (0) and all of it (1).
     pub(super) fn next(&mut self, random: f64) -> Duration {
         let wait = self.next;
         self.next = (2 * wait).min(self.longest);
         wait.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Logs the holder of the lock once, after 10 seconds.
+    /// Logs the holder of the lock, once, after 10 seconds.
     pub(super) fn tell(
         &mut self,
         waited: Duration,

@@ -2,13 +2,14 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-/// The maximum bytes of a copied range on S3.
+/// Maximum size of a copied range on S3, in bytes.
 const MAX_COPY: u64 = 5 * 1024 * 1024 * 1024;
 
 /// Consecutive bytes of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// The offset of the same bytes in the previous version, if that has them.
+    /// The offset of the same bytes in the previous version. `None` if the previous version does not have
+    /// them.
     from: Option<u64>,
     bytes: u64,
 }
@@ -28,12 +29,14 @@ impl Piece {
         self.bytes
     }
 
-    /// Returns the range in the previous version, if that has the bytes.
+    /// Returns the range in the previous version. Returns `None` if the previous version does not have the
+    /// bytes.
     pub(super) fn range(self) -> Option<Range<u64>> {
         self.from.map(|from| from..from + self.bytes)
     }
 
-    /// Adds the next bytes if the previous version has them in the same order, or has none of them.
+    /// Appends the next bytes if they directly follow in the previous version too, or if neither piece is in
+    /// the previous version. Returns `false` otherwise.
     fn join(&mut self, next: Self) -> bool {
         let is_next = next.from == self.from.map(|from| from + self.bytes);
         if is_next {
@@ -61,23 +64,23 @@ impl Piece {
 pub(super) enum PlannedPart {
     /// A range of the previous version.
     Copied(Range<u64>),
-    /// Bytes that are sent, among them some that the previous version has.
+    /// Bytes that are sent, including some that the previous version has.
     Sent(Vec<Piece>),
 }
 
-/// Divides a file into parts while it is written. Each part but the last has at least `min` bytes.
+/// Divides a file into parts while it is being written. Each part except the last has at least `min` bytes.
 ///
-/// A run of stored bytes is copied if `min` of them remain after the parts before and after it have been
-/// padded to `min` with bytes of the run. Padding is taken from the end of the run before a gap first.
+/// A run of stored bytes is copied if at least `min` of them remain after bytes of the run have padded the
+/// parts before and after it to `min`. A gap is padded from the end of the run before it first.
 #[derive(Debug)]
 pub(super) struct Plan {
     min: u64,
-    /// The size of sent parts; the last one of a gap is up to twice as large.
+    /// The size of sent parts. The last sent part of a gap is up to twice as large.
     sent: u64,
     /// A run that will be copied. Its end may still be needed as padding.
     run: Option<Piece>,
-    /// The bytes after the run, or after the last planned part. They will be sent, except for a stored piece
-    /// at the end, which may be part of the next run.
+    /// The bytes after the run, or after the last planned part. They will be sent. Only a stored piece at the
+    /// end may become part of the next run.
     gap: VecDeque<Piece>,
     gap_bytes: u64,
     parts: Vec<PlannedPart>,
@@ -98,8 +101,8 @@ impl Plan {
         }
         self.push(piece);
         self.begin_run();
-        // A gap that needs no padding is sent as it grows, without the bytes that a run may begin with, and
-        // with so much left that the rest needs no padding either.
+        // A gap that needs no padding is sent while it grows. Bytes that may begin a run are kept back, and
+        // so are enough bytes that the rest needs no padding either.
         let end = self.gap.back().filter(|last| last.from.is_some()).map_or(0, |last| last.bytes);
         while self.gap_bytes - end >= self.sent + self.min {
             self.copy_run();
@@ -146,7 +149,7 @@ impl Plan {
         self.run = Some(next);
     }
 
-    /// Plans the run, whose end is not needed as padding.
+    /// Plans the run. Its end is not needed as padding.
     fn copy_run(&mut self) {
         let Some(range) = self.run.take().and_then(Piece::range) else { return };
         let mut start = range.start;
@@ -211,7 +214,7 @@ mod tests {
         parts.iter().filter(|part| matches!(part, PlannedPart::Sent(_))).map(bytes).sum()
     }
 
-    /// Joins pieces as far as possible.
+    /// Joins pieces where possible.
     fn joined(pieces: impl IntoIterator<Item = Piece>) -> Vec<Piece> {
         let mut joined: Vec<Piece> = Vec::new();
         for piece in pieces.into_iter().filter(|piece| piece.bytes > 0) {
@@ -266,7 +269,7 @@ mod tests {
 
     fn pieces() -> impl Strategy<Value = Vec<Piece>> {
         let length = prop_oneof![3 => 1_u64..30, 2 => 30_u64..120, 1 => 120_u64..600];
-        // A stored piece follows the previous one in the old file, or comes after some other bytes.
+        // A stored piece follows the previous one in the old file, or is separated from it by other bytes.
         let piece = (length, prop_oneof![Just(None), Just(Some(0)), (1_u64..9).prop_map(Some)]);
         proptest::collection::vec(piece, 0..40).prop_map(|pieces| {
             let mut at = 0;
@@ -296,8 +299,8 @@ mod tests {
                 let is_sent = matches!(part, PlannedPart::Sent(_));
                 prop_assert!(!is_sent || bytes(part) < 2 * SENT, "{:?}", parts);
             }
-            // Each gap between runs is padded at most once. A run is sent only if it is too short for itself
-            // and the padding of one gap.
+            // Each gap between runs is padded at most once. A run is sent only if it is too short to be
+            // copied and also pad one gap.
             let is_run = |piece: &Piece| piece.from.is_some() && piece.bytes >= 2 * MIN;
             let runs = expected.iter().filter(|piece| is_run(piece)).count() as u64;
             let others: u64 = expected.iter().filter(|piece| !is_run(piece)).map(|piece| piece.bytes).sum();

@@ -28,13 +28,13 @@ use super::RangeCopy;
 const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The name of the store in errors.
 const STORE: &str = "S3";
-// The repetition of failed requests: object_store's defaults, without its jitter.
+// The maximum number of retries and the backoff: object_store's defaults, without its jitter.
 const RETRIES: u32 = 10;
 const RETRY_TIME: Duration = Duration::from_secs(180);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
-/// Range copies of S3 and compatible services.
+/// Range copies for S3 and compatible services.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -48,9 +48,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// # }
 /// ```
 ///
-/// A request is repeated up to ten times, within three minutes, if the service is overloaded or the connection
-/// fails. Copies are refused, so that files are sent as a whole, if the builder sets a checksum, unsigned
-/// requests, encryption with a customer's key (SSE-C), or S3 Express One Zone.
+/// A request is retried up to ten times, within three minutes, if the service is overloaded or the connection
+/// fails. Some settings of the builder do not allow copies: a checksum, unsigned requests, encryption with a
+/// customer's key (SSE-C), and S3 Express One Zone. With these, files are sent as a whole.
 #[derive(Clone, Debug)]
 pub struct S3RangeCopy {
     store: Arc<AmazonS3>,
@@ -59,13 +59,14 @@ pub struct S3RangeCopy {
     bucket: String,
     region: String,
     request_payer: bool,
-    /// The option with which ranges cannot be copied.
+    /// The setting that prevents copies of ranges.
     obstacle: Option<&'static str>,
 }
 
 impl S3RangeCopy {
-    /// Builds a store, and the range copies over its HTTP client and credentials. A connector of the builder
-    /// is replaced by [`ReqwestConnector`]; see [`S3RangeCopy::build_with`].
+    /// Builds a store, and range copies that use its HTTP client and credentials. Replaces the builder's
+    /// connector by [`ReqwestConnector`]; to set another one, use [`S3RangeCopy::build_with`]. An endpoint
+    /// whose URL begins with `http://` allows plain HTTP.
     ///
     /// # Errors
     /// As [`AmazonS3Builder::build`].
@@ -73,11 +74,14 @@ impl S3RangeCopy {
         Self::build_with(builder, ReqwestConnector::default())
     }
 
-    /// Builds a store with a connector.
+    /// Builds a store like [`S3RangeCopy::build`], with a connector.
     ///
     /// # Errors
     /// As [`AmazonS3Builder::build`].
     pub fn build_with(builder: AmazonS3Builder, connector: impl HttpConnector) -> Result<Self> {
+        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+        let is_plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let builder = if is_plain { builder.with_allow_http(true) } else { builder };
         let value = |key| builder.get_config_value(&key);
         let is_set =
             |key| value(key).is_some_and(|value| matches!(value.as_str(), "true" | "1" | "on" | "y" | "yes"));
@@ -111,7 +115,7 @@ impl S3RangeCopy {
         let credential = self.store.credentials().get_credential().await?;
         let mut sent = HttpRequest::new(HttpRequestBody::empty());
         *sent.method_mut() = "PUT".parse().map_err(|_| generic("PUT is not a method"))?;
-        // A signed URL is the way to the URL of an object. The signature in it does not cover headers.
+        // Signing a URL is the only way to get the URL of an object. Its signature does not cover headers.
         let mut url =
             self.store.signed_url(sent.method().clone(), request.path, Duration::from_secs(60)).await?;
         let (part, range) = ((request.part_idx + 1).to_string(), request.range.clone());
@@ -169,7 +173,7 @@ impl<C: HttpConnector> HttpConnector for SharedConnector<C> {
 #[derive(Debug)]
 struct Failure {
     error: Error,
-    /// A repetition may succeed.
+    /// `true` if a retry may succeed.
     is_temporary: bool,
 }
 
@@ -179,8 +183,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// Reads the reply to a copy. S3 sends the headers of a reply before the copy ends, so an error may follow a
-/// status of 200.
+/// Reads the response to a copy. S3 sends the headers of a response before the copy ends, so an error may
+/// follow a status of 200.
 fn outcome(status: u16, body: &str, from: &Path) -> Result<PartId, Failure> {
     let code = element(body, "Code").filter(|_| status != 200 || body.contains("<Error>"));
     let code = code.unwrap_or_default();
@@ -205,7 +209,7 @@ fn outcome(status: u16, body: &str, from: &Path) -> Result<PartId, Failure> {
     Err(Failure { error, is_temporary })
 }
 
-/// Returns the text of the first element with a name in a reply of S3, whose elements have no attributes.
+/// Returns the text of the first element with this name in a response of S3. Its elements have no attributes.
 fn element(xml: &str, name: &str) -> Option<String> {
     let start = xml.find(&format!("<{name}>"))? + name.len() + 2;
     let length = xml[start..].find(&format!("</{name}>"))?;
@@ -299,7 +303,7 @@ mod tests {
     const SLOW_DOWN: &str =
         "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>";
 
-    /// A service with prepared replies, which keeps the requests.
+    /// A service with prepared responses. It records the requests.
     #[derive(Clone, Debug, Default)]
     struct Prepared {
         replies: Arc<Mutex<VecDeque<(u16, &'static str)>>>,

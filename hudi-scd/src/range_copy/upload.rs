@@ -21,16 +21,16 @@ use crate::{
     storage,
 };
 
-/// The maximum number of parts of a file that are in flight.
+/// Maximum number of parts of a file that are in flight.
 const PARTS_IN_FLIGHT: usize = 4;
 
-/// The bytes of a new file.
+/// The size of a new file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) bytes: u64,
-    /// The bytes of these that were sent to the storage.
+    /// Number of these bytes that were sent to the storage.
     pub(crate) sent: u64,
-    /// The bytes of these that the storage copied from the previous version.
+    /// Number of these bytes that the storage copied from the previous version.
     pub(crate) copied: u64,
 }
 
@@ -41,15 +41,15 @@ impl Written {
     }
 }
 
-/// The previous version of a file that is written.
+/// The previous version of a file that is being written.
 pub(crate) struct Original {
     pub(crate) path: Path,
     pub(crate) sparse: Sparse,
     pub(crate) fetches: Fetches,
 }
 
-/// Writes a file while CPU-bound work creates it from the previous version. Returns its bytes and the work's
-/// result. Readers see it when it is complete.
+/// Writes a file while CPU-bound work creates it from the previous version. Returns the size of the file and
+/// the work's result. The file becomes visible to readers when it is complete.
 pub(crate) async fn write_copying<T: Send + 'static>(
     copies: &RangeCopies,
     store: &dyn ObjectStore,
@@ -68,12 +68,12 @@ pub(crate) async fn write_copying<T: Send + 'static>(
             })?;
             Ok((bytes, last, made))
         });
-        // A failed request is the cause of the errors that readers return for missing bytes.
+        // If a request failed, readers return errors about missing bytes, whose cause is that request.
         made.map_err(|error| sparse.failure().unwrap_or(error))
     });
     let mut upload = Upload::new(copies, store, path, &from);
     let storing = async {
-        // The work ends when no more parts are taken.
+        // The work ends when its parts are no longer received.
         let stored = upload.take(&mut take).await;
         drop(take);
         stored
@@ -99,7 +99,7 @@ struct Upload<'a> {
     path: &'a Path,
     /// The previous version.
     from: &'a Path,
-    /// Set by the first part.
+    /// Set when the first part is stored.
     id: Option<MultipartId>,
     /// The number of the next part.
     next: usize,
@@ -107,7 +107,7 @@ struct Upload<'a> {
     stored: Vec<PartId>,
     sent: u64,
     copied: u64,
-    /// The first copy of the handle is among the parts.
+    /// `true` if the first copy of the handle is among the parts.
     is_first: bool,
 }
 
@@ -132,13 +132,13 @@ impl<'a> Upload<'a> {
         storage::failed("write", self.path, cause)
     }
 
-    /// Keeps the id of a stored part.
+    /// Records the id of a stored part.
     fn keep(&mut self, stored: object_store::Result<PartId>) -> Result<()> {
         self.stored.push(stored.map_err(|cause| self.failed(cause))?);
         Ok(())
     }
 
-    /// Stores parts until there are no more of them.
+    /// Stores parts until there are no more.
     async fn take(&mut self, parts: &mut mpsc::Receiver<Part>) -> Result<()> {
         loop {
             let part = tokio::select! {
@@ -169,7 +169,7 @@ impl<'a> Upload<'a> {
         let copying = async move { copies.inner.copy_part(path, &id, number, from, copied).await };
         let copying = match copies.are_known_to_work() {
             true => copying.boxed(),
-            // The first copy shows if the service has the request. If it has not, the part is sent.
+            // The first copy shows if the service supports the request. If it does not, the part is sent.
             false => {
                 let copied = copying.await;
                 if copies.note(&copied) {
@@ -204,7 +204,7 @@ impl<'a> Upload<'a> {
         self.put(async move { copies.inner.put_part(path, &id, number, content).await }.boxed()).await
     }
 
-    /// Starts to store a part when there is room for it.
+    /// Starts to store a part as soon as fewer than [`PARTS_IN_FLIGHT`] are in flight.
     async fn put(&mut self, part: BoxFuture<'a, object_store::Result<PartId>>) -> Result<()> {
         self.next += 1;
         self.in_flight.push_back(part);
@@ -224,7 +224,7 @@ impl<'a> Upload<'a> {
         Ok(self.id.insert(id).clone())
     }
 
-    /// Stores the last part and completes the file. A file of one part is put with one request.
+    /// Stores the last part and completes the file. A file with only one part is put with a single request.
     async fn finish(&mut self, last: Option<Part>) -> Result<()> {
         match (last, &self.id) {
             (Some(Part::Sent(content)), None) => {
@@ -243,7 +243,7 @@ impl<'a> Upload<'a> {
         completed.map(drop).map_err(|cause| self.failed(cause))
     }
 
-    /// Checks the size of the first file with copies: a service may ignore the range of a copy.
+    /// Checks the size of the first file with copies, because a service may ignore the range of a copy.
     async fn check(&mut self, bytes: u64) -> Result<()> {
         if !self.is_first {
             return Ok(());
@@ -256,7 +256,7 @@ impl<'a> Upload<'a> {
         self.copies.refuse();
         Err(Error::new(
             ErrorKind::Storage,
-            "the storage copied other bytes than requested: repeat the write, which sends them, and set \
+            "the storage copied different bytes than requested: repeat the write, which sends them, and set \
              `TableOptions::without_range_copy` for this storage",
         )
         .with_context("file", self.path)

@@ -14,6 +14,7 @@ use crate::{
     concurrent::{blocking, ordered},
     index::{self, RECORD_KEY, key_column, key_schema},
     key::{self, KeyEncoding},
+    operation::Operation,
     schema::{self, META_COLUMNS},
     table::Table,
     timeline::Instant,
@@ -40,24 +41,29 @@ pub enum KeyChange {
 }
 
 impl Table {
-    /// Returns the versions of a key that the retained commits show, oldest first: the row as of the
-    /// beginning of the window, and each change since.
+    /// Returns the versions of a key in the retained commits, oldest first: the row at the beginning of the
+    /// window, and each change since then.
     ///
-    /// The key is given in Hudi's form: the value of a single record key column, `a:1,b:2` for several; a
-    /// timestamp is its number of microseconds. [`Table::history_of`] takes values.
+    /// The key must be in Hudi's form: the value of a single record key column, or `a:1,b:2` for several
+    /// columns. A timestamp is its number of microseconds. [`Table::history_of`] accepts values instead.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`], [`ErrorKind::Corrupt`].
+    /// [`ErrorKind::Storage`], [`ErrorKind::Corrupt`]; [`ErrorKind::Unsupported`] for a table without meta
+    /// columns.
     pub async fn history(&self, key: &str) -> Result<Vec<KeyVersion>> {
-        let view = self.view().await?;
-        self.history_in(&view, &Sought { texts: vec![key.to_owned()], value: None }).await
+        let history = async {
+            let view = self.view().await?;
+            self.history_in(&view, &Sought { texts: vec![key.to_owned()], value: None }).await
+        };
+        Operation::read(self, "history").run(history).await
     }
 
     async fn history_in(&self, view: &View, key: &Sought) -> Result<Vec<KeyVersion>> {
+        self.inner.properties.check_meta_columns()?;
         let data = self.schema_of(view)?;
         let commits = view.timeline.completed_commits().map(|entry| entry.instant);
         let commits: Vec<Instant> = commits.filter(|commit| view.check_retained(*commit).is_ok()).collect();
-        // A file is read once, even if several commits show it.
+        // A file is read only once, even if several commits include it.
         let mut files: BTreeMap<&str, (Path, u64)> = BTreeMap::new();
         for commit in &commits {
             view.check_whole(*commit)?;
@@ -75,7 +81,7 @@ impl Table {
         let mut history: Vec<KeyVersion> = Vec::new();
         let mut current: Option<Instant> = None;
         for commit in commits {
-            let rows = view.files_at(commit).filter_map(|(_, version)| found.get(version.file.as_str()));
+            let rows = view.files_at(commit).filter_map(|(_, version)| found.get(&*version.file));
             let row = rows.flatten().next().cloned();
             match row {
                 Some((written, row)) if current != Some(written) => {
@@ -99,6 +105,10 @@ impl Table {
     /// As [`Table::history`]; [`ErrorKind::InvalidInput`] if the batch lacks a record key column, has values
     /// that are incompatible with the table's types, or does not have exactly one row.
     pub async fn history_of(&self, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
+        Operation::read(self, "history").run(self.history_of_values(key)).await
+    }
+
+    async fn history_of_values(&self, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
         if key.num_rows() != 1 {
             return Err(Error::new(ErrorKind::InvalidInput, "a key is one row of the record key columns")
                 .with_context("rows", key.num_rows()));
@@ -141,16 +151,17 @@ impl Table {
     }
 }
 
-/// A key in the forms that it may be stored in.
+/// A key in all forms in which it may be stored.
 #[derive(Clone, Debug)]
 struct Sought {
     texts: Vec<String>,
-    /// The column and the value of the key, if the texts may belong to rows with another value.
+    /// The column and the value of the key, if the stored keys may also belong to rows with a different
+    /// value.
     value: Option<(SchemaRef, String)>,
 }
 
 impl Sought {
-    /// Returns `true` for the columns that decide.
+    /// Returns `true` for the columns that are needed to find the row.
     fn is_read(&self, name: &str) -> bool {
         name == RECORD_KEY || self.value.as_ref().is_some_and(|(columns, _)| columns.index_of(name).is_ok())
     }

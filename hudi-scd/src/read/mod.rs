@@ -1,39 +1,52 @@
-//! Reading: the latest rows, the rows as of an instant, the rows changed since an instant, the history of a
+//! Reads the latest rows, the rows as of an instant, the rows changed since an instant, and the history of a
 //! key.
 
 mod history;
 mod matching;
+mod predicate;
 mod scan;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use arrow::{
     array::RecordBatch,
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
 };
-use futures::{TryStreamExt, stream::BoxStream};
+use futures::{Stream, TryStreamExt, stream::BoxStream};
 use object_store::path::Path;
 
 pub use self::history::{KeyChange, KeyVersion};
 pub(crate) use self::matching::SoughtKeys;
+pub use self::predicate::{Predicate, Value};
 use self::scan::{Scan, Since};
 use crate::{
     Error, ErrorKind, Result,
+    operation::Operation,
     schema::{self, META_COLUMNS},
     table::Table,
     timeline::Instant,
     view::{FileGroup, FileVersion, View},
 };
 
-/// The number of attempts of a read whose files a clean deleted in the meantime.
+/// Number of attempts of a read if a clean deletes its files in the meantime.
 const ATTEMPTS: usize = 3;
 
 /// The rows and columns to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     rows: Rows,
     columns: Option<Vec<String>>,
     meta_columns: bool,
+    predicate: Option<Predicate>,
+    /// `None` selects all partitions.
+    partitions: Option<BTreeSet<String>>,
+    limit: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +62,7 @@ impl Query {
         Self::of(Rows::Snapshot)
     }
 
-    /// Selects the rows as of an instant, which need not be that of a commit.
+    /// Selects the rows as of an instant. It need not be the instant of a commit.
     pub fn as_of(instant: Instant) -> Self {
         Self::of(Rows::AsOf(instant))
     }
@@ -57,15 +70,15 @@ impl Query {
     /// Selects the rows that commits after `instant` (exclusive) wrote, in their latest state. Deleted rows
     /// are not included.
     ///
-    /// In tables of version 8 and later the completion time of a commit counts, as in Hudi 1.x: pass
+    /// In tables of version 8 and later, the completion time of a commit counts, as in Hudi 1.x. Pass
     /// [`TimelineEntry::completed_at`](crate::timeline::TimelineEntry::completed_at) of the last commit that
     /// was read.
     pub fn since(instant: Instant) -> Self {
         Self::of(Rows::Changes { since: instant, until: None })
     }
 
-    /// Ends [`Query::since`] at a commit (inclusive): rows are returned as of that commit. For
-    /// [`Query::snapshot`] this is [`Query::as_of`].
+    /// Limits [`Query::since`] to commits up to this one (inclusive), and returns rows as of it.
+    /// [`Query::snapshot`] with a limit is the same as [`Query::as_of`].
     #[must_use]
     pub fn until(mut self, instant: Instant) -> Self {
         self.rows = match self.rows {
@@ -76,7 +89,7 @@ impl Query {
     }
 
     fn of(rows: Rows) -> Self {
-        Self { rows, columns: None, meta_columns: false }
+        Self { rows, columns: None, meta_columns: false, predicate: None, partitions: None, limit: None }
     }
 
     /// Selects these columns, in this order. Default: all data columns.
@@ -86,60 +99,142 @@ impl Query {
         self
     }
 
-    /// Adds Hudi's own five columns in front.
+    /// Adds Hudi's own five columns in front. They are null in a table without them.
     #[must_use]
     pub fn with_meta_columns(mut self) -> Self {
         self.meta_columns = true;
         self
     }
+
+    /// Selects the rows for which a predicate on data columns is true. If there are several predicates, all
+    /// of them must be true. Row groups that the statistics exclude are not read.
+    #[must_use]
+    pub fn with_predicate(mut self, predicate: Predicate) -> Self {
+        self.predicate = Some(match self.predicate {
+            Some(other) => other.and(predicate),
+            None => predicate,
+        });
+        self
+    }
+
+    /// Selects the rows of these partitions, given by their paths, such as `day=2026-01-01`. A path of a
+    /// parent folder, such as `year=2026`, selects all partitions below it. Other files are not opened.
+    /// Default: all partitions.
+    #[must_use]
+    pub fn with_partitions<P: Into<String>>(mut self, partitions: impl IntoIterator<Item = P>) -> Self {
+        self.partitions = Some(partitions.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Limits the number of returned rows. The first rows in the order of [`Table::read`] are returned.
+    /// Default: all rows.
+    #[must_use]
+    pub fn with_limit(mut self, rows: u64) -> Self {
+        self.limit = Some(rows);
+        self
+    }
+
+    /// Returns `true` if the query reads this partition.
+    fn has_partition(&self, path: &str) -> bool {
+        let Some(partitions) = &self.partitions else { return true };
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        ends.map(|end| &path[..end]).any(|folder| partitions.contains(folder))
+    }
+}
+
+/// A stream of the rows that a [`Query`] selects.
+pub struct RowStream {
+    schema: SchemaRef,
+    rows: BoxStream<'static, Result<RecordBatch>>,
+}
+
+impl RowStream {
+    /// Returns the columns of each batch.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+impl Stream for RowStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.rows.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for RowStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowStream").field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 impl Table {
-    /// Reads rows with the latest schema: a column that was added after a file was written is null in its
-    /// rows.
+    /// Reads rows with the latest schema. A column that was added after a file was written is null in the
+    /// file's rows.
     ///
-    /// The batches have a stable order: by partition, file group and position in the file. There is at least
-    /// one batch, so that the schema is known.
+    /// The batches have a stable order: by partition, file group and position in the file. There is always at
+    /// least one batch, so that the schema is known.
     ///
     /// # Errors
-    /// [`ErrorKind::OutsideRetention`] if the files of that time were cleaned, naming the earliest instant;
-    /// [`ErrorKind::InvalidInput`] for an unknown column; [`ErrorKind::Corrupt`], [`ErrorKind::Storage`].
+    /// [`ErrorKind::OutsideRetention`], naming the earliest instant, if the files of that time were cleaned;
+    /// [`ErrorKind::InvalidInput`] for an unknown column; [`ErrorKind::Unsupported`] for [`Query::since`] on
+    /// a table without meta columns; [`ErrorKind::Corrupt`], [`ErrorKind::Storage`].
     pub async fn read(&self, query: Query) -> Result<Vec<RecordBatch>> {
-        let mut attempt = 1;
-        loop {
-            let read = async { self.read_stream(query.clone()).await?.try_collect::<Vec<_>>().await };
-            match read.await {
-                // A clean ran in the meantime: list the files again, and read or refuse accordingly.
-                Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {
-                    self.forget_view().await;
-                    attempt += 1;
+        let read = Box::pin(async {
+            let mut attempt = 1;
+            loop {
+                let read = async { self.rows(&query).await?.1.try_collect::<Vec<_>>().await };
+                match read.await {
+                    // A clean ran in the meantime. List the files again, and then read them or return an
+                    // error.
+                    Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {
+                        self.forget_view().await;
+                        attempt += 1;
+                    }
+                    done => return done,
                 }
-                done => return done,
             }
-        }
+        });
+        Operation::read(self, "read").run(read).await
     }
 
     /// Reads rows like [`Table::read`], but as a stream of batches, so that only a few batches are in memory.
     ///
     /// The stream reads as many files ahead as the [options](crate::TableOptions::with_parallelism) allow,
-    /// some batches of each, and stops reading when it is dropped.
+    /// some batches of each, and stops reading when it is dropped. From remote storage, it fetches more files
+    /// ahead, up to a quarter of the [memory budget](crate::TableOptions::with_memory_budget).
     ///
     /// # Errors
     /// As [`Table::read`]. The stream also ends with [`ErrorKind::NotFound`] if a clean deletes a file before
-    /// the stream reaches it: a stream that takes longer than the retained window must be restarted.
-    pub async fn read_stream(&self, query: Query) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let view = self.view().await?;
-        let (files, scan) = self.plan_read(&view, &query).await?;
-        Ok(scan::stream(self, files, scan))
+    /// the stream reaches it. A stream that takes longer than the retained window must then be restarted.
+    pub async fn read_stream(&self, query: Query) -> Result<RowStream> {
+        let operation = Operation::read(self, "read");
+        let (schema, rows) = operation.begin_with(self.rows(&query)).await?;
+        Ok(RowStream { schema, rows: operation.stream(rows) })
     }
 
-    /// Selects the files that a query reads, and the rows and columns of each.
+    /// Returns the rows of a query, and their columns.
+    async fn rows(&self, query: &Query) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+        let view = self.view().await?;
+        let (files, scan) = self.plan_read(&view, query).await?;
+        Ok((scan.output.clone(), scan::stream(self, files, scan)))
+    }
+
+    /// Selects the files that a query reads, and the rows and columns to read from each.
     async fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<(Path, u64)>, Scan)> {
         let data = self.schema_of(view)?;
         let output = output_schema(&data, query)?;
-        let Some(latest) = view.timeline.latest_commit() else {
-            return Ok((Vec::new(), Scan { output, data, since: None }));
+        let has_meta_columns = self.inner.properties.has_meta_columns;
+        let predicate = query.predicate.as_ref().map(|predicate| predicate.typed(&data)).transpose()?;
+        let read = match &query.predicate {
+            Some(predicate) => with_columns_of(&output, &data, predicate),
+            None => output.clone(),
         };
+        let scan =
+            |since| Scan { output, read, data, since, has_meta_columns, predicate, limit: query.limit };
+        let Some(latest) = view.timeline.latest_commit() else { return Ok((Vec::new(), scan(None))) };
+        let is_read = |(group, _): &(&Arc<FileGroup>, &FileVersion)| query.has_partition(&group.partition);
         let path = |(group, version): (&Arc<FileGroup>, &FileVersion)| {
             Ok((self.inner.layout.resolve(&group.path(version))?, version.bytes))
         };
@@ -147,21 +242,31 @@ impl Table {
             Rows::Snapshot => latest,
             Rows::AsOf(instant) => instant,
             Rows::Changes { since, until } => {
+                self.inner.properties.check_meta_columns()?;
                 let completions = view.completions(self.store(), &self.inner.layout, since).await?;
                 let last = completions.values().copied().max().max(Some(latest)).unwrap_or(latest);
                 let until = until.unwrap_or(last);
                 view.check_retained(since.min(until))?;
                 view.check_whole(until)?;
-                let files = view.files_between(since, until, &completions).map(path);
+                let files = view.files_between(since, until, &completions).filter(is_read).map(path);
                 let files = files.collect::<Result<_>>()?;
-                return Ok((files, Scan { output, data, since: Some(Since { since, completions }) }));
+                return Ok((files, scan(Some(Since { since, completions }))));
             }
         };
         view.check_retained(at)?;
         view.check_whole(at)?;
-        let files = view.files_at(at).map(path).collect::<Result<_>>()?;
-        Ok((files, Scan { output, data, since: None }))
+        let files = view.files_at(at).filter(is_read).map(path).collect::<Result<_>>()?;
+        Ok((files, scan(None)))
     }
+}
+
+/// Returns the columns of a query's result and of its predicate.
+fn with_columns_of(output: &SchemaRef, data: &SchemaRef, predicate: &Predicate) -> SchemaRef {
+    let more = data
+        .fields()
+        .iter()
+        .filter(|field| predicate.has_column(field.name()) && output.field_with_name(field.name()).is_err());
+    Arc::new(Schema::new(output.fields().iter().chain(more).cloned().collect::<Vec<_>>()))
 }
 
 /// Returns the columns of a query's result.

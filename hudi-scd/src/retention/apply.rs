@@ -1,20 +1,24 @@
-//! Execution of a clean: requested, inflight, the deletions, completed. An unfinished clean is resumed from
-//! its plan.
+//! Runs a clean: requested, inflight, the deletions, completed. An unfinished clean is resumed from its plan.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use super::{
     CommitView, FileGroupView, PartitionView, Plan, RetentionPolicy, SavepointView, SliceView, TimelineView,
     plan,
 };
 use crate::{
-    Result, layout, storage,
+    Result, layout,
+    operation::Operation,
+    storage,
     table::{Table, Turn},
     timeline::{
         Action, Instant, State,
         avro::{CleanFileInfo, CleanMetadata, CleanPartitionMetadata, CleanPlan, SavepointMetadata},
     },
-    view::{Changes, View},
+    view::{Changes, FileGroup, FileVersion, View},
     write::{CommitReport, tombstones},
 };
 
@@ -22,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CleanReport {
-    /// The clean.
+    /// The instant of the clean.
     pub instant: Instant,
     /// The number of deleted files.
     pub files: u64,
@@ -31,40 +35,48 @@ pub struct CleanReport {
 }
 
 impl Table {
-    /// Computes what a clean would delete now, by this handle's policy (default: Hudi's), without deleting
-    /// it.
+    /// Computes what a clean would delete now, by the policy of this handle (default: Hudi's), without
+    /// deleting anything.
     ///
     /// # Errors
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt).
     pub async fn clean_plan(&self) -> Result<Plan> {
         let policy = self.inner.options.retention.unwrap_or_default();
-        self.plan_clean(&*self.view().await?, policy).await
+        Box::pin(self.plan_clean(&*self.view().await?, policy)).await
     }
 
-    /// Deletes the files outside the retention, after finishing earlier unfinished cleans. Returns `None` if
+    /// Deletes the files outside the retention, after completing earlier unfinished cleans. Returns `None` if
     /// there was nothing to delete.
     ///
     /// # Errors
-    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). A clean that fails
-    /// half way is finished by the next write.
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next write
+    /// completes a clean that failed halfway.
     pub async fn clean(&self) -> Result<Option<CleanReport>> {
-        let turn = self.turn().await?;
-        let cleaned = async {
-            self.finish_pending_cleans(&turn).await?;
-            self.clean_now(&turn, self.inner.options.retention.unwrap_or_default()).await
-        };
-        let cleaned = turn.run(cleaned).await;
-        turn.end().await;
-        cleaned
+        let operation = Operation::change(self, "clean");
+        let cleaned = Box::pin(async {
+            let turn = Box::pin(self.turn()).await?;
+            let cleaned = turn.run(async {
+                Box::pin(self.finish_pending_cleans(&turn)).await?;
+                Box::pin(self.clean_now(&turn, self.inner.options.retention.unwrap_or_default())).await
+            });
+            let cleaned = cleaned.await;
+            turn.end().await;
+            if let Ok(Some(report)) = &cleaned {
+                operation.has_instant(report.instant);
+                operation.has_files(report.files, 0);
+            }
+            cleaned
+        });
+        operation.run(cleaned).await
     }
 
-    /// Runs the automatic clean. The commit is valid whatever its result.
+    /// Runs the automatic clean. The commit is valid, whatever the result of the clean is.
     pub(crate) async fn clean_after_commit(&self, turn: &Turn<'_>, report: &mut CommitReport) {
         let Some(policy) = self.inner.options.retention else { return };
-        match self.clean_now(turn, policy).await {
+        match Box::pin(self.clean_now(turn, policy)).await {
             Ok(cleaned) => report.cleaned = cleaned,
-            // The next write finishes the clean. An error of this write would wrongly tell the caller that
-            // its rows are missing.
+            // The next write completes the clean. An error of this write would wrongly tell the caller that
+            // its rows were not written.
             Err(error) => {
                 tracing::warn!(table = self.name(), %error, "the clean after a commit failed");
                 report.upkeep_failed.push(format!("clean: {error}"));
@@ -76,7 +88,7 @@ impl Table {
     pub(crate) async fn finish_pending_cleans(&self, turn: &Turn<'_>) -> Result<()> {
         let view = turn.view().await?;
         if view.timeline.pending(Action::Clean).next().is_some() {
-            self.drop_metadata_table(turn, &view).await?;
+            Box::pin(self.drop_metadata_table(turn, &view)).await?;
         }
         for entry in view.timeline.pending(Action::Clean) {
             let requested = self.inner.layout.instant_file(entry.instant, Action::Clean, State::Requested)?;
@@ -89,10 +101,10 @@ impl Table {
                         self.begin(entry.instant, &bytes).await?;
                     }
                     turn.forget_view().await;
-                    self.carry_out(turn, true, &view, entry.instant, &plan).await?;
+                    Box::pin(self.carry_out(turn, true, &view, entry.instant, &plan)).await?;
                 }
                 None => {
-                    // Without a plan nothing was deleted, and the clean cannot be resumed.
+                    // Without a plan, nothing was deleted, and the clean cannot be resumed.
                     for state in [State::Inflight, State::Requested] {
                         let file = self.inner.layout.instant_file(entry.instant, Action::Clean, state)?;
                         turn.delete_files(&view, vec![self.inner.layout.relative(&file).to_owned()]).await?;
@@ -106,19 +118,19 @@ impl Table {
 
     async fn clean_now(&self, turn: &Turn<'_>, policy: RetentionPolicy) -> Result<Option<CleanReport>> {
         let view = turn.view().await?;
-        let planned = self.plan_clean(&view, policy).await?;
+        let planned = Box::pin(self.plan_clean(&view, policy)).await?;
         if planned.is_empty() {
             return Ok(None);
         }
         turn.confirm().await?;
-        self.drop_metadata_table(turn, &view).await?;
+        Box::pin(self.drop_metadata_table(turn, &view)).await?;
         let plan = planned.to_avro(&self.file_url());
         let instant = self.mint(view.timeline.newest())?;
         let bytes = plan.encode();
         let requested = self.inner.layout.instant_file(instant, Action::Clean, State::Requested)?;
         storage::create(self.store(), &requested, bytes.clone()).await?;
         self.begin(instant, &bytes).await?;
-        let (report, metadata) = match self.carry_out(turn, false, &view, instant, &plan).await {
+        let (report, metadata) = match Box::pin(self.carry_out(turn, false, &view, instant, &plan)).await {
             Ok(done) => done,
             Err(error) => {
                 turn.forget_view().await;
@@ -131,7 +143,7 @@ impl Table {
         Ok(Some(report))
     }
 
-    /// Returns the URL form of files in plans of cleans; plans of rollbacks have plain paths.
+    /// Returns the table's URL in the form used by plans of cleans. Plans of rollbacks contain plain paths.
     fn file_url(&self) -> String {
         let base = self.base_url();
         if base.contains(':') { base } else { format!("file:{base}") }
@@ -143,8 +155,8 @@ impl Table {
         storage::create(self.store(), &inflight, plan.to_vec()).await
     }
 
-    /// Carries out a plan. One of another writer may be finished by several that take turns: `is_foreign`
-    /// verifies the turn before each deletion then.
+    /// Carries out a plan. Several writers may take turns in completing the plan of another writer. In that
+    /// case, `is_foreign` verifies the turn before each deletion.
     async fn carry_out(
         &self,
         turn: &Turn<'_>,
@@ -155,7 +167,7 @@ impl Table {
     ) -> Result<(CleanReport, CleanMetadata)> {
         let watch = tokio::time::Instant::now();
         let planned = || plan.file_paths_to_be_deleted_per_partition.iter().flatten();
-        // The plan's paths depend on the machine that made it, so only the names are used.
+        // The plan's paths depend on the machine that made it, so only the file names are used.
         let names = |files: &[CleanFileInfo]| -> Vec<String> {
             let paths = files.iter().filter_map(|file| file.file_path.as_deref());
             paths.map(|path| layout::split_partition(path).1.to_owned()).collect()
@@ -231,8 +243,8 @@ impl Table {
             let path = self.inner.layout.instant_file(entry.instant, Action::Savepoint, State::Completed)?;
             let bytes = storage::read(self.store(), &path).await?;
             let files: BTreeSet<String> = if bytes.is_empty() {
-                // A writer that died left it so. It protects what its commit shows.
-                view.files_at(entry.instant).map(|(_, version)| version.file.clone()).collect()
+                // A writer that died left the savepoint in this state. It protects the files of its commit.
+                view.files_at(entry.instant).map(|(_, version)| version.file.to_string()).collect()
             } else {
                 let saved =
                     SavepointMetadata::decode(&bytes).map_err(|error| error.with_context("file", &path))?;
@@ -256,25 +268,28 @@ impl Table {
         };
         // The view contains all partitions, so `scope` would save nothing.
         let pending_in: HashSet<&str> = view.pending.iter().map(|file| file.partition.as_str()).collect();
-        let mut partitions: BTreeMap<&str, PartitionView> = BTreeMap::new();
-        for group in view.groups.values() {
-            let partition = partitions.entry(&group.partition).or_insert_with(|| PartitionView {
-                path: group.partition.clone(),
-                groups: Vec::new(),
-                has_pending_files: pending_in.contains(group.partition.as_str()),
-            });
-            let slice = |version: &crate::FileVersion| SliceView {
-                instant: version.instant,
-                file: version.file.clone(),
-                bytes: version.bytes,
-            };
-            partition.groups.push(FileGroupView {
-                file_id: group.file_id.clone(),
-                slices: group.versions.iter().map(slice).collect(),
-                replaced_at: group.replaced_at,
-            });
-        }
-        let partitions: Vec<PartitionView> = partitions.into_values().collect();
-        Ok(plan(policy, &known, &partitions))
+        let partition_of = |path: &str, groups: &[&Arc<FileGroup>]| PartitionView {
+            path: path.to_owned(),
+            groups: groups.iter().map(|group| file_group(group)).collect(),
+            has_pending_files: pending_in.contains(path),
+        };
+        // Creating the views of all partitions at once would copy all file groups of the table.
+        let groups: Vec<&Arc<FileGroup>> = view.groups.values().collect();
+        let partitions = groups.chunk_by(|one, next| one.partition == next.partition);
+        let partitions = partitions.map(|groups| partition_of(&groups[0].partition, groups));
+        Ok(plan(policy, &known, partitions))
+    }
+}
+
+fn file_group(group: &FileGroup) -> FileGroupView {
+    let slice = |version: &FileVersion| SliceView {
+        instant: version.instant,
+        file: version.file.to_string(),
+        bytes: version.bytes,
+    };
+    FileGroupView {
+        file_id: group.file_id.to_string(),
+        slices: group.versions.iter().map(slice).collect(),
+        replaced_at: group.replaced_at,
     }
 }

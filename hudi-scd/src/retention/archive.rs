@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use object_store::ObjectStoreExt;
 
-use super::{CommitView, RetentionPolicy, TimelineView, plan};
+use super::{CommitView, PartitionView, RetentionPolicy, TimelineView, plan};
 use crate::{
     Result, layout, storage,
     table::{Table, Turn},
@@ -31,15 +31,12 @@ impl Table {
     ///
     /// # Errors
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next archival
-    /// repeats one that fails half way; the archive then contains duplicates, which are harmless.
+    /// repeats one that failed halfway. The archive then contains duplicates, which are harmless.
     pub async fn archive(&self) -> Result<Option<ArchiveReport>> {
-        let turn = self.turn().await?;
-        let archived = turn.run(self.archive_now(&turn)).await;
-        turn.end().await;
-        archived
+        self.in_turn("archive", async |turn| self.archive_now(turn).await).await
     }
 
-    /// Runs the automatic archival. The commit is valid whatever its result.
+    /// Runs the automatic archival. The commit is valid, whatever the result of the archival is.
     pub(crate) async fn archive_after_commit(&self, turn: &Turn<'_>, report: &mut CommitReport) {
         if self.inner.options.archive.is_none() {
             return;
@@ -57,18 +54,18 @@ impl Table {
         let mut view = turn.view().await?;
         let limits = self.inner.options.archive.unwrap_or_default();
         let retained = match self.inner.options.retention {
-            // Without cleaning, every existing file can be read.
+            // Without cleaning, every existing file may be read.
             None => 0,
             Some(RetentionPolicy::FileVersions(_)) => 1,
             Some(policy) => self.retained_commits(&view, policy),
         };
-        // Without the commit that replaced it, an existing file group would be read again.
+        // Without the commit that replaced it, a file group that still exists would be read again.
         let replaced = view.groups.values().filter_map(|group| group.replaced_at).min();
         let actions = to_archive(limits, retained, replaced, &view.timeline);
         if actions.is_empty() {
             return Ok(None);
         }
-        // A writer that continued after its rollback may have written files since the last listing.
+        // A writer that continued after it was rolled back may have written files since the last listing.
         drop(view);
         turn.forget_view().await;
         view = turn.view().await?;
@@ -96,12 +93,13 @@ impl Table {
         Ok(Some(ArchiveReport { actions: actions.len() as u64, file }))
     }
 
-    /// Deletes the files of archived actions, after the files that would become visible without them.
+    /// Deletes the files of archived actions. Before that, deletes the files that would otherwise become
+    /// visible.
     async fn remove_archived(&self, view: &View, actions: &[TimelineEntry]) -> Result<()> {
         self.remove_strays(view, actions).await?;
-        // Without its completed file an action looks unfinished, so that file is deleted after the others. A
+        // Without its completed file, an action looks unfinished, so that file is deleted after the others. A
         // commit must not be removed before an older one, because the files between them would count as
-        // uncommitted; commits are therefore removed one by one.
+        // uncommitted. Commits are therefore removed one by one.
         let (mut first, mut then, mut commits) = (Vec::new(), Vec::new(), Vec::new());
         for action in actions {
             for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {
@@ -124,8 +122,8 @@ impl Table {
     }
 
     /// Deletes files without a commit that are older than the remaining timeline. A file from before the
-    /// timeline's beginning counts as committed, so the files of a writer that continued after its rollback
-    /// would become visible.
+    /// beginning of the timeline counts as committed, so the files of a writer that continued after it was
+    /// rolled back would become visible.
     async fn remove_strays(&self, view: &View, archived: &[TimelineEntry]) -> Result<()> {
         let stays = |entry: &&TimelineEntry| !archived.contains(entry);
         let Some(first) = view.timeline.completed_commits().find(stays) else { return Ok(()) };
@@ -153,11 +151,11 @@ impl Table {
             now: self.inner.options.clock.now(),
             zone: self.inner.properties.zone.clone(),
         };
-        let window = plan(policy, &timeline, &[]).earliest_to_retain();
+        let window = plan(policy, &timeline, std::iter::empty::<PartitionView>()).earliest_to_retain();
         commits().filter(|entry| window.is_none_or(|window| entry.instant >= window)).count()
     }
 
-    /// Reads the files of an action as archive entries.
+    /// Converts the files of an action to archive entries.
     async fn entries_of(&self, action: &TimelineEntry, entries: &mut Vec<ArchivedEntry>) -> Result<()> {
         let zone = &self.inner.properties.zone;
         for state in State::ALL.into_iter().filter(|state| action.has_file(*state)) {

@@ -5,8 +5,8 @@
 //! {commit}.savepoint           the files of the commit, the author, the reason
 //! ```
 //!
-//! A savepoint has the instant of the commit that it protects. It protects files, and prevents the timeline
-//! from being archived past it. It does not extend the readable window, as in Hudi.
+//! A savepoint has the instant of the commit that it protects. It protects files, and prevents later parts of
+//! the timeline from being archived. As in Hudi, it does not extend the readable window.
 
 use std::collections::BTreeMap;
 
@@ -30,29 +30,25 @@ pub struct SavepointReport {
 }
 
 impl Table {
-    /// Protects the files of a completed commit from cleaning, whatever the retention, until
-    /// [`Table::delete_savepoint`]. `user` and `comment` record the author and the reason.
+    /// Protects the files of a completed commit from cleaning, whatever the retention is, until
+    /// [`Table::delete_savepoint`] is called. `user` and `comment` record the author and the reason.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such completed commit on the active timeline;
-    /// [`ErrorKind::OutsideRetention`] if its files were already cleaned; [`ErrorKind::AlreadyExists`] if it
-    /// is already protected.
+    /// [`ErrorKind::OutsideRetention`] if its files were already cleaned; [`ErrorKind::AlreadyExists`] if the
+    /// commit is already protected.
     pub async fn savepoint(&self, instant: Instant, user: &str, comment: &str) -> Result<SavepointReport> {
-        let turn = self.turn().await?;
-        let saved = turn.run(self.savepoint_in_turn(&turn, instant, user, comment)).await;
-        turn.end().await;
-        saved
+        self.in_turn("savepoint", async |turn| self.savepoint_in_turn(turn, instant, user, comment).await)
+            .await
     }
 
-    /// Deletes a savepoint: the next clean may delete the files that it protected.
+    /// Deletes a savepoint. The next clean may delete the files that it protected.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the commit is not protected.
     pub async fn delete_savepoint(&self, instant: Instant) -> Result<()> {
-        let turn = self.turn().await?;
-        let deleted = turn.run(self.delete_savepoint_in_turn(&turn, instant)).await;
-        turn.end().await;
-        deleted
+        self.in_turn("delete_savepoint", async |turn| self.delete_savepoint_in_turn(turn, instant).await)
+            .await
     }
 
     /// Removes unfinished savepoints, which protect nothing.
@@ -88,16 +84,18 @@ impl Table {
         view.check_retained(instant)?;
         let saved = view.timeline.completed(Action::Savepoint).any(|entry| entry.instant == instant);
         if saved {
-            return Err(Error::new(ErrorKind::AlreadyExists, "the commit has a savepoint already")
+            return Err(Error::new(ErrorKind::AlreadyExists, "the commit already has a savepoint")
                 .with_context("instant", instant));
         }
         let mut partitions: BTreeMap<String, SavepointPartitionMetadata> = BTreeMap::new();
         let mut files = 0;
         for (group, version) in view.files_at(instant) {
-            let partition = partitions.entry(group.partition.clone()).or_insert_with(|| {
-                SavepointPartitionMetadata { partition_path: group.partition.clone(), ..Default::default() }
+            let path = || group.partition.to_string();
+            let partition = partitions.entry(path()).or_insert_with(|| SavepointPartitionMetadata {
+                partition_path: path(),
+                ..Default::default()
             });
-            partition.savepoint_data_file.push(version.file.clone());
+            partition.savepoint_data_file.push(version.file.to_string());
             files += 1;
         }
         let metadata = SavepointMetadata {
@@ -109,7 +107,7 @@ impl Table {
         };
         let file = |state| self.inner.layout.instant_file(instant, Action::Savepoint, state);
         turn.verify().await?;
-        // A crash may have happened between the two files; then the first one exists.
+        // A crash may have happened between the two files. In that case the first one exists.
         storage::write(self.store(), &file(State::Inflight)?, Vec::new()).await?;
         storage::create(self.store(), &file(State::Completed)?, metadata.encode()).await?;
         Ok(SavepointReport { instant, files })
@@ -123,7 +121,7 @@ impl Table {
                 .with_context("instant", instant));
         }
         turn.verify().await?;
-        // In this order, a crash in between leaves an unfinished savepoint.
+        // With this order, a crash in between leaves an unfinished savepoint.
         for state in [State::Completed, State::Inflight] {
             let file = self.inner.layout.instant_file(instant, Action::Savepoint, state)?;
             self.delete_file(&view, self.inner.layout.relative(&file)).await?;

@@ -10,7 +10,7 @@ use crate::{
     schema::{IS_DELETED_COLUMN, list_of, reconcile, stored},
 };
 
-/// The instants at which a row's state was reported again.
+/// The instants at which the state of a row was reported again.
 pub(super) const SEEN_AGAIN: &str = "_scd_seen_again";
 /// The instant of the change that set the untracked columns, if the row itself does not determine it.
 pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
@@ -27,26 +27,27 @@ pub(super) const UNTRACKED_AT: &str = "_scd_untracked_at";
 /// ```
 ///
 /// # Meaning of the rows
-/// A row holds a state of a key and the half-open interval `valid_from <= t < valid_to` in which it was
-/// valid. While it is still valid, `valid_to` is null and `is_current` is true. The sequence column of the
-/// changes becomes `valid_from`, and defines the type of both bounds (a timestamp, a date or an integer).
-/// - A change whose tracked columns differ opens a row and closes the previous one; one that repeats them
-///   opens none.
+/// A row contains a state of a key and the half-open interval `valid_from <= t < valid_to` in which it was
+/// valid. While the state is still valid, `valid_to` is null and `is_current` is true. The sequence column of
+/// the changes becomes `valid_from`. It determines the type of both bounds (a timestamp, a date or an
+/// integer).
+/// - A change with different tracked columns opens a row and closes the previous one. A change that repeats
+///   them opens no row.
 /// - A late change splits the interval that it falls into.
-/// - A delete closes the row; the key may return later, which leaves a gap.
-/// - Untracked columns are of type 1: all rows of a key show their newest values.
-/// - Two changes of a key at the same instant have no order. A delete wins over a state; otherwise the
-///   greater values win, compared column by column (null is the least), separately for the tracked and the
-///   untracked columns.
+/// - A delete closes the row. If the key returns later, there is a gap.
+/// - Untracked columns are of type 1: all rows of a key have their newest values.
+/// - Two changes of a key at the same instant have no order. A delete wins over a state. Otherwise the
+///   greater values win, compared column by column, with null as the lowest value. The tracked and the
+///   untracked columns are compared separately.
 ///
 /// # Order and batches
-/// The history depends only on the set of changes, not on their order of arrival or their division into
-/// batches. This needs more information than the intervals contain: after A at 1 and A at 5, a late B at 3 is
-/// valid until 5, although A did not change at 5. A row therefore records in the column `_scd_seen_again`
-/// when its state was reported again. A delete that closes nothing (of an unknown or already deleted key) is
-/// a row with an empty interval, `valid_from = valid_to`. [`Scd2Table`](super::Scd2Table) stores such rows
-/// beside the table, so that other engines see only states. With
-/// untracked columns there is also `_scd_untracked_at`, which is null except when the newest state was
+/// The history depends only on the set of changes, not on the order in which they arrive or how they are
+/// divided into batches. This requires more information than the intervals contain. Example: after A at 1 and
+/// A at 5, a late B at 3 is valid until 5, although A did not change at 5. Therefore a row records, in the
+/// column `_scd_seen_again`, when its state was reported again. A delete that closes nothing (because its key
+/// is unknown or already deleted) is a row with an empty interval, `valid_from = valid_to`.
+/// [`Scd2Table`](super::Scd2Table) stores such rows separately from the table, so that other engines see only
+/// states. With untracked columns there is also `_scd_untracked_at`. It is null unless the newest state was
 /// deleted at its own instant. [`Scd2::with_lateness`] limits what is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scd2 {
@@ -69,8 +70,8 @@ enum Tracked {
 }
 
 impl Scd2 {
-    /// Defines a history of rows with the same `keys`, ordered by the column `sequence`; all other columns
-    /// are tracked.
+    /// Defines a history of the rows with the same `keys`, ordered by the column `sequence`. All other
+    /// columns are tracked.
     pub fn new(keys: impl IntoIterator<Item = impl Into<String>>, sequence: impl Into<String>) -> Self {
         Self {
             keys: names(keys),
@@ -84,7 +85,7 @@ impl Scd2 {
         }
     }
 
-    /// Tracks only these columns: only their changes open a row; the others are of type 1.
+    /// Tracks only these columns: only their changes open a row. The other columns are of type 1.
     #[must_use]
     pub fn track(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tracked = Tracked::Only(names(columns));
@@ -105,20 +106,21 @@ impl Scd2 {
         self
     }
 
-    /// Promises that a change is at most `lateness` older than the newest one of its key, so that older
-    /// repetitions of a state need not be recorded. A change that is nevertheless older is valid until the
+    /// Promises that a change is at most `lateness` older than the newest change of its key, so that older
+    /// repetitions of a state need not be recorded. A change that is older nevertheless is valid until the
     /// next recorded change.
     ///
-    /// By default every repetition is recorded. That is correct for any input, but grows if a source reports
-    /// unchanged rows repeatedly, as full extracts do. With [`Duration::ZERO`] and changes of a key in order,
-    /// such reports change nothing. The sequence must be a timestamp or a date.
+    /// By default, every repetition is recorded. This is correct for any input, but the history grows if a
+    /// source repeatedly reports unchanged rows, as full extracts do. With [`Duration::ZERO`], and if the
+    /// changes of a key arrive in order, such reports change nothing. The sequence must be a timestamp or a
+    /// date.
     #[must_use]
     pub fn with_lateness(mut self, lateness: Duration) -> Self {
         self.lateness = Some(lateness);
         self
     }
 
-    /// Sets the names of the interval's columns. Default: `valid_from`, `valid_to`, `is_current`.
+    /// Sets the names of the interval columns. Default: `valid_from`, `valid_to`, `is_current`.
     #[must_use]
     pub fn with_names(
         mut self,
@@ -142,12 +144,12 @@ impl Scd2 {
         &self.sequence
     }
 
-    /// Returns the column with the start of a row's validity, inclusive.
+    /// Returns the column for the start of a row's validity, inclusive.
     pub fn valid_from(&self) -> &str {
         &self.valid_from
     }
 
-    /// Returns the column with the end of a row's validity, exclusive.
+    /// Returns the column for the end of a row's validity, exclusive.
     pub fn valid_to(&self) -> &str {
         &self.valid_to
     }
@@ -190,8 +192,8 @@ impl Scd2 {
         [SEEN_AGAIN, UNTRACKED_AT].contains(&column)
     }
 
-    /// Returns the span before the newest change of a key in which repetitions are recorded, in the unit of
-    /// the bounds.
+    /// Returns the time span before the newest change of a key in which repetitions are recorded, in the unit
+    /// of the bounds.
     pub(super) fn lateness(&self, bound: &DataType) -> Result<Option<i64>> {
         let Some(lateness) = self.lateness else { return Ok(None) };
         let unit = match bound {
@@ -213,8 +215,8 @@ impl Scd2 {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidDefinition`] if columns of the definition are missing or have an unsuitable type,
-    /// or if a column has the name of an added one; [`ErrorKind::InvalidInput`] for types that a table cannot
-    /// store.
+    /// or if a column has the name of an added column; [`ErrorKind::InvalidInput`] for types that a table
+    /// cannot store.
     pub fn history_schema(&self, changes: &Schema) -> Result<SchemaRef> {
         let changes = stored(changes)?;
         let named = match &self.tracked {
@@ -253,7 +255,7 @@ impl Scd2 {
             }
             if self.is_added(field.name()) {
                 return Err(invalid(
-                    "changes have a column with the name of an added one, choose other names",
+                    "changes have a column with the name of an added column; choose other names",
                 )
                 .with_context("column", field.name()));
             }
@@ -271,11 +273,11 @@ impl Scd2 {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// Returns the schema of the changes for a history with the schema `history`, the inverse of
-    /// [`Scd2::history_schema`]: the data, the sequence with the type of the bounds, the delete marker.
+    /// Returns the schema of the changes for a history with the schema `history`: the data, the sequence with
+    /// the type of the bounds, and the delete marker. This is the inverse of [`Scd2::history_schema`].
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if it is not a history of this definition.
+    /// [`ErrorKind::Corrupt`] if the schema is not that of a history with this definition.
     pub fn changes_schema(&self, history: &Schema) -> Result<SchemaRef> {
         let bound = history.field_with_name(&self.valid_from).map_err(|cause| {
             Error::new(ErrorKind::Corrupt, "stored rows are not a history of this definition")
@@ -304,7 +306,7 @@ impl Scd2 {
         }
     }
 
-    /// Returns the schema of a stored history after changes with the schema `changes` (see
+    /// Returns the schema of a stored history after a merge of changes with the schema `changes` (see
     /// [`reconcile`](crate::schema::reconcile)).
     pub fn evolve(&self, history: &Schema, changes: &Schema) -> Result<SchemaRef> {
         reconcile(history, &*self.history_schema(changes)?)

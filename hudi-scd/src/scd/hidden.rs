@@ -1,5 +1,5 @@
-//! Divides a history between the table and its [hidden rows](crate::write::hidden): other engines see the
-//! states, and only a merge sees the deletes that close nothing.
+//! Divides a history into the rows of the table and its [hidden rows](crate::write::hidden). Other engines
+//! see the states. Only a merge also sees the deletes that close nothing.
 
 use arrow::{
     array::{ArrayRef, BooleanArray, RecordBatch},
@@ -13,19 +13,19 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, schema::conform};
 
-/// The changes of a merge, by the place of the rows.
+/// The changes of a merge, divided by where the rows are stored.
 pub(super) struct Divided {
     /// Rows to write to the table.
     pub(super) upserts: RecordBatch,
     /// Rows to delete from the table.
     pub(super) deletes: RecordBatch,
-    /// The hidden rows after the merge, if they change.
+    /// The hidden rows after the merge, if they have changed.
     pub(super) hidden: Option<RecordBatch>,
 }
 
 impl Scd2 {
-    /// Divides the result of a merge of `stored`, rows in the table, and of `hidden`, the hidden rows of all
-    /// keys. Earlier releases stored such rows in the table; those of them in `stored` move.
+    /// Divides the result of a merge. `stored` contains rows of the table, and `hidden` the hidden rows of
+    /// all keys. Earlier releases stored hidden rows in the table; if `stored` contains any, they are moved.
     pub(super) fn divide(
         &self,
         merged: &Merged,
@@ -65,7 +65,7 @@ impl Scd2 {
         Ok(Divided { upserts, deletes: select(&stored, &leaves)?, hidden: is_changed.then_some(after) })
     }
 
-    /// Indexes rows by their keys and `valid_from`.
+    /// Indexes rows by key and `valid_from`.
     fn rows_by_id(&self, batches: [&RecordBatch; 2]) -> Result<KeyIndex> {
         let mut index = None;
         for batch in batches {

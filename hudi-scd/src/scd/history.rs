@@ -1,10 +1,11 @@
-//! The history of one key as a set of changes and as rows, and both conversions. It does not use Arrow.
+//! The history of one key, as a set of changes and as rows, and the conversions between them. This module
+//! does not use Arrow.
 
-/// A row of a key's history. `S` is a state that can be compared for equality.
+/// A row of a key's history. `S` is a state, which can be compared for equality.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row<S> {
     pub(super) valid_from: i64,
-    /// Exclusive; `None` if the row is still valid. Equal to `valid_from` in the row of a delete.
+    /// Exclusive. `None` if the row is still valid. Equal to `valid_from` in the row of a delete.
     pub(super) valid_to: Option<i64>,
     /// `None` in the row of a delete that closes nothing.
     pub(super) state: Option<S>,
@@ -16,7 +17,7 @@ pub(super) struct Row<S> {
 /// A reported change at an instant: a state, or `None` for a delete.
 pub(super) type Change<S> = (i64, Option<S>);
 
-/// Appends the changes behind these rows, which are sorted by `valid_from`.
+/// Appends the changes that these rows represent. The rows are sorted by `valid_from`.
 pub(super) fn changes<S: Copy>(rows: &[Row<S>], out: &mut Vec<Change<S>>) {
     for (index, row) in rows.iter().enumerate() {
         out.push((row.valid_from, row.state));
@@ -30,8 +31,8 @@ pub(super) fn changes<S: Copy>(rows: &[Row<S>], out: &mut Vec<Change<S>>) {
     }
 }
 
-/// Returns the rows of these changes. `compare` orders states, so that one of several changes at an instant
-/// wins; equal states are the same.
+/// Returns the rows that represent these changes. `compare` orders states, so that one of several changes at
+/// an instant wins. States that compare as equal are identical.
 pub(super) fn rows<S: Copy>(
     changes: &mut Vec<Change<S>>,
     compare: impl Fn(S, S) -> std::cmp::Ordering,
@@ -41,7 +42,7 @@ pub(super) fn rows<S: Copy>(
         // A delete is greater than any state.
         (a, b) => a.is_none().cmp(&b.is_none()),
     };
-    // The winner of an instant comes first, and is the one that is kept.
+    // The winning change of an instant comes first and is kept.
     changes.sort_by(|(at, a), (bt, b)| at.cmp(bt).then_with(|| rank(*b, *a)));
     changes.dedup_by_key(|(at, _)| *at);
 
@@ -62,7 +63,8 @@ pub(super) fn rows<S: Copy>(
     rows
 }
 
-/// Drops the row of a delete that was reported once and closed a row: the end of that row represents it.
+/// Drops the row of a delete if the delete was reported only once and closed a row. The end of that row
+/// represents it.
 fn drop_needless<S>(rows: &mut Vec<Row<S>>) {
     let mut follows_state = false;
     rows.retain(|row| {
@@ -72,7 +74,7 @@ fn drop_needless<S>(rows: &mut Vec<Row<S>>) {
     });
 }
 
-/// Drops repetitions that are not newer than `horizon`, and the rows that represented nothing else.
+/// Drops repetitions that are not newer than `horizon`, and rows that represented nothing else.
 pub(super) fn forget<S>(rows: &mut Vec<Row<S>>, horizon: i64) {
     for row in rows.iter_mut() {
         row.seen_again.retain(|at| *at > horizon);

@@ -1,4 +1,4 @@
-//! Keys of rows, hashed.
+//! Hashed keys of rows.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-/// Key columns in a form for hashing: numbers for a single numeric column, otherwise bytes.
+/// Key columns in a form that can be hashed: numbers for a single numeric column, otherwise bytes.
 pub(super) enum KeyValues {
     Numbers(Int64Array),
     Bytes { rows: Rows, nulls: Option<NullBuffer> },
 }
 
-/// A map from key to its number, in order of first appearance.
+/// Maps keys to numbers, in order of first appearance.
 pub(super) enum KeyIndex {
     Numbers(HashMap<i64, u32>),
     Bytes(HashMap<Box<[u8]>, u32>),
@@ -53,7 +53,7 @@ impl KeyIndex {
         }
     }
 
-    /// Returns the number of a key; `None` for a key that contains a null.
+    /// Returns the number of a key. Returns `None` if the key contains a null.
     pub(super) fn insert(&mut self, keys: &KeyValues, row: usize) -> Option<u32> {
         let next = self.len() as u32;
         match (self, keys) {
@@ -91,7 +91,7 @@ fn is_valid(nulls: &Option<NullBuffer>, row: usize) -> bool {
     nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
 }
 
-/// Converts integers, dates and timestamps to numbers, in their own unit.
+/// Converts integers, dates and timestamps to numbers, in the unit of the column.
 pub(super) fn numbers(array: &ArrayRef) -> Option<Int64Array> {
     let data = array.to_data();
     match array.data_type() {

@@ -11,33 +11,35 @@ use arrow::{
 use super::keys::{KeyIndex, KeyValues, numbers};
 use crate::{Error, ErrorKind, Result};
 
-/// The selection of a dimension row for a fact.
+/// Which dimension row a lookup selects for a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At<'a> {
-    /// The current row: in a history the row without an end, in other dimensions the row of the key.
+    /// The current row. In a history, this is the row without an end. In other dimensions, it is the only row
+    /// of the key.
     Latest,
     /// The row that was valid at the time in this column of the facts.
     Column(&'a str),
 }
 
-/// Facts with the columns of their dimension.
+/// Facts joined with the columns of their dimension.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    /// All facts in their order, followed by the dimension's columns except its keys; null for facts without
-    /// a row.
+    /// All facts in their order, followed by the columns of the dimension except its keys. These are null for
+    /// facts without a matching row.
     pub rows: RecordBatch,
-    /// `true` for each fact with a row.
+    /// `true` for each fact with a matching row.
     pub matched: BooleanArray,
 }
 
 impl Lookup {
-    /// Returns the number of facts without a row.
+    /// Returns the number of facts without a matching row.
     pub fn unmatched(&self) -> usize {
         self.matched.false_count()
     }
 }
 
-/// An indexed snapshot of a dimension: built once, for any number of lookups from any number of threads.
+/// An indexed snapshot of a dimension. It is built once, for any number of lookups from any number of
+/// threads.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -68,11 +70,11 @@ pub struct Dimension {
     prefix: String,
     key_names: Vec<String>,
     key_types: Vec<DataType>,
-    /// Entries by key: `groups[id]..groups[id + 1]`, ascending by `from`.
+    /// Entries by key: `groups[id]..groups[id + 1]`, in ascending order of `from`.
     ids: KeyIndex,
     groups: Vec<u32>,
     entries: Vec<Entry>,
-    /// The type of the interval's bounds; `None` for a dimension without history.
+    /// The type of the interval bounds. `None` for a dimension without history.
     bound: Option<DataType>,
 }
 
@@ -87,8 +89,8 @@ struct Entry {
 const FOREVER: i64 = i64::MAX;
 
 impl Dimension {
-    /// Creates a dimension with one row per key (type 1), such as the snapshot of a table. Rows with a null
-    /// in a key are dropped, because no fact matches them.
+    /// Creates a dimension with one row per key (type 1), such as the snapshot of a table. Rows whose key
+    /// contains a null are dropped, because no fact matches them.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a key column is missing, or if a key occurs twice.
@@ -98,8 +100,9 @@ impl Dimension {
         Self::build(rows, keys, entries, None)
     }
 
-    /// Creates a dimension with history (type 2): each row is valid from `valid_from`, inclusive, to
-    /// `valid_to`, exclusive; null means that it is still valid. Rows with an empty interval are dropped.
+    /// Creates a dimension with history (type 2). Each row is valid from `valid_from`, inclusive, to
+    /// `valid_to`, exclusive. A null in `valid_to` means that the row is still valid. Rows with an empty
+    /// interval are dropped.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a column is missing, if the bounds are not both timestamps, dates or
@@ -192,16 +195,16 @@ impl Dimension {
         })
     }
 
-    /// Finds a row for each fact: `on` names the columns of the facts that match the dimension's keys, in
-    /// their order.
+    /// Finds a row for each fact. `on` names the columns of the facts that match the dimension's keys, in the
+    /// order of the keys.
     ///
-    /// A fact with a null in a key or in the time finds no row. A fact at the time at which a row ends finds
-    /// the next one.
+    /// A fact with a null in its key or its time matches no row. If the time of a fact is the end of a row,
+    /// the next row matches.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if a column is missing, if types cannot be compared (a date is not an
     /// instant and needs a cast; a timestamp without a zone is in UTC), if the dimension has no history, or
-    /// if facts and dimension share a column name ([`Dimension::with_prefix`]).
+    /// if facts and dimension share a column name (use [`Dimension::with_prefix`]).
     pub fn lookup(&self, facts: &RecordBatch, on: &[&str], at: At<'_>) -> Result<Lookup> {
         let rows = match at {
             At::Latest => self.find(facts, on, |_, group| {
@@ -210,7 +213,7 @@ impl Dimension {
             })?,
             At::Column(name) => {
                 let Some(bound) = &self.bound else {
-                    return Err(invalid("dimension has no history, only its latest rows can be looked up"));
+                    return Err(invalid("dimension has no history; only its latest rows can be looked up"));
                 };
                 let times = column(facts, name)?;
                 comparable(bound, times.data_type(), name)?;
@@ -258,7 +261,7 @@ impl Dimension {
             let field = self.rows.schema_ref().field(*index);
             let name = format!("{}{}", self.prefix, field.name());
             if fields.iter().any(|known| *known.name() == name) {
-                return Err(invalid("facts and dimension share a column name, give the dimension a prefix")
+                return Err(invalid("facts and dimension share a column name; give the dimension a prefix")
                     .with_context("column", name));
             }
             fields.push(Arc::new(field.clone().with_name(name).with_nullable(true)));
@@ -283,7 +286,7 @@ impl fmt::Debug for Dimension {
     }
 }
 
-/// Converts a key column of the facts to the dimension's type. A number outside its range becomes null,
+/// Converts a key column of the facts to the dimension's type. A number outside of its range becomes null,
 /// because it equals no key.
 fn as_key(array: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     use DataType as T;
@@ -335,7 +338,7 @@ fn comparable(bound: &DataType, time: &DataType, name: &str) -> Result<()> {
     if same {
         return Ok(());
     }
-    Err(invalid("time cannot be compared with the dimension's, cast it")
+    Err(invalid("time cannot be compared with the dimension's; cast it")
         .with_context("column", name)
         .with_context("type", time)
         .with_context("dimension", bound))

@@ -24,14 +24,14 @@ use crate::{
     schema::{canonical, conform},
 };
 
-/// The difference between two histories: rows to write, rows to delete, and their counts.
+/// The difference between two versions of a history: rows to write, rows to delete, and counts.
 ///
-/// A row is identified by its keys and `valid_from`.
+/// Keys and `valid_from` identify a row.
 #[derive(Clone, Debug)]
 pub struct Merged {
-    /// New rows, and changed stored rows.
+    /// New rows, and stored rows that changed.
     pub upserts: RecordBatch,
-    /// Stored rows to delete, in their stored form.
+    /// Stored rows to delete, in stored form.
     pub deletes: RecordBatch,
     /// The counts of the merge.
     pub counts: Scd2Counts,
@@ -50,20 +50,35 @@ impl Merged {
 pub struct Scd2Counts {
     /// Number of incoming changes.
     pub changes: usize,
-    /// Number of their keys.
+    /// Number of keys that they belong to.
     pub keys: usize,
-    /// Changes older than the newest known change of their key.
+    /// Number of changes that are older than the newest known change of their key.
     pub late: usize,
-    /// New states in the history.
+    /// Number of new states in the history.
     pub opened: usize,
-    /// Rows that were current and no longer are.
+    /// Number of rows that were current and no longer are.
     pub closed: usize,
-    /// Rows that had already ended, and now end earlier.
+    /// Number of rows that had already ended, and now end earlier.
     pub split: usize,
-    /// Deleted rows: their state began earlier, or lost against another one of the same instant.
+    /// Number of deleted rows. Their state begins earlier now, or lost against another state of the same
+    /// instant.
     pub removed: usize,
-    /// Rows with changes only in untracked columns.
+    /// Number of rows in which only untracked columns changed.
     pub overwritten: usize,
+}
+
+impl Scd2Counts {
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { changes, keys, late, opened, closed, split, removed, overwritten } = other;
+        self.changes += changes;
+        self.keys += keys;
+        self.late += late;
+        self.opened += opened;
+        self.closed += closed;
+        self.split += split;
+        self.removed += removed;
+        self.overwritten += overwritten;
+    }
 }
 
 impl fmt::Display for Scd2Counts {
@@ -82,16 +97,23 @@ impl Scd2 {
     ///
     /// `stored` contains all stored rows of the changed keys (additional rows have no effect), with the
     /// schema of the history: the columns of [`Scd2::history_schema`] in any order, with or without Hudi's
-    /// meta columns. New columns may be missing. The batches of `changes` may have different columns; a batch
-    /// of only deletes needs only keys, sequence and delete marker.
+    /// meta columns. New columns may be missing. The batches of `changes` may have different columns. A batch
+    /// that contains only deletes needs only the keys, the sequence and the delete marker.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a null in a key or in the sequence, and for incompatible columns (see
     /// [`reconcile`](crate::schema::reconcile)); [`ErrorKind::InvalidDefinition`] if the changes lack columns
     /// of the definition; [`ErrorKind::Corrupt`] if the stored rows are not a history.
     pub fn merge(&self, stored: &RecordBatch, changes: &[RecordBatch]) -> Result<Merged> {
-        let stored = stored.project(&self.history_columns(stored.schema_ref())).map_err(impossible)?;
-        let mut schema = stored.schema();
+        let columns = self.history_columns(stored.schema_ref());
+        let history = Arc::new(stored.schema_ref().project(&columns).map_err(impossible)?);
+        let changes = self.prepare(history, changes)?;
+        self.merge_changes(stored, &changes)
+    }
+
+    /// Converts batches of changes for [`Scd2::merge_changes`]. `schema` is the schema of the history before
+    /// the changes.
+    pub(super) fn prepare(&self, mut schema: SchemaRef, changes: &[RecordBatch]) -> Result<Changes> {
         let mut before = 0;
         let changes: Vec<Incoming> = changes
             .iter()
@@ -102,7 +124,7 @@ impl Scd2 {
                 Incoming::read(self, batch).map_err(|error| error.map_rows(|row| first + row))
             })
             .collect::<Result<_>>()?;
-        // A first batch with only deletes defines no schema; later batches add their columns.
+        // A first batch with only deletes does not define a schema. Later batches add their columns.
         for batch in changes.iter().filter(|batch| !batch.is_deletes_only) {
             schema = if schema.fields().is_empty() {
                 self.history_schema(batch.rows.schema_ref())?
@@ -113,25 +135,52 @@ impl Scd2 {
         if schema.fields().is_empty() {
             match changes.first() {
                 Some(batch) => schema = self.history_schema(batch.rows.schema_ref())?,
-                None => return Ok(Merged::nothing(schema)),
+                None => return Ok(Changes::none(schema)),
             }
         }
+        let columns = self.change_columns(&schema);
+        let mut parts = Vec::new();
+        let mut at = Vec::new();
+        let mut is_delete = Vec::new();
+        for batch in &changes {
+            parts.push(batch.data(self, &columns)?);
+            at.extend_from_slice(batch.at(self, &schema)?.values());
+            is_delete.extend_from_slice(&batch.is_delete);
+        }
+        let data = concat_batches(&columns, &parts).map_err(impossible)?;
+        Ok(Changes { schema, data, at: at.into(), is_delete })
+    }
+
+    /// Returns the columns of a history that changes set.
+    pub(super) fn change_columns(&self, history: &Schema) -> SchemaRef {
+        let fields = history.fields().iter().filter(|field| !self.is_added(field.name())).cloned();
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// Merges converted changes into a history, like [`Scd2::merge`].
+    pub(super) fn merge_changes(&self, stored: &RecordBatch, changes: &Changes) -> Result<Merged> {
+        let schema = &changes.schema;
+        if schema.fields().is_empty() {
+            return Ok(Merged::nothing(schema.clone()));
+        }
+        let stored = stored.project(&self.history_columns(stored.schema_ref())).map_err(impossible)?;
         let stored = if stored.num_columns() == 0 {
             RecordBatch::new_empty(schema.clone())
         } else {
-            conform(&stored, &schema)?
+            conform(&stored, schema)?
         };
-        Merge::new(self, schema, &stored, &changes)?.run()
+        Merge::new(self, &stored, changes)?.run()
     }
 
-    /// Returns the columns of stored rows except Hudi's own: the meta columns, and a delete marker.
+    /// Returns the columns of stored rows except Hudi's own columns: the meta columns, and a delete marker.
     pub(super) fn history_columns(&self, stored: &Schema) -> Vec<usize> {
         let mut columns = data_columns(stored);
         columns.retain(|index| stored.field(*index).name() != self.delete_marker());
         columns
     }
 
-    /// Returns the history without what only [`Scd2::merge`] needs: rows of deletes, and recorded instants.
+    /// Returns the history without the parts that only [`Scd2::merge`] needs: rows of deletes, and recorded
+    /// instants.
     pub fn visible(&self, history: &RecordBatch) -> Result<RecordBatch> {
         let columns = self.history_columns(history.schema_ref()).into_iter();
         let shown: Vec<usize> =
@@ -139,8 +188,8 @@ impl Scd2 {
         self.states(history)?.project(&shown).map_err(impossible)
     }
 
-    /// Returns the rows that are states of a key, without rows of deletes that close nothing, with all their
-    /// columns. These must include the bounds.
+    /// Returns, with all their columns, the rows that are states of a key. Rows of deletes that close nothing
+    /// are omitted. The columns must include the bounds.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a bound is missing.
@@ -160,6 +209,24 @@ impl Merged {
     fn nothing(schema: SchemaRef) -> Self {
         let empty = RecordBatch::new_empty(schema);
         Self { upserts: empty.clone(), deletes: empty, counts: Scd2Counts::default() }
+    }
+}
+
+/// Changes with the types of a history.
+pub(super) struct Changes {
+    /// The columns of the history after the changes.
+    pub(super) schema: SchemaRef,
+    /// The keys, and the columns that the changes set.
+    pub(super) data: RecordBatch,
+    /// The instants, in the unit of the history.
+    pub(super) at: Int64Array,
+    pub(super) is_delete: Vec<bool>,
+}
+
+impl Changes {
+    fn none(schema: SchemaRef) -> Self {
+        let data = RecordBatch::new_empty(schema.clone());
+        Self { schema, data, at: Int64Array::from(Vec::<i64>::new()), is_delete: Vec::new() }
     }
 }
 
@@ -202,7 +269,7 @@ impl Incoming {
         Ok(Self { rows, is_delete, is_deletes_only })
     }
 
-    /// Returns the instants, in the unit of the history.
+    /// Returns the instants of the changes, in the unit of the history.
     fn at(&self, scd: &Scd2, history: &Schema) -> Result<Int64Array> {
         let field = history.field_with_name(scd.valid_from()).map_err(impossible)?;
         let sequence = column(&self.rows, scd.sequence())?;
@@ -212,7 +279,7 @@ impl Incoming {
         numbers(conform(&alone, &wanted)?.column(0)).ok_or_else(|| no_history(name))
     }
 
-    /// Returns the data columns with `schema`. Deletes have no data.
+    /// Returns the data columns, with the schema `schema`. Deletes have no data.
     fn data(&self, scd: &Scd2, schema: &SchemaRef) -> Result<RecordBatch> {
         let wanted = |name: &str| {
             name != scd.sequence()
@@ -226,19 +293,17 @@ impl Incoming {
     }
 }
 
-/// Stored rows and changes together: rows `0..stored` of `data` are stored, the others are incoming.
+/// Stored rows and changes together. Rows `0..stored` of `data` are stored rows, and the others are incoming.
 struct Merge<'a> {
     scd: &'a Scd2,
-    schema: SchemaRef,
-    /// Keys, tracked and untracked columns.
+    /// The keys, the tracked and the untracked columns.
     data: RecordBatch,
     tracked: Rows,
-    /// Without columns if there are no untracked ones.
+    /// Has no columns if there are no untracked ones.
     untracked: Option<Rows>,
     stored: Stored<'a>,
-    /// The instants and kinds of the incoming rows.
-    at: Vec<i64>,
-    is_delete: Vec<bool>,
+    /// The incoming rows.
+    changes: &'a Changes,
     lateness: Option<i64>,
 }
 
@@ -252,7 +317,7 @@ struct Stored<'a> {
     untracked_at: Option<Int64Array>,
 }
 
-/// A row to write: the sources of its parts.
+/// A row to write, as references to the sources of its parts.
 struct NewRow {
     /// A row of `data` with this key.
     key: u32,
@@ -262,21 +327,14 @@ struct NewRow {
 }
 
 impl<'a> Merge<'a> {
-    fn new(scd: &'a Scd2, schema: SchemaRef, stored: &'a RecordBatch, changes: &[Incoming]) -> Result<Self> {
-        let is_data = |field: &&FieldRef| !scd.is_added(field.name());
-        let data_schema =
-            Arc::new(Schema::new(schema.fields().iter().filter(is_data).cloned().collect::<Vec<_>>()));
+    /// `stored` has the schema of the changes' history.
+    fn new(scd: &'a Scd2, stored: &'a RecordBatch, changes: &'a Changes) -> Result<Self> {
+        let schema = &changes.schema;
+        let data_schema = scd.change_columns(schema);
         let indices: Vec<usize> =
             (0..schema.fields().len()).filter(|index| !scd.is_added(schema.field(*index).name())).collect();
-        let mut parts = vec![stored.project(&indices).map_err(impossible)?];
-        let mut at = Vec::new();
-        let mut is_delete = Vec::new();
-        for batch in changes {
-            parts.push(batch.data(scd, &data_schema)?);
-            at.extend_from_slice(batch.at(scd, &schema)?.values());
-            is_delete.extend_from_slice(&batch.is_delete);
-        }
-        let data = concat_batches(&data_schema, &parts).map_err(impossible)?;
+        let stored_data = stored.project(&indices).map_err(impossible)?;
+        let data = concat_batches(&data_schema, [&stored_data, &changes.data]).map_err(impossible)?;
         let rows = |wanted: &dyn Fn(&str) -> bool| -> Result<Option<Rows>> {
             let columns: Vec<ArrayRef> = data_schema
                 .fields()
@@ -295,15 +353,13 @@ impl<'a> Merge<'a> {
             untracked,
             stored: Stored::read(scd, stored)?,
             lateness: scd.lateness(column(stored, scd.valid_from())?.data_type())?,
-            schema,
             data,
-            at,
-            is_delete,
+            changes,
         })
     }
 
     fn run(&self) -> Result<Merged> {
-        let mut counts = Scd2Counts { changes: self.at.len(), ..Default::default() };
+        let mut counts = Scd2Counts { changes: self.changes.at.len(), ..Default::default() };
         let mut written: Vec<NewRow> = Vec::new();
         let mut removed: Vec<u32> = Vec::new();
         let first_change = self.stored.batch.num_rows();
@@ -356,7 +412,8 @@ impl<'a> Merge<'a> {
         let first_change = self.stored.batch.num_rows();
         for row in incoming {
             let change = *row as usize - first_change;
-            let (at, state) = (self.at[change], (!self.is_delete[change]).then_some(*row));
+            let (at, is_delete) = (self.changes.at.value(change), self.changes.is_delete[change]);
+            let state = (!is_delete).then_some(*row);
             counts.late += usize::from(newest_known.is_some_and(|newest| at < newest));
             changes.push((at, state));
             if state.is_some() && untracked.is_none_or(|known| self.newer(known, (at, *row)).is_lt()) {
@@ -431,8 +488,8 @@ impl<'a> Merge<'a> {
         true
     }
 
-    /// Returns the change that set the untracked columns of a key: its instant, and a stored row that shows
-    /// them.
+    /// Returns the change that set the untracked columns of a key: its instant, and a stored row that
+    /// contains their values.
     fn stored_untracked(&self, stored: &[(u32, Row<u32>)], changes: &[Change<u32>]) -> Option<(i64, u32)> {
         let (row, _) = stored.last()?;
         let newest_state = changes.iter().filter(|(_, state)| state.is_some()).map(|(at, _)| *at).max();
@@ -452,7 +509,7 @@ impl<'a> Merge<'a> {
         let states: UInt32Array = rows.iter().map(|new| new.row.state).collect();
         let untracked: UInt32Array = rows.iter().map(|new| new.untracked).collect();
         let columns =
-            self.schema.fields().iter().map(|field| {
+            self.changes.schema.fields().iter().map(|field| {
                 let name = field.name();
                 let numbers = |values: Int64Array| of_numbers(values, field.data_type());
                 if name == self.scd.valid_from() {
@@ -477,7 +534,7 @@ impl<'a> Merge<'a> {
                 }
             });
         let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(impossible)
+        RecordBatch::try_new(self.changes.schema.clone(), columns).map_err(impossible)
     }
 }
 
@@ -534,7 +591,7 @@ fn sortable(columns: &[ArrayRef]) -> Result<Option<Rows>> {
     converter.convert_columns(columns).map(Some).map_err(impossible)
 }
 
-/// The inverse of [`numbers`].
+/// Converts numbers back to values. The inverse of [`numbers`].
 fn of_numbers(values: Int64Array, data_type: &DataType) -> Result<ArrayRef> {
     let data = match data_type {
         DataType::Int32 | DataType::Date32 => values.unary::<_, Int32Type>(|value| value as i32).into_data(),

@@ -1,8 +1,9 @@
 //! Slowly changing dimensions.
 //!
-//! Every table of this crate is of type 1, with only the latest row of each key. Type 2 keeps the history as
-//! rows: [`Scd2`] defines it, and [`Scd2::merge`] computes it on plain Arrow batches. [`Scd2Table`] stores
-//! such a history in a Hudi table. A [`Dimension`] finds the row of either kind for each fact.
+//! Every table of this crate is of type 1, and contains only the latest row of each key. Type 2 keeps the
+//! history as rows: [`Scd2`] defines the history, and [`Scd2::merge`] computes it on plain Arrow batches.
+//! [`Scd2Table`] stores such a history in a Hudi table. A [`Dimension`] of either type finds the row for each
+//! fact.
 //!
 //! | here | dbt snapshots | Databricks `AUTO CDC ... SCD TYPE 2` |
 //! |---|---|---|
@@ -17,6 +18,7 @@
 //! | record key, keys and `valid_from` | `dbt_scd_id` | |
 //! | type 1: a [`Table`](crate::Table) | `incremental_strategy='merge'` | `STORED AS SCD TYPE 1` |
 
+mod changes;
 mod definition;
 mod hidden;
 mod history;

@@ -7,23 +7,25 @@ use arrow::{
     compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch},
     datatypes::{Schema, SchemaRef},
 };
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, TryStreamExt, stream};
 use object_store::{ObjectStore, path::Path};
 
 use super::{
     Dimension, Scd2, Scd2Counts,
+    changes::{self, Gathered},
     hidden::Divided,
     keys::{KeyIndex, KeyValues},
-    merge::column,
+    merge::{Changes, column},
 };
 use crate::{
     CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions,
     concurrent::blocking,
+    operation::{Operation, Phase},
     read::SoughtKeys,
     schema::{self, conform},
     table::Turn,
     view::View,
-    write::{Beside, Intake, SourceFile, Watch, hidden, ledger, ledger::Taken},
+    write::{Beside, Intake, SourceFile, hidden, ledger, ledger::Taken},
 };
 
 /// The table property that stores the definition of the history.
@@ -31,10 +33,10 @@ pub(crate) const HISTORY: &str = "hudi_scd.scd2";
 
 /// The history of a dimension (SCD type 2) in a Hudi table.
 ///
-/// Its rows are those of [`Scd2`]: the columns of the changes, `valid_from`, `valid_to` and `is_current`.
-/// Every reader of Hudi sees them, and no others: deletes that close nothing are stored beside the table. The
-/// record key of a row is the business key with `valid_from`. The table's properties store the definition, so
-/// opening it needs no further information.
+/// Its rows are those that [`Scd2`] describes: the columns of the changes, `valid_from`, `valid_to` and
+/// `is_current`. Every reader of Hudi sees exactly these rows, because deletes that close nothing are stored
+/// separately. The record key of a row is the business key with `valid_from`. The table's properties store
+/// the definition, so opening the table needs no further information.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -84,7 +86,7 @@ pub struct Scd2Table {
 pub struct Scd2Report {
     /// The counts of the history.
     pub counts: Scd2Counts,
-    /// The report of the commit. Its rows are those of the history.
+    /// The report of the commit. It counts rows of the history.
     pub commit: CommitReport,
 }
 
@@ -95,11 +97,11 @@ impl fmt::Display for Scd2Report {
 }
 
 impl Scd2Table {
-    /// Creates the table of a history by its [definition](Scd2Table::definition_of), with the default options,
-    /// and opens it.
+    /// Creates the table of a history from its [definition](Scd2Table::definition_of), with the default
+    /// options, and opens it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidDefinition`] if it is not the definition of a history; otherwise as
+    /// [`ErrorKind::InvalidDefinition`] if the definition is not that of a history; otherwise as
     /// [`Table::create`].
     pub async fn create(
         store: Arc<dyn ObjectStore>,
@@ -129,11 +131,11 @@ impl Scd2Table {
         Self::of(Table::create_with(store, root, definition, options).await?)
     }
 
-    /// Returns the definition of a history's table for changes with this schema. Partitions, a database and a
-    /// retention can be added to it.
+    /// Returns the definition of the table that stores a history, for changes with this schema. You can add
+    /// partitions, a database and a retention to it.
     ///
-    /// Any column of the history may be a partition column: rows move when its value changes, as with
-    /// `is_current`.
+    /// Any column of the history may be a partition column, including `is_current`: rows move when its value
+    /// changes.
     ///
     /// # Errors
     /// As [`Scd2::history_schema`].
@@ -171,7 +173,7 @@ impl Scd2Table {
         let Some(said) = table.inner.properties.raw().get(HISTORY) else {
             return Err(Error::new(
                 ErrorKind::InvalidDefinition,
-                "the table is not an SCD type 2 history, open it as a table",
+                "the table is not an SCD type 2 history; open it as a table",
             )
             .with_context("path", table.root())
             .with_context("property", HISTORY));
@@ -184,7 +186,7 @@ impl Scd2Table {
         Ok(Self { table, scd })
     }
 
-    /// Returns the Hudi table: its timeline, retention, time travel. Writing to it in any other way than
+    /// Returns the Hudi table, for its timeline, retention and time travel. Writing to it other than with
     /// [`Scd2Table::apply`] corrupts the history.
     pub fn table(&self) -> &Table {
         &self.table
@@ -195,29 +197,54 @@ impl Scd2Table {
         &self.scd
     }
 
-    /// Merges changes into the history, in one commit of the rows that differ; if none differ, there is no
-    /// commit.
+    /// Merges changes into the history. The rows that differ are written in one commit. If none differ, there
+    /// is no commit.
     ///
     /// The changes may arrive in any order and in any batches (see [`Scd2`]).
     ///
     /// # Errors
     /// As [`Scd2::merge`] and [`Table::upsert`].
     pub async fn apply(&self, changes: &[RecordBatch]) -> Result<Scd2Report> {
-        let mut watch = Watch::start();
-        let mut report = Scd2Report::default();
-        // The turn covers everything from the first read of stored rows to the commit, because the merged
-        // rows must be the replaced ones.
-        let turn = self.table.turn().await?;
-        report.commit.time.wait = watch.lap();
-        let applied = turn.run(self.apply_in_turn(&turn, changes, None, &mut report, &mut watch)).await;
-        turn.end().await;
-        report.commit.ended(applied)?;
-        self.table.sync_catalog(&mut report.commit).await;
-        Ok(report)
+        self.apply_stream(stream::iter(changes.iter().cloned().map(Ok))).await
     }
 
-    /// Merges the changes in files into the history, except those of files that an earlier commit took in: the
-    /// form of [`Table::take_in`] for histories. The changes of all new files are held in memory.
+    /// Merges a stream of changes into the history (see [`Scd2Table::apply`]). Nothing is written before the
+    /// stream has ended. If the stream returns an error, this method returns it, and nothing is written.
+    ///
+    /// Changes that need more than an eighth of the [memory budget](TableOptions::with_memory_budget) are
+    /// sorted on the local disk. They are then merged in parts of that size with the stored rows of their
+    /// keys.
+    ///
+    /// If the future is dropped, the same holds as for [`Table::upsert`].
+    ///
+    /// # Errors
+    /// As [`Scd2Table::apply`], and the errors of the stream.
+    pub async fn apply_stream(
+        &self,
+        changes: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<Scd2Report> {
+        let operation = &Operation::change(&self.table, "apply");
+        let applied = Box::pin(async {
+            let mut report = Scd2Report::default();
+            operation.enter(Phase::Prepare);
+            let changes = Box::pin(changes::gather(&self.table, &self.scd, changes)).await?;
+            operation.enter(Phase::Wait);
+            // The turn lasts from the first read of stored rows to the commit, because the rows that were
+            // merged must be the rows that are replaced.
+            let turn = Box::pin(self.table.turn()).await?;
+            let applied =
+                turn.run(Box::pin(self.apply_in_turn(&turn, changes, None, &mut report, operation))).await;
+            turn.end().await;
+            report.commit.ended(applied)?;
+            Box::pin(self.table.sync_catalog(&mut report.commit, operation)).await;
+            report.commit.time = operation.phases();
+            Ok(report)
+        });
+        operation.run(applied).await
+    }
+
+    /// Merges the changes in files into the history, except the changes of files that an earlier commit took
+    /// in. This is [`Table::take_in`] for histories.
     ///
     /// # Errors
     /// As [`Scd2Table::apply`].
@@ -229,15 +256,20 @@ impl Scd2Table {
     where
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
-        let mut watch = Watch::start();
-        let mut intake = Intake::<Scd2Report>::default();
-        let turn = self.table.turn().await?;
-        intake.report.commit.time.wait = watch.lap();
-        let taken = turn.run(self.take_in_turn(&turn, files, changes, &mut intake, &mut watch)).await;
-        turn.end().await;
-        intake.report.commit.ended(taken)?;
-        self.table.sync_catalog(&mut intake.report.commit).await;
-        Ok(intake)
+        let operation = &Operation::change(&self.table, "take_in");
+        let taken = Box::pin(async {
+            let mut intake = Intake::<Scd2Report>::default();
+            operation.enter(Phase::Wait);
+            let turn = Box::pin(self.table.turn()).await?;
+            let taken =
+                turn.run(Box::pin(self.take_in_turn(&turn, files, changes, &mut intake, operation))).await;
+            turn.end().await;
+            intake.report.commit.ended(taken)?;
+            Box::pin(self.table.sync_catalog(&mut intake.report.commit, operation)).await;
+            intake.report.commit.time = operation.phases();
+            Ok(intake)
+        });
+        operation.run(taken).await
     }
 
     async fn take_in_turn<S>(
@@ -246,70 +278,121 @@ impl Scd2Table {
         files: &[SourceFile],
         changes: impl FnOnce(Vec<SourceFile>) -> S + Send,
         intake: &mut Intake<Scd2Report>,
-        watch: &mut Watch,
+        operation: &Operation,
     ) -> Result<()>
     where
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
-        intake.report.commit.rolled_back = self.table.repair(turn).await?;
+        operation.enter(Phase::Repair);
+        intake.report.commit.rolled_back = Box::pin(self.table.repair(turn)).await?;
         let view = turn.view().await?;
-        let ledger = ledger::read(&self.table, Some(turn), &view).await?;
+        let ledger = Box::pin(ledger::read(&self.table, Some(turn), &view)).await?;
         drop(view);
         (intake.new, intake.known) = ledger.divide(files);
         if intake.new.is_empty() {
             return Ok(());
         }
-        let changes: Vec<RecordBatch> = changes(intake.new.clone()).try_collect().await?;
-        if changes.iter().all(|batch| batch.num_rows() == 0) {
+        operation.enter(Phase::Prepare);
+        let changes =
+            changes(intake.new.clone()).try_filter(|batch| std::future::ready(batch.num_rows() > 0));
+        let changes = Box::pin(changes::gather(&self.table, &self.scd, changes)).await?;
+        if matches!(&changes, Gathered::Memory(batches) if batches.is_empty()) {
             return Ok(());
         }
         let taken = Some(ledger.take(intake.new.clone()));
-        self.apply_in_turn(turn, &changes, taken, &mut intake.report, watch).await
+        Box::pin(self.apply_in_turn(turn, changes, taken, &mut intake.report, operation)).await
     }
 
     async fn apply_in_turn(
         &self,
         turn: &Turn<'_>,
-        changes: &[RecordBatch],
+        changes: Gathered,
         taken: Option<Taken>,
         report: &mut Scd2Report,
-        watch: &mut Watch,
+        operation: &Operation,
     ) -> Result<()> {
-        report.commit.rolled_back.extend(self.table.repair(turn).await?);
+        operation.enter(Phase::Repair);
+        report.commit.rolled_back.extend(Box::pin(self.table.repair(turn)).await?);
         let view = turn.view().await?;
+        operation.enter(Phase::Find);
         let data = self.table.schema_of(&view)?;
-        let by = key_schema(&self.scd, &data)?;
-        let sought = self.sought(changes, &by).await?;
-        let stored = self.stored(&view, &data, &sought).await?;
-        let choose = sought.choose;
-        let hidden = hidden::read(&self.table, turn, &view).await?;
+        let hidden = Box::pin(hidden::read(&self.table, turn, &view)).await?;
+        let before = Before { by: key_schema(&self.scd, &data)?, data, hidden };
+        let runs = match changes {
+            Gathered::Memory(batches) => {
+                let (scd, history) = (self.scd.clone(), before.data.clone());
+                let prepare = move || {
+                    let history = history.project(&scd.history_columns(&history)).map_err(impossible)?;
+                    scd.prepare(Arc::new(history), &batches)
+                };
+                let changes = blocking(prepare).await?;
+                let (_, after) = Box::pin(self.merged(&view, before, changes)).await?;
+                drop(view);
+                report.counts = after.counts;
+                let beside = Beside { hidden: after.hidden, taken };
+                if after.is_delete.is_empty() && beside.is_empty() {
+                    return Ok(());
+                }
+                let (rows, deletes) = (after.rows, after.is_delete);
+                let report = &mut report.commit;
+                return Box::pin(self.table.change_in_turn(turn, rows, deletes, beside, report, operation))
+                    .await;
+            }
+            Gathered::Runs(runs) => runs,
+        };
+        view.check_latest_whole()?;
+        let budget = self.table.options().memory_budget();
+        let mut chunks = Box::pin(runs.merge(&self.scd, &before.data, budget)).await?;
+        let mut parts = self.table.parts(turn, view.clone());
+        let (mut before, mut hidden) = (before, None);
+        loop {
+            operation.enter(Phase::Find);
+            let next = blocking(move || Ok((chunks.next()?, chunks)));
+            let (Some(changes), rest) = next.await? else { break };
+            chunks = rest;
+            let after;
+            (before, after) = Box::pin(self.merged(&view, before, changes)).await?;
+            report.counts.add(after.counts);
+            if let Some(rows) = after.hidden {
+                before.hidden = Some(rows.clone());
+                hidden = Some(rows);
+            }
+            if !after.is_delete.is_empty() {
+                Box::pin(parts.add(after.rows, after.is_delete, &mut report.commit, operation)).await?;
+            }
+        }
         drop(view);
-        let (scd, changes) = (self.scd.clone(), changes.to_vec());
-        let merge = move || {
-            let hidden = match hidden {
-                Some(rows) => conform(&rows, &data)?,
-                None => RecordBatch::new_empty(data.clone()),
+        Box::pin(parts.commit(Beside { hidden, taken }, &mut report.commit, operation)).await
+    }
+
+    /// Merges changes with the stored rows of their keys.
+    async fn merged(&self, view: &View, before: Before, changes: Changes) -> Result<(Before, After)> {
+        let sought = self.sought(std::slice::from_ref(&changes.data), &before.by).await?;
+        let stored = Box::pin(self.stored(view, &before.data, &sought)).await?;
+        let (scd, choose) = (self.scd.clone(), sought.choose);
+        blocking(move || {
+            let schema = &changes.schema;
+            let evolved = |rows: &RecordBatch| {
+                conform(&rows.project(&scd.history_columns(rows.schema_ref())).map_err(impossible)?, schema)
             };
-            let of_keys = BooleanArray::from(choose(&keys_of(&scd, &hidden, &by)?)?);
+            let hidden = match &before.hidden {
+                Some(rows) => evolved(rows)?,
+                None => RecordBatch::new_empty(schema.clone()),
+            };
+            let of_keys = BooleanArray::from(choose(&keys_of(&scd, &hidden, &before.by)?)?);
             let of_keys = filter_record_batch(&hidden, &of_keys).map_err(impossible)?;
-            let all = concat_batches(&data, [&stored, &of_keys]).map_err(impossible)?;
-            let merged = scd.merge(&all, &changes)?;
+            let all = concat_batches(schema, [&evolved(&stored)?, &of_keys]).map_err(impossible)?;
+            let merged = scd.merge_changes(&all, &changes)?;
             let Divided { upserts, deletes, hidden } = scd.divide(&merged, &stored, &hidden)?;
             let rows = upserts.num_rows() + deletes.num_rows();
             let is_delete: BooleanArray = (0..rows).map(|row| Some(row >= upserts.num_rows())).collect();
             let rows = concat_batches(&upserts.schema(), [&upserts, &deletes]).map_err(impossible)?;
-            Ok((merged.counts, rows, is_delete, hidden))
-        };
-        let (counts, rows, is_delete, hidden) = blocking(merge).await?;
-        report.counts = counts;
-        let beside = Beside { hidden, taken };
-        if is_delete.is_empty() && beside.is_empty() {
-            return Ok(());
-        }
-        self.table.change_in_turn(turn, rows, is_delete, beside, &mut report.commit, watch).await
+            Ok((before, After { counts: merged.counts, rows, is_delete, hidden }))
+        })
+        .await
     }
 
-    /// Returns the whole history: a row for each state of each key, by key and time.
+    /// Returns the whole history: one row for each state of each key, ordered by key and time.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -317,8 +400,8 @@ impl Scd2Table {
         self.read(Query::snapshot()).await
     }
 
-    /// Returns the history as read from the table, for example as of an instant. (That is the knowledge at
-    /// that time; [`Scd2Table::dimension`] finds the states valid at a time.)
+    /// Returns the history as stored in the table, for example as of an instant. (That is what was known at
+    /// that time. To find the states that were valid at a time, use [`Scd2Table::dimension`].)
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -328,7 +411,7 @@ impl Scd2Table {
         blocking(move || shown(&scd, &batches)).await
     }
 
-    /// Returns the states that are still valid, by key.
+    /// Returns the states that are still valid, ordered by key.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -343,23 +426,27 @@ impl Scd2Table {
         .await
     }
 
-    /// Returns the states of some keys, by key and time: `keys` has the key columns of the history, and one
-    /// row per key.
+    /// Returns the states of some keys, ordered by key and time. `keys` contains the key columns of the
+    /// history, with one row per key.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if `keys` lacks a key column or has one of a different type; otherwise as
     /// [`Table::read`].
     pub async fn history(&self, keys: &RecordBatch) -> Result<RecordBatch> {
+        Operation::read(&self.table, "history").run(Box::pin(self.history_of(keys))).await
+    }
+
+    async fn history_of(&self, keys: &RecordBatch) -> Result<RecordBatch> {
         let view = self.table.view().await?;
         let data = self.table.schema_of(&view)?;
         let by = key_schema(&self.scd, &data)?;
         let sought = self.sought(std::slice::from_ref(keys), &by).await?;
-        let stored = self.stored(&view, &data, &sought).await?;
+        let stored = Box::pin(self.stored(&view, &data, &sought)).await?;
         let scd = self.scd.clone();
         blocking(move || shown(&scd, &[stored])).await
     }
 
-    /// Returns the history as a dimension for lookups. Build it once for a snapshot of the table.
+    /// Returns the history as a dimension for lookups. Build it once per snapshot of the table.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -373,7 +460,7 @@ impl Scd2Table {
         .await
     }
 
-    /// Returns the table's rows of the sought keys.
+    /// Returns the table's rows that have these keys.
     async fn stored(&self, view: &View, data: &SchemaRef, sought: &SoughtKeys) -> Result<RecordBatch> {
         let found = self.table.rows_where(view, data, sought).await?;
         let data = data.clone();
@@ -390,6 +477,26 @@ impl Scd2Table {
         };
         Ok(SoughtKeys { keys, choose: Arc::new(choose) })
     }
+}
+
+/// The stored history before a merge.
+struct Before {
+    /// The columns of the table.
+    data: SchemaRef,
+    /// The key columns.
+    by: SchemaRef,
+    /// The hidden rows of all keys, if there are any.
+    hidden: Option<RecordBatch>,
+}
+
+/// The changes of a history by a merge.
+struct After {
+    counts: Scd2Counts,
+    /// Rows to write, and then rows to delete.
+    rows: RecordBatch,
+    is_delete: BooleanArray,
+    /// The hidden rows of all keys, if they change.
+    hidden: Option<RecordBatch>,
 }
 
 /// Returns the keys of some rows, and their index.
@@ -420,7 +527,7 @@ fn keys_of(scd: &Scd2, batch: &RecordBatch, keys: &SchemaRef) -> Result<RecordBa
     conform(&batch, keys)
 }
 
-/// Returns the visible rows, by key and time.
+/// Returns the visible rows, ordered by key and time.
 fn shown(scd: &Scd2, stored: &[RecordBatch]) -> Result<RecordBatch> {
     let schema = stored.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
     let rows = scd.visible(&concat_batches(&schema, stored).map_err(impossible)?)?;

@@ -2,18 +2,18 @@
 
 use std::{fmt, time::Duration};
 
-/// Bytes of rows and of touched files that one core writes in a second.
+/// Number of bytes of rows and of touched files that one core writes per second.
 ///
-/// The benchmark `memory` (`benches/RESULTS.md`) rewrites 1,182 MB of files with 1,182 MB of rows in 27.9 s on two
-/// cores: 42 MB per second and core. Half of that is counted, because files on object storage also have to be
-/// moved there and back.
+/// The benchmark `memory` (`benches/RESULTS.md`) rewrites 1,182 MB of files with 1,182 MB of rows in 27.9 s
+/// on two cores, which is 42 MB per second and core. Half of that is used here, because files on object
+/// storage must also be downloaded and uploaded.
 const BYTES_PER_SECOND: u64 = 21_000_000;
 
 /// Time for the lock, the timeline, the commit and the clean: at most 16 requests to the storage
-/// (`docs/object-storage.md`), and the retries of some.
+/// (`docs/object-storage.md`), some of which are retried.
 const FIXED: Duration = Duration::from_secs(5);
 
-/// The part of the time that an estimate may take: storage may be slower for a while.
+/// Divisor: an estimate may use this share of the time, because storage may temporarily be slower.
 const SHARE: u32 = 2;
 
 /// An engine that writes tables.
@@ -28,10 +28,10 @@ pub enum Engine {
 /// The size of a write, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Bytes of the rows, unpacked.
+    /// Uncompressed size of the rows in bytes.
     pub batch: u64,
-    /// Bytes of the files that the write replaces: at most the newest versions of the file groups in the
-    /// partitions that the rows belong to ([`Table::file_groups`](crate::Table::file_groups)).
+    /// Size in bytes of the files that the write replaces: at most the newest versions of the file groups in
+    /// the partitions that the rows belong to ([`Table::file_groups`](crate::Table::file_groups)).
     pub touched: u64,
 }
 
@@ -40,17 +40,18 @@ pub struct Work {
 pub struct Limits {
     /// Time for one write.
     pub time: Duration,
-    /// Bytes on the local disk, for rows that do not fit into memory and for the files that are being written.
+    /// Available bytes on the local disk, for rows that do not fit into memory and for the files that are
+    /// being written.
     pub disk: u64,
     /// Cores, in thousandths.
     pub millicores: u64,
 }
 
 impl Limits {
-    /// Returns the limits of an AWS Lambda function: 15 minutes, and a core for each 1,769 MB of memory. `disk` is
-    /// the function's ephemeral storage in MiB, from 512 to 10,240.
+    /// Returns the limits of an AWS Lambda function: 15 minutes, and one core per 1,769 MB of memory. `disk`
+    /// is the function's ephemeral storage in MiB, from 512 to 10,240.
     ///
-    /// The figures are those of the service's page *Lambda quotas* and *Configure Lambda function memory*.
+    /// The numbers are taken from the service's pages *Lambda quotas* and *Configure Lambda function memory*.
     pub fn lambda(memory_mib: u64, disk_mib: u64) -> Self {
         Self {
             time: Duration::from_secs(900),
@@ -60,7 +61,7 @@ impl Limits {
     }
 }
 
-/// An engine, and the figures by which it was chosen.
+/// The chosen engine, and the numbers on which the choice is based.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Choice {
@@ -70,17 +71,17 @@ pub struct Choice {
     pub work: Work,
     /// The limits of the process.
     pub limits: Limits,
-    /// The estimated time of this crate.
+    /// The estimated duration of a write with this crate.
     pub time: Duration,
     /// The bytes that this crate may need on the local disk.
     pub disk: u64,
 }
 
-/// Chooses the engine for a write: this crate if the write fits into half of the time and into the disk of a
-/// process, otherwise Glue.
+/// Chooses the engine for a write: this crate if the write fits into half of the time and into the disk of
+/// the process, otherwise Glue.
 ///
-/// If both fit, Spark is never cheaper. Its start alone takes longer than 10,000 rows take here (the
-/// benchmark `upsert`: 17.4 s against 0.1 s), and Glue bills at least a minute for each worker.
+/// If the write fits, Spark is never cheaper. Starting Spark alone takes longer than writing 10,000 rows here
+/// (benchmark `upsert`: 17.4 s and 0.1 s), and Glue bills at least one minute for each worker.
 ///
 /// ```
 /// use hudi_scd::spark::{Engine, Limits, Work, choose};
@@ -97,7 +98,7 @@ pub fn choose(work: Work, limits: Limits) -> Choice {
     let rate = u128::from(BYTES_PER_SECOND) * u128::from(limits.millicores.max(1));
     let millis = u64::try_from(bytes.saturating_mul(1_000_000) / rate).unwrap_or(u64::MAX);
     let time = FIXED.saturating_add(Duration::from_millis(millis));
-    // Rows are spilled once, and a file that is larger than a part is assembled on the disk.
+    // Rows are spilled once, and a file with more than one part is assembled on the disk.
     let disk = work.batch.saturating_add(work.touched);
     let fits = time <= limits.time / SHARE && disk <= limits.disk;
     Choice { engine: if fits { Engine::Native } else { Engine::Glue }, work, limits, time, disk }

@@ -1,9 +1,10 @@
-//! Spark on the same tables, for batches that are too large for one machine.
+//! Writes the same tables with Spark, for batches that are too large for one machine.
 //!
-//! [`options`] renders the `hoodie.*` options with which Spark writes a table as this crate does. [`SCRIPT`] is
-//! a PySpark program that takes raw files in, each once, as [`Table::take_in`](crate::Table::take_in) does; it
-//! runs as a job of AWS Glue and on any Spark 3. Both engines recognise each other's files. [`choose`] names the
-//! engine for a batch by its size.
+//! [`options`] renders the `hoodie.*` options with which Spark writes a table in the same way as this crate.
+//! [`SCRIPT`] is a PySpark program that takes in raw files, each only once, as
+//! [`Table::take_in`](crate::Table::take_in) does. It runs as a job of AWS Glue and on any Spark 3. Each
+//! engine recognizes the files that the other one took in. [`choose`] chooses the engine for a batch by its
+//! size.
 //!
 //! ```
 //! # use std::sync::Arc;

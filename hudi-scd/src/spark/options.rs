@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, ErrorKind, Result, RetentionPolicy, Table, TableDefinition, index,
-    key::{KeyEncoding, TIMESTAMP_PREFIXES},
+    key::{FolderForm, KeyEncoding, KeyGenerator, TIMESTAMP_PREFIXES},
     options::Codec,
     properties::{PARQUET_CODEC, TableProperties},
     retention::POLICY,
     scd,
 };
 
-/// Releases of Hudi in which the options have the same names.
+/// Hudi releases, grouped by the names of their options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Release {
@@ -24,8 +24,8 @@ pub enum Release {
 }
 
 impl Release {
-    /// Returns the releases that a version such as `0.15.0` belongs to; `None` for versions before 0.14 and for
-    /// text that is not a version.
+    /// Returns the release that a version such as `0.15.0` belongs to. Returns `None` for versions before
+    /// 0.14 and for text that is not a version.
     pub fn parse(version: &str) -> Option<Self> {
         let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
         match (numbers.next()??, numbers.next()??) {
@@ -37,21 +37,22 @@ impl Release {
     }
 }
 
-/// Hudi's own limits of the active timeline, unless more commits are retained.
+/// Hudi's own limit of the active timeline, unless more commits are retained.
 const KEEP_MIN: u32 = 20;
-/// The number of commits that are archived at a time.
+/// Number of commits that are archived at a time.
 const KEEP_SPAN: u32 = 10;
 
-/// Returns the options with which Spark writes a table of this definition: a writer with these options creates
-/// the same table as [`Table::create`], and continues one that this crate wrote.
+/// Returns the options with which Spark writes a table of this definition. A writer with these options
+/// creates the same table as [`Table::create`], and can continue a table that this crate wrote.
 ///
-/// - The table keeps version 6 (`hoodie.write.table.version`, which Hudi 0.x does not know), without a metadata
-///   table, because Redshift and Athena read no later version.
-/// - The index is global and moves rows between partitions, so a key occurs once per table. The payload class
-///   keeps a late row from replacing a newer one; the default of 0.x does not.
-/// - Instants are UTC, as in tables of this crate. The codec and the retention are the definition's.
-/// - Options of the old days are left out: `hoodie.consistency.check.enabled` (S3 is consistent) and
-///   `hoodie.datasource.hive_sync.use_jdbc` (superseded by `mode`). A catalog is added with
+/// - The table keeps version 6 (`hoodie.write.table.version`, which Hudi 0.x does not know) and has no
+///   metadata table, because Redshift and Athena cannot read later versions.
+/// - The index is global and moves rows between partitions, so that a key occurs only once per table. The
+///   payload class prevents a late row from replacing a newer one. The default class of 0.x does not.
+/// - Instants are in UTC, as in tables of this crate. The codec and the retention are taken from the
+///   definition.
+/// - Obsolete options are omitted: `hoodie.consistency.check.enabled` (S3 is consistent) and
+///   `hoodie.datasource.hive_sync.use_jdbc` (superseded by `mode`). To add a catalog, use
 ///   `SyncOptions::hudi_options` of the feature `glue`.
 ///
 /// # Errors
@@ -64,10 +65,11 @@ pub fn options(definition: &TableDefinition, release: Release) -> Result<BTreeMa
     render(&properties, encoding, Some(retention), release)
 }
 
-/// Returns the options with which Spark writes this table, like [`options`]. The retention is that of the handle.
+/// Returns the options with which Spark writes this table, like [`options`]. The retention is that of this
+/// handle.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a history (SCD type 2), and for a table that this crate only reads;
+/// [`ErrorKind::Unsupported`] for a history (SCD type 2), and for a table that this crate can only read;
 /// [`ErrorKind::Storage`].
 pub async fn options_of(table: &Table, release: Release) -> Result<BTreeMap<String, String>> {
     let properties = &table.inner.properties;
@@ -108,7 +110,7 @@ fn render(
     Ok(options.0)
 }
 
-/// The options so far.
+/// The options collected so far.
 #[derive(Default)]
 struct Options(BTreeMap<String, String>);
 
@@ -118,7 +120,7 @@ impl Options {
     }
 }
 
-/// The table's name, its keys and its folders.
+/// Sets the table's name, its keys and its folders.
 fn identity(options: &mut Options, properties: &TableProperties) {
     options.set("hoodie.table.name", &properties.name);
     if !properties.database().is_empty() {
@@ -127,8 +129,18 @@ fn identity(options: &mut Options, properties: &TableProperties) {
     options.set("hoodie.datasource.write.table.type", "COPY_ON_WRITE");
     options.set("hoodie.datasource.write.operation", "upsert");
     options.set("hoodie.datasource.write.recordkey.field", properties.record_key_fields.join(","));
-    options.set("hoodie.datasource.write.partitionpath.field", properties.partition_fields.join(","));
-    options.set("hoodie.datasource.write.keygenerator.class", properties.key_generator.class());
+    let is_custom = properties.key_generator == Some(KeyGenerator::Custom);
+    let folders =
+        properties.partition_fields.iter().zip(&properties.folder_forms).map(|(field, form)| match form {
+            FolderForm::Time if is_custom => format!("{field}:TIMESTAMP"),
+            _ if is_custom => format!("{field}:SIMPLE"),
+            _ => field.clone(),
+        });
+    let folders = folders.collect::<Vec<_>>().join(",");
+    options.set("hoodie.datasource.write.partitionpath.field", folders);
+    if let Some(generator) = properties.key_generator {
+        options.set("hoodie.datasource.write.keygenerator.class", generator.class());
+    }
     options.set("hoodie.datasource.write.hive_style_partitioning", properties.hive_style.to_string());
     options.set("hoodie.datasource.write.partitionpath.urlencode", properties.url_encode.to_string());
     let of_generator =
@@ -138,7 +150,7 @@ fn identity(options: &mut Options, properties: &TableProperties) {
     }
 }
 
-/// The choice between two rows of a key.
+/// Sets how one of two rows with the same key is chosen.
 fn merging(options: &mut Options, properties: &TableProperties, release: Release) {
     options.set("hoodie.datasource.write.payload.class", properties.merge.payload_class());
     if let Some(field) = &properties.ordering_field {
@@ -150,7 +162,7 @@ fn merging(options: &mut Options, properties: &TableProperties, release: Release
     }
 }
 
-/// Cleaning and archiving.
+/// Sets cleaning and archiving.
 fn upkeep(options: &mut Options, retention: Option<RetentionPolicy>, release: Release) {
     let Some(retention) = retention else { return options.set("hoodie.clean.automatic", "false") };
     let (limit, number) = retention.property();
@@ -171,7 +183,7 @@ fn upkeep(options: &mut Options, retention: Option<RetentionPolicy>, release: Re
     options.set("hoodie.keep.max.commits", min.saturating_add(KEEP_SPAN).to_string());
 }
 
-/// The version of the format.
+/// Sets the version of the format.
 fn version(options: &mut Options, properties: &TableProperties, encoding: KeyEncoding, release: Release) {
     options.set("hoodie.metadata.enable", "false");
     options.set("hoodie.table.timeline.timezone", properties.zone_name());
@@ -181,7 +193,7 @@ fn version(options: &mut Options, properties: &TableProperties, encoding: KeyEnc
     options.set("hoodie.write.table.version", "6");
     options.set("hoodie.write.auto.upgrade", "false");
     if release == Release::V1_1 && properties.encoded_key_field().is_some() {
-        // 1.1 refuses such a table until the form of its keys is named (docs/other-engines.md).
+        // Hudi 1.1 rejects such a table unless an option sets the form of its keys (docs/other-engines.md).
         let value_only = encoding == KeyEncoding::ValueOnly;
         options.set("hoodie.write.complex.keygen.validation.enable", "false");
         options.set("hoodie.write.complex.keygen.new.encoding", value_only.to_string());

@@ -1,4 +1,4 @@
-//! Columns as Spark's JSON describes them.
+//! Columns in Spark's JSON format.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Writes columns as Spark's `StructType`, as Hudi's sync does. Hudi leaves a blank in lists and maps, and nowhere
-/// else.
+/// Writes columns as Spark's `StructType`, in the same way as Hudi's sync. Hudi leaves a blank in lists and
+/// maps, and nowhere else.
 pub(crate) fn write_struct<'a>(
     json: &mut String,
     fields: impl IntoIterator<Item = &'a Arc<Field>>,
@@ -47,7 +47,7 @@ fn write_type(json: &mut String, field: &Field) -> Result<()> {
             return Ok(());
         }
         DataType::Struct(fields) => return write_struct(json, fields),
-        // Hudi writes one blank here and nowhere else; parameters are compared as text.
+        // Hudi writes one blank here and nowhere else. Parameters are compared as text.
         DataType::List(item) => {
             json.push_str("{\"type\":\"array\", \"elementType\":");
             write_type(json, item)?;

@@ -1,15 +1,16 @@
-"""Takes raw files into a Hudi table with Spark, each file once: a job of AWS Glue, or any Spark 3 with Hudi 0.14 or later.
+"""Takes raw files into a Hudi table with Spark, each only once. Runs as a job of AWS Glue, or on any Spark 3 with Hudi 0.14 or later.
 
     spark-submit ... take_in.py --table s3://lake/customer --options '{"hoodie.table.name": ...}' \
         --profile reference --files '[["s3://raw/customer/1.csv", "d41d8cd98f00b204e9800998ecf8427e"]]'
 
 hudi-scd (https://docs.rs/hudi-scd, module `spark`) renders the options from the definition of the table. A file is a name and a
-version, usually a URL and the object's version id or ETag. The commit records its files in its metadata, and `.hoodie/.aux` the
-files of all commits, where hudi-scd finds them: neither engine takes in a file that the other one has taken in. A name must not
-get another content between the listing and the run.
+version, usually a URL and the object's version id or ETag. Each commit records its files in its metadata, and a ledger in
+`.hoodie/.aux` records the files of all commits. hudi-scd reads both, so neither engine takes in a file that the other one has
+taken in. The content of a file must not change between listing it and running the program.
 
-The rows are cleaned by the same rules as in the Lambda handler `hudi` of sfn-adapter. A batch without new files makes no commit.
-The last line of the output is a JSON object: `instant` of the commit or null, the numbers of `new` and `known` files, `rows`.
+Rows are cleaned by the same rules as in the Lambda handler `hudi` of sfn-adapter. A batch without new files causes no commit.
+The last line of the output is a JSON object with the `instant` of the commit or null, the numbers of `new` and `known` files,
+and `rows`.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-# The entry of a commit's metadata with the files that it took in. Spark copies options with this prefix into the metadata.
+# The entry of a commit's metadata that lists its files. Spark copies options with this prefix into the metadata.
 PREFIX = "hudi_scd."
 FILES = PREFIX + "files"
 AUXILIARY = ".hoodie/.aux"
@@ -30,28 +31,28 @@ LEDGERS = AUXILIARY + "/tombstones"
 OWN_PROPERTIES = AUXILIARY + "/hudi_scd.properties"
 COMMIT = re.compile(r"(\d{14}|\d{17})\.(commit|replacecommit)")
 LEDGER = re.compile(r"(\d{14}|\d{17})\.ledger")
-# A text that no file contains: an empty field is NULL without quotes, and the empty string with them.
+# A string that no file contains. It distinguishes an empty field without quotes (NULL) from one with quotes (the empty string).
 NO_VALUE = "\x00"
 FILE, ROW = "_take_in_file", "_take_in_row"
 
 
 class Refused(Exception):
-    """The input or the table is not as it must be; the message says what to do."""
+    """The input or the table is invalid. The message says what to do."""
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--table", required=True, help="URL of the table's folder; the table is created if it is missing")
-    parser.add_argument("--options", required=True, type=json.loads, help="JSON object of the options of Hudi")
-    parser.add_argument("--files", type=json.loads, default=[], help="JSON array of [name, version], in the order in which their rows apply")
-    parser.add_argument("--files-from", help="URL of a file with such an array, for many files")
-    parser.add_argument("--source-table", help="table of the catalog whose files are read; without --files, all of its files")
-    parser.add_argument("--read-from", action="append", default=[], metavar="PREFIX=PREFIX", help="read files whose names begin with the first prefix under the second one, such as s3://=s3a://")
-    parser.add_argument("--format", choices=("csv", "json", "parquet"), help="format of the files; by default that of their extensions")
+    parser.add_argument("--table", required=True, help="URL of the table's folder; the table is created if it does not exist")
+    parser.add_argument("--options", required=True, type=json.loads, help="JSON object with Hudi's options")
+    parser.add_argument("--files", type=json.loads, default=[], help="JSON array of [name, version]; rows are applied in this order")
+    parser.add_argument("--files-from", help="URL of a file that contains such an array, for many files")
+    parser.add_argument("--source-table", help="table in the catalog whose files are read; without --files, all of its files")
+    parser.add_argument("--read-from", action="append", default=[], metavar="PREFIX=PREFIX", help="replace the first prefix of file names by the second one when reading, such as s3://=s3a://")
+    parser.add_argument("--format", choices=("csv", "json", "parquet"), help="format of the files; default: determined by their extensions")
     parser.add_argument("--profile", default="{}", help="cleaning rules: `reference`, or a JSON object")
-    parser.add_argument("--columns", type=json.loads, help="columns of a new table, as Spark's StructType in JSON; by default those of the files")
+    parser.add_argument("--columns", type=json.loads, help="columns of a new table, as Spark's StructType in JSON; default: the columns of the files")
     parser.add_argument("--own-properties", type=json.loads, default={}, help="properties of a new table that only hudi-scd reads")
-    # Glue adds arguments of its own.
+    # Glue adds its own arguments.
     given, _ = parser.parse_known_args(arguments)
     spark = SparkSession.builder.getOrCreate()
     settings = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
@@ -105,7 +106,7 @@ def take_in(spark, given):
 
 
 def place(name, prefixes):
-    """Returns the URL under which Spark reads a file."""
+    """Returns the URL that Spark uses to read a file."""
     for known, _, other in (pair.partition("=") for pair in prefixes):
         if name.startswith(known):
             return other + name[len(known) :]
@@ -119,9 +120,9 @@ def digest(name, version):
 
 
 def newest(rows, options):
-    """Keeps the row with the greatest ordering value of each key; of equal ones the last."""
+    """Keeps, for each key, the row with the highest ordering value and, on a tie, the last one."""
     key = [F.col(name) for name in options["hoodie.datasource.write.recordkey.field"].split(",")]
-    # The second name is that of Hudi 1.1 and later.
+    # Hudi 1.1 and later use the second name.
     names = ("hoodie.datasource.write.precombine.field", "hoodie.table.ordering.fields")
     ordering = next((options[name] for name in names if name in options), None)
     order = [F.col(name).desc_nulls_last() for name in [ordering] if name] + [F.col(FILE).desc(), F.col(ROW).desc()]
@@ -137,7 +138,7 @@ def extended(columns, found):
 
 
 def conformed(spark, rows, columns):
-    """Orders the columns as in the table. A column without NULL stays one."""
+    """Orders the columns as in the table. A column that is not nullable stays so."""
     rows = rows.select(*[F.col(quoted(field.name)).cast(field.dataType).alias(field.name) for field in columns.fields])
     schema = spark._jvm.org.apache.spark.sql.types.DataType.fromJson(columns.json())
     frame = spark._jsparkSession.createDataFrame(rows._jdf.toJavaRDD(), schema)
@@ -149,7 +150,7 @@ def quoted(name):
 
 
 class Files:
-    """Files by the file systems of Hadoop: S3, a local disk."""
+    """Accesses files through the file systems of Hadoop: S3, a local disk."""
 
     def __init__(self, spark):
         self.jvm, self.configuration = spark._jvm, spark._jsc.hadoopConfiguration()
@@ -208,14 +209,14 @@ class Files:
 
 
 class Table:
-    """A Hudi table: its files of raw rows, which hudi-scd calls the ledger, and its columns."""
+    """A Hudi table: its columns, and its ledger of raw files."""
 
     def __init__(self, spark, url):
         self.spark, self.files, self.url = spark, Files(spark), url.rstrip("/")
         self.exists = self.files.exists(f"{self.url}/.hoodie/hoodie.properties")
 
     def check(self):
-        """Refuses a table whose timeline is elsewhere: Redshift and hudi-scd's writer cannot go on with it."""
+        """Rejects a table whose timeline is in a different folder, because Redshift and hudi-scd cannot continue to use it."""
         if self.exists:
             text = self.files.read(f"{self.url}/.hoodie/hoodie.properties")
             version = re.search(r"^hoodie\.table\.version=(\d+)", text, re.MULTILINE)
@@ -240,7 +241,7 @@ class Table:
         ledgers = sorted(match[1] for match in map(LEDGER.fullmatch, self.files.names(f"{self.url}/{LEDGERS}")) if match)
         archived = None
         while ledgers and ledgers[-1] not in commits:
-            # A ledger without a commit is that of a write that died.
+            # A ledger without a commit belongs to a write that died.
             if ledgers[-1] < first:
                 archived = self.archived() if archived is None else archived
                 if ledgers[-1] in archived:
@@ -264,7 +265,7 @@ class Table:
         """Returns the digests of the files of archived commits, by instants."""
         jvm, configuration = self.spark._jvm, self.spark._jsc.hadoopConfiguration()
         utilities = jvm.org.apache.hudi.hadoop.fs.HadoopFSUtils
-        # Hudi 0.14 takes Hadoop's configuration itself, and lacks the class.
+        # Hudi 0.14 accepts Hadoop's configuration itself, and lacks the class.
         if type(utilities).__name__ != "JavaPackage":
             configuration = utilities.getStorageConf(configuration)
         client = jvm.org.apache.hudi.common.table.HoodieTableMetaClient.builder().setConf(configuration).setBasePath(self.url).build()
@@ -279,7 +280,7 @@ class Table:
         return found
 
     def keep(self, instant, digests):
-        """Writes the ledger of a commit. If the program dies before, the commit's metadata name its files."""
+        """Writes the ledger of a commit. If the program dies before that, only the commit's metadata name its files."""
         folder = f"{self.url}/{LEDGERS}"
         columns = T.StructType([T.StructField("file", T.BinaryType(), False)])
         rows = self.spark.createDataFrame([(bytearray(one),) for one in sorted(digests)], columns)
@@ -290,26 +291,26 @@ class Table:
         self.files.delete(parts)
 
     def keep_own(self, properties):
-        """Stores the properties that Hudi does not take from its options: retention and codec."""
+        """Stores properties that Hudi does not take from its options: retention and codec."""
         if properties and not self.files.exists(f"{self.url}/{OWN_PROPERTIES}"):
             self.files.write_properties(f"{self.url}/{OWN_PROPERTIES}", properties)
 
 
 def taken_in(metadata):
-    """Returns the digests of the files that a commit took in, by its metadata."""
+    """Returns the digests of the files that a commit took in, according to its metadata."""
     extra = (json.loads(metadata) if metadata else {}).get("extraMetadata") or {}
     return {digest(name, version) for name, version in json.loads(extra.get(FILES) or "[]")}
 
 
 class Source:
-    """Raw files: their format, and the names of columns if a catalog has them."""
+    """Raw files: their format, and the names of their columns if a catalog contains them."""
 
     def __init__(self, format=None, location=None, names=None, options=()):
         self.format, self.location, self.names, self.options = format, location, names, dict(options)
 
     @classmethod
     def of_catalog(cls, spark, name):
-        """A table of the catalog. Columns that only the names of its folders hold are left out."""
+        """A table in the catalog. Columns that appear only in folder names are omitted."""
         session = spark._jsparkSession.sessionState()
         found = session.catalog().getTableMetadata(session.sqlParser().parseTableIdentifier(name))
         storage = found.storage()
@@ -334,7 +335,7 @@ class Source:
         return [(url, version(url, size, time)) for url, size, time in files.below(self.location)]
 
     def read(self, spark, name):
-        """Returns the rows of a file. Those of text files are text."""
+        """Returns the rows of a file. The values of text files are strings."""
         bare = re.sub(r"\.(gz|gzip)$", "", name.lower())
         format = self.format or {"csv": "csv", "json": "json", "jsonl": "json", "ndjson": "json", "parquet": "parquet"}.get(bare.rsplit(".", 1)[-1])
         if format is None:
@@ -355,7 +356,7 @@ class Source:
 
 
 def version(url, size, time):
-    """Returns the version of a file: the version id or the ETag of an object in S3, otherwise its size and time."""
+    """Returns the version of a file: the version id or the ETag of an object in S3; otherwise its size and time."""
     match = re.fullmatch(r"s3[an]?://([^/]+)/(.+)", url)
     if not match:
         return f"{size}-{time}"
@@ -373,7 +374,7 @@ class Raw:
         self.rows, self.format, self.typed = rows, format, typed or {}
 
     def guesses(self, names):
-        """Returns the narrowest types that hold the values of columns, by hudi-scd's rules; None for columns without values."""
+        """Returns the narrowest types that can represent the values of columns, by hudi-scd's rules. None for columns without values."""
         types = {field.name: field.dataType for field in self.rows.schema.fields}
         texts = [name for name in names if isinstance(types[name], T.StringType) and self.format != "parquet"]
         classes = [F.collect_set(F.expr(guess(quoted(name), self.typed.get(name)))).alias(str(at)) for at, name in enumerate(texts)]
@@ -383,7 +384,7 @@ class Raw:
 
 
 def guess(column, typed):
-    """Returns the SQL that names the type of a text: `00501` is text, and a number in JSON is one only without quotes."""
+    """Returns the SQL that determines the type of a string. `00501` is text. In JSON, only a value without quotes is a number."""
     clock = f"length({column}) > 10 and {column} rlike '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]' and try_cast({column} as timestamp) is not null"
     times = f"when {column} rlike '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}$' and try_cast({column} as date) is not null then 'date' when {clock} then 'timestamp'"
     if isinstance(typed, T.StringType):
@@ -406,7 +407,7 @@ def widest(seen):
 
 
 class Profile:
-    """Cleaning rules: those of `HUDI_PROFILE` of sfn-adapter's handler `hudi`."""
+    """Cleaning rules, as in `HUDI_PROFILE` of sfn-adapter's handler `hudi`."""
 
     REFERENCE = {
         "columns": {"processing_datetime": "epoch-seconds", "*_datetime": "timestamp", "*_date": "date", "zip": "text"},
@@ -430,7 +431,7 @@ class Profile:
                 raise Refused(f"{rule}: a type must be timestamp, epoch-seconds, date, text or decimal(P,S)")
 
     def rule(self, name):
-        """Returns the rule of a column: its own, or that of the longest pattern."""
+        """Returns the rule for a column: its own, or the rule of the longest matching pattern."""
         if name in self.columns:
             return self.columns[name]
 
@@ -501,7 +502,7 @@ def ruled(column, found, rule, name):
 
 
 def exact(column, found, wanted, name):
-    """Converts a column to a type. A value that the type does not hold is an error."""
+    """Converts a column to a type. A value that the type cannot represent is an error."""
     if found == wanted:
         return column
     if isinstance(wanted, (T.DateType, T.TimestampType)) and isinstance(found, T.StringType):

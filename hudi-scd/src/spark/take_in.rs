@@ -1,4 +1,4 @@
-//! The program that takes raw files in, and its arguments.
+//! The program that takes in raw files, and its arguments.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,11 @@ use serde_json::json;
 use super::{Release, options, options_of, schema};
 use crate::{Result, SourceFile, Table, TableDefinition, table};
 
-/// A PySpark program that takes raw files into a table, each once. Upload it to the location that a Glue job names,
-/// or pass it to `spark-submit`; [`TakeIn`] renders its arguments, and `--help` describes them.
+/// A PySpark program that takes raw files into a table, each only once. Upload it to the location that a Glue
+/// job refers to, or pass it to `spark-submit`. [`TakeIn`] renders its arguments, and `--help` describes
+/// them.
 ///
-/// It needs Spark 3 with Hudi 0.14 or later, as in AWS Glue 5.0 with `--datalake-formats hudi`.
+/// It needs Spark 3 with Hudi 0.14 or later, such as AWS Glue 5.0 with `--datalake-formats hudi`.
 pub const SCRIPT: &str = include_str!("take_in.py");
 
 /// The arguments of [`SCRIPT`] for one run.
@@ -35,14 +36,15 @@ pub const SCRIPT: &str = include_str!("take_in.py");
 pub struct TakeIn {
     table: String,
     options: BTreeMap<String, String>,
-    /// Columns and own properties, with which the program creates the table.
+    /// Columns and own properties with which the program creates the table.
     creation: Option<(String, BTreeMap<String, String>)>,
     profile: Option<String>,
     files: Vec<SourceFile>,
 }
 
 impl TakeIn {
-    /// Takes files into the table at a URL, which the program creates by this definition if it is missing.
+    /// Takes files into the table at a URL. If the table does not exist, the program creates it with this
+    /// definition.
     ///
     /// # Errors
     /// As [`options`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming the column, if Spark has
@@ -54,7 +56,7 @@ impl TakeIn {
         Ok(Self { table: table.into(), options, creation, profile: None, files: Vec::new() })
     }
 
-    /// Takes files into an existing table; `url` is its folder as Spark reaches it.
+    /// Takes files into an existing table. `url` is the folder where Spark finds it.
     ///
     /// # Errors
     /// As [`options_of`].
@@ -63,30 +65,30 @@ impl TakeIn {
         Ok(Self { table: url.into(), options, creation: None, profile: None, files: Vec::new() })
     }
 
-    /// Sets the cleaning rules: `reference`, or the JSON object that the Lambda handler `hudi` of `sfn-adapter`
-    /// has in `HUDI_PROFILE`. Default: none.
+    /// Sets the cleaning rules: `reference`, or the JSON object that the Lambda handler `hudi` of
+    /// `sfn-adapter` reads from `HUDI_PROFILE`. Default: none.
     #[must_use]
     pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
         self.profile = Some(profile.into());
         self
     }
 
-    /// Adds files, in the order in which their rows apply.
+    /// Adds files. Their rows are applied in this order.
     #[must_use]
     pub fn with_files(mut self, files: &[SourceFile]) -> Self {
         self.files.extend_from_slice(files);
         self
     }
 
-    /// Adds options of Hudi, such as those of a catalog. They precede those of the table.
+    /// Adds options of Hudi, such as those of a catalog. They take precedence over those of the table.
     #[must_use]
     pub fn with_options(mut self, options: BTreeMap<String, String>) -> Self {
         self.options.extend(options);
         self
     }
 
-    /// Returns the arguments by their names. AWS Glue limits the size of all arguments of a run; name many files in
-    /// an object instead, and pass its URL as `--files-from`.
+    /// Returns the arguments by name. AWS Glue limits the total size of a run's arguments. To pass many
+    /// files, write their names to an object and pass its URL as `--files-from`.
     pub fn arguments(&self) -> BTreeMap<String, String> {
         let files: Vec<_> = self.files.iter().map(|file| (&file.name, &file.version)).collect();
         let mut arguments = BTreeMap::from([

@@ -1,11 +1,11 @@
-//! Opening base files for reading: a local file in place, a remote one by the ranges that are read.
+//! Opens base files for reading: a local file in place, and of a remote file only the ranges that are read.
 
 use std::{fs::File, io::Write, path::PathBuf};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use object_store::{GetResultPayload, ObjectStoreExt, path::Path};
-use tokio::sync::mpsc;
+use tokio::sync::{SemaphorePermit, mpsc};
 
 use super::Table;
 use crate::{
@@ -16,17 +16,23 @@ use crate::{
     storage,
 };
 
-/// A remote file up to this size is read with one request: its bytes take less time than another request.
+/// A remote file up to this size is read with one request, because transferring it takes less time than
+/// another request.
 const ONE_REQUEST: u64 = 1024 * 1024;
-/// The maximum bytes of such files that a table keeps in memory.
+/// Maximum total size of such files that a table keeps in memory, in bytes.
 pub(super) const CONTENT_BYTES: usize = 32 * 1024 * 1024;
-/// A larger remote file that is read whole passes through the local disk.
+/// A larger remote file that is read completely is first copied to the local disk.
 const IN_MEMORY: u64 = 8 * 1024 * 1024;
 
 impl Table {
-    /// Opens a file of `bytes` bytes. Of a large remote one only the metadata are read, unless a write of
-    /// this handle has them; [`OpenFile::fetched`] reads rows.
+    /// Opens a file of `bytes` bytes. Of a large remote file, only the metadata are read, unless a write of
+    /// this handle already has them. [`OpenFile::fetched`] reads rows.
     pub(crate) async fn open_file(&self, path: &Path, bytes: u64) -> Result<OpenFile> {
+        self.in_folder(self.open_stored(path, bytes).await?)
+    }
+
+    /// Opens a file with the columns that it contains.
+    async fn open_stored(&self, path: &Path, bytes: u64) -> Result<OpenFile> {
         if self.is_local() {
             return OpenFile::open(self.store(), path).await;
         }
@@ -44,15 +50,32 @@ impl Table {
         Ok(open)
     }
 
-    /// Opens a file whose rows are all read. A large remote one is read with one request to a file on the
-    /// local disk, so that any number of such files takes little memory.
+    /// Fetches bytes of an open file, like [`OpenFile::fetched`], after they were [admitted](Table::admit).
+    /// The permit is held as long as the bytes.
+    pub(crate) fn fetch_admitted<'a>(
+        &'a self,
+        open: &OpenFile,
+        groups: Option<&[usize]>,
+        columns: &dyn Fn(&str) -> bool,
+        positions: Option<&[u64]>,
+    ) -> impl Future<Output = Result<(SemaphorePermit<'a>, OpenFile)>> + Send + use<'a> {
+        let admitted = self.admit(open.bytes(groups, columns, positions));
+        let fetched = open.fetched(self.store(), groups, columns, positions);
+        async move {
+            let admitted = admitted.await?;
+            Ok((admitted, fetched.await?))
+        }
+    }
+
+    /// Opens a file for reading all of its rows. A large remote file is copied with one request to the local
+    /// disk, so that any number of such files needs little memory.
     pub(crate) async fn open_whole(&self, path: &Path, bytes: u64) -> Result<OpenFile> {
         if self.is_local() {
             return OpenFile::open(self.store(), path).await;
         }
         if bytes <= IN_MEMORY {
             let content = self.content(path).await?;
-            // Its next version replaces it.
+            // The next version replaces the file, so its content is not needed again.
             self.inner.contents.take(path);
             return OpenFile::of_source(path, Source::Memory(content));
         }
@@ -70,14 +93,14 @@ impl Table {
         .await
     }
 
-    /// Opens a remote file of `bytes` bytes of which a rewrite reads some ranges. They are fetched to a file on
-    /// the local disk.
+    /// Opens a remote file of `bytes` bytes for a rewrite that reads only some ranges. The ranges are fetched
+    /// to a file on the local disk.
     pub(crate) async fn open_sparse(&self, path: &Path, bytes: u64) -> Result<(OpenFile, Original)> {
-        // The metadata in memory lack the bloom filter, but they tell where the end begins.
+        // The metadata in memory lack the bloom filter, but they tell at which offset the end begins.
         let known = self.inner.footers.metadata(path);
         let start = known.and_then(|metadata| end_of_rows(&metadata));
         let open = OpenFile::open_end(self.store(), path, bytes, start).await?;
-        // Its next version replaces it.
+        // The next version replaces the file, so its content is not needed again.
         self.inner.contents.take(path);
         let (path, folder) = (path.clone(), self.spill_folder());
         blocking(move || {
@@ -91,7 +114,7 @@ impl Table {
         self.inner.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir)
     }
 
-    /// Returns the content of a file, unless this handle has it.
+    /// Returns the content of a file. Reads it only if this handle does not have it.
     async fn content(&self, path: &Path) -> Result<Bytes> {
         match self.inner.contents.get(path) {
             Some(content) => Ok(content),

@@ -1,9 +1,9 @@
-//! Opening: reads the properties of a table, which another writer may be replacing.
+//! Reads the properties of a table when it is opened. Another writer may be replacing them at the same time.
 //!
 //! Hudi on a JVM replaces `hoodie.properties` in four steps: it writes `hoodie.properties.backup`, deletes
-//! the file, writes it again and deletes the backup. A reader may find the file missing or partly written,
-//! and then uses the backup; between two reads even both may be missing. Hudi's readers retry for 5 s, and so
-//! does this one.
+//! the file, writes it again and deletes the backup. A reader may find the file missing or incomplete. It
+//! then uses the backup. Between its two reads, even both may be missing. Hudi's readers retry for 5 s, and
+//! so does this one.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,11 +12,11 @@ use object_store::ObjectStore;
 
 use crate::{Error, ErrorKind, Result, layout::Layout, properties::TableProperties, storage};
 
-/// The number of retries, a second apart: `READ_RETRIES` of Hudi's `HoodieTableConfig`.
+/// Number of retries, one per second: `READ_RETRIES` in Hudi's `HoodieTableConfig`.
 const RETRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the properties of a table, and returns its folder if that is on a local disk.
+/// Reads the properties of a table. Also returns its folder if it is on a local disk.
 pub(super) async fn properties(
     store: &dyn ObjectStore,
     layout: &Layout,
@@ -30,7 +30,8 @@ pub(super) async fn properties(
     let mut retries = 0;
     loop {
         let found = storage::read_placed(store, &path).await?;
-        // The file is two folders down. A table with only Java's backup copy is not detected to be local.
+        // The file is two levels below the table's folder. A table that has only Java's backup copy is not
+        // recognized as local.
         let folder = found.as_ref().and_then(|(_, file)| file.as_ref()?.ancestors().nth(2));
         let folder = folder.map(PathBuf::from);
         let found = found.map(|(bytes, _)| bytes);
@@ -46,7 +47,7 @@ pub(super) async fn properties(
         }
         match (broken, &seen) {
             (Some(error), _) if error.kind() != ErrorKind::Corrupt => return Err(error),
-            // The same invalid bytes twice, so no writer is replacing them.
+            // The same invalid bytes were read twice, so no writer is replacing them.
             (Some(error), Some(bytes)) if found.as_ref() == Some(bytes) => return Err(error),
             (Some(_), _) => seen = found,
             (None, _) if retries == RETRIES || !is_table(store, layout).await? => {
@@ -62,7 +63,7 @@ pub(super) async fn properties(
     }
 }
 
-/// Returns `true` if the folder of a table's timeline is not empty.
+/// Returns `true` if the folder that contains a table's timeline is not empty.
 async fn is_table(store: &dyn ObjectStore, layout: &Layout) -> Result<bool> {
     let listed = storage::list_folder(store, &layout.meta_folder()?).await?;
     Ok(!listed.objects.is_empty())

@@ -6,8 +6,8 @@
 //! {min}_{max}_{level}.parquet     instantTime, completionTime, action, metadata, plan, version
 //! ```
 //!
-//! A merge of small files writes a new manifest. A reader uses the newest one, or the previous one if files
-//! of the newest are missing.
+//! When small files are merged, a new manifest is written. A reader uses the newest manifest, or the previous
+//! one if files of the newest are missing.
 
 use arrow::array::{Array, AsArray};
 use bytes::Bytes;
@@ -16,9 +16,9 @@ use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuild
 use serde::Deserialize;
 
 use crate::{Error, ErrorKind, Result, layout::Layout, storage};
-use hudi_format::timeline::{Action, Instant};
+use hudi_format::timeline::{Action, Instant, State, archive::ArchivedEntry};
 
-/// The file with the number of the newest manifest.
+/// The file that contains the number of the newest manifest.
 const VERSION: &str = "_version_";
 const MANIFEST: &str = "manifest_";
 
@@ -35,6 +35,16 @@ impl Archived {
     pub(crate) fn writes_rows(&self) -> bool {
         self.action.is_some_and(Action::writes_rows)
     }
+
+    /// Converts the action to an entry of the other archive.
+    pub(crate) fn to_entry(self) -> ArchivedEntry {
+        let mut entry = ArchivedEntry::default();
+        entry.commit_time = Some(self.instant.to_string());
+        entry.action_type = self.action.map(|action| action.as_str().to_owned());
+        entry.action_state = Some(State::Completed.as_str().to_owned());
+        entry.state_transition_time = self.completed_at.map(|time| time.to_string());
+        entry
+    }
 }
 
 #[derive(Deserialize)]
@@ -49,7 +59,7 @@ struct File {
     file_name: String,
 }
 
-/// Reads the archived actions of a table, oldest first; none if it has no archive of this kind.
+/// Reads the archived actions of a table, oldest first. Empty if it has no archive of this kind.
 pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<Archived>> {
     let Some(folder) = table.history_folder()? else { return Ok(Vec::new()) };
     let version = folder.clone().join(VERSION);
@@ -96,7 +106,7 @@ pub(crate) fn decode(file: Bytes) -> Result<Vec<Archived>> {
     let broken = || corrupt("a file of the archived timeline is broken");
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(file).map_err(|cause| broken().with_source(cause))?;
-    // The other columns, metadata and plans, are most of the file.
+    // The other columns, metadata and plans, make up most of the file.
     let columns = ["instantTime", "completionTime", "action"];
     let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
     let reader = reader.with_projection(mask).build().map_err(|cause| broken().with_source(cause))?;

@@ -1,4 +1,4 @@
-//! Checks without the rows of files: the metadata of commits and savepoints, and Hadoop's checksums.
+//! Checks that do not read rows: the metadata of commits and savepoints, and Hadoop's checksums.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use crate::{
     view::{View, read_commit},
 };
 
-/// The bytes and rows of a file, according to its commit.
+/// The size and row count of a file, according to its commit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Said {
     pub(super) bytes: u64,
@@ -21,7 +21,7 @@ pub(super) struct Said {
 }
 
 impl Table {
-    /// Returns the metadata of each file in the commits of the active timeline.
+    /// Returns the metadata of each file, from the commits of the active timeline.
     pub(super) async fn said(&self, view: &View) -> Result<HashMap<String, Said>> {
         let mut said = HashMap::new();
         for entry in view.timeline.completed_commits() {
@@ -35,8 +35,8 @@ impl Table {
         Ok(said)
     }
 
-    /// Checks every version of every file group: its commit names it with its size, and for older versions
-    /// the row count matches the commit.
+    /// Checks every version of every file group: its commit must name it with its size. For older versions,
+    /// the row count must match the commit too.
     pub(super) async fn check_versions(
         &self,
         view: &View,
@@ -82,7 +82,7 @@ impl Table {
                 let detail = format!("the commit declares {said} rows, the file has {}", footer.rows());
                 finding(Invariant::RowCount, path, detail)
             })),
-            // A clean deleted it since the listing.
+            // A clean has deleted the file since the listing.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 Ok(Some(finding(Invariant::Unreadable, path, error.to_string())))
@@ -91,14 +91,14 @@ impl Table {
         }
     }
 
-    /// Checks for empty files of completed actions, which do not record the result.
+    /// Checks for completed actions whose file is empty and therefore does not record the result.
     pub(super) async fn check_empty(&self, view: &View) -> Result<Vec<Finding>> {
         let listed = storage::list_folder(self.store(), &self.inner.layout.timeline_folder()?).await?;
         let empty: BTreeSet<_> =
             listed.objects.iter().filter(|file| file.size == 0).map(|file| &file.location).collect();
         let mut findings = Vec::new();
-        // Java leaves the completed file of an indexing empty; an empty savepoint is reported with the
-        // others.
+        // Java leaves the completed file of an indexing empty. An empty savepoint is reported with the other
+        // savepoints.
         let completed = view.timeline.entries().iter().filter(|entry| {
             !entry.is_pending() && !matches!(entry.action, Action::Savepoint | Action::Indexing)
         });
@@ -143,7 +143,7 @@ impl Table {
         Ok(findings)
     }
 
-    /// Checks the checksums that Hadoop's local file system writes beside files.
+    /// Verifies the checksums that Hadoop's local file system writes next to files.
     pub(super) async fn check_checksums(&self, view: &View) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         for checksum in view.checksums.iter() {
@@ -154,7 +154,7 @@ impl Table {
             if let (Some(sums), Some(bytes)) = (sums, bytes)
                 && !hadoop::holds(&sums, &bytes)
             {
-                let detail = "the .crc file beside it does not match: engines on Hadoop refuse the file";
+                let detail = "the .crc file next to it does not match, so engines on Hadoop reject the file";
                 findings.push(finding(Invariant::StaleChecksum, file, detail));
             }
         }

@@ -1,4 +1,4 @@
-//! The cleans of the active timeline that define the retained window.
+//! The cleans of the active timeline that determine the retained window.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use crate::{
     },
 };
 
-/// The window of a clean: its earliest commit to retain, if it recorded one.
+/// The window of a clean: the earliest commit that it retains, if it recorded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
     earliest: Option<Instant>,
-    /// The clean kept a number of versions, and has no earliest commit.
+    /// `true` if the clean kept a number of versions. It then has no earliest commit.
     keeps_versions: bool,
 }
 
@@ -30,17 +30,18 @@ impl Window {
     }
 }
 
-/// The windows of cleans, newest last: those that were read, which are as many as decide.
+/// The windows of cleans, newest last. Only as many cleans are read as are needed to determine the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cleans {
-    /// `None` for a clean that is empty, and deleted nothing.
+    /// `None` for an empty clean, which deleted nothing.
     completed: BTreeMap<Instant, Option<Window>>,
-    /// The latest window of the cleans in progress, which may already have deleted some files.
+    /// The latest window of the cleans in progress. They may already have deleted some files.
     pending: Option<Instant>,
 }
 
 impl Cleans {
-    /// Reads the cleans in progress, and the completed ones from the newest to one with a window.
+    /// Reads the cleans in progress, and the completed cleans from the newest back to the first with a
+    /// window.
     pub(super) async fn load(store: &dyn ObjectStore, table: &Layout, timeline: &Timeline) -> Result<Self> {
         let mut cleans = Self::default();
         for entry in timeline.pending(Action::Clean) {
@@ -66,8 +67,8 @@ impl Cleans {
         self.completed.insert(instant, clean.map(Window::of));
     }
 
-    /// Removes the cleans that left the timeline. Returns `false` if an older one, which was not read, may
-    /// decide now.
+    /// Removes the cleans that have left the timeline. Returns `false` if an older clean, which was not read,
+    /// may now determine the window.
     pub(super) fn retain(&mut self, timeline: &Timeline) -> bool {
         let remains =
             |instant: &Instant| timeline.completed(Action::Clean).any(|entry| entry.instant == *instant);
@@ -75,7 +76,7 @@ impl Cleans {
         self.earliest().is_some() || self.completed.len() == timeline.completed(Action::Clean).count()
     }
 
-    /// Returns the beginning of the retained window, as the cleans recorded it.
+    /// Returns the beginning of the retained window that the cleans recorded.
     pub(super) fn earliest(&self) -> Option<Instant> {
         self.pending.max(self.completed.values().rev().flatten().find_map(|window| window.earliest))
     }

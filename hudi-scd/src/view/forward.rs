@@ -1,10 +1,11 @@
-//! Moving a view forward: the files of a table after changes of its timeline, without a listing of its folders.
+//! Moves a view forward: derives the files of a table after changes of its timeline, without listing its
+//! folders.
 //!
-//! A commit's metadata name the files that it wrote and the file groups that it replaced; a clean's name the
-//! files that it deleted. With these the view of an earlier timeline becomes that of a later one. Everything
-//! else cannot be explained, and the folders are listed: pending writes, whose files no metadata name;
-//! commits that were undone; actions that may have come and been archived unseen; actions of other kinds;
-//! files that are gone; checksums of Hadoop's local file system; the timeline of layout 2.
+//! The metadata of a commit name the files that it wrote and the file groups that it replaced. The metadata
+//! of a clean name the files that it deleted. With these, the view of an earlier timeline becomes that of a
+//! later one. If there is anything else, the folders are listed: pending writes, whose files no metadata
+//! name; commits that were undone; actions that may have been added and archived unseen; actions of other
+//! kinds; files that are gone; checksums of Hadoop's local file system; the timeline of layout 2.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -42,18 +43,19 @@ pub(crate) struct Changes {
     pub(crate) archived: Vec<Instant>,
 }
 
-/// The partitions whose metadata files a commit wrote.
+/// The partitions for which a commit wrote metadata files.
 #[derive(Debug)]
 pub(crate) enum Opened {
     Known(BTreeSet<String>),
-    /// The partitions of its new file groups: Hudi's writers look for the file before they create a group.
+    /// The partitions of its new file groups. Hudi's writers check for the metadata file before they create a
+    /// group.
     OfNewGroups,
 }
 
 impl Step {
-    /// Returns the difference, if the changed actions explain all changes of files.
+    /// Returns the difference. Returns `None` if the changed actions do not explain all changes of files.
     pub(super) fn between(known: &View, timeline: &Timeline) -> Option<Self> {
-        // Each of these is archived on its own.
+        // Actions of each of these kinds are archived separately.
         let kinds: [fn(Action) -> bool; 3] =
             [Action::writes_rows, |action| action == Action::Clean, |action| action == Action::Rollback];
         if !kinds.into_iter().all(|is_kind| has_seen_all(&known.timeline, timeline, is_kind)) {
@@ -68,7 +70,8 @@ impl Step {
                 _ if !is_new => {}
                 Action::Commit | Action::ReplaceCommit => step.commits.push(entry.clone()),
                 Action::Clean => step.cleans.push(entry.clone()),
-                // A rollback of a known commit, or of one that left the metadata files of its partitions.
+                // A rollback of a known commit, or of a commit that left the metadata files of its
+                // partitions.
                 _ => return None,
             }
         }
@@ -88,7 +91,8 @@ impl Step {
         Some(step)
     }
 
-    /// Reads the metadata of new actions; `None` if the view or the metadata have no complete explanation.
+    /// Reads the metadata of new actions. Returns `None` if the view and the metadata do not explain the
+    /// changes completely.
     pub(super) async fn read(
         self,
         store: &dyn ObjectStore,
@@ -119,7 +123,8 @@ fn find<'a>(timeline: &'a Timeline, action: &TimelineEntry) -> Option<&'a Timeli
 }
 
 /// Returns `true` if no action of a kind was added after `known` and archived before `timeline`. The oldest
-/// are archived first and some always stay, so the newest known one shows it.
+/// actions are archived first and some are always kept. It is therefore sufficient that the newest known
+/// action is still there.
 fn has_seen_all(known: &Timeline, timeline: &Timeline, is_kind: fn(Action) -> bool) -> bool {
     match known.entries().iter().rfind(|entry| is_kind(entry.action)) {
         Some(newest) => find(timeline, newest).is_some(),
@@ -128,12 +133,12 @@ fn has_seen_all(known: &Timeline, timeline: &Timeline, is_kind: fn(Action) -> bo
 }
 
 impl View {
-    /// Returns `true` if all files of commits exist, and no file has a checksum beside it.
+    /// Returns `true` if all files of the commits exist, and no file has a checksum next to it.
     fn is_explained(&self) -> bool {
         self.checksums.is_empty() && self.missing.iter().all(|missing| missing.until.is_some())
     }
 
-    /// Applies changes that lead to a timeline; `None` if they have no complete explanation.
+    /// Applies the changes that lead to a timeline. Returns `None` if they do not explain it completely.
     pub(crate) fn forward(
         mut self,
         timeline: Timeline,
@@ -144,7 +149,7 @@ impl View {
             return None;
         }
         self.timeline = timeline;
-        // In their order, because a partition that a clean deleted may be opened again.
+        // In the order of their instants, because a partition that a clean deleted may be created again.
         let mut cleans = changes.cleans.into_iter().peekable();
         for (instant, commit, opened) in changes.commits {
             while let Some((earlier, clean)) = cleans.next_if(|(clean, _)| *clean < instant) {
@@ -156,7 +161,7 @@ impl View {
             self.apply_clean(instant, clean)?;
         }
         for instant in changes.archived {
-            // A group that it replaced and that still exists would be read again.
+            // A file group that the commit replaced would be read again if it still exists.
             if self.written.remove(instant).iter().any(|group| self.groups.contains_key(group)) {
                 return None;
             }
@@ -176,6 +181,7 @@ impl View {
         let groups = Arc::make_mut(&mut self.groups);
         let partitions = Arc::make_mut(&mut self.partitions);
         for (partition, stats) in &commit.partition_to_write_stats {
+            let shared: Arc<str> = partition.as_str().into();
             for stat in stats {
                 let Some(path) = &stat.path else { continue };
                 let file = layout::split_partition(path).1;
@@ -187,26 +193,28 @@ impl View {
                 if stat.previous().is_none() && matches!(opened, Opened::OfNewGroups) {
                     partitions.insert(partition.clone());
                 }
-                let group =
-                    groups.entry((partition.clone(), name.file_id)).or_insert_with_key(|(partition, id)| {
-                        Arc::new(FileGroup {
-                            partition: partition.clone(),
-                            file_id: id.clone(),
-                            versions: Vec::new(),
-                            replaced_at: None,
-                        })
-                    });
+                let key = (shared.clone(), Arc::from(name.file_id));
+                let group = groups.entry(key).or_insert_with_key(|(partition, id)| {
+                    Arc::new(FileGroup {
+                        partition: partition.clone(),
+                        file_id: id.clone(),
+                        versions: Vec::new(),
+                        replaced_at: None,
+                    })
+                });
                 let group = Arc::make_mut(group);
                 let at = group.versions.partition_point(|version| version.instant < instant);
-                group.versions.insert(at, FileVersion { instant, file: file.to_owned(), bytes });
+                group.versions.reserve_exact(1);
+                group.versions.insert(at, FileVersion { instant, file: file.into(), bytes });
             }
         }
         if let Opened::Known(opened) = opened {
             partitions.extend(opened);
         }
         for (partition, ids) in &commit.partition_to_replace_file_ids {
+            let partition: Arc<str> = partition.as_str().into();
             for id in ids {
-                if let Some(group) = groups.get_mut(&(partition.clone(), id.clone())) {
+                if let Some(group) = groups.get_mut(&(partition.clone(), id.as_str().into())) {
                     let group = Arc::make_mut(group);
                     group.replaced_at = Some(group.replaced_at.map_or(instant, |known| known.min(instant)));
                 }
@@ -230,12 +238,12 @@ impl View {
         let groups = Arc::make_mut(&mut self.groups);
         for file in &deleted.success_delete_files {
             let file = layout::split_partition(file).1;
-            // A name that is no base file's: the files of a dead writer, or a checksum.
+            // A name that is not that of a base file belongs to a dead writer's file or to a checksum.
             let name = BaseFileName::parse(file)?;
-            let key: GroupKey = (partition.to_owned(), name.file_id);
+            let key: GroupKey = (partition.into(), name.file_id.into());
             let Some(group) = groups.get_mut(&key) else { continue };
             let group = Arc::make_mut(group);
-            let Some(at) = group.versions.iter().position(|version| version.file == file) else { continue };
+            let Some(at) = group.versions.iter().position(|version| *version.file == *file) else { continue };
             let version = group.versions.remove(at);
             if self.written.wrote(version.instant, &key) {
                 let next = self.written.superseded(version.instant, &key);
@@ -327,8 +335,8 @@ mod tests {
         done.unwrap();
     }
 
-    /// Two handles change a table in turns. The views that moved forward equal that of a new handle, which
-    /// lists the table.
+    /// Two handles change a table in turns. Each view that was moved forward must equal the view of a new
+    /// handle, which lists the table.
     #[rstest::rstest]
     #[tokio::test]
     async fn a_view_that_moved_forward_is_the_listed_one(
@@ -358,7 +366,7 @@ mod tests {
         let first = Table::create_with(store.clone(), "t".into(), definition, options(seed)).await.unwrap();
         let second = Table::open_with(store.clone(), "t".into(), options(seed + 10)).await.unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
-        // The second one may stay away for so long that actions come and are archived.
+        // The second handle may be idle for so long that actions are added and archived.
         let pause = random.u8(2..20);
         for at in 0..60 {
             let table = if random.u8(..pause) > 0 { &first } else { &second };

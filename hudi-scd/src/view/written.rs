@@ -1,4 +1,4 @@
-//! The files that commits of the active timeline wrote, and those of them that are missing.
+//! The files that commits of the active timeline wrote, and which of them are missing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,24 +16,25 @@ use crate::{
     timeline::{CommitMetadata, Instant, State, Timeline},
 };
 
-/// A file group, by its partition path and its id.
-pub(crate) type GroupKey = (String, String);
+/// A file group, identified by its partition path and its id.
+pub(crate) type GroupKey = (Arc<str>, Arc<str>);
 
 /// The files written by a commit.
 #[derive(Debug)]
 pub(super) struct Commit {
-    files: HashMap<GroupKey, File>,
+    /// Sorted by file group.
+    files: Box<[(GroupKey, File)]>,
     replaced: Vec<GroupKey>,
     schema: Option<String>,
     numbers_columns: bool,
-    /// The entry with the files that it took in.
+    /// The entry that lists the files that it took in.
     taken_in: Option<String>,
 }
 
 #[derive(Debug)]
 struct File {
-    name: String,
-    /// The version is the first one of its group.
+    name: Arc<str>,
+    /// `true` if the version is the first one of its group.
     is_first: bool,
 }
 
@@ -42,21 +43,30 @@ impl From<CommitMetadata> for Commit {
         let taken_in = commit.extra_metadata.remove(SourceFile::METADATA).flatten();
         let schema = commit.schema().map(str::to_owned);
         let numbers_columns = commit.numbers_columns();
-        let mut files = HashMap::new();
+        let mut files: BTreeMap<GroupKey, File> = BTreeMap::new();
         for (partition, stats) in commit.partition_to_write_stats {
+            let partition: Arc<str> = partition.into();
             for stat in stats {
                 let is_first = stat.previous().is_none();
                 let Some(path) = stat.path else { continue };
-                let name = layout::split_partition(&path).1.to_owned();
-                files.insert((partition.clone(), stat.file_id), File { name, is_first });
+                let name = layout::split_partition(&path).1.into();
+                files.insert((partition.clone(), stat.file_id.into()), File { name, is_first });
             }
         }
-        let replaced = commit
-            .partition_to_replace_file_ids
-            .into_iter()
-            .flat_map(|(partition, ids)| ids.into_iter().map(move |id| (partition.clone(), id)))
-            .collect();
-        Self { files, replaced, schema, numbers_columns, taken_in }
+        let of_partition = |(partition, ids): (String, Vec<String>)| {
+            let partition: Arc<str> = partition.into();
+            ids.into_iter().map(move |id| (partition.clone(), Arc::from(id)))
+        };
+        let replaced = commit.partition_to_replace_file_ids.into_iter().flat_map(of_partition).collect();
+        Self { files: files.into_iter().collect(), replaced, schema, numbers_columns, taken_in }
+    }
+}
+
+impl Commit {
+    /// Returns the file that the commit wrote for a group.
+    fn file(&self, group: &GroupKey) -> Option<&File> {
+        let at = self.files.binary_search_by(|(written, _)| written.cmp(group)).ok()?;
+        Some(&self.files[at].1)
     }
 }
 
@@ -66,19 +76,19 @@ pub(crate) struct Written {
     commits: BTreeMap<Instant, Arc<Commit>>,
 }
 
-/// A missing file that a commit wrote, and that reads in `from..until` need.
+/// A missing file that a commit wrote. Reads as of `from..until` need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     /// The commit that wrote it.
     pub(crate) from: Instant,
     /// The commit that superseded or replaced it, if any.
     pub(crate) until: Option<Instant>,
-    /// Its path below the table.
+    /// Its path relative to the table.
     pub(crate) path: String,
 }
 
 impl Written {
-    /// Reads the commits that are missing in `known`.
+    /// Reads the commits that `known` does not contain.
     pub(super) async fn load(
         store: &dyn ObjectStore,
         table: &Layout,
@@ -116,21 +126,21 @@ impl Written {
 
     /// Returns `true` if a commit of the active timeline wrote a version of a group.
     pub(super) fn wrote(&self, instant: Instant, group: &GroupKey) -> bool {
-        self.commits.get(&instant).is_some_and(|commit| commit.files.contains_key(group))
+        self.commits.get(&instant).is_some_and(|commit| commit.file(group).is_some())
     }
 
     /// Returns the next commit of the active timeline that wrote a version of a group.
     pub(super) fn superseded(&self, instant: Instant, group: &GroupKey) -> Option<Instant> {
         let mut later = self.commits.range((Bound::Excluded(instant), Bound::Unbounded));
-        later.find_map(|(later, commit)| commit.files.contains_key(group).then_some(*later))
+        later.find_map(|(later, commit)| commit.file(group).map(|_| *later))
     }
 
-    /// Returns the Avro schema of the newest commit that has one.
+    /// Returns the Avro schema of the newest commit that contains one.
     pub(super) fn latest_schema(&self) -> Option<(Instant, &str)> {
         self.commits.iter().rev().find_map(|(instant, commit)| Some((*instant, commit.schema.as_deref()?)))
     }
 
-    /// Returns the files that commits after an instant took in, by their metadata.
+    /// Returns the files that commits after an instant took in, according to their metadata.
     pub(crate) fn taken_in(&self, since: Option<Instant>) -> Result<Vec<SourceFile>> {
         let mut files = Vec::new();
         for (instant, commit) in &self.commits {
@@ -158,26 +168,26 @@ impl Written {
         replaced
     }
 
-    /// Returns `true` if a commit names a file of the group other than this one, which a failed task left.
-    pub(super) fn names_another(&self, instant: Instant, group: &GroupKey, name: &str) -> bool {
-        let said = self.commits.get(&instant).and_then(|commit| commit.files.get(group));
-        said.is_some_and(|said| said.name != name)
+    /// Returns the name of the group's file that a commit recorded. Any other file of the same commit was
+    /// left by a failed task.
+    pub(super) fn file(&self, instant: Instant, group: &GroupKey) -> Option<&Arc<str>> {
+        Some(&self.commits.get(&instant)?.file(group)?.name)
     }
 
     /// Returns `true` if the version that a commit wrote is known to be the first of its group.
     pub(super) fn is_first(&self, instant: Instant, group: &GroupKey) -> bool {
-        let said = self.commits.get(&instant).and_then(|commit| commit.files.get(group));
-        said.is_some_and(|said| said.is_first)
+        let recorded = self.commits.get(&instant).and_then(|commit| commit.file(group));
+        recorded.is_some_and(|recorded| recorded.is_first)
     }
 
-    /// Returns the written files that are not in `groups`.
+    /// Returns the files that were written but are not in `groups`.
     pub(super) fn missing(&self, groups: &BTreeMap<GroupKey, FileGroup>) -> Vec<Missing> {
         let replaced = self.replaced();
-        // From the newest commit to the oldest, with the next commit of each group.
+        // Goes from the newest commit to the oldest, and keeps the next commit of each group.
         let mut next: HashMap<&GroupKey, Instant> = HashMap::new();
         let mut missing = Vec::new();
         for (instant, commit) in self.commits.iter().rev() {
-            for (group, file) in &commit.files {
+            for (group, file) in &*commit.files {
                 let superseded = next.insert(group, *instant);
                 let is_there = groups
                     .get(group)

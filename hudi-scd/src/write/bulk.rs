@@ -1,12 +1,12 @@
-//! Bulk insert: every row is new, so no key is looked up.
+//! Bulk insert: every row is new, so keys are not looked up.
 
 use std::collections::BTreeMap;
 
 use super::{incoming::Incoming, report::CommitReport, tag::Tagged};
 use crate::base_file::java_order;
 
-/// Sorts the rows by partition and key, because footers with little overlap between key ranges make later
-/// lookups cheap.
+/// Sorts the rows by partition and key, so that each file receives a range of keys. If the key ranges in
+/// footers overlap little, later lookups are cheap.
 pub(crate) fn tag(incoming: &Incoming, report: &mut CommitReport) -> Tagged {
     let mut new_rows: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for row in 0..incoming.len() {

@@ -1,4 +1,5 @@
-//! The changes of a write, file by file: in memory if the input is one chunk, otherwise on the local disk.
+//! The changes of a write, file by file. They are in memory if the input is a single chunk, and otherwise on
+//! the local disk.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
@@ -18,6 +19,9 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, index::IndexedFile, options::TableOptions};
 
+/// Divisor: the sections of all files that are written at the same time may use this share of the memory budget.
+const SECTION_SHARES: usize = 4;
+
 /// The changes of a write.
 #[derive(Debug)]
 pub(crate) struct Changeset {
@@ -31,7 +35,7 @@ pub(crate) struct Changeset {
     pub(crate) new_rows: BTreeMap<String, Appends>,
     /// Keys that this write deletes.
     pub(crate) deleted: Deleted,
-    /// The memory of an incoming row.
+    /// The memory that an incoming row takes, in bytes.
     pub(crate) row_bytes: u64,
 }
 
@@ -58,7 +62,7 @@ impl Changeset {
     }
 }
 
-/// A [`Changeset`] that is collected chunk by chunk, in one file on the local disk.
+/// A [`Changeset`] that is collected chunk by chunk in one file on the local disk.
 pub(crate) struct Collecting {
     options: TableOptions,
     spill: Option<SpillWriter>,
@@ -91,7 +95,8 @@ impl Collecting {
         }
     }
 
-    /// Adds the changes of a chunk, whose keys are in no other chunk. This must run on a blocking thread.
+    /// Adds the changes of a chunk. None of its keys are in another chunk. This must run on a blocking
+    /// thread.
     pub(crate) fn add(&mut self, incoming: &Incoming, tagged: Tagged) -> Result<()> {
         let Tagged { files, edits, new_rows, deleted } = tagged;
         self.files = files;
@@ -127,7 +132,7 @@ impl Collecting {
         for (partition, rows) in new_rows {
             let mut batches = Vec::new();
             for rows in rows.chunks(step) {
-                let positions = UInt64Array::from(vec![0; rows.len()]);
+                let positions = UInt64Array::from_iter_values(rows.iter().map(|row| incoming.place(*row)));
                 let rows: UInt32Array = rows.to_vec().into();
                 batches.push(spill.write(&spilled(incoming, &rows, positions)?)?);
             }
@@ -136,7 +141,7 @@ impl Collecting {
         Ok(())
     }
 
-    /// Ends the file. This must run on a blocking thread.
+    /// Completes the file. This must run on a blocking thread.
     pub(crate) fn finish(self, schema: SchemaRef) -> Result<Changeset> {
         let spill = self.spill.map(SpillWriter::finish).transpose()?;
         let segments = |batches: Vec<Range<usize>>| {
@@ -149,7 +154,11 @@ impl Collecting {
             (file, FileEdits { edits, updated, dropped })
         });
         let new_rows = self.new_rows.into_iter();
-        let new_rows = new_rows.map(|(partition, batches)| (partition, Appends::spilled(segments(batches))));
+        // For each file that is being written, one section is in memory.
+        let section = self.options.memory_budget / SECTION_SHARES / self.options.parallelism.max(1);
+        let section = (section as u64 / self.row_bytes.max(1)).max(1);
+        let new_rows =
+            new_rows.map(|(partition, batches)| (partition, Appends::spilled(segments(batches), section)));
         Ok(Changeset {
             schema,
             files: self.files,
@@ -165,7 +174,7 @@ fn range(batches: &[usize]) -> Range<usize> {
     batches.first().map_or(0..0, |first| *first..first + batches.len())
 }
 
-/// Returns the memory of a row.
+/// Returns the memory that a row takes, in bytes.
 fn row_bytes(rows: &RecordBatch) -> u64 {
     (size_of_rows(rows) / rows.num_rows().max(1)) as u64
 }
@@ -179,7 +188,7 @@ fn spilled_schema(columns: &Schema) -> Schema {
     Schema::new(columns.fields().iter().cloned().chain(extra).collect::<Vec<_>>())
 }
 
-/// Converts incoming rows to their spilled form: a null row for the removal of a stored row.
+/// Converts incoming rows to their spilled form. The removal of a stored row is spilled as a null row.
 fn spilled(incoming: &Incoming, rows: &UInt32Array, positions: UInt64Array) -> Result<RecordBatch> {
     let failed = |cause: ArrowError| {
         Error::new(ErrorKind::InvalidInput, "the incoming rows cannot be selected").with_source(cause)

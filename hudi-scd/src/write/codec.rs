@@ -1,4 +1,4 @@
-//! The compression of a commit's files, and of single pages.
+//! The compression of a commit's files and of single pages.
 
 use std::{io::Write as _, mem::discriminant};
 
@@ -17,18 +17,19 @@ use crate::{
     view::View,
 };
 
-/// Higher levels of zlib-rs take up to twice the time for 1 % fewer bytes, and level 1 gives 50 % more.
+/// Higher levels of zlib-rs take up to twice as long and save 1 % of the bytes. Level 1 gives 50 % more
+/// bytes.
 const GZIP_LEVEL: u32 = 2;
 const ZSTD_LEVEL: i32 = 1;
 
-/// Returns the compression of a commit's files: that of the options, otherwise that of the table's properties,
-/// otherwise that of its newest file. `files` are the files of the latest snapshot, if they were looked up.
+/// Returns the compression of a commit's files: from the options, otherwise from the table's properties,
+/// otherwise from its newest file. `files` contains the files of the latest snapshot, if they were looked up.
 pub(super) async fn of_commit(table: &Table, view: &View, files: &[IndexedFile]) -> Result<Compression> {
     let options = &table.inner.options;
     if let Some(codec) = options.codec.or_else(|| table.inner.properties.codec().and_then(Codec::parse)) {
         return Ok(compression(codec, options));
     }
-    let newest = files.iter().filter(|file| file.footer.rows() > 0).max_by_key(|file| file.version.instant);
+    let newest = files.iter().filter(|file| file.footer.rows() > 0).max_by_key(|file| file.version().instant);
     let stored = match newest {
         Some(file) => file.footer.codec,
         None if files.is_empty() => match view.latest_files().max_by_key(|(_, version)| version.instant) {
@@ -50,7 +51,7 @@ pub(super) async fn of_commit(table: &Table, view: &View, files: &[IndexedFile])
     Ok(compression(codec, options))
 }
 
-/// Returns the compression with the level of the options.
+/// Returns the compression of a codec with the level of the options.
 pub(super) fn compression(codec: Codec, options: &TableOptions) -> Compression {
     let level = options.compression_level;
     match codec {
@@ -66,12 +67,12 @@ pub(super) fn compression(codec: Codec, options: &TableOptions) -> Compression {
     }
 }
 
-/// Returns `true` if two column chunks have the same codec, whatever its level.
+/// Returns `true` if two column chunks have the same codec. The level is ignored.
 pub(super) fn is_same(one: Compression, other: Compression) -> bool {
     discriminant(&one) == discriminant(&other)
 }
 
-/// Compresses pages as Parquet's writer does, whose own codecs are private.
+/// Compresses pages like Parquet's writer, whose own codecs are private.
 pub(super) enum PageCompressor {
     None,
     Snappy(Box<snap::raw::Encoder>),

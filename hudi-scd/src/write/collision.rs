@@ -1,8 +1,8 @@
-//! Record keys of several columns with the same text.
+//! Detects different record keys of several columns that have the same text.
 //!
-//! Hudi formats them as `a:x,b:1`, without escapes, and NULL as `__null__`: the keys `("x,b:1", "2")` and
-//! `("x", "1,b:2")` are both `a:x,b:1,b:2`. Java's writer treats such rows as one and loses one of them; this
-//! crate refuses the write.
+//! Hudi formats such keys as `a:x,b:1`, without escapes, and NULL as `__null__`. The keys `("x,b:1", "2")`
+//! and `("x", "1,b:2")` both become `a:x,b:1,b:2`. Java's writer treats such rows as one and loses one of
+//! them. This crate rejects the write.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -22,8 +22,7 @@ use crate::{
     table::Table,
 };
 
-/// The separators after the value of each column in a key, and the texts of values without a text of their
-/// own.
+/// The separators between the columns of a key: `,field:`.
 pub(super) struct Texts(Vec<String>);
 
 impl Texts {
@@ -31,7 +30,7 @@ impl Texts {
         Self(fields.iter().skip(1).map(|field| format!(",{field}:")).collect())
     }
 
-    /// Returns `true` if another key may have this text.
+    /// Returns `true` if a different key may have this text.
     pub(super) fn is_ambiguous(&self, key: &str) -> bool {
         !self.0.is_empty()
             && (self.0.iter().any(|separator| key.matches(separator.as_str()).count() > 1)
@@ -62,7 +61,7 @@ impl<'a> Pair<'a> {
         Ok(Self { left, right, fields, compare })
     }
 
-    /// Refuses two rows with the same key text and different columns.
+    /// Rejects two rows that have the same key text but different columns.
     pub(super) fn check(&self, key: &str, left: usize, right: usize) -> Result<()> {
         if self.compare.iter().all(|compare| compare(left, right) == Ordering::Equal) {
             return Ok(());
@@ -84,7 +83,7 @@ fn column<'a>(rows: &'a RecordBatch, field: &str) -> Result<&'a ArrayRef> {
     })
 }
 
-/// Formats the values of a row's record key columns, in quotes to show their ends.
+/// Formats the values of a row's record key columns. Quotes show where each value ends.
 fn values(rows: &RecordBatch, fields: &[String], row: usize) -> String {
     let options = FormatOptions::default();
     let value = |field: &String| {
@@ -95,7 +94,7 @@ fn values(rows: &RecordBatch, fields: &[String], row: usize) -> String {
     fields.iter().filter_map(value).collect::<Vec<_>>().join(" and ")
 }
 
-/// Refuses an incoming row whose key text equals that of a stored row with different columns.
+/// Rejects an incoming row whose key text equals that of a stored row with different columns.
 pub(super) async fn check_stored(
     table: &Table,
     incoming: &Arc<Incoming>,
@@ -113,11 +112,11 @@ pub(super) async fn check_stored(
     })
     .await?;
     let checks = doubtful.into_iter().map(|(file, pairs)| async move {
-        let IndexedFile { path, version, .. } = files[file].clone();
+        let (path, bytes) = (files[file].path(&table.inner.layout)?, files[file].version().bytes);
         let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
         let columns = |name: &str| !schema::is_meta_column(name) && fields.iter().any(|field| field == name);
-        let open = table.open_file(&path, version.bytes).await?;
-        let open = open.fetched(table.store(), None, &columns, Some(&positions)).await?;
+        let open = table.open_file(&path, bytes).await?;
+        let (_admitted, open) = table.fetch_admitted(&open, None, &columns, Some(&positions)).await?;
         let (rows, keys, fields) = (incoming.rows.clone(), incoming.keys.clone(), fields.to_vec());
         let schema = key_schema(&incoming.schema, &fields)?;
         blocking(move || {
@@ -139,11 +138,12 @@ pub(super) async fn check_stored(
         })
         .await
     });
-    ordered(table.inner.options.parallelism, checks).await?;
+    ordered(table.calls_at_a_time(), checks).await?;
     Ok(found)
 }
 
-/// Returns the file of these hits, and the position and the key of those that another key may have.
+/// Returns the file of these hits. Also returns the position and the key of each hit whose text a different
+/// key may have.
 fn ambiguous(texts: &Texts, keys: &StringArray, hits: &FileHits) -> Option<(usize, Vec<(u64, u32)>)> {
     let doubtful = hits.hits.iter().filter(|hit| texts.is_ambiguous(keys.value(hit.key as usize)));
     let pairs: Vec<(u64, u32)> = doubtful.map(|hit| (hit.position, hit.key)).collect();

@@ -1,13 +1,13 @@
-//! Committing: requested, inflight, markers and files, completed.
+//! Makes a commit: requested, inflight, markers and files, completed.
 //!
-//! Readers see no part of a commit before its last file, `{ts}.commit`, exists, and all of it from then on.
-//! Each base file has a marker before it is written, so that the files of a dead writer can be found.
+//! Readers see nothing of a commit until its last file, `{ts}.commit`, exists, and everything from then on. A
+//! marker is written before each base file, so that the files of a dead writer can be found.
 //!
-//! A commit is completed by a copy, made by the storage itself, of its inflight file, which by then contains
-//! the commit's metadata. A writer that takes the table over first deletes the inflight files of earlier
-//! writers (see [rollback](super::rollback)). A suspended writer that resumes after its last check of the
-//! lock then has nothing to copy. A put of the completed file would succeed, for a commit whose files were
-//! deleted.
+//! A commit is completed by a copy of its inflight file, which the storage itself makes. At that time, the
+//! inflight file contains the commit's metadata. A writer that takes over the table first deletes the
+//! inflight files of earlier writers (see [rollback](super::rollback)). If a writer is suspended after its
+//! last check of the lock and resumes later, it has nothing to copy. A put of the completed file would
+//! succeed, for a commit whose files were deleted.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +17,7 @@ use parquet::basic::Compression;
 use tokio::time::Instant as Stopwatch;
 
 use super::{
-    Beside, Watch,
+    Beside,
     base_file::FileFormat,
     heartbeat::Heartbeat,
     hidden,
@@ -30,8 +30,8 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::Footer,
     concurrent::{blocking, ordered},
-    index::IndexedFile,
     layout::{self, BaseFileName},
+    operation::{Operation, Phase},
     properties::java_date,
     range_copy::{self, CommonChunks, Written},
     storage,
@@ -42,7 +42,7 @@ use crate::{
 
 /// The operation recorded in the commit metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub(crate) enum OperationType {
     Upsert,
     Insert,
     BulkInsert,
@@ -52,7 +52,7 @@ pub(crate) enum Operation {
     DeletePartition,
 }
 
-impl Operation {
+impl OperationType {
     pub(crate) fn of(intent: Intent) -> Self {
         match intent {
             Intent::Upsert => Self::Upsert,
@@ -91,12 +91,12 @@ pub(crate) struct Commit<'a> {
     pub(crate) table: &'a Table,
     pub(crate) turn: &'a Turn<'a>,
     pub(crate) instant: Instant,
-    pub(crate) operation: Operation,
+    pub(crate) operation_type: OperationType,
     /// The data columns.
     pub(crate) avro: String,
     /// The compression of its files.
     pub(crate) codec: Compression,
-    /// The file groups that the new ones replace.
+    /// The file groups that the new file groups replace.
     pub(crate) replaced: Replaced,
     pub(crate) beside: Beside,
 }
@@ -105,15 +105,16 @@ pub(crate) struct Commit<'a> {
 pub(crate) type Replaced = BTreeMap<String, Vec<String>>;
 
 impl Commit<'_> {
-    /// Writes the files and completes the commit, or leaves a pending one to the next writer's rollback.
+    /// Writes the files and completes the commit. If this fails, the commit stays pending, and the next
+    /// writer rolls it back.
     pub(crate) async fn run(
         self,
         schema: SchemaRef,
         packed: Packed,
         report: &mut CommitReport,
-        watch: &mut Watch,
+        operation: &Operation,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation, avro, codec, replaced, beside } = self;
+        let Self { table, turn, instant, operation_type, avro, codec, replaced, beside } = self;
         let Beside { hidden, taken } = beside;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (&table.inner.layout, table.store());
@@ -122,31 +123,33 @@ impl Commit<'_> {
             &schema,
             &avro,
             &table.inner.properties.record_key_fields,
+            table.is_history(),
             codec,
             &table.inner.options,
         )?);
-        let state_file = |state| layout.instant_file(instant, operation.action(), state);
+        let state_file = |state| layout.instant_file(instant, operation_type.action(), state);
         let metadata = |partition_to_write_stats| {
             let mut metadata = CommitMetadata::default();
             metadata.partition_to_write_stats = partition_to_write_stats;
-            metadata.operation_type = Some(operation.as_str().to_owned());
+            metadata.operation_type = Some(operation_type.as_str().to_owned());
             if let Some(taken) = &taken {
                 taken.describe(&mut metadata);
             }
             metadata
         };
 
-        let requested = match operation.action() {
+        let requested = match operation_type.action() {
             Action::ReplaceCommit => RequestedReplace::default().encode(),
             _ => Vec::new(),
         };
         let request = state_file(State::Requested)?;
+        operation.enter(Phase::Commit);
         let heartbeat = Heartbeat::start(table, instant).await?;
         storage::create(store, &request, requested).await?;
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
-        report.time.commit += watch.lap();
 
-        // Idle cores, above all while the last files are written, work on columns.
+        operation.enter(Phase::Write);
+        // Idle cores work on columns, mainly while the last files are written.
         let parallelism = table.inner.options.parallelism;
         let threads = (4 * parallelism).div_ceil(tasks.len().max(1)).clamp(1, parallelism);
         let files = Files { instant, request, format, schema, threads };
@@ -156,7 +159,7 @@ impl Commit<'_> {
         let opened = opened.collect();
         let files =
             tasks.into_iter().enumerate().map(|(number, task)| table.write_file(&files, number, task));
-        let written = ordered(table.inner.options.parallelism, files).await?;
+        let written = ordered(table.calls_at_a_time(), files).await?;
         deleted.write(table, instant).await?;
         if let Some(rows) = hidden {
             hidden::write(table, instant, rows).await?;
@@ -164,8 +167,8 @@ impl Commit<'_> {
         if let Some(taken) = &taken {
             taken.write(table, instant).await?;
         }
-        report.time.write += watch.lap();
 
+        operation.enter(Phase::Commit);
         (report.bytes_sent, report.bytes_copied) = (0, 0);
         let (mut files, mut bytes) = (0, 0);
         let mut by_partition: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
@@ -187,23 +190,23 @@ impl Commit<'_> {
             look_up(store, instant, &inflight, &completed, error).await?;
         }
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
+        operation.has_files(files, bytes);
         heartbeat.stop().await;
-        // The commit is complete; markers that remain after an error are harmless.
+        // The commit is complete. Markers that remain after an error are harmless.
         if let Err(error) = table.remove_known_markers(instant, markers).await {
             tracing::warn!(%instant, %error, "markers of a completed commit could not be deleted");
         }
         let commit = (instant, metadata, Opened::Known(opened));
         let changes = Changes { commits: vec![commit], ..Changes::default() };
-        turn.advance(|timeline| timeline.complete(instant, operation.action()), changes).await;
-        report.time.commit += watch.lap();
+        turn.advance(|timeline| timeline.complete(instant, operation_type.action()), changes).await;
         Ok(())
     }
 }
 
-/// The common parameters of a commit's files.
+/// Parameters that all files of a commit share.
 struct Files {
     instant: Instant,
-    /// The file that requests the commit.
+    /// The request file of the commit.
     request: Path,
     format: Arc<FileFormat>,
     schema: SchemaRef,
@@ -226,6 +229,7 @@ impl Table {
 
     async fn write_file(&self, files: &Files, number: usize, task: FileTask) -> Result<(WriteStat, Written)> {
         let &Files { instant, threads, .. } = files;
+        let _admitted = self.admit(task.bytes()).await?;
         let (format, schema) = (files.format.clone(), files.schema.clone());
         let began = Stopwatch::now();
         let layout = &self.inner.layout;
@@ -241,7 +245,7 @@ impl Table {
             storage::write(self.store(), &layout.partition_metadata(&task.partition)?, metadata).await?;
         }
 
-        let previous = task.old.as_ref().map(|old| old.version.instant);
+        let previous = task.old.as_ref().map(|old| old.version().instant);
         let mut stat = WriteStat::default().with_previous(previous);
         stat.file_id = task.file_id.clone();
         stat.path = Some(path.clone());
@@ -252,13 +256,14 @@ impl Table {
         stat.partition_path = Some(task.partition.clone());
         let (rows, drops) = (task.rows(), task.edits.dropped > 0);
         let (mut old, mut original) = (None, None);
-        if let Some(IndexedFile { path, version, .. }) = &task.old {
-            match self.inner.range_copies.as_ref().filter(|copies| copies.pay_for(version.bytes)) {
+        if let Some(file) = &task.old {
+            let (path, bytes) = (file.path(layout)?, file.version().bytes);
+            match self.inner.range_copies.as_ref().filter(|copies| copies.pay_for(bytes)) {
                 Some(copies) => {
-                    let (open, remote) = self.open_sparse(path, version.bytes).await?;
+                    let (open, remote) = self.open_sparse(&path, bytes).await?;
                     (old, original) = (Some(open), Some((copies, remote)));
                 }
-                None => old = Some(self.open_whole(path, version.bytes).await?),
+                None => old = Some(self.open_whole(&path, bytes).await?),
             }
         }
         let common = CommonChunks::default();
@@ -297,13 +302,13 @@ impl Table {
         };
         debug_assert_eq!(merged.rows, rows);
         let entry = self.index_entry(&path, written.bytes);
-        // The next write of this handle need not read it.
+        // The next write of this handle then need not read the footer.
         let footer = Footer::of(path, Arc::new(merged.footer));
         self.inner.footers.keep(&footer);
         self.inner.footers.keep_metadata(&footer);
         if let Some(entry) = entry {
             blocking(move || {
-                // The cache is optional.
+                // The cache is optional, so errors are ignored.
                 if let Ok(metadata) = footer.encoded() {
                     entry.keep_footer(&metadata);
                 }
@@ -322,9 +327,9 @@ impl Table {
 }
 
 /// Determines the outcome of a commit whose last request failed. An error other than [`ErrorKind::Unknown`]
-/// means that it did not complete, and will not.
+/// means that the commit did not complete, and will not.
 ///
-/// The request may have taken effect, and may still take effect until its source, the inflight file, is
+/// The request may have taken effect. It may also take effect later, until its source, the inflight file, is
 /// deleted.
 async fn look_up(
     store: &dyn ObjectStore,
@@ -354,12 +359,12 @@ async fn look_up(
     if is_completed().await? { Ok(()) } else { Err(failed) }
 }
 
-/// Converts the error of a missing file of an unfinished commit.
+/// Converts the error for a missing file of an unfinished commit.
 fn undone(instant: Instant, error: Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound => Error::new(
             ErrorKind::Conflict,
-            "another writer took the table over after the lease expired, and undid this write",
+            "another writer took over the table after the lease expired, and undid this write",
         )
         .with_context("instant", instant)
         .with_source(error),
@@ -367,14 +372,14 @@ fn undone(instant: Instant, error: Error) -> Error {
     }
 }
 
-/// Returns the planned writes for an inflight commit.
+/// Returns the planned writes, which an inflight commit contains.
 fn planned(tasks: &[FileTask]) -> BTreeMap<String, Vec<WriteStat>> {
     let mut planned: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
     for task in tasks {
         let stats = planned.entry(task.partition.clone()).or_insert_with(|| vec![WriteStat::default()]);
         stats[0].num_inserts += task.appends.rows().cast_signed();
         if let Some(old) = &task.old {
-            let mut stat = WriteStat::default().with_previous(Some(old.version.instant));
+            let mut stat = WriteStat::default().with_previous(Some(old.version().instant));
             stat.file_id = task.file_id.clone();
             stat.num_update_writes = task.edits.updated.cast_signed();
             stats.push(stat);
@@ -383,7 +388,7 @@ fn planned(tasks: &[FileTask]) -> BTreeMap<String, Vec<WriteStat>> {
     planned
 }
 
-/// Returns the file that marks a folder as a partition, with its depth.
+/// Returns the content of the file that marks a folder as a partition. It contains the depth of the folder.
 fn partition_metadata(instant: Instant, partition: &str, now: jiff::Timestamp) -> String {
     let depth = if partition.is_empty() { 0 } else { partition.split('/').count() };
     format!("#partition metadata\n#{}\ncommitTime={instant}\npartitionDepth={depth}\n", java_date(now))

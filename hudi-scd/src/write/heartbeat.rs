@@ -1,13 +1,13 @@
-//! Heartbeats: files with which writers that share a table show that they are alive.
+//! Heartbeats: files by which writers that share a table show that they are alive.
 //!
-//! Under optimistic concurrency control Hudi's writers hold the lock only while they commit, and clean up
+//! Under optimistic concurrency control, Hudi's writers hold the lock only while they commit, and clean up
 //! lazily. A pending instant counts as dead, and is rolled back, if its file `.hoodie/.heartbeat/{instant}`
 //! is missing or was not written for two minutes (`HoodieHeartbeatClient`, `hoodie.client.heartbeat.*`). A
-//! writer of this crate holds the lock for the whole write. It writes the file for the other writers, before
-//! the instant appears, and again each minute.
+//! writer of this crate holds the lock during the whole write. For the other writers, it writes the heartbeat
+//! file before the instant appears, and again every minute.
 //!
-//! Hudi's files are empty, and Hudi checks only their age. The files of this crate have content: while the
-//! lock is held by another process, the writer of such a file is dead, however new the file is.
+//! Hudi's heartbeat files are empty, and Hudi checks only their age. The files of this crate have content. If
+//! another process holds the lock, the writer of such a file is dead, however new the file is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,9 @@ use tokio::{
 };
 
 use crate::{
-    Result, layout, storage,
+    Result, layout,
+    operation::also_counted,
+    storage,
     table::Table,
     timeline::{Instant, TimelineEntry},
     view::View,
@@ -31,10 +33,10 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The age at which a heartbeat counts as that of a dead writer: two intervals
 /// (`hoodie.client.heartbeat.tolerable.misses`).
 const EXPIRED: SignedDuration = SignedDuration::from_secs(120);
-/// The content of a heartbeat whose writer holds the table's lock for the whole write.
+/// The content of a heartbeat whose writer holds the table's lock during the whole write.
 const UNDER_LOCK: &[u8] = b"hudi-scd";
 
-/// The heartbeat of a commit. It stops when this is dropped; the file then remains, as after a crash.
+/// The heartbeat of a commit. It stops when this value is dropped. The file then remains, as after a crash.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     stop: Option<oneshot::Sender<()>>,
@@ -47,14 +49,14 @@ impl Heartbeat {
         let path = table.inner.layout.heartbeat(instant)?;
         storage::write(table.store(), &path, UNDER_LOCK.to_vec()).await?;
         let (stop, stopped) = oneshot::channel();
-        let beating = tokio::spawn(beat(table.inner.store.clone(), path, stopped));
+        let beating = tokio::spawn(also_counted(beat(table.inner.store.clone(), path, stopped)));
         Ok(Self { stop: Some(stop), beating })
     }
 
-    /// Stops it, so that the file can be deleted.
+    /// Stops the heartbeat, so that the file can be deleted.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
-        // A heartbeat that is being written would create the file again after the deletion.
+        // A heartbeat that is being written could create the file again after its deletion.
         let _ = (&mut self.beating).await;
     }
 }
@@ -74,14 +76,14 @@ async fn beat(store: Arc<dyn ObjectStore>, path: Path, mut stopped: oneshot::Rec
             _ = &mut stopped => return,
             _ = ticks.tick() => {}
         }
-        // Two may be missed.
+        // Two heartbeats may fail.
         if let Err(error) = storage::write(store.as_ref(), &path, UNDER_LOCK.to_vec()).await {
             tracing::warn!(%error, "a heartbeat could not be written");
         }
     }
 }
 
-/// Returns `true` if the writer of a pending instant is alive. The caller holds the table's lock.
+/// Returns `true` if the writer of a pending instant is alive. The caller must hold the table's lock.
 pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
     let path = table.inner.layout.heartbeat(instant)?;
     let found = match table.store().get(&path).await {
@@ -101,8 +103,9 @@ pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
 /// Deletes the heartbeats of dead writers whose instants are not pending. Hudi's eager rollback leaves the
 /// file behind, and a writer may die before its instant exists, or just after its commit.
 ///
-/// The caller holds the table's lock, and has rolled back the pending writes of dead writers. An empty file
-/// may belong to a Hudi writer that is about to request its instant; it is deleted when it has expired.
+/// The caller must hold the table's lock, and must have rolled back the pending writes of dead writers. An
+/// empty file may belong to a Hudi writer that is about to request its instant. It is deleted after it has
+/// expired.
 pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
     if !view.timeline.has_folder(layout::HEARTBEAT_FOLDER) {
         return Ok(());
@@ -139,7 +142,7 @@ pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
     Ok(())
 }
 
-/// Returns the storage's time, which dates its files; this machine's clock may be minutes off.
+/// Returns the storage's time, which is used to date its files. This machine's clock may be off by minutes.
 async fn storage_time(table: &Table) -> Result<Timestamp> {
     let probe = table.inner.layout.clock_probe()?;
     storage::write(table.store(), &probe, Vec::new()).await?;

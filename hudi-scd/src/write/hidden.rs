@@ -1,10 +1,10 @@
 //! Hidden rows: rows of a table that only this crate reads.
 //!
-//! A type 2 history keeps more than its states: a delete that closes nothing decides about changes that
-//! arrive late, but is no state. As a row of the table it would be counted by other engines. A commit that
+//! A type 2 history contains more than its states: a delete that closes nothing affects changes that arrive
+//! late, but it is not a state. If it were a row of the table, other engines would count it. A commit that
 //! changes the hidden rows writes all of them to the Parquet file `.hoodie/.aux/tombstones/{ts}.hidden`
-//! before it completes. The newest file of a completed commit holds the rows. Older files are kept as long as
-//! a rollback, or a restore to a savepoint, can make them the newest again.
+//! before it completes. The newest file of a completed commit contains the current hidden rows. Older files
+//! are kept as long as a rollback, or a restore to a savepoint, can make them the newest again.
 
 use arrow::{array::RecordBatch, compute::concat_batches};
 use object_store::path::Path;
@@ -19,7 +19,7 @@ use crate::{
     view::View,
 };
 
-/// Writes the hidden rows that hold from a commit on.
+/// Writes the hidden rows that are valid from a commit on.
 pub(crate) async fn write(table: &Table, instant: Instant, rows: RecordBatch) -> Result<()> {
     let encode = move || {
         let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None)?;
@@ -33,8 +33,8 @@ pub(crate) async fn write(table: &Table, instant: Instant, rows: RecordBatch) ->
     storage::write(table.store(), &table.inner.layout.hidden_rows(instant)?, bytes).await
 }
 
-/// Reads the hidden rows of the latest commit; `None` if there never were any. Deletes the files of writes
-/// that were undone, because a file from before the active timeline counts as committed.
+/// Reads the hidden rows of the latest commit. Returns `None` if there never were any. Deletes the files of
+/// writes that were undone, because a file from before the active timeline counts as committed.
 pub(crate) async fn read(table: &Table, turn: &Turn<'_>, view: &View) -> Result<Option<RecordBatch>> {
     let (committed, undone): (Vec<_>, Vec<_>) = files(turn.tombstone_files().await?.into_iter())
         .partition(|(instant, _)| view.timeline.is_committed(*instant));
@@ -59,8 +59,8 @@ fn decode(bytes: bytes::Bytes) -> std::result::Result<RecordBatch, parquet::erro
     Ok(concat_batches(&schema, &batches)?)
 }
 
-/// Returns those of the files that no retained commit and no savepoint needs: all before the one that held at
-/// `earliest`, or at an older savepoint.
+/// Returns the files that no retained commit and no savepoint needs: all files before the one that was valid
+/// at `earliest`, or at an older savepoint.
 pub(crate) fn obsolete(listed: &[Path], view: &View, earliest: Instant) -> Vec<Path> {
     let savepoint = view.timeline.completed(Action::Savepoint).map(|entry| entry.instant).min();
     let horizon = savepoint.map_or(earliest, |savepoint| savepoint.min(earliest));

@@ -1,10 +1,13 @@
-//! Incoming rows: converted to the table's schema, with their keys and partitions, reduced to one row per
-//! key.
+//! Incoming rows: converts them to the table's schema, computes their keys and partitions, and reduces them
+//! to one row per key.
 
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, make_comparator},
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
+        make_comparator,
+    },
     compute::{SortOptions, concat_batches, filter_record_batch, take, take_record_batch},
     datatypes::{Schema, SchemaRef},
 };
@@ -44,14 +47,16 @@ pub(crate) struct Incoming {
     /// The ordering values, if the table has an ordering column and they are compared with stored rows.
     pub(crate) ordering: Option<ArrayRef>,
     pub(super) deletes: Option<BooleanArray>,
+    /// The position of each row in the input, if the rows have a different order.
+    pub(super) places: Option<UInt64Array>,
     /// Number of rows in the input, including superseded ones.
     pub(crate) total_rows: u64,
 }
 
-/// The facts about a table that incoming rows are prepared by.
+/// Properties of a table that are needed to prepare incoming rows.
 struct Known {
     properties: TableProperties,
-    /// The data columns before the write; `None` in a table of another engine without commits.
+    /// The data columns before the write. `None` in a table of another engine without commits.
     schema: Option<SchemaRef>,
     /// The table's own Avro schema.
     avro: Option<String>,
@@ -96,7 +101,7 @@ impl Incoming {
         } else {
             let mut schema = match (&known.schema, batches.first()) {
                 (Some(schema), _) => schema.clone(),
-                // The first batch defines the schema.
+                // The first batch determines the schema.
                 (None, Some(batch)) => schema::stored(batch.schema_ref())?,
                 (None, None) => return Err(no_schema()),
             };
@@ -124,8 +129,8 @@ impl Incoming {
         let keys =
             if all { keys } else { take(&keys, &winners, None).map_err(failed)?.as_string::<i32>().clone() };
         let ordering = match ordering {
-            // Under commit time, and where everything stored goes, the incoming row wins, and the ordering
-            // value was for the batch alone.
+            // With commit time, or if everything stored is removed, the incoming row wins. The ordering value
+            // then only matters within the batch.
             _ if properties.merge == Merge::CommitTime || intent == Intent::Overwrite => None,
             Some(ordering) if !all => Some(take(&ordering, &winners, None).map_err(failed)?),
             ordering => ordering,
@@ -142,7 +147,7 @@ impl Incoming {
         Ok(incoming)
     }
 
-    /// Refuses NULL if the table's own schema does not allow it. A deleting row needs only its key.
+    /// Rejects NULL if the table's own schema does not allow it. A row that deletes needs only its key.
     fn check_required(&self, avro: &str) -> Result<()> {
         let declared = schema::from_avro(avro)?;
         let checked = schema::check_required(&self.rows, &declared);
@@ -156,20 +161,23 @@ impl Incoming {
         schema::check_required(&rows, &declared)
     }
 
-    /// Creates the rows of a write from rows with distinct keys. This must run on a blocking thread.
+    /// Prepares the rows of a write, which must have distinct keys. This must run on a blocking thread.
     pub(crate) fn distinct(
         properties: &TableProperties,
         intent: Intent,
         schema: SchemaRef,
         rows: RecordBatch,
         keys: StringArray,
+        places: UInt64Array,
     ) -> Result<Self> {
         let ordering = match (intent, properties.merge) {
             (Intent::Delete | Intent::Overwrite, _) | (_, Merge::CommitTime) => None,
             _ => ordering_column(&rows, properties)?,
         };
         let total = rows.num_rows() as u64;
-        Self::of_distinct(properties, intent, schema, rows, keys, ordering, total)
+        let mut incoming = Self::of_distinct(properties, intent, schema, rows, keys, ordering, total)?;
+        incoming.places = Some(places);
+        Ok(incoming)
     }
 
     fn of_distinct(
@@ -185,7 +193,13 @@ impl Incoming {
             Intent::Delete => (Partitions::default(), None),
             _ => (Partitions::of(&rows, properties)?, deletes_column(&rows)?),
         };
-        Ok(Self { intent, rows, schema, keys: Arc::new(keys), partitions, ordering, deletes, total_rows })
+        let (keys, places) = (Arc::new(keys), None);
+        Ok(Self { intent, rows, schema, keys, partitions, ordering, deletes, places, total_rows })
+    }
+
+    /// Returns the position of a row in the input.
+    pub(super) fn place(&self, row: u32) -> u64 {
+        self.places.as_ref().map_or_else(|| u64::from(row), |places| places.value(row as usize))
     }
 
     /// Returns the number of distinct keys.
@@ -193,8 +207,8 @@ impl Incoming {
         self.keys.len()
     }
 
-    /// Returns `true` if a row deletes its key whatever the stored ordering value is, because it has none of
-    /// its own.
+    /// Returns `true` if a row deletes its key whatever the stored ordering value is, because the row has no
+    /// ordering value.
     pub(crate) fn lacks_ordering(&self, row: usize) -> bool {
         self.ordering.as_ref().is_some_and(|ordering| ordering.is_null(row))
     }
@@ -211,7 +225,7 @@ fn no_schema() -> Error {
     Error::new(ErrorKind::NotFound, "the table has no schema before its first commit")
 }
 
-/// Refuses key columns that change from integers to floating-point numbers: keys and paths would be formatted
+/// Rejects key columns that change from integers to floating-point numbers. Keys and paths would be formatted
 /// differently, and stored rows would not be found.
 fn check_key_types(known: &Schema, evolved: &Schema, properties: &TableProperties) -> Result<()> {
     for name in properties.record_key_fields.iter().chain(&properties.partition_fields) {
@@ -233,8 +247,8 @@ fn check_key_types(known: &Schema, evolved: &Schema, properties: &TablePropertie
     Ok(())
 }
 
-/// Concatenates all rows with the schema; Hudi's own columns, if a caller passes rows that were read, are
-/// dropped.
+/// Concatenates all rows with the schema. If a caller passes rows that were read from a table, Hudi's own
+/// columns are dropped.
 fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Result<RecordBatch> {
     let mut before = 0;
     let conformed = batches
@@ -254,7 +268,7 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
                 })?
             };
             if keys_only {
-                // A column that a delete lacks must not be read as null.
+                // A column that a delete row lacks must not be treated as null.
                 for field in schema.fields() {
                     if projected.column_by_name(field.name()).is_none() {
                         return Err(Error::new(
@@ -280,7 +294,7 @@ fn gather(batches: &[RecordBatch], schema: &SchemaRef, keys_only: bool) -> Resul
     }
 }
 
-/// Returns the ordering values of rows. A row that deletes its key may have none.
+/// Returns the ordering values of rows. A row that deletes its key may lack one.
 pub(super) fn ordering_column(rows: &RecordBatch, properties: &TableProperties) -> Result<Option<ArrayRef>> {
     let Some(name) = &properties.ordering_field else { return Ok(None) };
     let column = rows.column_by_name(name).ok_or_else(|| {
@@ -305,14 +319,16 @@ fn deletes_column(rows: &RecordBatch) -> Result<Option<BooleanArray>> {
     let Some(column) = rows.column_by_name(schema::IS_DELETED_COLUMN) else { return Ok(None) };
     match column.as_boolean_opt() {
         Some(deletes) => Ok(Some(deletes.clone())),
-        // Hudi would treat it as data and delete nothing, which cannot be the intention of this column name.
+        // Hudi would treat the column as data and delete nothing. A column with this name is certainly not
+        // meant that way.
         None => Err(Error::new(ErrorKind::InvalidInput, "the column that marks deletes is not boolean")
             .with_context("column", schema::IS_DELETED_COLUMN)
             .with_context("type", column.data_type())),
     }
 }
 
-/// Adds the key of the row that an error names; a row without an ordering value may be meant as a delete.
+/// Adds the key of the row that an error names. If the row lacks an ordering value, adds a hint that it may
+/// be meant as a delete.
 fn with_key(error: Error, keys: &StringArray, ordering: Option<&str>) -> Error {
     let row = error.context("row").and_then(|row| row.parse::<usize>().ok());
     let Some(row) = row.filter(|row| *row < keys.len() && error.context("key").is_none()) else {
@@ -325,7 +341,7 @@ fn with_key(error: Error, keys: &StringArray, ordering: Option<&str>) -> Error {
     }
 }
 
-/// Returns the winning row of each key, in the order of first appearance of the keys.
+/// Returns the winning row of each key, in the order in which the keys first appear.
 fn winners(
     rows: &RecordBatch,
     fields: &[String],

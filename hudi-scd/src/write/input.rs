@@ -1,4 +1,4 @@
-//! The input of a write: in memory if it is small, otherwise in sorted runs on the local disk.
+//! The input of a write. It is in memory if it is small, and otherwise in sorted runs on the local disk.
 //!
 //! ```text
 //! stream -> hold -> (budget full: sort by record key, newest of each key) -> run
@@ -6,14 +6,14 @@
 //!                                                                            run             in the order of their keys
 //! ```
 //!
-//! The stream is read before the table is locked, so that no other writer waits for a slow source.
+//! The stream is read before the table is locked, so that other writers need not wait for a slow source.
 
-use std::{cmp::Ordering, collections::BinaryHeap, pin::pin};
+use std::{cmp::Ordering, collections::BinaryHeap, pin::pin, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, make_comparator},
+    array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array, make_comparator},
     compute::{SortOptions, interleave_record_batch, sort_to_indices, take_record_batch},
-    datatypes::{DataType, Field, Schema, SchemaRef},
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     error::ArrowError,
 };
 use futures::{Stream, TryStreamExt};
@@ -28,12 +28,25 @@ use crate::{
     properties::TableProperties, schema, table::Table, view::View,
 };
 
-/// The number of runs of a size class that are joined to one of the next class. Each run has a batch in memory
-/// and an open file, and a row is rewritten once for each class: 64 GiB of rows in runs of 64 MiB once.
+/// Number of runs of a size class that are joined to one run of the next class. Each run has an open file and
+/// a batch in memory. A row is rewritten once per class: once for 64 GiB of rows in runs of 64 MiB.
 const MAX_RUNS: usize = 64;
-/// The share of the memory budget for a run, and for a chunk of merged rows: both are copied once.
-const SHARES: usize = 4;
+/// Divisor: a run, and a chunk of merged rows, may use this share of the memory budget. Each of them is
+/// copied once.
+pub(crate) const SHARES: usize = 8;
+/// Number of columns after the data columns of a run: the row's position in the input, and its record key.
+const ADDED_COLUMNS: usize = 2;
+const PLACE: &str = "__place";
 const KEY: &str = "__record_key";
+
+/// A rule for the rows of one key in several runs.
+#[derive(Clone)]
+pub(crate) enum Rule {
+    /// Keeps the newest row, as these properties define it.
+    Newest(Intent, Box<TableProperties>),
+    /// Keeps all rows.
+    All,
+}
 
 /// The rows of a write.
 pub(crate) enum Gathered {
@@ -48,13 +61,13 @@ pub(crate) struct Runs {
     pub(crate) rows: u64,
 }
 
-/// Runs by size class, in the order of the input. A class is followed by smaller ones.
-struct Classes<T> {
+/// Runs by size class, in the order of the input. Smaller runs follow larger ones.
+pub(crate) struct Classes<T> {
     runs: Vec<(u32, T)>,
 }
 
 impl<T> Classes<T> {
-    /// Removes the runs to join, if a class is full, and returns them with the class of their result.
+    /// Removes the runs to join, if a class is full. Returns them with the class of the joined run.
     fn take_full(&mut self) -> Option<(u32, Vec<T>)> {
         let class = self.runs.last()?.0;
         let count = self.runs.iter().rev().take_while(|(other, _)| *other == class).count();
@@ -63,58 +76,106 @@ impl<T> Classes<T> {
     }
 }
 
-/// Rows of distinct keys, in the order of their keys.
-struct Run {
-    rows: Spill,
-    /// The data columns of the table, evolved by the batches so far.
-    schema: SchemaRef,
+impl Classes<Run> {
+    pub(crate) fn new() -> Self {
+        Self { runs: Vec::new() }
+    }
+
+    /// Adds a run. If a class is full, joins its runs.
+    pub(crate) async fn add(&mut self, run: Run, rule: &Rule, options: &TableOptions) -> Result<()> {
+        self.runs.push((0, run));
+        while let Some((class, runs)) = self.take_full() {
+            let (options, rule) = (options.clone(), rule.clone());
+            let joined = blocking(move || join_runs(runs, rule, &options)).await?;
+            self.runs.push((class, joined));
+        }
+        Ok(())
+    }
+
+    /// Returns all runs, in the order of the input.
+    pub(crate) fn into_runs(self) -> Vec<Run> {
+        self.runs.into_iter().map(|(_, run)| run).collect()
+    }
 }
 
-/// Reads a stream to its end.
+/// Rows, ordered by key.
+pub(crate) struct Run {
+    rows: Spill,
+    /// The schema of the rows without their positions and keys, or of the table after the batches so far.
+    pub(crate) schema: SchemaRef,
+}
+
+/// Rows that are sorted on the local disk if they do not fit into memory.
+pub(crate) trait Sorting {
+    /// Writes the next rows of the input to a run.
+    async fn add(&mut self, batches: Vec<RecordBatch>) -> Result<()>;
+}
+
+/// Reads a stream until its end. Returns the batches if they are smaller than a run. Otherwise `runs`
+/// contains the rows.
+pub(crate) async fn hold(
+    rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    options: &TableOptions,
+    runs: &mut impl Sorting,
+) -> Result<Option<Vec<RecordBatch>>> {
+    let share = options.memory_budget / SHARES;
+    let mut rows = pin!(rows);
+    let mut held: Vec<RecordBatch> = Vec::new();
+    let (mut bytes, mut is_sorted) = (0, false);
+    while let Some(batch) = rows.try_next().await? {
+        bytes += size_of_rows(&batch);
+        held.push(batch);
+        if bytes > share {
+            runs.add(std::mem::take(&mut held)).await?;
+            (bytes, is_sorted) = (0, true);
+        }
+    }
+    if !is_sorted {
+        return Ok(Some(held));
+    }
+    if !held.is_empty() {
+        runs.add(held).await?;
+    }
+    Ok(None)
+}
+
+/// Reads the rows of a write.
 pub(crate) async fn gather(
     table: &Table,
     rows: impl Stream<Item = Result<RecordBatch>> + Send,
     intent: Intent,
 ) -> Result<Gathered> {
-    let share = table.inner.options.memory_budget / SHARES;
-    let mut rows = pin!(rows);
-    let mut held: Vec<RecordBatch> = Vec::new();
-    let mut bytes = 0;
-    let mut runs = Runs { runs: Classes { runs: Vec::new() }, rows: 0 };
-    while let Some(batch) = rows.try_next().await? {
-        bytes += size_of_rows(&batch);
-        held.push(batch);
-        if bytes > share {
-            runs.add(table, std::mem::take(&mut held), intent).await?;
-            bytes = 0;
-        }
+    let mut sorting = SortingRows { table, intent, runs: Runs { runs: Classes::new(), rows: 0 } };
+    Ok(match hold(rows, &table.inner.options, &mut sorting).await? {
+        Some(batches) => Gathered::Memory(batches),
+        None => Gathered::Runs(sorting.runs),
+    })
+}
+
+/// The rows of a write that are being sorted.
+struct SortingRows<'a> {
+    table: &'a Table,
+    intent: Intent,
+    runs: Runs,
+}
+
+impl Sorting for SortingRows<'_> {
+    async fn add(&mut self, batches: Vec<RecordBatch>) -> Result<()> {
+        let (table, before) = (self.table, self.runs.rows);
+        let view = table.view().await?;
+        let first = usize::try_from(before).unwrap_or(usize::MAX);
+        let named = |error: Error| error.map_rows(|row| first + row);
+        let incoming = Incoming::prepare(table, &view, batches, self.intent).await.map_err(named)?;
+        self.runs.rows += incoming.total_rows;
+        let options = table.inner.options.clone();
+        let write =
+            move || write_run(&options, &incoming.rows, &incoming.keys, before, incoming.schema.clone());
+        let rule = Rule::Newest(self.intent, Box::new(table.inner.properties.clone()));
+        self.runs.runs.add(blocking(write).await?, &rule, &table.inner.options).await
     }
-    if runs.runs.runs.is_empty() {
-        return Ok(Gathered::Memory(held));
-    }
-    if !held.is_empty() {
-        runs.add(table, held, intent).await?;
-    }
-    Ok(Gathered::Runs(runs))
 }
 
 impl Runs {
-    async fn add(&mut self, table: &Table, batches: Vec<RecordBatch>, intent: Intent) -> Result<()> {
-        let view = table.view().await?;
-        let before = usize::try_from(self.rows).unwrap_or(usize::MAX);
-        let named = |error: Error| error.map_rows(|row| before + row);
-        let incoming = Incoming::prepare(table, &view, batches, intent).await.map_err(named)?;
-        self.rows += incoming.total_rows;
-        let options = table.inner.options.clone();
-        self.runs.runs.push((0, blocking(move || write_run(&options, &incoming)).await?));
-        while let Some((class, runs)) = self.runs.take_full() {
-            let (options, properties) = (table.inner.options.clone(), table.inner.properties.clone());
-            let joined = blocking(move || join_runs(runs, intent, &options, &properties)).await?;
-            self.runs.runs.push((class, joined));
-        }
-        Ok(())
-    }
-
     /// Returns the rows to write, in chunks of distinct rows.
     pub(crate) async fn merge(
         self,
@@ -123,7 +184,7 @@ impl Runs {
         intent: Intent,
     ) -> Result<(Merger, SchemaRef)> {
         let properties = table.inner.properties.clone();
-        let runs: Vec<Run> = self.runs.runs.into_iter().map(|(_, run)| run).collect();
+        let runs = self.runs.into_runs();
         let mut schema = match table.schema_of(view) {
             Ok(schema) => schema,
             Err(error) if error.kind() == ErrorKind::NotFound => runs[0].schema.clone(),
@@ -136,37 +197,48 @@ impl Runs {
         }
         let columns = incoming_columns(&schema, intent, &properties)?;
         let share = table.inner.options.memory_budget / SHARES;
-        Ok((blocking(move || Merger::new(runs, intent, columns, properties, share)).await?, schema))
+        let rule = Rule::Newest(intent, Box::new(properties));
+        Ok((blocking(move || Merger::new(runs, rule, columns, share)).await?, schema))
     }
 }
 
-fn write_run(options: &TableOptions, incoming: &Incoming) -> Result<Run> {
-    let order = sort_to_indices(incoming.keys.as_ref(), None, None).map_err(unsorted)?;
-    let keyed = with_keys(&incoming.rows, &incoming.keys)?;
+/// Sorts rows and writes them. `before` is the number of rows before them in the input. This must run on a
+/// blocking thread.
+pub(crate) fn write_run(
+    options: &TableOptions,
+    rows: &RecordBatch,
+    keys: &StringArray,
+    before: u64,
+    schema: SchemaRef,
+) -> Result<Run> {
+    let order = sort_to_indices(keys, None, None).map_err(unsorted)?;
+    let places = UInt64Array::from_iter_values(before..before + rows.num_rows() as u64);
+    let keyed = with_keys(rows, Arc::new(places), keys)?;
     let mut run = SpillWriter::create(options, keyed.schema())?;
     let step = rows_per_batch(&keyed);
     for start in (0..order.len()).step_by(step) {
         let rows: UInt32Array = order.slice(start, step.min(order.len() - start));
         run.write(&take_record_batch(&keyed, &rows).map_err(unsorted)?)?;
     }
-    Ok(Run { rows: run.finish()?, schema: incoming.schema.clone() })
+    Ok(Run { rows: run.finish()?, schema })
 }
 
-fn join_runs(
-    runs: Vec<Run>,
-    intent: Intent,
-    options: &TableOptions,
-    properties: &TableProperties,
-) -> Result<Run> {
-    let mut schema = runs[0].schema.clone();
-    if intent != Intent::Delete {
-        for run in &runs {
-            schema = schema::reconcile(&schema, &run.schema)?;
+fn join_runs(runs: Vec<Run>, rule: Rule, options: &TableOptions) -> Result<Run> {
+    let (schema, columns) = match &rule {
+        Rule::Newest(intent, properties) => {
+            let mut schema = runs[0].schema.clone();
+            if *intent != Intent::Delete {
+                for run in &runs {
+                    schema = schema::reconcile(&schema, &run.schema)?;
+                }
+            }
+            let columns = incoming_columns(&schema, *intent, properties)?;
+            (schema, columns)
         }
-    }
-    let columns = incoming_columns(&schema, intent, properties)?;
+        Rule::All => (runs[runs.len() - 1].schema.clone(), runs[runs.len() - 1].schema.clone()),
+    };
     let mut joined = SpillWriter::create(options, keyed_schema(&columns).into())?;
-    let mut merger = Merger::new(runs, intent, columns, properties.clone(), options.memory_budget / SHARES)?;
+    let mut merger = Merger::new(runs, rule, columns, options.memory_budget / SHARES)?;
     while let Some(keyed) = merger.next_keyed()? {
         let step = rows_per_batch(&keyed);
         for start in (0..keyed.num_rows()).step_by(step) {
@@ -184,19 +256,18 @@ fn incoming_columns(schema: &SchemaRef, intent: Intent, properties: &TableProper
     }
 }
 
-/// Merges sorted runs: the newest row of each key, and of equally new ones that of the last run.
+/// Merges sorted runs by a [`Rule`]. Among equally new rows of a key, the one from the last run is the newest.
 pub(crate) struct Merger {
     runs: Vec<RunReader>,
     heads: BinaryHeap<Head>,
-    intent: Intent,
+    rule: Rule,
     columns: SchemaRef,
-    properties: TableProperties,
     texts: Texts,
-    /// The bytes of a chunk.
+    /// Maximum size of a chunk in bytes.
     share: usize,
 }
 
-/// A run, with the current position.
+/// A run with its current position.
 struct RunReader {
     batches: Batches,
     current: Option<Current>,
@@ -207,7 +278,7 @@ struct Current {
     ordering: Option<ArrayRef>,
     row_bytes: usize,
     row: usize,
-    /// The index of the batch in the chunk, once the chunk has a row of it.
+    /// The index of the batch in the chunk, if the chunk has a row of this batch.
     held: Option<usize>,
 }
 
@@ -217,7 +288,8 @@ impl Current {
     }
 }
 
-/// The next key of a run. The least key is the greatest head, of equal ones that of the first run.
+/// The next key of a run. The heap returns the smallest key first and, among equal keys, that of the first
+/// run.
 #[derive(PartialEq, Eq)]
 struct Head {
     key: String,
@@ -237,31 +309,31 @@ impl PartialOrd for Head {
 }
 
 impl Merger {
-    fn new(
-        runs: Vec<Run>,
-        intent: Intent,
-        columns: SchemaRef,
-        properties: TableProperties,
-        share: usize,
-    ) -> Result<Self> {
+    /// `share` is the maximum size of a chunk in bytes.
+    pub(crate) fn new(runs: Vec<Run>, rule: Rule, columns: SchemaRef, share: usize) -> Result<Self> {
         let runs = runs.iter().map(|run| RunReader { batches: run.rows.all().read(), current: None });
         let runs: Vec<RunReader> = runs.collect();
         let count = runs.len();
         let heads = BinaryHeap::with_capacity(count);
-        let texts = Texts::of(&properties.record_key_fields);
-        let mut merger = Self { runs, heads, intent, columns, properties, texts, share };
+        let texts = Texts::of(match &rule {
+            Rule::Newest(_, properties) => &properties.record_key_fields,
+            Rule::All => &[],
+        });
+        let mut merger = Self { runs, heads, rule, columns, texts, share };
         for run in 0..count {
             merger.advance(run)?;
         }
         Ok(merger)
     }
 
-    /// Returns the next chunk of rows and their keys, distinct and in order, or `None` after the last.
-    pub(crate) fn next_chunk(&mut self) -> Result<Option<(RecordBatch, StringArray)>> {
+    /// Returns the next chunk of rows, with their keys and their positions in the input. Returns `None` after
+    /// the last chunk. The keys are in ascending order, and no other chunk contains rows with these keys.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<(RecordBatch, StringArray, UInt64Array)>> {
         let Some(keyed) = self.next_keyed()? else { return Ok(None) };
-        let last = keyed.num_columns() - 1;
-        let rows = keyed.project(&(0..last).collect::<Vec<_>>()).map_err(unsorted)?;
-        Ok(Some((rows, keyed.column(last).as_string::<i32>().clone())))
+        let data = keyed.num_columns() - ADDED_COLUMNS;
+        let rows = keyed.project(&(0..data).collect::<Vec<_>>()).map_err(unsorted)?;
+        let places = keyed.column(data).as_primitive().clone();
+        Ok(Some((rows, keyed.column(data + 1).as_string::<i32>().clone(), places)))
     }
 
     fn next_keyed(&mut self) -> Result<Option<RecordBatch>> {
@@ -280,9 +352,15 @@ impl Merger {
                 && let Some(next) = self.heads.pop()
             {
                 let rival = self.take(next.run, &mut held)?;
+                let Rule::Newest(_, properties) = &self.rule else {
+                    rows.push(best.place);
+                    bytes += best.bytes;
+                    best = rival;
+                    continue;
+                };
                 if self.texts.is_ambiguous(&head.key) {
                     let (one, other) = (&held[best.place.0], &held[rival.place.0]);
-                    let columns = Pair::of(one, other, &self.properties.record_key_fields)?;
+                    let columns = Pair::of(one, other, &properties.record_key_fields)?;
                     columns.check(&head.key, best.place.1, rival.place.1)?;
                 }
                 if !rival.is_older_than(&best)? {
@@ -299,7 +377,7 @@ impl Merger {
         interleave_record_batch(&held, &rows).map(Some).map_err(unsorted)
     }
 
-    /// Takes the current row of a run, and advances the run.
+    /// Takes the current row of a run and advances the run.
     fn take(&mut self, run: usize, held: &mut Vec<RecordBatch>) -> Result<Candidate> {
         let current = self.runs[run].current.as_mut().ok_or_else(ended)?;
         let batch = *current.held.get_or_insert_with(|| {
@@ -331,22 +409,22 @@ impl Merger {
         Ok(())
     }
 
-    /// Loads a batch of a run with the required schema.
+    /// Reads a batch of a run with the required schema.
     fn load(&self, keyed: &RecordBatch) -> Result<Current> {
-        let last = keyed.num_columns() - 1;
-        let rows = keyed.project(&(0..last).collect::<Vec<_>>()).map_err(unsorted)?;
+        let data = keyed.num_columns() - ADDED_COLUMNS;
+        let rows = keyed.project(&(0..data).collect::<Vec<_>>()).map_err(unsorted)?;
         let rows = schema::conform(&rows, &self.columns)?;
-        let ordering = match self.intent {
-            Intent::Delete => None,
-            _ => ordering_column(&rows, &self.properties)?,
+        let ordering = match &self.rule {
+            Rule::All | Rule::Newest(Intent::Delete, _) => None,
+            Rule::Newest(_, properties) => ordering_column(&rows, properties)?,
         };
-        let keyed = with_keys(&rows, keyed.column(last).as_string())?;
+        let keyed = with_keys(&rows, keyed.column(data).clone(), keyed.column(data + 1).as_string())?;
         let row_bytes = size_of_rows(&keyed) / keyed.num_rows().max(1);
         Ok(Current { keyed, ordering, row_bytes, row: 0, held: None })
     }
 }
 
-/// A row of the current key.
+/// A row that has the current key.
 struct Candidate {
     place: (usize, usize),
     ordering: Option<ArrayRef>,
@@ -367,13 +445,16 @@ impl Candidate {
 }
 
 fn keyed_schema(columns: &Schema) -> Schema {
-    let key = Field::new(KEY, DataType::Utf8, false);
-    Schema::new(columns.fields().iter().cloned().chain([key.into()]).collect::<Vec<_>>())
+    let added: [FieldRef; ADDED_COLUMNS] = [
+        Arc::new(Field::new(PLACE, DataType::UInt64, false)),
+        Arc::new(Field::new(KEY, DataType::Utf8, false)),
+    ];
+    Schema::new(columns.fields().iter().cloned().chain(added).collect::<Vec<_>>())
 }
 
-fn with_keys(rows: &RecordBatch, keys: &StringArray) -> Result<RecordBatch> {
-    let key: ArrayRef = std::sync::Arc::new(keys.clone());
-    let columns = rows.columns().iter().cloned().chain([key]).collect();
+fn with_keys(rows: &RecordBatch, places: ArrayRef, keys: &StringArray) -> Result<RecordBatch> {
+    let added: [ArrayRef; ADDED_COLUMNS] = [places, Arc::new(keys.clone())];
+    let columns = rows.columns().iter().cloned().chain(added).collect();
     RecordBatch::try_new(keyed_schema(rows.schema_ref()).into(), columns).map_err(unsorted)
 }
 
@@ -389,7 +470,7 @@ fn unsorted(cause: ArrowError) -> Error {
 mod tests {
     use super::*;
 
-    /// Joining all runs whenever there are 64 rewrites 537 GiB for 64 GiB, and 8.4 TiB for 256 GiB.
+    /// Joining all runs whenever there are 64 would rewrite 537 GiB for 64 GiB, and 8.4 TiB for 256 GiB.
     #[rstest::rstest]
     #[case::four_gib(64, 64)]
     #[case::sixty_four_gib(1_024, 1_024)]
@@ -399,7 +480,7 @@ mod tests {
         let mut rewritten = 0;
         let mut largest = 0;
         for number in 0..runs {
-            // A run is the range of the input that it holds.
+            // A run is represented by its range of the input.
             classes.runs.push((0, number..number + 1));
             while let Some((class, full)) = classes.take_full() {
                 assert!(

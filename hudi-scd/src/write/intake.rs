@@ -1,16 +1,17 @@
-//! Taking files in: each file at most once, however often it is delivered.
+//! Takes in files, each at most once, however often it is delivered.
 
 use arrow::array::RecordBatch;
 use futures::{Stream, TryStreamExt};
 
 use super::{
-    Beside, CommitReport, Input, Watch,
+    Beside, CommitReport, Input,
     incoming::Intent,
     input::{self, Gathered},
     ledger::{self, SourceFile},
 };
 use crate::{
     Result,
+    operation::{Operation, Phase},
     table::{Table, Turn},
 };
 
@@ -20,20 +21,21 @@ use crate::{
 pub struct Intake<R> {
     /// The files that the write took in.
     pub new: Vec<SourceFile>,
-    /// The files that an earlier commit took in, and repetitions of a file. They were not read.
+    /// The files that an earlier commit took in, and repeated files. They were not read.
     pub known: Vec<SourceFile>,
     /// The report of the write.
     pub report: R,
 }
 
 impl Table {
-    /// Upserts the rows of files, except those of files that an earlier commit took in.
+    /// Upserts the rows of files, except the rows of files that an earlier commit took in.
     ///
-    /// `rows` gets the new files, in their order, and returns their rows. It runs while this writer holds the
+    /// `rows` receives the new files, in order, and returns their rows. It runs while this writer holds the
     /// table's lock, so two writers never take in the same file. The commit records the new files, even if it
-    /// changes no row. Files without any row make no commit and are not recorded.
+    /// changes no row. Files without any rows are not recorded and do not cause a commit.
     ///
-    /// Rolling the commit back, or restoring the table to a time before it, makes its files new again.
+    /// If the commit is rolled back, or the table is restored to a time before it, its files count as new
+    /// again.
     ///
     /// # Errors
     /// As [`Table::upsert_stream`].
@@ -45,25 +47,30 @@ impl Table {
     where
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
-        let mut watch = Watch::start();
-        let mut intake = Intake::<CommitReport>::default();
-        let turn = self.turn().await?;
-        intake.report.time.wait = watch.lap();
-        let taken = turn.run(self.take_in_turn(&turn, files, rows, &mut intake, &mut watch)).await;
-        turn.end().await;
-        intake.report.ended(taken)?;
-        self.sync_catalog(&mut intake.report).await;
-        Ok(intake)
+        let operation = &Operation::change(self, "take_in");
+        let taken = Box::pin(async {
+            let mut intake = Intake::<CommitReport>::default();
+            operation.enter(Phase::Wait);
+            let turn = Box::pin(self.turn()).await?;
+            let taken =
+                turn.run(Box::pin(self.take_in_turn(&turn, files, rows, &mut intake, operation))).await;
+            turn.end().await;
+            intake.report.ended(taken)?;
+            Box::pin(self.sync_catalog(&mut intake.report, operation)).await;
+            intake.report.time = operation.phases();
+            Ok(intake)
+        });
+        operation.run(taken).await
     }
 
-    /// Returns the files that no commit has taken in, without the table's lock: another writer may take them in
-    /// at any time.
+    /// Returns the files that no commit has taken in. Does not acquire the table's lock, so another writer
+    /// may take them in at any time.
     ///
     /// # Errors
     /// [`ErrorKind::Storage`](crate::ErrorKind::Storage); [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt).
     pub async fn new_files(&self, files: &[SourceFile]) -> Result<Vec<SourceFile>> {
         let view = self.view().await?;
-        Ok(ledger::read(self, None, &view).await?.divide(files).0)
+        Ok(Box::pin(ledger::read(self, None, &view)).await?.divide(files).0)
     }
 
     async fn take_in_turn<S>(
@@ -72,28 +79,28 @@ impl Table {
         files: &[SourceFile],
         rows: impl FnOnce(Vec<SourceFile>) -> S + Send,
         intake: &mut Intake<CommitReport>,
-        watch: &mut Watch,
+        operation: &Operation,
     ) -> Result<()>
     where
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
+        operation.enter(Phase::Repair);
         let report = &mut intake.report;
-        report.rolled_back = self.repair(turn).await?;
+        report.rolled_back = Box::pin(self.repair(turn)).await?;
         let view = turn.view().await?;
-        let ledger = ledger::read(self, Some(turn), &view).await?;
+        let ledger = Box::pin(ledger::read(self, Some(turn), &view)).await?;
         (intake.new, intake.known) = ledger.divide(files);
-        report.time.repair = watch.lap();
         if intake.new.is_empty() {
             return Ok(());
         }
+        operation.enter(Phase::Prepare);
         let rows = rows(intake.new.clone()).try_filter(|batch| std::future::ready(batch.num_rows() > 0));
-        let rows = input::gather(self, rows, Intent::Upsert).await?;
-        report.time.prepare = watch.lap();
+        let rows = Box::pin(input::gather(self, rows, Intent::Upsert)).await?;
         if matches!(&rows, Gathered::Memory(batches) if batches.is_empty()) {
             return Ok(());
         }
         let beside = Beside { hidden: None, taken: Some(ledger.take(intake.new.clone())) };
         let input = Input { rows, deletes: None, beside, intent: Intent::Upsert, overwrite: None };
-        self.write_in_turn(turn, input, report, watch).await
+        Box::pin(self.write_in_turn(turn, input, report, operation)).await
     }
 }

@@ -1,19 +1,20 @@
 //! The ledger: the files of raw rows that the commits of a table took in.
 //!
-//! A commit that takes files in names them in its metadata ([`SourceFile::METADATA`]), for people, and writes
-//! the ledger `.hoodie/.aux/tombstones/{ts}.ledger` before it completes: a Parquet file with 16 bytes for each
-//! file that this commit or an earlier one took in, 1.6 MB for 100,000 files. The newest ledger of a
-//! completed commit is the table's, so neither a clean nor an archival of commits forgets a file:
+//! A commit that takes in files names them in its metadata ([`SourceFile::METADATA`]), for people. Before it
+//! completes, it also writes the ledger `.hoodie/.aux/tombstones/{ts}.ledger`: a Parquet file with 16 bytes
+//! for each file that this commit or an earlier one took in (1.6 MB for 100,000 files). The newest ledger of
+//! a completed commit is the ledger of the table. Therefore neither a clean nor an archival of commits
+//! forgets a file:
 //!
 //! - A writer that dies before its commit completes leaves a ledger without a commit, which does not count.
-//!   Its rows are invisible too, and the next delivery of its files takes them in.
-//! - A rollback of a commit, or a restore to a savepoint, makes the ledger before it the newest one. The rows
-//!   are removed, and their files can be taken in again.
-//! - Ledgers that no rollback can make the newest again are deleted by the next writer.
+//!   Its rows are invisible too, and when its files are delivered again, they are taken in.
+//! - After a rollback of a commit, or a restore to a savepoint, the previous ledger is the newest one again.
+//!   The rows are removed, and their files can be taken in again.
+//! - The next writer deletes ledgers that no rollback can make the newest again.
 //!
-//! Spark's commits name their files in the same entry ([`spark::SCRIPT`](crate::spark::SCRIPT)). Spark learns the
-//! instant of a commit only afterwards, so it writes the ledger after the commit, and may die before. A commit
-//! that is newer than the newest ledger therefore counts by its metadata, also in the archive.
+//! Spark's commits name their files in the same entry ([`spark::SCRIPT`](crate::spark::SCRIPT)). Spark knows
+//! the instant of a commit only after the commit, so it writes the ledger after it, and may die in between.
+//! For commits that are newer than the newest ledger, the metadata therefore count, in the archive too.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -40,25 +41,26 @@ use crate::{
     view::View,
 };
 
-/// The number of bytes of the digest of a file.
+/// The length of the digest of a file in bytes.
 const DIGEST: usize = 16;
 
 type FileDigest = [u8; DIGEST];
 
-/// A file of raw rows that a write takes in: its name, and the version of its content.
+/// A file of raw rows that a write takes in, identified by its name and the version of its content.
 ///
-/// Two files with the same name and version are one file, and a table takes it in at most once
+/// Two files with the same name and version are the same file, and a table takes it in at most once
 /// ([`Table::take_in`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceFile {
     /// The name, usually a URL.
     pub name: String,
-    /// The version of its content: the version id of S3, or the ETag.
+    /// The version of its content: the version id in S3, or the ETag.
     pub version: String,
 }
 
 impl SourceFile {
-    /// The entry of a commit's metadata with the files that it took in: a JSON array of `[name, version]`.
+    /// The entry of a commit's metadata that lists the files that it took in, as a JSON array of `[name,
+    /// version]`.
     pub const METADATA: &'static str = "hudi_scd.files";
 
     /// Creates the description of a file.
@@ -66,7 +68,7 @@ impl SourceFile {
         Self { name: name.into(), version: version.into() }
     }
 
-    /// Returns the files that a commit took in, by its metadata. Empty for other commits.
+    /// Returns the files that a commit took in, according to its metadata. Empty for other commits.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] if the entry is not valid.
@@ -87,7 +89,7 @@ impl SourceFile {
         Ok(pairs.into_iter().map(|(name, version)| Self { name, version }).collect())
     }
 
-    /// Two files with equal digests would be one file, so the digest is a cryptographic one.
+    /// Two files with equal digests would count as the same file, so the digest is cryptographic.
     fn digest(&self) -> FileDigest {
         let mut hash = Sha256::new();
         hash.update((self.name.len() as u64).to_le_bytes());
@@ -113,7 +115,7 @@ pub(crate) struct Taken {
 }
 
 impl Ledger {
-    /// Divides files into new ones and those that the table knows. A file that is named twice is new once.
+    /// Divides files into new ones and known ones. A file that is named twice counts as new once.
     pub(crate) fn divide(&self, files: &[SourceFile]) -> (Vec<SourceFile>, Vec<SourceFile>) {
         let mut seen = HashSet::new();
         files.iter().cloned().partition(|file| {
@@ -146,7 +148,7 @@ impl Ledger {
         let mut all = Vec::new();
         for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
             let batch = batch?;
-            // Spark writes digests as binary of any length.
+            // Spark writes digests as binary values of variable length.
             let column = batch.columns().first().map(|column| cast(column, &DataType::Binary)).transpose()?;
             let column =
                 column.as_ref().and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(unfit)?;
@@ -167,7 +169,7 @@ impl Taken {
         metadata.extra_metadata.insert(SourceFile::METADATA.to_owned(), Some(text));
     }
 
-    /// Writes the ledger that holds from a commit on.
+    /// Writes the ledger that is valid from a commit on.
     pub(crate) async fn write(&self, table: &Table, instant: Instant) -> Result<()> {
         let ledger = self.ledger.clone();
         let failed = |cause: ParquetError| {
@@ -178,9 +180,9 @@ impl Taken {
     }
 }
 
-/// Reads the ledger of the latest commit that has one, and adds the files that later commits name. In a turn it
-/// also deletes the ledgers that no longer count, because a ledger from before the active timeline counts as
-/// committed.
+/// Reads the ledger of the latest commit that has one, and adds the files that later commits name. In a turn,
+/// it also deletes the ledgers that do not count, because a ledger from before the active timeline would
+/// count as committed.
 pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) -> Result<Ledger> {
     let listed = match turn {
         Some(turn) => turn.tombstone_files().await?,
@@ -229,8 +231,8 @@ async fn decode(table: &Table, path: Path) -> Result<Ledger> {
     blocking(move || Ledger::decode(bytes).map_err(corrupt)).await
 }
 
-/// The commits before the active timeline. They are read only for a ledger that is older than the active timeline,
-/// which is rare: this crate archives a commit with a ledger only after later ones.
+/// The commits before the active timeline. They are read only for a ledger that is older than the active
+/// timeline, which is rare, because this crate archives a commit with a ledger only after later ones.
 struct Archive<'a> {
     table: &'a Table,
     /// The first commit of the active timeline.
@@ -254,8 +256,8 @@ impl<'a> Archive<'a> {
         Ok(completed.filter_map(|entry| Some((entry.commit_time.as_deref()?, entry))))
     }
 
-    /// Returns `true` if the commit of a ledger completed. An instant before the active timeline may also be that
-    /// of a dead writer whom another engine rolled back, so the archive decides about it.
+    /// Returns `true` if the commit of a ledger has completed. An instant before the active timeline may also
+    /// belong to a dead writer that another engine rolled back, so the archive is consulted.
     async fn is_committed(&mut self, instant: Instant) -> Result<bool> {
         if self.first.is_none_or(|first| instant >= first) {
             return Ok(true);
@@ -264,7 +266,7 @@ impl<'a> Archive<'a> {
         Ok(self.completed().await?.any(|(time, _)| time == text))
     }
 
-    /// Returns the files that archived commits after an instant took in, by their metadata.
+    /// Returns the files that archived commits after an instant took in, according to their metadata.
     async fn taken_in(&mut self, since: Option<Instant>) -> Result<Vec<SourceFile>> {
         let Some(first) = self.first.filter(|first| since.is_none_or(|since| since < *first)) else {
             return Ok(Vec::new());
@@ -283,7 +285,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Returns the ledgers before the one that held at the beginning of the active timeline, or at an older
+/// Returns the ledgers before the one that was valid at the beginning of the active timeline, or at an older
 /// savepoint.
 fn obsolete(mut committed: Vec<(Instant, Path)>, view: &View) -> Vec<(Instant, Path)> {
     let first = view.timeline.completed_commits().next().map(|entry| entry.instant);

@@ -1,4 +1,4 @@
-//! The stored rows of incoming keys, in either [form](crate::key::KeyEncoding).
+//! Finds the stored rows of incoming keys, in either [form](crate::key::KeyEncoding).
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     view::View,
 };
 
-/// Finds the stored rows of incoming keys; see [`index::find`].
+/// Finds the stored rows of incoming keys. See [`index::find`].
 pub(super) async fn find(
     table: &Table,
     view: &View,
@@ -45,7 +45,7 @@ pub(super) async fn find(
         let (texts, field) = (texts.clone(), field.to_owned());
         blocking(move || owned(hits, &texts, &field, &values)).await
     });
-    let owned = ordered(table.inner.options.parallelism, owned).await?;
+    let owned = ordered(table.calls_at_a_time(), owned).await?;
     Ok((files, owned.into_iter().filter(|hits| !hits.hits.is_empty()).collect()))
 }
 
@@ -57,9 +57,10 @@ async fn values(
     schema: &arrow::datatypes::SchemaRef,
     positions: Vec<u64>,
 ) -> Result<Vec<String>> {
-    let path = file.path.clone();
-    let open = table.open_file(&path, file.version.bytes).await?;
-    let open = open.fetched(table.store(), None, &|name| name == field, Some(&positions)).await?;
+    let path = file.path(&table.inner.layout)?;
+    let open = table.open_file(&path, file.version().bytes).await?;
+    let column = |name: &str| name == field;
+    let (_admitted, open) = table.fetch_admitted(&open, None, &column, Some(&positions)).await?;
     let (schema, fields) = (key_schema(schema, &[field.to_owned()])?, [field.to_owned()]);
     blocking(move || {
         let mut values = Vec::with_capacity(positions.len());
@@ -74,8 +75,8 @@ async fn values(
     .await
 }
 
-/// Returns the hits with the incoming rows that they belong to. `values` are those of the hits whose texts are
-/// not certain.
+/// Returns the hits with the incoming rows that they belong to. `values` contains the values of hits whose
+/// stored key alone is not certain.
 fn owned(hits: FileHits, texts: &StoredTexts, field: &str, values: &[String]) -> Result<FileHits> {
     let mut values = values.iter();
     let owners: Vec<Option<u32>> = hits

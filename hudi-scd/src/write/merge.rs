@@ -1,22 +1,22 @@
-//! Merging: streams the rows of the old version and the changes of this commit into the new version.
+//! Merges the rows of the old version and the changes of this commit into the new version.
 //!
-//! Stored rows keep their order, changed rows their position; new rows come at the end. An unchanged row
-//! keeps the commit time and the sequence number of the commit that wrote it.
+//! Stored rows keep their order, and changed rows keep their position. New rows are added at the end. An
+//! unchanged row keeps the commit time and the sequence number of the commit that wrote it.
 //!
-//! The old version is processed row group by row group, and each of them column by column. Everything that
-//! the format allows to copy is not computed again:
+//! The old version is processed row group by row group, and each row group column by column. Everything that
+//! the format allows to be copied is not computed again:
 //!
-//! | part of a row group | processing |
+//! | part of a row group | how it is processed |
 //! |---|---|
 //! | a group that loses rows | decoded and encoded without them |
-//! | a small group that is followed by other rows | decoded and joined with them |
-//! | otherwise: record keys and partition paths | copied in their stored form, because they do not change |
-//! | a column without changed values | copied in its stored form |
+//! | a small group that other rows follow | decoded and joined with them |
+//! | otherwise: record keys and partition paths | copied in stored form, because they do not change |
+//! | a column without changed values | copied in stored form |
 //! | a column with changed values | [patched](super::pages) page by page; if that is impossible, decoded, patched, encoded |
-//! | file names | one value, encoded as such |
+//! | file names | encoded as a single value |
 //!
-//! A remote file may be [sparse](crate::base_file::Sparse): the ranges that a row group needs are fetched
-//! before it is processed, and the storage copies the column chunks without changes.
+//! A remote file may be [sparse](crate::base_file::Sparse). In that case, the ranges that a row group needs
+//! are fetched before it is processed, and the storage copies the column chunks without changes.
 
 use std::{io::Write, ops::Range, sync::Arc};
 
@@ -28,6 +28,7 @@ use parquet::{arrow::arrow_writer::ArrowColumnWriter, file::metadata::ParquetMet
 
 use super::{
     base_file::{BaseFileWriter, Chunk, FileFormat, Keys, KnownKeys, MetaColumns, encode_column},
+    distinct,
     pages::{self, NewValues, PatchedChunk},
     patch::{Edits, constant},
     rows::{Appends, FileEdits},
@@ -46,7 +47,7 @@ use crate::{
 const SMALL_GROUP_ROWS: u64 = 32 * 1024;
 /// See [`SMALL_GROUP_ROWS`].
 const SMALL_GROUP_BYTES: i64 = 8 * 1024 * 1024;
-/// One row in this many may change for pages to be patched; with more new values, encoding them is as fast.
+/// Pages are patched if at most one row in this many changes. With more new values, encoding is as fast.
 const MOST_PATCHED: u64 = 4;
 // The positions of the meta columns, and of the first data column.
 const COMMIT_TIME: usize = 0;
@@ -56,13 +57,13 @@ const PARTITION_PATH: usize = 3;
 const FILE_NAME: usize = 4;
 const DATA: usize = META_COLUMNS.len();
 
-/// The parameters of merging one file group.
+/// The parameters of a merge of one file group.
 pub(crate) struct Merge {
     pub(crate) format: Arc<FileFormat>,
     /// The data columns of the table after this commit.
     pub(crate) schema: SchemaRef,
     pub(crate) instant: Instant,
-    /// The number of this task in its commit, which is part of sequence numbers.
+    /// The number of this task in its commit, which is a part of sequence numbers.
     pub(crate) task: usize,
     pub(crate) partition: String,
     /// The name of the new file.
@@ -71,13 +72,13 @@ pub(crate) struct Merge {
     pub(crate) old: Option<OpenFile>,
     pub(crate) edits: FileEdits,
     pub(crate) appends: Appends,
-    /// The new version drops rows of the old one.
+    /// `true` if the new version drops rows of the old one.
     pub(crate) drops: bool,
-    /// The number of rows of the new version.
+    /// The number of rows in the new version.
     pub(crate) rows: u64,
-    /// The number of cores that this may use.
+    /// The number of cores that the merge may use.
     pub(crate) threads: usize,
-    /// The cache for the keys of the new version, with the values of a data column.
+    /// The cache for the keys of the new version, with the values of one data column.
     pub(crate) kept: Option<KeptKeys>,
     /// Receives the chunks that the storage copies, if the previous version is sparse.
     pub(crate) common: CommonChunks,
@@ -87,14 +88,14 @@ pub(crate) struct Merge {
 pub(crate) struct Merged {
     pub(crate) rows: u64,
     pub(crate) footer: ParquetMetaData,
-    /// Its keys, if they are cached.
+    /// Its keys, if they will be cached.
     pub(crate) kept: Option<KeysWriter>,
 }
 
-/// The cached keys of the new version on the local disk, while they are written.
+/// The cached keys of the new version on the local disk, while they are being written.
 pub(crate) struct KeptKeys {
     pub(crate) writer: Option<KeysWriter>,
-    /// The data column of ordering values.
+    /// The data column that contains the ordering values.
     pub(crate) ordering: Option<usize>,
 }
 
@@ -110,7 +111,7 @@ impl KeptKeys {
 }
 
 impl Merge {
-    /// Runs the merge; returns its sink. It is CPU-bound and must run on a blocking thread.
+    /// Runs the merge and returns its sink. It is CPU-bound and must run on a blocking thread.
     pub(crate) fn run<W: Write + Send>(self, mut out: W) -> Result<(W, Merged)> {
         let merged = self.write(&mut out)?;
         Ok((out, merged))
@@ -136,11 +137,20 @@ impl Merge {
         let known = match &old {
             Some(file) => {
                 let range = file.footer().key_range.clone().filter(|_| !drops);
-                KnownKeys { bloom: file.footer().bloom_filter()?, new: appends.rows(), range }
+                let bloom = match format.takes_filter(file.footer()) {
+                    true => file.footer().bloom_filter()?,
+                    false => None,
+                };
+                KnownKeys { bloom, new: appends.rows(), range }
             }
             None => KnownKeys::default(),
         };
-        let writer = BaseFileWriter::new(format.clone(), out, &name, rows, old.as_ref(), known, common)?;
+        let plain = match &old {
+            Some(_) => Vec::new(),
+            None => distinct::columns(&appends)?.into_iter().map(|column| DATA + column).collect(),
+        };
+        let properties = format.writer_properties(old.as_ref(), &plain);
+        let writer = BaseFileWriter::new(format.clone(), out, &name, rows, properties, known, common)?;
         let time = instant.to_string();
         let mut changes = edits.open()?;
         let target = Target { format, schema, time, task, partition };
@@ -177,7 +187,7 @@ struct StoredGroup<'a> {
 }
 
 impl StoredGroup<'_> {
-    /// Returns the number of its rows that remain.
+    /// Returns the number of its remaining rows.
     fn rows(&self) -> u64 {
         self.positions.end - self.positions.start - self.edits.drops()
     }
@@ -202,7 +212,7 @@ impl StoredGroup<'_> {
         }))
     }
 
-    /// Returns the ranges of some columns: of the pages with changed rows, or of whole chunks.
+    /// Returns the ranges of some columns: either of the pages with changed rows, or of whole chunks.
     fn ranges(&self, columns: &dyn Fn(&str) -> bool, positions: Option<&[u64]>) -> Vec<Range<u64>> {
         self.file.ranges(Some(&[self.group]), columns, positions)
     }
@@ -226,13 +236,13 @@ impl StoredGroup<'_> {
             return Ok(new_null_array(field.data_type(), batch.num_rows()));
         }
         let schema = Arc::new(Schema::new(vec![field.clone()]));
-        // Meta columns that were read with it come first.
+        // The meta columns that were read with it come first.
         let conformed = conform_stored(batch, &schema, self.file.path())?;
         Ok(conformed.column(conformed.num_columns() - 1).clone())
     }
 }
 
-/// The properties of the new version.
+/// Properties of the new version.
 struct Target {
     format: Arc<FileFormat>,
     schema: SchemaRef,
@@ -242,7 +252,7 @@ struct Target {
 }
 
 impl Target {
-    /// Returns a column of a row group: in its stored form if possible, otherwise encoded.
+    /// Returns a column of a row group: in stored form if possible, otherwise encoded.
     fn rewritten(
         &self,
         stored: &StoredGroup<'_>,
@@ -256,7 +266,7 @@ impl Target {
         }
     }
 
-    /// Encodes a column of a row group, patched.
+    /// Encodes a column of a row group with its changes applied.
     fn encode(
         &self,
         stored: &StoredGroup<'_>,
@@ -282,7 +292,7 @@ impl Target {
         encode_column(field, writers, values)
     }
 
-    /// Returns the new values of changed rows; `None` if their columns are not patched page by page.
+    /// Returns the new values of changed rows. Contains `None` for columns that are not patched page by page.
     fn new_values(&self, stored: &StoredGroup<'_>, numbers: &ArrayRef) -> Result<Option<NewValues>> {
         let edits = &stored.edits;
         let is_worth_it = edits.rows.len() as u64 <= stored.rows() / MOST_PATCHED;
@@ -318,7 +328,7 @@ impl Target {
         Some(vec![chunk])
     }
 
-    /// Returns the column chunks of a column that need not be written again.
+    /// Returns the column chunks of a column that can be copied in stored form.
     fn as_stored(&self, stored: &StoredGroup<'_>, column: usize) -> Result<Option<Vec<Chunk>>> {
         let (edits, name) = (&stored.edits, self.format.field(column).name());
         let leaves = stored.file.leaves(name);
@@ -337,8 +347,8 @@ impl Target {
         Ok(is_unchanged.then(|| leaves.iter().map(chunk).collect()))
     }
 
-    /// Returns `true` if the new rows have the stored values of a data column. It stops at the first batch
-    /// with a difference.
+    /// Returns `true` if the new rows have the stored values of a data column. Stops at the first batch with
+    /// a difference.
     fn changes_nothing(&self, stored: &StoredGroup<'_>, data: usize) -> Result<bool> {
         let field = &self.schema.fields()[data];
         let patch = stored.edits.of_column(data);
@@ -356,7 +366,7 @@ impl Target {
     }
 }
 
-/// The new version while it is written.
+/// The new version, while it is being written.
 struct Output<W: Write + Send> {
     writer: BaseFileWriter<W>,
     target: Target,
@@ -365,9 +375,9 @@ struct Output<W: Write + Send> {
 }
 
 impl<W: Write + Send> Output<W> {
-    /// Writes a stored row group as one group, copying as much as possible.
+    /// Writes a stored row group as a single group, and copies as much of it as possible.
     fn carry(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
-        // The rows before it must be counted first, because sequence numbers continue.
+        // The preceding rows must be counted first, because sequence numbers continue.
         self.writer.end_group()?;
         if stored.rows() == 0 {
             return Ok(());
@@ -388,7 +398,7 @@ impl<W: Write + Send> Output<W> {
             (column, writers.by_ref().take(leaves.len()).collect::<Vec<_>>())
         });
         let work: Vec<_> = work.collect();
-        // A single value in all rows, unless that chunk is built directly.
+        // A single value for all rows, unless that chunk is built directly.
         let names = (!target.format.is_patchable()).then(|| self.writer.names(stored.rows() as usize));
         let (name, rows) = (self.writer.name(), stored.rows() as usize);
         let chunks = side_by_side(self.threads, work, |(column, writers)| match column {
@@ -407,8 +417,9 @@ impl<W: Write + Send> Output<W> {
         self.writer.add_group(chunks.into_iter().flatten().collect(), stored.rows())
     }
 
-    /// Fetches the ranges that [`Output::carry`] reads: the columns that are encoded, and of other columns the
-    /// pages with changed rows. The rest of a column's chunk is fetched if a value turns out to be new.
+    /// Fetches the ranges that [`Output::carry`] will read: the columns that are encoded, and the pages with
+    /// changed rows of the other columns. The rest of a column's chunk is fetched if a value turns out to be
+    /// new.
     fn fetch(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
         let Target { format, schema, .. } = &self.target;
         let kept = self.kept.as_ref().filter(|kept| kept.writer.is_some());
@@ -470,7 +481,7 @@ impl<W: Write + Send> Output<W> {
         Ok(())
     }
 
-    /// Writes the rows of a stored row group among other rows.
+    /// Writes the rows of a stored row group together with other rows.
     fn join(&mut self, stored: &StoredGroup<'_>) -> Result<()> {
         let numbers = self.sequence_numbers(stored);
         let edits = &stored.edits;
@@ -524,7 +535,7 @@ impl<W: Write + Send> Output<W> {
         self.writer.write(Keys::New, meta, rows.columns())
     }
 
-    /// Returns the sequence numbers of the changed rows of the next row group: one per edit.
+    /// Returns the sequence numbers of the changed rows of the next row group, one per edit.
     fn sequence_numbers(&self, stored: &StoredGroup<'_>) -> ArrayRef {
         let mut next = self.writer.rows();
         let mut seen = stored.positions.start;

@@ -1,6 +1,6 @@
-//! NaN cannot be represented in bounds, and statistics exclude it. Spark and DataFusion treat it as the
-//! greatest number, and would skip the rows that have it. Chunks with a NaN therefore have no bounds, as in
-//! Java.
+//! Handles NaN. Bounds cannot represent it, and statistics exclude it. Spark and DataFusion treat it as the
+//! greatest number, and would skip the rows that contain it. Chunks with a NaN therefore have no bounds, as
+//! in Java.
 
 use arrow::{
     array::{Array, AsArray},
@@ -8,7 +8,7 @@ use arrow::{
 };
 use parquet::{arrow::arrow_writer::ArrowColumnChunk, basic::Type as PhysicalType};
 
-/// Returns `true` if there is a NaN among the values, or nested in them.
+/// Returns `true` if the values are or contain a NaN.
 pub(super) fn has_nan(values: &dyn Array) -> bool {
     match values.data_type() {
         DataType::Float32 => values.as_primitive::<Float32Type>().values().iter().any(|value| value.is_nan()),

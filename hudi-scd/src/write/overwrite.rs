@@ -1,8 +1,8 @@
-//! Overwriting: replaces the rows of whole partitions. The old file groups remain for reads of the past, and
-//! the commit, a replacecommit, records that new ones replaced them.
+//! Replaces the rows of whole partitions. The old file groups are kept for reads of the past. The commit, a
+//! replacecommit, records that the new file groups replaced them.
 //!
-//! The partitions whose rows change are known only after all keys were looked up. Until then every partition
-//! in the input counts as replaced ([`tag`]); [`Tally::settle`] removes the unchanged ones.
+//! It is only known which partitions change after all keys were looked up. Until then, every partition in the
+//! input counts as replaced ([`tag`]). [`Tally::settle`] removes the unchanged ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use futures::Stream;
 use super::{
     at_hand,
     changeset::Changeset,
-    commit::{Operation, Replaced},
+    commit::{OperationType, Replaced},
     counted,
     incoming::{Incoming, Intent},
     lookup,
@@ -32,11 +32,11 @@ use crate::{
 /// The part of the table to overwrite.
 #[derive(Debug)]
 pub(super) struct Overwrite {
-    pub(super) operation: Operation,
+    pub(super) operation_type: OperationType,
     pub(super) target: Target,
 }
 
-/// The partitions to overwrite, besides those in the input.
+/// The partitions to overwrite, in addition to those in the input.
 #[derive(Debug)]
 pub(super) enum Target {
     OfRows,
@@ -45,17 +45,17 @@ pub(super) enum Target {
 }
 
 impl Table {
-    /// Replaces all rows of the partitions in the input; an unpartitioned table is one partition. Their old
-    /// rows are removed, whatever their ordering values, and rows of the input are not late against
-    /// deletions. A key that is stored in another partition moves from there. (Hudi's own insert overwrite
-    /// does not look there, and leaves the key in two places.)
+    /// Replaces all rows of the partitions in the input. An unpartitioned table counts as one partition. Old
+    /// rows are removed regardless of their ordering values, and rows of the input are never late, even if
+    /// their keys were deleted. A key that is stored in another partition is moved from there. (Hudi's own
+    /// insert overwrite does not look there, and leaves the key in both partitions.)
     ///
-    /// If the input has several rows of a key, one counts, as for [`Table::upsert`]. (Hudi's own insert
-    /// overwrite keeps them all, unless `hoodie.combine.before.insert` is set.) A key that was stored more
-    /// than once counts once. A partition that already has exactly these rows is not changed; if this holds
-    /// for all, there is no commit.
+    /// If the input has several rows with the same key, one of them counts, as for [`Table::upsert`]. (Hudi's
+    /// own insert overwrite keeps all of them, unless `hoodie.combine.before.insert` is set.) A key that was
+    /// stored more than once counts once. A partition that already contains exactly these rows is not
+    /// changed. If this is true for all partitions, there is no commit.
     ///
-    /// The commit is a replacecommit: reads of the past see the old rows as long as they are retained.
+    /// The commit is a replacecommit. Reads of the past see the old rows as long as they are retained.
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn insert_overwrite(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
@@ -70,11 +70,11 @@ impl Table {
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<CommitReport> {
-        let overwrite = Overwrite { operation: Operation::InsertOverwrite, target: Target::OfRows };
-        self.write_as(rows, Intent::Overwrite, Some(overwrite)).await
+        let overwrite = Overwrite { operation_type: OperationType::InsertOverwrite, target: Target::OfRows };
+        self.write("insert_overwrite", rows, Intent::Overwrite, Some(overwrite)).await
     }
 
-    /// Replaces all rows of the table, like [`Table::insert_overwrite`] of every existing partition.
+    /// Replaces all rows of the table, like [`Table::insert_overwrite`] for every existing partition.
     ///
     /// # Errors
     /// As [`Table::upsert`].
@@ -91,12 +91,13 @@ impl Table {
         &self,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<CommitReport> {
-        let overwrite = Overwrite { operation: Operation::InsertOverwriteTable, target: Target::All };
-        self.write_as(rows, Intent::Overwrite, Some(overwrite)).await
+        let overwrite =
+            Overwrite { operation_type: OperationType::InsertOverwriteTable, target: Target::All };
+        self.write("insert_overwrite_table", rows, Intent::Overwrite, Some(overwrite)).await
     }
 
-    /// Deletes every row of partitions, given by their paths below the table, as in `day=2025-01-01`. A path
-    /// without rows is ignored.
+    /// Deletes all rows of partitions, given by their paths relative to the table, such as `day=2025-01-01`.
+    /// A path without rows is ignored.
     ///
     /// # Errors
     /// As [`Table::upsert`].
@@ -105,8 +106,8 @@ impl Table {
         partitions: impl IntoIterator<Item = P>,
     ) -> Result<CommitReport> {
         let target = Target::Named(partitions.into_iter().map(Into::into).collect());
-        let overwrite = Overwrite { operation: Operation::DeletePartition, target };
-        self.write_as(at_hand(&[]), Intent::Overwrite, Some(overwrite)).await
+        let overwrite = Overwrite { operation_type: OperationType::DeletePartition, target };
+        self.write("delete_partitions", at_hand(&[]), Intent::Overwrite, Some(overwrite)).await
     }
 }
 
@@ -118,17 +119,18 @@ pub(super) struct Tally {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    /// The input has rows of it, even if only deletions.
+    /// `true` if the input has rows of the partition, even if they are only deletions.
     is_target: bool,
-    /// Number of its rows after the write.
+    /// Number of the partition's rows after the write.
     rows: u64,
-    /// Number of them that are already stored.
+    /// Number of these rows that are already stored.
     same: u64,
-    /// Number of its stored rows whose keys are in the input.
+    /// Number of the partition's stored rows whose keys are in the input.
     known: u64,
 }
 
-/// Looks up every key: each row is new in its partition, and leaves the partition where its key is stored.
+/// Looks up every key. Each row is treated as new in its partition, and removed from the partition where its
+/// key is stored.
 pub(super) async fn tag(
     table: &Table,
     view: &View,
@@ -162,7 +164,7 @@ fn replace(
     let mut stored = vec![false; incoming.len()];
     let mut copies = Copies::of(incoming, &files, judged);
     for (hits, verdicts) in judged {
-        let partition = files[hits.file].group.partition.as_str();
+        let partition = &*files[hits.file].group.partition;
         let mut edits = Vec::new();
         for (hit, verdict) in hits.hits.iter().zip(verdicts) {
             let row = hit.key as usize;
@@ -253,9 +255,9 @@ impl Tally {
         let mut edits = std::mem::take(&mut changes.edits);
         let mut kept: Vec<IndexedFile> = Vec::new();
         for (index, file) in std::mem::take(&mut changes.files).into_iter().enumerate() {
-            if targets.contains(&file.group.partition) {
-                let replaced = replaced.entry(file.group.partition.clone()).or_default();
-                replaced.push(file.group.file_id.clone());
+            if targets.contains(&*file.group.partition) {
+                let replaced = replaced.entry(file.group.partition.to_string()).or_default();
+                replaced.push(file.group.file_id.to_string());
                 continue;
             }
             if let Some(edits) = edits.remove(&index) {

@@ -1,4 +1,4 @@
-//! Packing: assigns new rows to file groups, so that files become neither many and small nor too large.
+//! Packing: assigns new rows to file groups, so that there are neither many small files nor very large ones.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,26 +13,35 @@ use crate::{
     view::View,
 };
 
-/// One base file to write.
+/// Approximate memory that a new row takes while its file is written, in bytes.
+const ROW_BYTES: u64 = 1024;
+
+/// A base file to write.
 #[derive(Debug)]
 pub(crate) struct FileTask {
     pub(crate) partition: String,
     pub(crate) file_id: String,
     /// The previous version, unless the file group is new.
     pub(crate) old: Option<IndexedFile>,
-    /// Changes of its rows.
+    /// The changes of its stored rows.
     pub(crate) edits: FileEdits,
-    /// Incoming rows that are appended to its rows.
+    /// Incoming rows to append.
     pub(crate) appends: Appends,
-    /// The partition is new.
+    /// `true` if the partition is new.
     pub(crate) opens_partition: bool,
 }
 
 impl FileTask {
-    /// Rows of the new file.
+    /// Returns the number of rows in the new file.
     pub(crate) fn rows(&self) -> u64 {
         let old = self.old.as_ref().map_or(0, |file| file.footer.rows());
         old - self.edits.dropped + self.appends.rows()
+    }
+
+    /// Estimates the memory needed to write the file, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let old = self.old.as_ref().map_or(0, |file| file.version().bytes);
+        old + ROW_BYTES * (self.appends.rows() + self.edits.updated)
     }
 }
 
@@ -43,7 +52,7 @@ pub(crate) struct Packed {
     pub(crate) deleted: Deleted,
 }
 
-/// Assigns new rows first to the files of their partition that are rewritten anyway, then to its small files,
+/// Assigns new rows first to the files of their partition that are rewritten anyway, then to small files, and
 /// then to new file groups.
 pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: FileIds) -> Packed {
     let options = &table.inner.options;
@@ -51,8 +60,8 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     let Changeset { files, edits, new_rows, deleted, .. } = changes;
     let mut tasks: BTreeMap<usize, FileTask> = BTreeMap::new();
     let task = |file: &IndexedFile| FileTask {
-        partition: file.group.partition.clone(),
-        file_id: file.group.file_id.clone(),
+        partition: file.group.partition.to_string(),
+        file_id: file.group.file_id.to_string(),
         old: Some(file.clone()),
         edits: FileEdits::default(),
         appends: Appends::None,
@@ -63,12 +72,13 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     }
     let rows_per_file = (options.max_file_bytes / bytes_per_row).max(1);
     let mut new_groups = Vec::new();
-    let sizes = files.iter().enumerate().filter(|(_, file)| new_rows.contains_key(&file.group.partition));
-    let sizes = sizes.map(|(index, file)| (file.group.partition.as_str(), file.footer.data_bytes(), index));
+    let sizes = files.iter().enumerate().filter(|(_, file)| new_rows.contains_key(&*file.group.partition));
+    let sizes = sizes.map(|(index, file)| (&*file.group.partition, file.footer.data_bytes(), index));
     let mut small = small_files(sizes, options.small_file_bytes);
     for (partition, mut rows) in new_rows {
         let mut small = small.remove(partition.as_str()).unwrap_or_default();
-        // Rewritten files first, because they cost nothing extra, then the smallest, which is filled soonest.
+        // Files that are rewritten anyway come first, because adding rows to them costs nothing extra. The
+        // smallest files come next, because they are filled soonest.
         small.sort_unstable_by_key(|(bytes, index)| (!tasks.contains_key(index), *bytes, *index));
         for (bytes, index) in small {
             let taken = rows.take(options.max_file_bytes.saturating_sub(bytes) / bytes_per_row);
@@ -92,7 +102,7 @@ pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: File
     Packed { tasks: tasks.into_values().chain(new_groups).collect(), deleted }
 }
 
-/// Returns the sizes and indexes of small files, by partition, in one pass over all files.
+/// Returns the sizes and indexes of small files by partition. Goes over all files only once.
 fn small_files<'a>(
     files: impl IntoIterator<Item = (&'a str, u64, usize)>,
     limit: u64,
@@ -104,7 +114,8 @@ fn small_files<'a>(
     small
 }
 
-/// Returns the bytes per row: as in the stored files, or, in an empty table, half of its size in memory.
+/// Returns the number of bytes per row: as in the stored files or, in an empty table, half of a row's size in
+/// memory.
 fn bytes_per_row(changes: &Changeset) -> u64 {
     let sizes = changes.files.iter().map(|file| (file.footer.data_bytes(), file.footer.rows()));
     let (bytes, rows) = sizes.fold((0, 0), |(bytes, rows), (more, of)| (bytes + more, rows + of));
@@ -116,7 +127,7 @@ fn bytes_per_row(changes: &Changeset) -> u64 {
 mod tests {
     use super::*;
 
-    /// A search of all files for each partition would look at 1,000 times as many.
+    /// Searching all files for each partition would inspect 1,000 times as many.
     #[test]
     fn each_file_is_looked_at_once_however_many_partitions_get_rows() {
         let partitions: Vec<String> = (0..1_000).map(|number| format!("day={number}")).collect();

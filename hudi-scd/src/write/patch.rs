@@ -1,4 +1,4 @@
-//! Patching: replaces some values of a stored column, and removes some of its rows.
+//! Replaces some values of a stored column, and removes some of its rows.
 
 use std::{ops::Range, sync::Arc};
 
@@ -14,11 +14,12 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowEdit {
     pub(crate) position: u64,
-    /// The location of the new row: the batch, and the row in it; `None` if the row is removed.
+    /// The location of the new row: the batch, and the row in it. `None` if the row is removed.
     pub(crate) new: Option<(usize, usize)>,
 }
 
-/// The changes of a run of stored rows, by position, and the batches of data columns with the new rows.
+/// The changes of a run of stored rows, ordered by position, and batches of data columns that contain the new
+/// rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edits {
     pub(crate) rows: Vec<RowEdit>,
@@ -41,7 +42,7 @@ impl Edits {
         Patch { edits: &self.rows, sources, place: Box::new(|_, place| place) }
     }
 
-    /// Returns the new rows' values of a data column.
+    /// Returns the values of the new rows in a data column.
     pub(crate) fn new_values(&self, column: usize) -> Result<ArrayRef> {
         let sources: Vec<&dyn Array> =
             self.sources.iter().map(|source| source.column(column).as_ref()).collect();
@@ -49,18 +50,18 @@ impl Edits {
         interleave(&sources, &places).map_err(too_much)
     }
 
-    /// Returns the patch of a column in which the new rows have the old values.
+    /// Returns the patch of a column whose values are the same in the new rows as in the old ones.
     pub(crate) fn of_dropped(&self) -> Patch<'_> {
         Patch { edits: &self.rows, sources: Vec::new(), place: Box::new(|_, place| place) }
     }
 
-    /// Returns the patch of a column in which every new row has the same value.
+    /// Returns the patch of a column that has the same value in every new row.
     pub(crate) fn of_value(&self, value: ArrayRef) -> Patch<'_> {
         Patch { edits: &self.rows, sources: vec![value], place: Box::new(|_, _| (0, 0)) }
     }
 
-    /// Returns the patch of a column in which the new rows have these values, one per edit, including removed
-    /// rows.
+    /// Returns the patch of a column that has these values in the new rows. There is one value per edit,
+    /// including removed rows.
     pub(crate) fn of_values(&self, values: ArrayRef) -> Patch<'_> {
         Patch { edits: &self.rows, sources: vec![values], place: Box::new(|edit, _| (0, edit)) }
     }
@@ -110,7 +111,7 @@ impl Patch<'_> {
         Ok(make_array(patched.freeze()))
     }
 
-    /// Returns `true` if the stored values of the rows from edit `first` on equal the new ones. Values that
+    /// Returns `true` if the stored values equal the new ones, for the rows from edit `first` on. Values that
     /// cannot be compared count as different.
     pub(crate) fn changes_nothing(&self, stored: &ArrayRef, first: usize) -> bool {
         let compare: Option<Vec<_>> = self
@@ -131,7 +132,7 @@ fn too_much(cause: ArrowError) -> Error {
         .with_source(cause)
 }
 
-/// Returns a column of one string.
+/// Returns a column with a single string.
 pub(crate) fn constant(text: &str) -> ArrayRef {
     Arc::new(arrow::array::StringArray::from(vec![text]))
 }

@@ -1,57 +1,59 @@
 //! [`CommitReport`]: the result of a write.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use crate::{
     Result,
+    operation::Phases,
     retention::{ArchiveReport, CleanReport},
     timeline::Instant,
 };
 
-/// The result of a write, by rows and files.
+/// The result of a write, in numbers of rows and files.
 ///
 /// Each row of the input is counted once: `rows` is the sum of `inserted`, `updated`, `moved`, `deleted`,
 /// `late`, `remembered`, `unchanged` and `superseded`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommitReport {
-    /// The commit; `None` if nothing changed and nothing was written.
+    /// The instant of the commit. `None` if nothing changed and nothing was written.
     pub instant: Option<Instant>,
     /// Number of rows in the input.
     pub rows: u64,
-    /// Keys that were not stored before.
+    /// Number of keys that were not stored before.
     pub inserted: u64,
-    /// Stored rows that were replaced in place.
+    /// Number of stored rows that were replaced in place.
     pub updated: u64,
-    /// Stored rows that were replaced and moved, because their partition changed.
+    /// Number of stored rows that were replaced and moved, because their partition changed.
     pub moved: u64,
-    /// Stored rows that were deleted.
+    /// Number of stored rows that were deleted.
     pub deleted: u64,
-    /// Rows older than the stored row or than the deletion of their key: they changed nothing.
+    /// Number of rows older than the stored row, or older than the deletion of their key. They changed
+    /// nothing.
     pub late: u64,
-    /// Deletions of keys that are not stored. They are recorded, because the row that they delete may arrive
-    /// late.
+    /// Number of deletions of keys that are not stored. They are recorded, because the row that they delete
+    /// may arrive late.
     pub remembered: u64,
-    /// Stored rows that an overwrite removed without a row of their key in the input. They are not rows of
-    /// the input.
+    /// Number of stored rows that an overwrite removed although the input has no row with their key. They are
+    /// not rows of the input.
     pub overwritten: u64,
-    /// Rows equal to the stored ones, and deletions of keys that are already recorded, or that have no
-    /// ordering value with which a row could be late.
+    /// Number of rows equal to the stored ones, and of deletions that need not be recorded: the deletion is
+    /// already recorded, or has no ordering value, so that no row can be late.
     pub unchanged: u64,
-    /// Rows superseded by another row of the same key in the input.
+    /// Number of rows superseded by another row with the same key in the input.
     pub superseded: u64,
     /// Number of written base files.
     pub files: u64,
-    /// Their bytes.
+    /// Size of these files in bytes.
     pub bytes: u64,
-    /// The bytes of these files that were sent to the storage.
+    /// Number of bytes of these files that were sent to the storage.
     pub bytes_sent: u64,
-    /// The bytes of these files that the storage copied from previous versions; see
+    /// Number of bytes of these files that the storage copied from previous versions. See
     /// [`RangeCopy`](crate::RangeCopy).
     pub bytes_copied: u64,
-    /// Unfinished writes that were rolled back first.
+    /// Unfinished writes that were rolled back before this write.
     pub rolled_back: Vec<Instant>,
-    /// The indexes of the metadata table of other writers that this write dropped; see
+    /// The indexes in the metadata table of other writers that this write dropped. See
     /// [`MetadataTable`](crate::MetadataTable).
     pub metadata_table_dropped: Vec<String>,
     /// The clean after the commit, if there was anything to clean.
@@ -60,15 +62,16 @@ pub struct CommitReport {
     pub archived: Option<ArchiveReport>,
     /// The result of the [sync](crate::CatalogSync) of a catalog after the write.
     pub catalog_synced: Option<String>,
-    /// Errors of the clean, of the archival and of the catalog's sync after the commit. The commit is valid,
-    /// and the next write repeats them.
+    /// Errors of the clean, the archival and the catalog's sync after the commit. The commit is valid, and
+    /// the next write retries them.
     pub upkeep_failed: Vec<String>,
     /// The durations of the phases.
     pub time: Phases,
 }
 
 impl CommitReport {
-    /// Takes the end of a write. A commit stands, though the write ended behind it.
+    /// Adds the result of the last part of a write. If there is a commit, it is valid even if that part
+    /// failed.
     pub(crate) fn ended(&mut self, ended: Result<()>) -> Result<()> {
         match ended {
             Err(error) if self.instant.is_some() => {
@@ -77,36 +80,6 @@ impl CommitReport {
             }
             ended => ended,
         }
-    }
-}
-
-/// The durations of a write's phases.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Phases {
-    /// Waiting for other writers.
-    pub wait: Duration,
-    /// Finding and undoing the remains of dead writers.
-    pub repair: Duration,
-    /// Conforming the input to the table's schema; keys, partitions, the newest row of each key.
-    pub prepare: Duration,
-    /// Looking up keys, and comparing with stored rows.
-    pub find: Duration,
-    /// Merging, encoding and storing base files.
-    pub write: Duration,
-    /// Writing the timeline.
-    pub commit: Duration,
-    /// Cleaning and archiving.
-    pub clean: Duration,
-    /// Synchronizing a catalog, after the lock was released.
-    pub catalog: Duration,
-}
-
-impl Phases {
-    /// Returns the total duration.
-    pub fn total(&self) -> Duration {
-        let locked = self.repair + self.find + self.write + self.commit + self.clean;
-        self.wait + self.prepare + locked + self.catalog
     }
 }
 

@@ -7,11 +7,11 @@
 //! {ts2}.rollback            the result
 //! ```
 //!
-//! An unfinished rollback is resumed from its plan: each step may be repeated.
+//! An unfinished rollback is resumed from its plan. Each of its steps may be repeated.
 //!
-//! The inflight file is deleted first, because a commit is completed with it: a writer that was considered
-//! dead and is only slow can then no longer complete. If it completed just before that, its commit is valid
-//! and the rollback is withdrawn.
+//! The inflight file is deleted first, because a commit is completed with it. After that, a writer that was
+//! considered dead but is only slow can no longer complete. If it has completed just before, its commit is
+//! valid, and the rollback is withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -35,20 +35,20 @@ use crate::{
 const MARKERS: &str = "MARKERS";
 
 /// Rolls back every unfinished write, and deletes the heartbeats of dead writers. Returns the instants of
-/// those writes.
+/// these writes.
 ///
-/// The caller holds the table's lock, so a pending write is dead, except for those of Hudi under optimistic
-/// concurrency control: Hudi holds the lock only while it commits, and shows by a [heartbeat] that it is
-/// alive. If it commits later, it checks itself for conflicts with file groups that were written in the
-/// meantime.
+/// The caller must hold the table's lock, so that the writer of any pending write is dead. Hudi under
+/// optimistic concurrency control is an exception: it holds the lock only while it commits, and shows by a
+/// [heartbeat] that it is alive. If it commits later, it checks for conflicts with file groups that were
+/// written in the meantime.
 pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<Vec<Instant>> {
     let mut view = turn.view().await?;
     refuse_foreign_pending(table, &view).await?;
     if view.timeline.entries().iter().any(TimelineEntry::is_pending) {
-        // Pending writes may have created files since the view was loaded, without a change of the timeline.
+        // Pending writes may have created files after the view was loaded, without a change of the timeline.
         turn.forget_view().await;
         view = turn.view().await?;
-        // Once a rollback completes, the metadata table's entry of the undone write would count.
+        // If a rollback completed first, the metadata table's entry for the undone write would count.
         table.drop_metadata_table(turn, &view).await?;
     }
     let mut done = resume_pending(table, turn, &view).await?;
@@ -88,8 +88,8 @@ pub(crate) async fn resume_pending(table: &Table, turn: &Turn<'_>, view: &View) 
     Ok(done)
 }
 
-/// Rolls back an unfinished write. Returns the instant of the rollback and the number of deleted files;
-/// `None` if the write has completed in the meantime, and is valid.
+/// Rolls back an unfinished write. Returns the instant of the rollback and the number of deleted files.
+/// Returns `None` if the write has completed in the meantime and is valid.
 pub(crate) async fn roll_back(
     table: &Table,
     turn: &Turn<'_>,
@@ -104,8 +104,8 @@ pub(crate) async fn roll_back(
 /// Rolls back the latest completed write. Returns the instant of the rollback and the number of deleted
 /// files.
 ///
-/// Once the plan exists, the next writer to take the table over carries it out before it writes, so that a
-/// suspended writer that resumes later finds nothing to do.
+/// After the plan was written, the next writer that takes over the table carries it out before it writes. If
+/// this writer is suspended and resumes later, it finds nothing to do.
 pub(crate) async fn undo(
     table: &Table,
     turn: &Turn<'_>,
@@ -113,7 +113,7 @@ pub(crate) async fn undo(
     entry: &TimelineEntry,
 ) -> Result<Option<(Instant, u64)>> {
     if !entry.has_file(State::Inflight) {
-        // The file that completed the write is deleted first; this one then shows that it existed.
+        // The file that completed the write is deleted first. After that, this file shows that it existed.
         let inflight = table.inner.layout.instant_file(entry.instant, entry.action, State::Inflight)?;
         storage::create(table.store(), &inflight, Vec::new()).await?;
     }
@@ -126,9 +126,9 @@ pub(crate) async fn undo(
     Ok(files.map(|files| (instant, files)))
 }
 
-/// The kind of rollback: of an unfinished write, which is kept if it completes in the meantime, or of a
-/// completed one. A rollback of the second kind records that in its inflight file, which Hudi leaves empty
-/// and does not read.
+/// Distinguishes the rollback of an unfinished write, which is kept if it completes in the meantime, from the
+/// rollback of a completed write. The latter records this in its inflight file, which Hudi leaves empty and
+/// does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
     Pending,
@@ -163,7 +163,7 @@ async fn announce(
     Ok((instant, plan))
 }
 
-/// Withdraws a rollback that has done nothing.
+/// Withdraws a rollback that has not changed anything yet.
 async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
     for state in [State::Inflight, State::Requested] {
         let file = table.inner.layout.instant_file(instant, Action::Rollback, state)?;
@@ -172,7 +172,7 @@ async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the markers of completed writes whose writers died before deleting them.
+/// Deletes the markers of completed writes whose writers died before they deleted the markers.
 pub(crate) async fn sweep_markers(table: &Table, turn: &Turn<'_>) -> Result<()> {
     // A local disk keeps the empty folder.
     if !turn.view().await?.timeline.has_folder(layout::TEMP_FOLDER) {
@@ -198,7 +198,7 @@ pub(crate) async fn sweep_markers(table: &Table, turn: &Turn<'_>) -> Result<()> 
     Ok(())
 }
 
-/// Refuses pending actions that this crate does not write: a clustering, a compaction or a restore belongs to
+/// Rejects pending actions that this crate does not write: a clustering, a compaction or a restore belongs to
 /// another engine.
 async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
     for entry in view.timeline.entries().iter().filter(|entry| entry.is_pending()) {
@@ -220,7 +220,7 @@ async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
 }
 
 /// Returns `true` if a pending replacecommit is a clustering, which stays planned until an engine carries it
-/// out, whereas a pending overwrite is dead.
+/// out. A pending overwrite, in contrast, is dead.
 async fn is_clustering(table: &Table, entry: &TimelineEntry) -> Result<bool> {
     let requested = table.inner.layout.instant_file(entry.instant, entry.action, State::Requested)?;
     let bytes = storage::read_if_exists(table.store(), &requested).await?;
@@ -231,7 +231,7 @@ async fn is_clustering(table: &Table, entry: &TimelineEntry) -> Result<bool> {
 
 async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<RollbackPlan> {
     let base = table.base_url();
-    // Plans of rollbacks have paths without a scheme, unlike those of cleans.
+    // Plans of rollbacks contain paths without a scheme, unlike those of cleans.
     let base =
         base.split_once("://").map_or(base.as_str(), |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
     let requests = files_of(table, view, dead.instant)
@@ -258,8 +258,8 @@ async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<Rollba
     })
 }
 
-/// Returns the base files that a write created or was about to create: those that are listed, and those that
-/// have a marker.
+/// Returns the base files that a write has created or was about to create: those in the listing, and those
+/// that have a marker.
 async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(String, BaseFileName)>> {
     let pending = view.pending.iter().filter(|file| file.name.instant == dead);
     let mut paths: BTreeSet<String> =
@@ -301,7 +301,7 @@ async fn resume(
             RollbackPlan::decode(&bytes).map_err(|error| error.with_context("file", &requested))?
         }
         None => {
-            // It died before its plan was written; the write to undo is found again.
+            // The writer died before it had written the plan. The write to undo will be found again.
             withdraw(table, view, entry.instant).await?;
             return Ok(None);
         }
@@ -318,8 +318,8 @@ async fn resume(
     Ok(done.and(plan.instant_to_rollback).and_then(|dead| dead.commit_time.parse().ok()))
 }
 
-/// Carries out a plan from its beginning; returns the number of deleted files. `None` if the write is valid:
-/// nothing was deleted then, and the rollback was withdrawn.
+/// Carries out a plan from its beginning. Returns the number of deleted files. Returns `None` if the write is
+/// valid. In that case, nothing was deleted, and the rollback was withdrawn.
 async fn carry_out(
     table: &Table,
     turn: &Turn<'_>,
@@ -395,16 +395,17 @@ async fn carry_out(
     };
     let completed = layout.instant_file(instant, Action::Rollback, State::Completed)?;
     match storage::create(table.store(), &completed, metadata.encode()).await {
-        // Another writer found the plan, and has finished it.
+        // Another writer has found the plan and finished it.
         Err(error) if error.kind() == ErrorKind::Conflict => {}
         created => created?,
     }
     Ok(Some(metadata.total_files_deleted.unsigned_abs().into()))
 }
 
-/// Removes the file that completes a write, so that no reader looks for files that are about to be deleted,
-/// and the file with which it could complete. Returns `false` if the write is valid: it completed in the
-/// meantime, or other commits are based on it, because the process that announced its rollback was suspended.
+/// Removes the file that completes a write, so that no reader looks for files that are about to be deleted.
+/// Also removes the file with which the write could be completed. Returns `false` if the write is valid:
+/// either it has completed in the meantime, or other commits are based on it, because the process that
+/// announced its rollback was suspended.
 async fn unpublish(
     table: &Table,
     turn: &Turn<'_>,
@@ -428,14 +429,14 @@ async fn unpublish(
 }
 
 impl Table {
-    /// Deletes a file of the table, with the checksum that Hadoop may have written beside it. Returns `true`
-    /// if it existed.
+    /// Deletes a file of the table, and the checksum that Hadoop may have written next to it. Returns `true`
+    /// if the file existed.
     pub(crate) async fn delete_file(&self, view: &View, relative: &str) -> Result<bool> {
         Ok(!self.delete_files(view, vec![relative.to_owned()]).await?.is_empty())
     }
 
-    /// Deletes files of the table, with the checksums that Hadoop may have written beside them. Returns those
-    /// that existed, or all if the storage does not report it.
+    /// Deletes files of the table, and the checksums that Hadoop may have written next to them. Returns those
+    /// that existed, or all if the storage does not report this.
     pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
         let layout = &self.inner.layout;
         let (mut wanted, mut paths) = (HashSet::new(), Vec::new());

@@ -1,10 +1,10 @@
-//! The new rows of a file's next version, from memory or from the local disk.
+//! The new rows in a file's next version, from memory or from the local disk.
 
 use std::{cmp::Reverse, collections::BinaryHeap, ops::Range, sync::Arc};
 
 use arrow::{
     array::{AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array},
-    compute::{take, take_record_batch},
+    compute::{interleave_record_batch, take, take_record_batch},
     error::ArrowError,
 };
 
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// The number of rows in a batch.
+/// Number of rows in a batch.
 const BATCH_ROWS: usize = 8 * 1024;
-/// The number of columns after the data columns in spilled rows: the record key, the position of the changed
-/// row, and a flag for its removal.
+/// Number of columns after the data columns in spilled rows: the record key; the position of a changed row,
+/// or the position of a new row in the input; and a flag for removals.
 pub(crate) const SPILL_COLUMNS: usize = 3;
 
 /// The changes of a stored file's rows.
@@ -38,7 +38,7 @@ pub(crate) enum EditSource {
     #[default]
     None,
     Memory(Arc<Incoming>, Vec<Edit>),
-    /// Each segment is sorted by position.
+    /// Segments that are each sorted by position.
     Spilled(Vec<Segment>),
 }
 
@@ -58,14 +58,14 @@ impl FileEdits {
     }
 }
 
-/// The edits of a file, read in order.
+/// The edits of a file, which are read in order.
 pub(crate) enum Changes {
     Memory(Arc<Incoming>, std::vec::IntoIter<Edit>),
     Spilled(SpilledEdits),
 }
 
 impl Changes {
-    /// Returns the changes of a run of rows; runs must be requested in order.
+    /// Returns the changes of a run of rows. Runs must be requested in order.
     pub(crate) fn within(&mut self, positions: &Range<u64>) -> Result<Edits> {
         match self {
             Self::Memory(incoming, edits) => {
@@ -84,7 +84,7 @@ impl Changes {
     }
 }
 
-/// Segments of edits, merged by position. Only the segments with an edit in a run of rows are touched for it.
+/// Segments of edits, merged by position. For a run of rows, only the segments with an edit in it are read.
 #[derive(Default)]
 pub(crate) struct SpilledEdits {
     readers: Vec<SegmentReader>,
@@ -94,7 +94,7 @@ pub(crate) struct SpilledEdits {
 
 struct SegmentReader {
     batches: Batches,
-    /// A batch, and its first row that was not returned yet.
+    /// A batch, and its first row that has not been returned yet.
     current: Option<(RecordBatch, usize)>,
 }
 
@@ -109,7 +109,7 @@ impl SpilledEdits {
         Ok(opened)
     }
 
-    /// Returns the edits before a position that were not returned yet.
+    /// Returns the edits before a position that have not been returned yet.
     fn within(&mut self, end: u64) -> Result<Edits> {
         let mut edits = Edits::default();
         while let Some(&Reverse((position, number))) = self.heads.peek()
@@ -126,7 +126,7 @@ impl SpilledEdits {
 }
 
 impl SegmentReader {
-    /// Returns the position of the next edit; `None` at the end.
+    /// Returns the position of the next edit. Returns `None` at the end.
     fn next_position(&mut self) -> Result<Option<u64>> {
         if self.current.is_none() {
             self.current = self.batches.next().transpose()?.map(|batch| (batch, 0));
@@ -161,26 +161,70 @@ fn positions(batch: &RecordBatch) -> &UInt64Array {
     batch.column(batch.num_columns() - SPILL_COLUMNS + 1).as_primitive()
 }
 
-/// Rows that are new in a file, or, before they are assigned, in a partition.
+/// Rows that are new in a file or, before they are assigned to files, in a partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Appends {
     #[default]
     None,
     Memory(Arc<Incoming>, Vec<u32>),
-    /// A range of the rows of all segments; each with the number of rows before it.
-    Spilled(Arc<Vec<(u64, Segment)>>, Range<u64>),
+    /// A range of the rows of all segments.
+    Spilled(Arc<SpilledRows>, Range<u64>),
+}
+
+/// Spilled rows, ordered by key.
+#[derive(Debug)]
+pub(crate) struct SpilledRows {
+    /// The segments, each with the number of rows before it.
+    segments: Vec<(u64, Segment)>,
+    /// Number of rows in a section. Each section is sorted back into the order of the input.
+    section: u64,
+}
+
+impl SpilledRows {
+    /// Returns the rows of a range, ordered by key.
+    fn read(&self, range: &Range<u64>) -> impl Iterator<Item = Result<RecordBatch>> + '_ + use<'_> {
+        let range = range.clone();
+        let first = self.segments.partition_point(|(before, _)| *before <= range.start).saturating_sub(1);
+        let end = range.end;
+        let parts = self.segments[first..].iter().take_while(move |(before, _)| *before < end);
+        parts.flat_map(move |(before, segment)| {
+            let end = (range.end - before).min(segment.rows());
+            segment.read_rows(range.start.saturating_sub(*before).min(end)..end)
+        })
+    }
+
+    /// Returns the rows of a range, in the order of the input.
+    fn in_input_order(
+        &self,
+        range: &Range<u64>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        let batches = self.read(range).collect::<Result<Vec<_>>>()?;
+        let mut order = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            let places = positions(batch).values().iter().enumerate();
+            order.extend(places.map(|(row, place)| (*place, number, row)));
+        }
+        order.sort_unstable();
+        let mut left = order.into_iter().map(|(_, batch, row)| (batch, row));
+        Ok(std::iter::from_fn(move || {
+            let some: Vec<(usize, usize)> = left.by_ref().take(BATCH_ROWS).collect();
+            let batches: Vec<&RecordBatch> = batches.iter().collect();
+            (!some.is_empty()).then(|| interleave_record_batch(&batches, &some).map_err(unfit))
+        }))
+    }
 }
 
 impl Appends {
-    /// Creates the rows of these segments.
-    pub(crate) fn spilled(segments: impl IntoIterator<Item = Segment>) -> Self {
+    /// Creates the rows of these segments. `section` rows fit into memory.
+    pub(crate) fn spilled(segments: impl IntoIterator<Item = Segment>, section: u64) -> Self {
         let mut rows = 0;
         let placed = segments.into_iter().map(|segment| {
             let before = rows;
             rows += segment.rows();
             (before, segment)
         });
-        Self::Spilled(Arc::new(placed.collect()), 0..rows)
+        let segments = placed.collect();
+        Self::Spilled(Arc::new(SpilledRows { segments, section }), 0..rows)
     }
 
     /// Returns the number of rows.
@@ -192,18 +236,22 @@ impl Appends {
         }
     }
 
-    /// Removes and returns the first rows.
+    /// Removes and returns the first rows. Within a file they are sorted back into the order of the input, as
+    /// far as they fit into memory. Neighbours are more similar in that order than in the order of keys,
+    /// which makes the file smaller.
     pub(crate) fn take(&mut self, rows: u64) -> Self {
         match self {
             Self::None => Self::None,
             Self::Memory(incoming, all) => {
                 let rows = all.len().min(usize::try_from(rows).unwrap_or(usize::MAX));
-                Self::Memory(incoming.clone(), all.drain(..rows).collect())
+                let mut taken: Vec<u32> = all.drain(..rows).collect();
+                taken.sort_unstable();
+                Self::Memory(incoming.clone(), taken)
             }
-            Self::Spilled(segments, range) => {
+            Self::Spilled(spilled, range) => {
                 let start = range.start;
                 range.start = range.end.min(start.saturating_add(rows));
-                Self::Spilled(segments.clone(), start..range.start)
+                Self::Spilled(spilled.clone(), start..range.start)
             }
         }
     }
@@ -218,12 +266,12 @@ impl Appends {
                 let rows = take_record_batch(&incoming.rows, &rows).map_err(unfit)?;
                 Ok((keys.as_string::<i32>().clone(), rows))
             })),
-            Self::Spilled(segments, range) => {
-                let first = segments.partition_point(|(before, _)| *before <= range.start).saturating_sub(1);
-                let parts = segments[first..].iter().take_while(|(before, _)| *before < range.end);
-                let batches = parts.flat_map(|(before, segment)| {
-                    let end = (range.end - before).min(segment.rows());
-                    segment.read_rows(range.start.saturating_sub(*before).min(end)..end)
+            Self::Spilled(rows, range) => {
+                let sections = range.clone().step_by(usize::try_from(rows.section).unwrap_or(usize::MAX));
+                let sections = sections.map(|start| start..range.end.min(start + rows.section));
+                let batches = sections.flat_map(|section| match rows.in_input_order(&section) {
+                    Ok(batches) => Box::new(batches) as Box<dyn Iterator<Item = Result<RecordBatch>>>,
+                    Err(error) => Box::new(std::iter::once(Err(error))),
                 });
                 Box::new(batches.map(|batch| {
                     let batch = batch?;
@@ -250,7 +298,7 @@ mod tests {
     use super::*;
     use crate::{TableOptions, write::spill::SpillWriter};
 
-    /// Returns rows of a number, their keys, their positions, and no drops.
+    /// Returns rows with these numbers: rows, keys, positions, and no drops.
     fn spilled(numbers: Range<i64>, step: u64) -> RecordBatch {
         let numbers: Vec<i64> = numbers.collect();
         let keys = StringArray::from_iter_values(numbers.iter().map(i64::to_string));
@@ -272,7 +320,7 @@ mod tests {
         rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
     }
 
-    /// Reading the rows of each file from the start of their segment would read 64 times as much.
+    /// If each file read its rows from the start of their segment, 64 times as much would be read.
     #[test]
     fn files_read_the_batches_of_their_rows_and_no_others() {
         let mut spill = SpillWriter::create(&TableOptions::new(), spilled(0..1, 1).schema()).unwrap();
@@ -281,16 +329,12 @@ mod tests {
         }
         let spill = spill.finish().unwrap();
         let segments = vec![spill.segment(0..50), spill.segment(50..50), spill.segment(50..128)];
-        let mut left = Appends::spilled(segments);
+        let mut left = Appends::spilled(segments, 5);
         let (mut files, mut batches, mut read) = (0, 0, Vec::new());
         while left.rows() > 0 {
             let file = left.take(7);
-            let Appends::Spilled(segments, range) = &file else { panic!("spilled") };
-            let overlap = |(before, segment): &(u64, Segment)| {
-                let end = range.end.saturating_sub(*before).min(segment.rows());
-                segment.read_rows(range.start.saturating_sub(*before).min(end)..end).len()
-            };
-            batches += segments.iter().map(overlap).sum::<usize>();
+            let Appends::Spilled(rows, range) = &file else { panic!("spilled") };
+            batches += rows.read(range).count();
             files += 1;
             for rows in file.batches() {
                 let (keys, rows) = rows.unwrap();
@@ -300,6 +344,19 @@ mod tests {
         }
         assert_eq!(read, (0..1280).collect::<Vec<_>>());
         assert!(batches <= 128 + files, "{batches} batches for {files} files");
+    }
+
+    #[test]
+    fn rows_return_to_the_order_of_the_input_section_by_section() {
+        let mut spill = SpillWriter::create(&TableOptions::new(), spilled(0..1, 1).schema()).unwrap();
+        for first in [7, 3, 9, 1, 5] {
+            spill.write(&spilled(first..first + 2, 1)).unwrap();
+        }
+        let mut rows = Appends::spilled([spill.finish().unwrap().segment(0..5)], 4);
+        let file = rows.take(9);
+        let read: Vec<i64> = file.batches().flat_map(|rows| numbers(&rows.unwrap().1)).collect();
+        assert_eq!(read, [3, 4, 7, 8, 1, 2, 9, 10, 5]);
+        assert_eq!(rows.rows(), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Settling: determines the outcome of a commit whose writer did not learn it.
+//! Settling: determines the outcome of a commit if its writer did not receive a response.
 
 use super::rollback;
 use crate::{
@@ -8,18 +8,16 @@ use crate::{
 };
 
 impl Table {
-    /// Returns `true` if a commit completed, for an instant of [`ErrorKind::Unknown`]. A commit that did not
-    /// complete is rolled back, so that the result is final: after `false` the write can be repeated.
+    /// Returns `true` if the commit with the instant of an [`ErrorKind::Unknown`] has completed. A commit
+    /// that did not complete is rolled back, so that the result is final. After `false`, the write can be
+    /// repeated.
     ///
     /// # Errors
     /// [`ErrorKind::OutsideRetention`] if the instant is older than the active timeline;
     /// [`ErrorKind::Conflict`] if its writer is alive, or if another writer holds the table's lock;
     /// [`ErrorKind::Storage`].
     pub async fn settle(&self, instant: Instant) -> Result<bool> {
-        let turn = self.turn().await?;
-        let settled = turn.run(self.settle_in_turn(&turn, instant)).await;
-        turn.end().await;
-        settled
+        self.in_turn("settle", async |turn| self.settle_in_turn(turn, instant).await).await
     }
 
     async fn settle_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<bool> {
@@ -34,7 +32,7 @@ impl Table {
                 false => Ok(true),
                 true => Err(Error::new(
                     ErrorKind::Conflict,
-                    "the writer of this instant is at work, as its heartbeat shows",
+                    "the writer of this instant is active, as its heartbeat shows",
                 )
                 .with_context("instant", instant)),
             };

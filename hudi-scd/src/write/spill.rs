@@ -1,8 +1,8 @@
-//! Spilled rows: batches in Arrow's IPC encoding, in files on the local disk that are deleted when the process
-//! ends.
+//! Spilled rows: batches in Arrow's IPC encoding, in files on the local disk that are deleted when the
+//! process ends.
 //!
-//! The places of the batches are kept in memory. One file can therefore hold the segments of a whole write, and
-//! reading some rows of a segment reads only their batches.
+//! The positions of the batches are kept in memory. One file can therefore contain the segments of a whole
+//! write, and reading some rows of a segment reads only their batches.
 
 use std::{
     fs::File,
@@ -26,22 +26,22 @@ use parquet::file::reader::ChunkReader;
 
 use crate::{Error, ErrorKind, Result, base_file::Source, options::TableOptions};
 
-/// The approximate size of a batch. A merge has one batch per run in memory, and sixteen times the input has
-/// more runs; all of them together must be small compared with a chunk.
+/// Approximate size of a batch. A merge has one batch per run in memory, and sixteen times the input gives
+/// more runs. All batches together must be small compared with a chunk.
 const BATCH_BYTES: usize = 64 * 1024;
 const BATCH_ROWS: Range<usize> = 16..8 * 1024;
 
-/// The place of a batch in its file.
+/// The position of a batch in its file.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     start: u64,
     metadata: usize,
     body: usize,
-    /// The number of rows in the file before this batch.
+    /// Number of rows in the file before this batch.
     first_row: u64,
 }
 
-/// A file to which batches of one schema are written.
+/// Writes batches with the same schema to a file.
 pub(crate) struct SpillWriter {
     file: BufWriter<File>,
     schema: SchemaRef,
@@ -63,7 +63,7 @@ impl SpillWriter {
         Ok(Self { file: BufWriter::new(file), schema, places, bytes: 0, rows: 0, context })
     }
 
-    /// Writes a batch without dictionaries; returns its index in the file.
+    /// Writes a batch without dictionaries. Returns its index in the file.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<usize> {
         let (options, mut tracker) = (IpcWriteOptions::default(), DictionaryTracker::new(true));
         let (_, encoded) = IpcDataGenerator::default()
@@ -112,7 +112,7 @@ impl SpillFile {
     }
 }
 
-/// A file of batches; clones share it.
+/// A file of batches. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Spill(Arc<SpillFile>);
 
@@ -160,11 +160,11 @@ impl Segment {
     }
 }
 
-/// Batches that are read back one at a time.
+/// Reads batches back one at a time.
 pub(crate) struct Batches {
     file: Arc<SpillFile>,
     left: Range<usize>,
-    /// The rows of the file to return.
+    /// The rows of the file that are to be returned.
     rows: Range<u64>,
 }
 
@@ -187,13 +187,14 @@ impl Iterator for Batches {
 
 impl ExactSizeIterator for Batches {}
 
-/// Returns the number of these rows that make a batch.
+/// Returns the number of rows like these that make up a batch.
 pub(crate) fn rows_per_batch(rows: &RecordBatch) -> usize {
     let bytes = size_of_rows(rows) / rows.num_rows().max(1);
     (BATCH_BYTES / bytes.max(1)).clamp(BATCH_ROWS.start, BATCH_ROWS.end)
 }
 
-/// Returns the bytes of a batch's rows, excluding shared parts of their buffers.
+/// Returns the size of a batch's rows in bytes. Parts of their buffers that belong to other batches are
+/// excluded.
 pub(crate) fn size_of_rows(rows: &RecordBatch) -> usize {
     let size = |column: &arrow::array::ArrayRef| {
         column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())

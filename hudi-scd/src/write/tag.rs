@@ -34,9 +34,9 @@ use crate::{
 /// The change of a stored row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The incoming row replaces it.
+    /// The incoming row replaces the stored row.
     Replace(u32),
-    /// It is removed: deleted, or moved away.
+    /// The stored row is removed, because it is deleted or moves away.
     Drop,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Edit {
 pub(crate) struct Tagged {
     /// The files of the latest snapshot.
     pub(crate) files: Vec<IndexedFile>,
-    /// Changes of stored rows, by the index of the file, then by position.
+    /// Changes of stored rows, by the index of the file, ordered by position.
     pub(crate) edits: BTreeMap<usize, Vec<Edit>>,
     /// Incoming rows that are new to their partition, by partition path.
     pub(crate) new_rows: BTreeMap<String, Vec<u32>>,
@@ -60,7 +60,7 @@ pub(crate) struct Tagged {
     pub(crate) deleted: Deleted,
 }
 
-/// The stored rows of incoming keys in a file, with the decision about each.
+/// The stored rows in a file that have incoming keys, with the decision about each.
 pub(super) type Judged = (FileHits, Vec<Verdict>);
 
 /// Looks up every key and decides its change.
@@ -133,7 +133,8 @@ fn add_new(
         let deletion = deletions.get(&row).copied();
         if incoming.is_delete(row as usize) {
             match &incoming.ordering {
-                // The row that it deletes may arrive late; the tombstone recorded here excludes it.
+                // The row that the deletion refers to may arrive late. The tombstone recorded here excludes
+                // it.
                 Some(ordering)
                     if has_ordering
                         && !incoming.lacks_ordering(row as usize)
@@ -170,13 +171,14 @@ pub(super) async fn judge_all(
     found: Vec<FileHits>,
 ) -> Result<Vec<Judged>> {
     let judged = found.into_iter().map(|hits| judge(table, &files[hits.file], incoming.clone(), hits));
-    ordered(table.inner.options.parallelism, judged).await
+    ordered(table.calls_at_a_time(), judged).await
 }
 
 async fn judge(table: &Table, file: &IndexedFile, incoming: Arc<Incoming>, hits: FileHits) -> Result<Judged> {
-    let (rows, path) = (incoming.clone(), file.path.clone());
+    let path = file.path(&table.inner.layout)?;
+    let (rows, of) = (incoming.clone(), path.clone());
     let compare = move || {
-        let (verdicts, doubtful) = by_ordering(&rows, &hits, &path)?;
+        let (verdicts, doubtful) = by_ordering(&rows, &hits, &of)?;
         Ok((hits, verdicts, doubtful))
     };
     let (hits, mut verdicts, doubtful) = blocking(compare).await?;
@@ -186,9 +188,9 @@ async fn judge(table: &Table, file: &IndexedFile, incoming: Arc<Incoming>, hits:
     let pairs: Vec<(u64, u32)> =
         doubtful.iter().map(|index| (hits.hits[*index].position, hits.hits[*index].key)).collect();
     let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
-    let open = table.open_file(&file.path, file.version.bytes).await?;
+    let open = table.open_file(&path, file.version().bytes).await?;
     let columns = compared_columns(&incoming.rows);
-    let open = open.fetched(table.store(), None, &columns, Some(&positions)).await?;
+    let (_admitted, open) = table.fetch_admitted(&open, None, &columns, Some(&positions)).await?;
     blocking(move || {
         let equal = equal_rows(&open, &incoming.schema, &incoming.rows, &pairs)?;
         for (index, equal) in doubtful.into_iter().zip(equal) {
@@ -201,8 +203,8 @@ async fn judge(table: &Table, file: &IndexedFile, incoming: Arc<Incoming>, hits:
     .await
 }
 
-/// Compares the ordering values; returns the decisions, and the indexes of the hits whose rows must be compared
-/// completely.
+/// Compares the ordering values. Returns the decisions, and the indexes of the hits whose rows must be
+/// compared completely.
 fn by_ordering(incoming: &Incoming, hits: &FileHits, path: &Path) -> Result<(Vec<Verdict>, Vec<usize>)> {
     let unordered =
         || Error::new(ErrorKind::Corrupt, "stored and incoming ordering values cannot be compared");
@@ -229,13 +231,13 @@ fn by_ordering(incoming: &Incoming, hits: &FileHits, path: &Path) -> Result<(Vec
     Ok((verdicts, doubtful))
 }
 
-/// Selects the columns that decide if a row changes.
+/// Selects the columns that determine if a row changes.
 fn compared_columns(rows: &RecordBatch) -> impl Fn(&str) -> bool + use<> {
     let schema = rows.schema();
     move |name| !schema::is_meta_column(name) && schema.field_with_name(name).is_ok()
 }
 
-/// Returns `true` for each position whose stored row equals the incoming row beside it.
+/// Returns `true` for each position whose stored row equals the corresponding incoming row.
 fn equal_rows(
     open: &OpenFile,
     schema: &SchemaRef,
@@ -254,7 +256,8 @@ fn equal_rows(
     for batch in open.read(&compared_columns(rows), Some(&positions))? {
         let stored = conform_stored(&batch?, schema, path)?;
         for (field, stored) in schema.fields().iter().zip(stored.columns()) {
-            // The marker is not a value of the row: a row that is marked as not deleted is unchanged.
+            // The marker is not part of a row's values. A row that is marked as not deleted counts as
+            // unchanged.
             if field.name() == schema::IS_DELETED_COLUMN {
                 continue;
             }
@@ -270,12 +273,12 @@ fn equal_rows(
     Ok(equal)
 }
 
-/// Keys that are stored more than once. As in Hudi each copy is updated in place, or deleted. Copies in other
-/// partitions are removed, like rows that move, and a row that moves is inserted once.
+/// Keys that are stored more than once. As in Hudi, each copy is updated in place or deleted. Copies in other
+/// partitions are removed, like rows that move, and a row that moves is inserted only once.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// `true` for a key whose incoming row already has a location: a copy that stays in its partition, or one
-    /// that moved.
+    /// `true` for a key whose incoming row already has a location: it either replaced a copy that stays in
+    /// its partition, or was already moved.
     placed: HashMap<u32, bool>,
     counted: HashSet<u32>,
 }
@@ -291,7 +294,7 @@ impl Copies {
         }
         if !copies.placed.is_empty() {
             for (hits, _) in verdicts {
-                let partition = files[hits.file].group.partition.as_str();
+                let partition = &*files[hits.file].group.partition;
                 for hit in &hits.hits {
                     if let Some(placed) = copies.placed.get_mut(&hit.key) {
                         let row = hit.key as usize;
@@ -303,13 +306,13 @@ impl Copies {
         copies
     }
 
-    /// Returns `true` if a row that leaves a partition must be inserted in its own; only one of several
-    /// copies is.
+    /// Returns `true` if a row that leaves a partition must be inserted into its own partition. Of several
+    /// copies, only one is inserted.
     fn place(&mut self, key: u32) -> bool {
         self.placed.get_mut(&key).is_none_or(|placed| !std::mem::replace(placed, true))
     }
 
-    /// Returns 1 for the first occurrence of a key, which counts in the report, and 0 for others.
+    /// Returns 1 for the first occurrence of a key, which counts in the report, and 0 for later ones.
     pub(super) fn count(&mut self, key: u32) -> u64 {
         u64::from(!self.placed.contains_key(&key) || self.counted.insert(key))
     }
@@ -339,7 +342,7 @@ fn apply(
             }
             Verdict::Wins if incoming.is_delete(row) => {
                 report.deleted += count;
-                // A delete without an ordering value takes the row's.
+                // A delete without an ordering value uses that of the stored row.
                 let ordering = match &incoming.ordering {
                     Some(ordering) if ordering.is_valid(row) => Some((ordering, row)),
                     _ => hits.ordering.as_ref().map(|ordering| (ordering, index)),
@@ -347,7 +350,7 @@ fn apply(
                 tagged.deleted.push(incoming.keys.value(row), ordering);
                 Change::Drop
             }
-            Verdict::Wins if incoming.partitions.path(row) == partition => {
+            Verdict::Wins if incoming.partitions.path(row) == &*partition => {
                 report.updated += count;
                 Change::Replace(hit.key)
             }

@@ -1,15 +1,16 @@
-//! Tombstones: the keys that a commit deleted, with the ordering values of the deletions, so that a late row
-//! does not restore a deleted key.
+//! Tombstones: the keys that a commit deleted, with the ordering values of the deletions. They prevent late
+//! rows from restoring deleted keys.
 //!
-//! Hudi has no such record: after a delete, an older row inserts the key again. In this crate each commit
-//! that deletes keys writes a small Parquet file `.hoodie/.aux/tombstones/{ts}.tombstones` of record keys and
-//! ordering values, before the commit completes. It counts only if the commit completed. Other engines ignore
-//! the folder. Tombstones are kept while their commit is inside the retained window, and are removed by the
-//! clean that ends it. Deletes by other engines write none.
+//! Hudi has no such record: after a delete, an older row inserts the key again. In this crate, each commit
+//! that deletes keys writes a small Parquet file `.hoodie/.aux/tombstones/{ts}.tombstones` with record keys
+//! and ordering values before the commit completes. The file counts only if the commit has completed. Other
+//! engines ignore the folder. Tombstones are kept while their commit is inside the retained window. After
+//! that, a clean removes them. Deletes by other engines write no tombstones.
 //!
-//! A deletion of a key that is not stored writes a tombstone too, because the row that it deletes may arrive
-//! late. If a batch contains nothing else, its commit has no base files, as for an empty batch in Hudi. A
-//! tombstone that already exists, for the same time or a later one, is not written again.
+//! A deletion of a key that is not stored writes a tombstone too, because the row that it refers to may
+//! arrive late. If a batch contains nothing else, its commit has no base files, like the commit of an empty
+//! batch in Hudi. If there already is a tombstone for the same time or a later one, no new tombstone is
+//! written.
 
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
@@ -42,13 +43,13 @@ pub(crate) struct Deleted {
     ordering: Selection,
 }
 
-/// Values that are selected from several arrays, one by one.
+/// Values that are selected one by one from several arrays.
 #[derive(Debug, Default)]
 struct Selection {
     arrays: Vec<ArrayRef>,
-    /// The number of each array, by its address.
+    /// The number of each array, by address.
     numbers: HashMap<usize, usize>,
-    /// The array and the row of each value.
+    /// For each value, the array and the row in it.
     places: Vec<(usize, usize)>,
 }
 
@@ -78,7 +79,7 @@ impl Deleted {
         self.keys.is_empty()
     }
 
-    /// Appends the deletions of another part, and releases the arrays that they were selected from.
+    /// Appends other deletions, and releases the arrays from which they were selected.
     pub(crate) fn append(&mut self, other: Self) -> Result<()> {
         if let Some(values) = other.ordering.values()? {
             self.keys.extend(other.keys);
@@ -87,7 +88,7 @@ impl Deleted {
         Ok(())
     }
 
-    /// Adds a deletion. Without an ordering value no row can be late, so it is not recorded.
+    /// Adds a deletion. Without an ordering value, no row can be late, so the deletion is not recorded.
     pub(crate) fn push(&mut self, key: &str, ordering: Option<(&ArrayRef, usize)>) {
         if let Some((array, row)) = ordering.filter(|(array, row)| array.is_valid(*row)) {
             self.keys.push(key.to_owned());
@@ -126,7 +127,7 @@ impl Deleted {
     }
 }
 
-/// The tombstones in the retained window. They are read once a write, when the first row needs them.
+/// The tombstones in the retained window. They are read once per write, when the first row needs them.
 pub(crate) struct Tombstones<'a> {
     turn: &'a Turn<'a>,
     latest: Option<Arc<Latest>>,
@@ -144,7 +145,7 @@ impl<'a> Tombstones<'a> {
         Self { turn, latest: None }
     }
 
-    /// Compares rows with the last deletion of their key, by the ordering column; rows without a deletion are
+    /// Compares rows with the last deletion of their key by the ordering column. Rows without a deletion are
     /// omitted.
     pub(crate) async fn compare(
         &mut self,
@@ -173,7 +174,7 @@ impl<'a> Tombstones<'a> {
 }
 
 impl Latest {
-    /// Reads all tombstone files that count, with ordering values of this type.
+    /// Reads all tombstone files that count. The ordering values have this type.
     async fn read(table: &Table, turn: &Turn<'_>, view: &View, ordering: &DataType) -> Result<Self> {
         let counts = |instant: Instant| {
             view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest)
@@ -254,7 +255,8 @@ fn incomparable() -> Error {
     Error::new(ErrorKind::Corrupt, "the ordering values of deleted keys cannot be compared")
 }
 
-/// Removes the tombstones of commits before the retained window, and hidden rows that it does not need.
+/// Removes the tombstones of commits before the retained window, and hidden rows that the window does not
+/// need.
 pub(crate) async fn remove_before(
     table: &Table,
     turn: &Turn<'_>,

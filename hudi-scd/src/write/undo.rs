@@ -1,8 +1,8 @@
-//! Undoing a completed commit: Hudi's rollback, on demand.
+//! Undoes a completed commit: Hudi's rollback, on request.
 //!
 //! Only the latest commit can be undone, because later commits would lose their base. The rollback is
-//! announced first, so that after a crash the next writer finishes it, by [rollback](super::rollback). The
-//! commit is unpublished before its files are deleted, so that no reader sees a part of it.
+//! announced first, so that after a crash the next writer finishes it through [rollback](super::rollback).
+//! The commit is unpublished before its files are deleted, so that no reader sees only a part of it.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RollbackReport {
-    /// The rollback.
+    /// The instant of the rollback.
     pub instant: Instant,
     /// The commit that was undone.
     pub undone: Instant,
@@ -27,32 +27,30 @@ pub struct RollbackReport {
 }
 
 impl Table {
-    /// Undoes the latest completed commit, or an unfinished write: the table is restored to its earlier
+    /// Undoes the latest completed commit, or an unfinished write. This restores the table to its earlier
     /// state.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such commit on the active timeline, if later commits are
-    /// based on it (undo these first), or if it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean
-    /// deleted files of the earlier state.
+    /// based on it (undo those first), or if it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean
+    /// has deleted files of the earlier state.
     pub async fn rollback(&self, instant: Instant) -> Result<RollbackReport> {
-        let turn = self.turn().await?;
-        let undone = turn.run(self.rollback_in_turn(&turn, instant)).await;
-        turn.end().await;
-        undone
+        self.in_turn("rollback", async |turn| self.rollback_in_turn(turn, instant).await).await
     }
 
     async fn rollback_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<RollbackReport> {
-        // The listing determines what is deleted, so it must be current.
+        // The listing determines which files are deleted, so it must be current.
         turn.forget_view().await;
         let mut view = turn.view().await?;
         if view.timeline.pending(Action::Rollback).next().is_some() {
             self.drop_metadata_table(turn, &view).await?;
         }
-        // Another process may have started to undo it, and died.
+        // Another process may have started to undo the commit and died.
         let mut done = rollback::resume_pending(self, turn, &view).await?;
         view = turn.view().await?;
         if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
-            // The latest commit is known only after dead writes were undone, as in every write.
+            // The latest commit is known only after the writes of dead writers have been undone, as in every
+            // write.
             done.extend(self.repair(turn).await?);
             view = turn.view().await?;
         }
@@ -106,7 +104,7 @@ impl Table {
         if let Some(latest) = view.timeline.latest_commit().filter(|latest| *latest != entry.instant) {
             return refused(
                 ErrorKind::InvalidInput,
-                "later commits are based on this one; roll these back first, the latest before the others",
+                "later commits are based on this one; roll those back first, starting with the latest",
             )
             .map_err(|error| error.with_context("latest", latest));
         }
@@ -117,9 +115,9 @@ impl Table {
         let commit = read_commit(self.store(), &self.inner.layout, entry).await?;
         let known = || view.groups.values();
         let versions: HashSet<(&str, Instant)> = known()
-            .flat_map(|group| group.versions.iter().map(|version| (group.file_id.as_str(), version.instant)))
+            .flat_map(|group| group.versions.iter().map(|version| (&*group.file_id, version.instant)))
             .collect();
-        let groups: HashSet<&str> = known().map(|group| group.file_id.as_str()).collect();
+        let groups: HashSet<&str> = known().map(|group| &*group.file_id).collect();
         for stat in commit.stats() {
             let Some(previous) = stat.previous() else { continue };
             if !versions.contains(&(stat.file_id.as_str(), previous)) {
@@ -141,7 +139,7 @@ impl Table {
                 .map_err(|error| error.with_context("file group", file_id));
             }
         }
-        // A savepoint keeps an older version of a group whose last version is gone.
+        // A savepoint protects an older version of a group whose last version is gone.
         if let Some(gone) = view.missing.iter().find(|missing| missing.until == Some(entry.instant)) {
             return refused(
                 ErrorKind::OutsideRetention,

@@ -1,6 +1,6 @@
-//! Bytes as a broken disk or another program leaves them.
+//! Damages bytes like a broken disk or another program.
 
-/// Damages a file as disks, networks and people do.
+/// Damages a file in ways that disks, networks and people do.
 pub fn damaged(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     match random.u8(..6) {

@@ -1,4 +1,4 @@
-//! Stores that intercept every call between a table and its storage: their common part.
+//! The common part of stores that intercept every call between a table and its storage.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -14,16 +14,20 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 
-/// The handling of intercepted calls.
+/// How intercepted calls are handled.
 #[async_trait]
 pub trait Interposer: Clone + fmt::Debug + Send + Sync + 'static {
-    async fn call<T: Send>(&self, call: BoxFuture<'_, Result<T>>) -> Result<T>;
+    async fn call<T: Send>(&self, call: BoxFuture<'_, Result<T>>) -> Result<T> {
+        call.await
+    }
 
     fn list(
         &self,
         inner: &Arc<dyn ObjectStore>,
         prefix: Option<&Path>,
-    ) -> BoxStream<'static, Result<ObjectMeta>>;
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        inner.list(prefix)
+    }
 
     async fn put(
         &self,
@@ -37,6 +41,10 @@ pub trait Interposer: Clone + fmt::Debug + Send + Sync + 'static {
 
     async fn get(&self, inner: &dyn ObjectStore, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.call(inner.get_opts(location, options)).await
+    }
+
+    async fn folders(&self, inner: &dyn ObjectStore, prefix: Option<&Path>) -> Result<ListResult> {
+        self.call(inner.list_with_delimiter(prefix)).await
     }
 }
 
@@ -99,7 +107,7 @@ impl<I: Interposer> ObjectStore for Interposed<I> {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.interposer.call(self.inner.list_with_delimiter(prefix)).await
+        self.interposer.folders(&self.inner, prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

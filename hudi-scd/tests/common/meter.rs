@@ -1,5 +1,5 @@
-//! A meter in front of a storage: the requests that S3's client would send, by kind and key, and the bytes of
-//! each way.
+//! Measures the requests to a storage: those that S3's client would send, by kind and key, and the bytes in
+//! each direction.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, path::Path,
 };
 
-/// The number of keys in a page of a listing, and in a request that deletes.
+/// Number of keys in a page of a listing, and in a delete request.
 const KEYS: usize = 1_000;
 
 /// The kind of a request.
@@ -23,14 +23,14 @@ pub enum Kind {
     Head,
     List,
     Put,
-    /// The beginning and the end of an upload in parts.
+    /// The start or the completion of a multipart upload.
     Upload,
     Part,
     Copy,
     Delete,
 }
 
-/// A request, with the bytes that it sent and received as content.
+/// A request, and the number of content bytes that it sent and received.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub kind: Kind,
@@ -46,7 +46,7 @@ impl Request {
     }
 }
 
-/// The requests of some time.
+/// The requests during some time.
 #[derive(Clone, Debug, Default)]
 pub struct Requests(pub Vec<Request>);
 
@@ -97,7 +97,7 @@ impl Meter {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     }
 
-    /// Notes a request for each page of a listing.
+    /// Records a request for each page of a listing.
     fn listed(
         &self,
         prefix: Option<&Path>,
@@ -121,7 +121,8 @@ impl fmt::Display for Meter {
     }
 }
 
-/// Ranges of a file are requested one by one, after close ones are joined: the trait's own way, and S3's.
+/// Ranges of a file are requested one by one, after ranges that are close to each other were joined. This is
+/// how the trait's own implementation and S3's client do it.
 #[async_trait]
 impl ObjectStore for Meter {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
@@ -183,7 +184,7 @@ impl ObjectStore for Meter {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let copied = self.inner.copy_opts(from, to, options).await;
-        // The client itself refuses a kind of copy that the service does not have.
+        // The client itself rejects a kind of copy that the service does not have.
         if !matches!(copied, Err(Error::NotSupported { .. })) {
             self.note(Kind::Copy, to.as_ref(), 0, 0);
         }

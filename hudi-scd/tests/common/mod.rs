@@ -1,5 +1,5 @@
-//! Shared parts of the tests of tables: rows as JSON in and out, clocks that can be set, tables of other
-//! engines.
+//! Shared parts of the tests of tables: conversion of rows from and to JSON, clocks that can be set, tables
+//! of other engines.
 
 #![allow(
     dead_code,
@@ -54,14 +54,14 @@ pub fn folder(path: &FilePath) -> Arc<dyn ObjectStore> {
     Arc::new(LocalFileSystem::new_with_prefix(path).unwrap())
 }
 
-/// Options for repeatable runs: each reading of the clock is a second later than the previous one.
+/// Options for repeatable runs. Each reading of the clock is one second later than the previous one.
 pub fn repeatable() -> TableOptions {
     let seconds = Arc::new(AtomicI64::new(0));
     let now = move || START + jiff::SignedDuration::from_secs(seconds.fetch_add(1, Ordering::Relaxed));
     TableOptions::new().with_clock(FnClock(now)).with_seed(7).with_parallelism(2)
 }
 
-/// Options with a clock that follows tokio's, so that leases expire.
+/// Options with a clock that follows tokio's clock, so that leases expire.
 pub fn ticking(begun: tokio::time::Instant, seed: u64) -> TableOptions {
     let now = move || START + jiff::SignedDuration::try_from(begun.elapsed()).unwrap();
     TableOptions::new().with_clock(FnClock(now)).with_seed(seed)
@@ -110,7 +110,7 @@ fn data_type(word: &str) -> DataType {
     }
 }
 
-/// Parses JSON lines with a schema; missing columns are null.
+/// Parses JSON lines with a schema. Missing columns are null.
 pub fn batch(schema: &SchemaRef, lines: &str) -> RecordBatch {
     let rows: Vec<Map<String, Value>> = lines
         .lines()
@@ -178,7 +178,7 @@ fn column(data_type: &DataType, values: &[Option<&Value>]) -> ArrayRef {
     }
 }
 
-/// Formats rows as JSON lines: columns by name, sorted, in the form of the golden tables.
+/// Formats rows as JSON lines in the form of the golden tables, with the columns sorted by name.
 pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
@@ -193,7 +193,7 @@ pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-/// Formats a row with its columns sorted by name, independent of this build's order of JSON objects.
+/// Formats a row with its columns sorted by name, independently of this build's order of JSON objects.
 pub fn canonical(row: &Value) -> String {
     let columns: std::collections::BTreeMap<_, _> = row.as_object().unwrap().iter().collect();
     serde_json::to_string(&columns).unwrap()
@@ -251,7 +251,7 @@ fn printed(column: &ArrayRef, row: usize) -> Value {
     ArrayFormatter::try_new(column, &FormatOptions::default()).unwrap().value(row).to_string().into()
 }
 
-/// Reads the lines of a file of the golden tables, in the form of [`lines`].
+/// Reads the lines of a file of the golden tables. They have the form of [`lines`].
 pub fn expected(path: &FilePath) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines: Vec<String> =
@@ -269,7 +269,7 @@ pub struct Golden {
 
 impl Golden {
     pub fn unpack(name: &str) -> Self {
-        // The tests of the program are in a package below this one.
+        // The tests of the program are in a package below this package.
         let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let below = format!("tests/data/tables/{name}.tar");
         let data = package.ancestors().find(|folder| folder.join("tests/data/tables").exists()).unwrap();
@@ -295,7 +295,8 @@ impl Golden {
         schema(self.about["schema"].as_str().unwrap())
     }
 
-    /// Returns the written batches in order: the operation, and the file below the folder.
+    /// Returns the batches that were written, in order: the operation, and the path of the file relative to
+    /// the folder.
     pub fn inputs(&self) -> Vec<(String, String)> {
         let steps = self.about["steps"].as_array().unwrap().iter();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -318,7 +319,7 @@ pub fn unpack(archive: &FilePath, into: &FilePath) {
     untar(&archive, into);
 }
 
-/// Unpacks plain files of a ustar archive: blocks of 512 bytes, a header before each file.
+/// Unpacks plain files of a ustar archive. It has blocks of 512 bytes, and a header before each file.
 fn untar(archive: &[u8], into: &FilePath) {
     let text = |bytes: &[u8]| {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
@@ -341,8 +342,8 @@ fn untar(archive: &[u8], into: &FilePath) {
     }
 }
 
-/// Converts empty strings to null in partition columns, as Spark reads them from the path; the file contains
-/// the written values.
+/// Converts empty strings in partition columns to null. Spark reads these columns from the path, but the file
+/// contains the original values.
 pub fn as_spark_reads(lines: Vec<String>) -> Vec<String> {
     let mut lines: Vec<String> = lines
         .into_iter()

@@ -1,4 +1,4 @@
-//! Crashes at a chosen storage call.
+//! Simulates a crash at a chosen storage call.
 
 use std::sync::{
     Arc,
@@ -11,14 +11,14 @@ use object_store::{ObjectMeta, ObjectStore, Result, path::Path};
 
 use super::interposed::{Interposed, Interposer};
 
-/// A store whose process dies at a call: that call and all later ones fail. Alternatively a single call
+/// A store whose process dies at a call: that call and all later ones fail. Alternatively, only a single call
 /// fails.
 #[derive(Clone, Debug)]
 pub struct Mortal {
     calls_left: Arc<AtomicI64>,
-    /// The call at which it dies still takes effect.
+    /// `true` if the call at which the process dies still takes effect.
     last_one_counts: bool,
-    /// The calls after it succeed again.
+    /// `true` if the calls after the failed one succeed again.
     lives_on: bool,
 }
 
@@ -31,7 +31,7 @@ impl Mortal {
         Self::over(inner, calls, last_one_counts, false)
     }
 
-    /// Fails a single call; if the call counts, only its reply is lost.
+    /// Fails a single call. If the call takes effect, only its response is lost.
     pub fn stumbling_after(
         inner: Arc<dyn ObjectStore>,
         calls: i64,

@@ -27,7 +27,7 @@ pub const WRITES: [&str; 10] = [
 pub const UPKEEP: [&str; 4] = ["clean", "archive", "savepoint", "delete_savepoint"];
 
 const COMMITS: i32 = 8;
-/// The protected commit.
+/// Index of the protected commit.
 const SAVED: usize = 5;
 
 fn columns() -> SchemaRef {
@@ -39,14 +39,13 @@ fn row(id: i32, at: i32, deleted: bool) -> String {
     format!(r#"{{"id":{id},"day":"2025-01-0{day}","at":{at},"_hoodie_is_deleted":{deleted}}}"#)
 }
 
-/// Returns the rows of a commit: some are updated, some move, and occasionally one is deleted.
+/// Returns the rows of a commit. Some are updated, some move, and occasionally one is deleted.
 pub fn rows(at: i32) -> RecordBatch {
     let rows = [row(1, at, false), row(2, at, false), row(10 + at, at, false), row(9 + at, at, at % 3 == 0)];
     batch(&columns(), &rows.join("\n"))
 }
 
-/// Creates a table `t` with earlier moves and deletes, versions to clean, actions to archive, and a
-/// savepoint.
+/// Creates a table `t` with moves and deletes, versions to clean, actions to archive, and a savepoint.
 pub async fn with_history(store: &Arc<dyn ObjectStore>, options: TableOptions) -> Table {
     let definition =
         TableDefinition::new("t", columns(), ["id"]).with_ordering_field("at").with_partition_fields(["day"]);
@@ -68,7 +67,7 @@ pub async fn read(table: &Table) -> Vec<String> {
     lines(&table.read(Query::snapshot().with_columns(["id", "day", "at"])).await.unwrap())
 }
 
-/// Returns options with which an operation has something to do.
+/// Returns options with which the operation has something to do.
 pub fn options_for(operation: &str, options: TableOptions) -> TableOptions {
     let limits = hudi_scd::timeline::archive::ArchiveLimits { keep_min: 4, keep_max: 5 };
     let policy = RetentionPolicy::commits(2);
@@ -76,7 +75,7 @@ pub fn options_for(operation: &str, options: TableOptions) -> TableOptions {
         "upsert_clean_archive" => options.with_retention(policy).with_archive_limits(limits),
         "clean" => options.with_retention(policy).without_automatic_archive(),
         "archive" => options.without_automatic_clean().with_archive_limits(limits),
-        // Small enough to spill rows to the disk, run by run.
+        // Small enough that rows are spilled to the disk, run by run.
         "upsert_stream" => {
             options.without_automatic_clean().without_automatic_archive().with_memory_budget(1)
         }

@@ -1,5 +1,5 @@
-//! Range copies over any store: parts are in memory until their upload is completed. As S3 does, the
-//! completion refuses parts that are too small.
+//! Implements range copies over any store. Parts are kept in memory until their upload is completed. As in
+//! S3, the completion rejects parts that are too small.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,17 +16,17 @@ use object_store::{
     path::Path,
 };
 
-/// The outcome of a copy.
+/// How the service handles a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     Copies,
-    /// It has no such request.
+    /// The service has no such request.
     Refuses,
-    /// It ignores the range, and copies the whole object.
+    /// The service ignores the range and copies the whole object.
     IgnoresRange,
 }
 
-/// A request and its bytes.
+/// A request for a part, and the size of the part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartRequest {
     Create,
@@ -62,7 +62,7 @@ impl Copying {
         lock(&self.uploads).len()
     }
 
-    /// Sends a request to the store, whose faults are those of this service.
+    /// Sends a request to the inner store, so that the service has the same faults.
     async fn note(&self, request: PartRequest) -> Result<()> {
         lock(&self.requests).push(request);
         if request != PartRequest::Abort {

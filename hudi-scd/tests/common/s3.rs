@@ -1,7 +1,7 @@
-//! A storage that behaves like S3, which differs from the in-memory store: it has no `copy_if_not_exists`,
-//! does not report whether a deleted key existed, deletes 1,000 keys in one request, lists page by page while
-//! keys change, and stores times in whole seconds of its own clock. Under load it responds with 409 and 503,
-//! and loses replies.
+//! A storage that behaves like S3. It differs from the in-memory store: it has no `copy_if_not_exists`, does
+//! not report whether a deleted key existed, deletes 1,000 keys in one request, lists page by page while keys
+//! change, and stores times in whole seconds of its own clock. Under load it responds with 409 and 503, and
+//! loses responses.
 
 use std::{
     collections::HashMap,
@@ -24,9 +24,9 @@ use object_store::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The number of keys in one page of a listing; S3 has 1,000.
+/// Number of keys in one page of a listing. S3 has 1,000.
 const PAGE: usize = 5;
-/// The maximum number of keys in one delete request.
+/// Maximum number of keys in one delete request.
 const BATCH: usize = 1_000;
 /// The time between two pages of a listing.
 const BETWEEN_PAGES: Duration = Duration::from_millis(20);
@@ -77,7 +77,7 @@ enum Fate {
     SlowDown,
     /// 409: a conditional request met another one; nothing happened.
     Conflict,
-    /// It took effect, and its reply is lost.
+    /// The request took effect, but its response is lost.
     ReplyLost,
 }
 
@@ -94,7 +94,8 @@ impl S3 {
         }
     }
 
-    /// Returns a store for the same bucket on which requests fail with a fixed probability, from a seed.
+    /// Returns a store for the same bucket whose requests fail with a fixed probability. The failures are
+    /// generated from a seed.
     pub fn unreliable(&self, chance: f64, seed: u64) -> Self {
         Self { chance, random: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))), ..self.clone() }
     }
@@ -147,17 +148,17 @@ impl S3 {
         lock(&self.written).insert(path.clone(), Instant::now());
     }
 
-    /// Sets the time of the last write, in whole seconds.
+    /// Sets the time of the last write, truncated to seconds.
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
         let written = lock(&self.written).get(&meta.location).copied().unwrap_or(self.begun);
         let seconds = written.duration_since(self.begun).as_secs();
-        // From 2026-01-01, when the clocks of these tests begin.
+        // Counted from 2026-01-01, when the clocks of these tests begin.
         meta.last_modified = epoch(&meta.last_modified) + Duration::from_secs(1_767_225_600 + seconds);
         meta
     }
 }
 
-/// Returns 1970, in a type that this crate does not name.
+/// Returns 1970, as a value of a type that this crate does not name.
 fn epoch<T: Default>(_: &T) -> T {
     T::default()
 }

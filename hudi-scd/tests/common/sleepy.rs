@@ -1,4 +1,4 @@
-//! Suspends a process at a chosen storage call, as a machine may do.
+//! Suspends a process at a chosen storage call, as a machine might.
 
 use std::sync::{
     Arc,
@@ -12,15 +12,15 @@ use tokio::sync::watch;
 
 use super::interposed::{Interposed, Interposer};
 
-/// A store whose process is suspended before a call takes effect, together with all later calls, until it is
-/// woken.
+/// A store whose process is suspended before a call takes effect. This call and all later ones wait until the
+/// process is woken.
 #[derive(Clone, Debug)]
 pub struct Sleepy {
     calls_left: Arc<AtomicI64>,
     awake: watch::Receiver<bool>,
 }
 
-/// Wakes a [`Sleepy`] store, and reports whether it was suspended at all.
+/// Wakes a [`Sleepy`] store, and reports if it was suspended at all.
 pub struct Alarm {
     calls_left: Arc<AtomicI64>,
     wake: watch::Sender<bool>,

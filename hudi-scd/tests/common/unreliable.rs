@@ -1,4 +1,4 @@
-//! A storage with network faults: calls that fail before or after they took effect, false conflicts, slow
+//! A storage with network faults: calls that fail before or after they take effect, false conflicts, slow
 //! listings.
 
 use std::{
@@ -14,7 +14,7 @@ use object_store::{
 
 use super::interposed::{Interposed, Interposer};
 
-/// A store whose calls fail with a fixed probability, from a seed.
+/// A store whose calls fail with a fixed probability. The failures are generated from a seed.
 #[derive(Clone, Debug)]
 pub struct Unreliable {
     chance: f64,
@@ -25,13 +25,14 @@ pub struct Unreliable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Fine,
-    /// It responds after a delay.
+    /// The call succeeds after a delay.
     Slow,
     /// The service is unavailable: nothing happened.
     Unavailable,
-    /// The reply is lost: it happened.
+    /// The response is lost. The call took effect.
     ReplyLost,
-    /// A client below lost the reply and repeated the call: a conditional put conflicts with itself.
+    /// The underlying client lost the response and repeated the call, so a conditional put conflicts with
+    /// itself.
     MeetsItself,
 }
 

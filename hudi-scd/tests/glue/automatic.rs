@@ -18,7 +18,7 @@ use hudi_scd::{
     scd::{Scd2, Scd2Table},
 };
 
-use crate::memory::MemoryCatalog;
+use crate::service::Service;
 
 fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     let ids: Vec<i64> = ids.into_iter().collect();
@@ -46,29 +46,29 @@ fn names() -> SyncOptions {
     SyncOptions::new("lake", "s3://bucket/orders")
 }
 
-fn synced(catalog: &Arc<MemoryCatalog>) -> TableOptions {
-    TableOptions::new().with_catalog_sync(Arc::new(GlueSync::new(catalog.clone(), names())))
+fn synced(service: &Service) -> TableOptions {
+    TableOptions::new().with_catalog_sync(Arc::new(GlueSync::new(Arc::new(service.glue.clone()), names())))
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_catalog_follows_each_write() {
-    let catalog = Arc::new(MemoryCatalog::default());
-    let table = table(&Arc::default(), synced(&catalog)).await;
+    let service = Service::default();
+    let table = table(&Arc::default(), synced(&service)).await;
     let report = table.upsert(&[rows([1, 2])]).await.unwrap();
     assert_eq!(report.catalog_synced.as_deref(), Some("lake.orders was created, 2 partitions created"));
     table.delete_partitions(["region=r1"]).await.unwrap();
-    assert_eq!(catalog.state().partitions.len(), 1);
-    assert!(glue::check(&table, catalog.as_ref(), &names()).await.unwrap().is_empty());
+    assert_eq!(service.partitions().len(), 1);
+    assert!(glue::check(&table, &service.glue, &names()).await.unwrap().is_empty());
 
-    catalog.calls();
+    service.calls();
     let report = table.upsert(&[rows([2])]).await.unwrap();
-    assert_eq!((report.instant, catalog.calls()), (None, vec!["GetTable"]));
+    assert_eq!((report.instant, service.calls()), (None, vec!["GetTable"]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_catalog_follows_files_that_are_taken_in() {
-    let catalog = Arc::new(MemoryCatalog::default());
-    let table = table(&Arc::default(), synced(&catalog)).await;
+    let service = Service::default();
+    let table = table(&Arc::default(), synced(&service)).await;
     let files = [SourceFile::new("s3://bucket/raw/1.csv", "v1")];
     let intake = table.take_in(&files, |_| stream::iter([Ok(rows([1]))])).await.unwrap();
     assert_eq!(intake.report.catalog_synced.as_deref(), Some("lake.orders was created, 1 partition created"));
@@ -76,9 +76,9 @@ async fn the_catalog_follows_files_that_are_taken_in() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_sync_is_reported_and_made_up_for() {
-    let catalog = Arc::new(MemoryCatalog::default());
-    let table = table(&Arc::default(), synced(&catalog)).await;
-    catalog.state().refusal = Some("not authorized to perform glue:GetTable (AccessDeniedException)");
+    let service = Service::default();
+    let table = table(&Arc::default(), synced(&service)).await;
+    service.state().refusal = Some(("AccessDeniedException", "not authorized to perform glue:GetTable"));
     let report = table.upsert(&[rows([1])]).await.unwrap();
     assert!(report.instant.is_some() && report.catalog_synced.is_none());
     let [failed] = report.upkeep_failed.as_slice() else { panic!("{report:?}") };
@@ -87,33 +87,33 @@ async fn a_failed_sync_is_reported_and_made_up_for() {
         "{failed}"
     );
 
-    // Nothing is left to commit, and the catalog is behind.
-    catalog.state().refusal = None;
+    // There is nothing left to commit, and the catalog is out of date.
+    service.state().refusal = None;
     let report = table.upsert(&[rows([1])]).await.unwrap();
     assert_eq!((report.instant, report.upkeep_failed.len()), (None, 0));
-    assert_eq!(catalog.state().partitions.len(), 1);
+    assert_eq!(service.partitions().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn catalogs_that_fail_at_random_never_fail_a_write_and_end_as_the_table_is() {
     let mut failed = 0;
     for seed in 0..100 {
-        let catalog = Arc::new(MemoryCatalog::with_faults(seed));
-        let table = table(&Arc::default(), synced(&catalog)).await;
+        let service = Service::with_faults(seed);
+        let table = table(&Arc::default(), synced(&service)).await;
         for id in 0..6 {
             let report = table.upsert(&[rows([id])]).await.unwrap();
             assert!(report.instant.is_some());
             failed += report.upkeep_failed.len();
         }
-        catalog.stop_faults();
+        service.stop_faults();
         table.upsert(&[rows([5])]).await.unwrap();
-        let check = glue::check(&table, catalog.as_ref(), &names()).await.unwrap();
+        let check = glue::check(&table, &service.glue, &names()).await.unwrap();
         assert!(check.is_empty(), "seed {seed}: {check}");
     }
     assert!((1..300).contains(&failed), "{failed}");
 }
 
-/// Writes to the table while its own sync runs.
+/// Writes to the table while the sync runs.
 #[derive(Debug, Default)]
 struct OtherWriter(Mutex<Option<Table>>);
 
@@ -141,9 +141,9 @@ async fn the_lock_is_released_before_the_sync() {
 
 #[tokio::test(start_paused = true)]
 async fn a_catalog_that_does_not_answer_delays_a_write_by_the_limit() {
-    let catalog = Arc::new(MemoryCatalog::default());
-    catalog.state().is_silent = true;
-    let sync = GlueSync::new(catalog.clone(), names()).with_limit(Duration::from_secs(7));
+    let service = Service::default();
+    service.state().is_silent = true;
+    let sync = GlueSync::new(Arc::new(service.glue.clone()), names()).with_limit(Duration::from_secs(7));
     let cancellation = Cancellation::new();
     let options =
         TableOptions::new().with_catalog_sync(Arc::new(sync)).with_cancellation(cancellation.clone());
@@ -152,7 +152,7 @@ async fn a_catalog_that_does_not_answer_delays_a_write_by_the_limit() {
     assert_eq!(report.time.catalog, Duration::from_secs(7));
     assert!(report.upkeep_failed[0].contains("within the time limit"), "{report:?}");
 
-    // A cancelled write does not wait at all.
+    // A cancelled write does not wait for the sync.
     let write = async {
         let report = table.upsert(&[rows([2])]).await.unwrap();
         assert!(report.instant.is_some() && report.upkeep_failed[0].contains("cancelled"), "{report:?}");
@@ -167,7 +167,7 @@ async fn a_catalog_that_does_not_answer_delays_a_write_by_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_history_is_synchronized_too() {
-    let catalog = Arc::new(MemoryCatalog::default());
+    let service = Service::default();
     let scd = Scd2::new(["id"], "at");
     let schema = Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
@@ -175,7 +175,7 @@ async fn a_history_is_synchronized_too() {
     ]));
     let definition = Scd2Table::definition_of("orders", &scd, &schema).unwrap();
     let table =
-        Scd2Table::create_with(Arc::new(InMemory::new()), "orders".into(), definition, synced(&catalog));
+        Scd2Table::create_with(Arc::new(InMemory::new()), "orders".into(), definition, synced(&service));
     let column = |value: i64| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
     let changes = RecordBatch::try_new(schema, vec![column(1), column(10)]).unwrap();
     let report = table.await.unwrap().apply(&[changes]).await.unwrap();

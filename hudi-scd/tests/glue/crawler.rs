@@ -1,18 +1,19 @@
 //! Crawlers: exclusions, running crawlers, faults.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use hudi_scd::{
     ErrorKind,
     glue::{
         aws_sdk_glue::types::{CatalogTarget, CrawlerTargets, HudiTarget, S3Target},
-        crawler::{self, HudiTable},
+        crawler::{self, Crawlers, HudiTable},
     },
 };
 use rstest::rstest;
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::crawlers::Service;
+use crate::service::Service;
 
 fn s3(path: &str, exclusions: &[&str]) -> S3Target {
     S3Target::builder()
@@ -52,8 +53,8 @@ async fn a_target_needs_the_pattern_of_a_table_that_it_reaches(
     #[case] exclusions: &[&str],
     #[case] pattern: Option<&str>,
 ) {
-    let service = Service::new(targets([s3(path, exclusions)]));
-    let found = crawler::check(&service, "c", &tables(&[location])).await.unwrap();
+    let service = Service::with_crawler(targets([s3(path, exclusions)])).await;
+    let found = crawler::check(&service.glue, "clean", &tables(&[location])).await.unwrap();
     assert_eq!(found.first().and_then(|touch| touch.pattern.as_deref()), pattern);
 }
 
@@ -65,10 +66,10 @@ async fn exclusions_are_added_and_everything_else_is_kept() {
     before.catalog_targets =
         Some(vec![CatalogTarget::builder().database_name("Lake").tables("Customer").build().unwrap()]);
     before.hudi_targets = Some(vec![HudiTarget::builder().paths("s3://bucket/lake/customer").build()]);
-    let service = Service::new(before);
+    let service = Service::with_crawler(before).await;
     let tables = [customer, address];
 
-    let done = crawler::exclude(&service, "clean", &tables, Duration::ZERO).await.unwrap();
+    let done = crawler::exclude(&service.glue, "clean", &tables, Duration::ZERO).await.unwrap();
     assert_eq!(
         done.to_string(),
         "the crawler clean excludes:
@@ -77,46 +78,49 @@ async fn exclusions_are_added_and_everything_else_is_kept() {
   s3://bucket/lake/customer is crawled by the catalog target Lake; remove it from this target
   s3://bucket/lake/customer is crawled by the Hudi target s3://bucket/lake/customer; remove it from this target"
     );
+    assert_eq!(service.calls(), ["GetCrawler", "UpdateCrawler", "GetCrawler"]);
     assert_eq!(
-        service.s3_targets(),
+        service.s3_targets().await,
         [
             s3("s3://bucket/lake", &["**_SUCCESS", "customer/**", "customer_address/**"]),
             s3("s3://bucket/raw", &[])
         ]
     );
-    assert_eq!(std::mem::take(&mut service.state().calls), ["GetCrawler", "UpdateCrawler", "GetCrawler"]);
 
-    let again = crawler::exclude(&service, "clean", &tables, Duration::ZERO).await.unwrap();
+    service.calls();
+    let again = crawler::exclude(&service.glue, "clean", &tables, Duration::ZERO).await.unwrap();
     assert!(again.added.is_empty() && again.left.len() == 2);
-    assert_eq!(service.state().calls, ["GetCrawler"]);
+    assert_eq!(service.calls(), ["GetCrawler"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_running_crawler_is_waited_for_or_named() {
-    let service = Service::new(targets([s3("s3://bucket/lake", &[])]));
+    let service = Service::with_crawler(targets([s3("s3://bucket/lake", &[])])).await;
     let tables = tables(&["s3://bucket/lake/customer"]);
     service.state().runs_until = Some(Instant::now() + Duration::from_secs(65));
-    let error = crawler::exclude(&service, "clean", &tables, Duration::from_secs(30)).await.unwrap_err();
+    let error = crawler::exclude(&service.glue, "clean", &tables, Duration::from_secs(30)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("crawler: clean, state: RUNNING"), "{error}");
-    assert_eq!(service.exclusions(), [[""; 0]]);
+    assert_eq!(service.exclusions().await, [[""; 0]]);
 
-    let done = crawler::exclude(&service, "clean", &tables, Duration::from_secs(600)).await.unwrap();
+    let done = crawler::exclude(&service.glue, "clean", &tables, Duration::from_secs(600)).await.unwrap();
     assert_eq!(done.waited, Duration::from_secs(40));
-    assert_eq!(service.exclusions(), [["customer/**"]]);
+    assert_eq!(service.exclusions().await, [["customer/**"]]);
 
-    // A crawler that excludes the tables already may run.
+    // A crawler that already excludes the tables may be running.
     service.state().runs_until = Some(Instant::now() + Duration::from_secs(65));
-    assert!(crawler::exclude(&service, "clean", &tables, Duration::ZERO).await.unwrap().added.is_empty());
+    assert!(
+        crawler::exclude(&service.glue, "clean", &tables, Duration::ZERO).await.unwrap().added.is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_starts_before_the_update_is_waited_for() {
-    let service = Service::new(targets([s3("s3://bucket/lake", &[])]));
+    let service = Service::with_crawler(targets([s3("s3://bucket/lake", &[])])).await;
     service.state().starts_after_read = Some(Duration::from_secs(120));
     let tables = tables(&["s3://bucket/lake/customer"]);
-    let done = crawler::exclude(&service, "clean", &tables, Duration::from_secs(600)).await.unwrap();
-    assert_eq!((done.added.len(), service.exclusions()), (1, vec![vec!["customer/**".to_owned()]]));
+    let done = crawler::exclude(&service.glue, "clean", &tables, Duration::from_secs(600)).await.unwrap();
+    assert_eq!((done.added.len(), service.exclusions().await), (1, vec![vec!["customer/**".to_owned()]]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,20 +128,37 @@ async fn whatever_fails_on_the_way_the_tables_are_excluded_in_the_end() {
     let tables = tables(&["s3://bucket/lake/a", "s3://bucket/lake/b"]);
     let mut failed = 0;
     for seed in 0..1_000 {
-        let service = Service::new(targets([s3("s3://bucket/lake", &["**crc"])]));
+        let service = Service::with_crawler(targets([s3("s3://bucket/lake", &["**crc"])])).await;
         service.state().faults = Some(fastrand::Rng::with_seed(seed));
-        failed += usize::from(crawler::exclude(&service, "c", &tables, Duration::ZERO).await.is_err());
+        failed +=
+            usize::from(crawler::exclude(&service.glue, "clean", &tables, Duration::ZERO).await.is_err());
         service.state().faults = None;
-        crawler::exclude(&service, "c", &tables, Duration::ZERO).await.unwrap();
-        assert_eq!(service.exclusions(), [["**crc", "a/**", "b/**"]], "seed {seed}");
+        crawler::exclude(&service.glue, "clean", &tables, Duration::ZERO).await.unwrap();
+        assert_eq!(service.exclusions().await, [["**crc", "a/**", "b/**"]], "seed {seed}");
     }
     assert!(failed < 50, "{failed}");
 }
 
 #[tokio::test]
+async fn hudi_tables_are_found_on_all_pages_of_a_database() {
+    let service = Service::default();
+    for number in 0..250 {
+        let formats =
+            ["org.apache.hudi.hadoop.HoodieParquetInputFormat", "org.apache.hadoop.mapred.TextInputFormat"];
+        let (name, format) = (format!("t{number:03}"), formats[number % 2]);
+        let storage = json!({ "InputFormat": format, "Location": format!("s3://bucket/lake/{name}") });
+        service.state().put(json!({ "Name": name, "StorageDescriptor": storage }), BTreeMap::new());
+    }
+    let found = service.glue.hudi_tables("lake").await.unwrap();
+    assert_eq!((found.len(), service.calls()), (125, vec!["GetTables"; 3]));
+    let last = HudiTable::new("s3://bucket/lake/t248").with_entry("lake", "t248");
+    assert_eq!(found.last(), Some(&last));
+}
+
+#[tokio::test]
 async fn a_crawler_that_does_not_exist_is_named() {
-    let service = Arc::new(Service::default());
-    let error = crawler::check(service.as_ref(), "clean", &[]).await.unwrap_err();
+    let service = Service::default();
+    let error = crawler::check(&service.glue, "clean", &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("crawler: clean"), "{error}");
 }

@@ -1,20 +1,21 @@
-//! Syncs of Hudi 0.15.0, recorded: the table as each sync saw it, and the catalog that it left.
+//! Recorded syncs of Hudi 0.15.0: the table as each sync found it, and the catalog as the sync left it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use hudi_scd::{
     Table,
-    glue::{
-        SyncOptions,
-        aws_sdk_glue::types::{Column, Partition, SerDeInfo, StorageDescriptor, Table as CatalogTable},
-    },
+    glue::SyncOptions,
     object_store::{ObjectStore, local::LocalFileSystem, path::Path},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{common, memory::MemoryCatalog};
+use crate::{common, service::Service};
 
-pub(crate) const SCENARIOS: [&str; 13] = [
+pub(crate) const SCENARIOS: [&str; 20] = [
     "a-first-unpartitioned",
     "b-first-hive-style",
     "c-plain-style",
@@ -28,6 +29,13 @@ pub(crate) const SCENARIOS: [&str; 13] = [
     "o-conflict",
     "r-faults",
     "s-options",
+    "t-several-columns",
+    "u-days",
+    "v-nested",
+    "w-names",
+    "x-properties",
+    "y-unpartitioned",
+    "z-drops",
 ];
 
 /// A scenario: its steps, and the tables in a folder.
@@ -41,6 +49,8 @@ pub(crate) struct Step {
     pub(crate) table: String,
     pub(crate) succeeded: bool,
     pub(crate) catalog: Value,
+    /// The requests that created the table and created or dropped partitions.
+    pub(crate) requests: Requests,
     options: Vec<(String, String)>,
 }
 
@@ -54,7 +64,7 @@ impl Recording {
         Self { steps: steps.iter().map(Step::new).collect(), folder }
     }
 
-    /// Opens the table as a step's sync saw it; `None` if the step failed before there was one.
+    /// Opens the table as a step's sync found it. Returns `None` if the step failed before the table existed.
     pub(crate) async fn table(&self, step: &Step) -> Option<Table> {
         let below = self.folder.path().join(&step.name).join(&step.table);
         if !below.join(".hoodie").exists() {
@@ -77,100 +87,107 @@ impl Step {
             table: table.unwrap().1.clone(),
             succeeded: value["outcome"] == "ok",
             catalog: value["catalog"].clone(),
+            requests: Requests::new(serde_json::from_value(value["requests"].clone()).unwrap()),
             options,
         }
     }
 
-    /// Returns the options of the step; the location is the recorded one.
+    /// Returns the options of the step. The location is the recorded one.
     pub(crate) fn options(&self) -> hudi_scd::Result<SyncOptions> {
-        // The table of one scenario is reached as s3a.
-        let recorded = &self.catalog["Table"]["StorageDescriptor"]["SerdeInfo"]["Parameters"]["path"];
-        let location = text(recorded).unwrap_or_else(|| format!("s3://bucket/clean/{}", self.table));
+        // In one scenario, the table has an s3a location.
+        let recorded = self.catalog["Table"]["StorageDescriptor"]["SerdeInfo"]["Parameters"]["path"].as_str();
+        let location = recorded.map_or_else(|| format!("s3://bucket/clean/{}", self.table), str::to_owned);
         let options = SyncOptions::new("lake", location);
         let mut known =
             self.options.iter().filter(|(name, _)| name != "hoodie.datasource.meta.sync.base.path");
         known.try_fold(options, |options, (name, value)| options.with_hudi_option(name, value))
     }
 
-    /// Puts the recorded catalog before a sync of ours.
-    pub(crate) fn restore(&self, catalog: &MemoryCatalog) {
-        let mut state = catalog.state();
+    /// Fills the service with the recorded catalog, before a sync of this crate.
+    pub(crate) fn restore(&self, service: &Service) {
+        let mut state = service.state();
         state.database = true;
-        let recorded = &self.catalog["Table"];
-        state.table = recorded.is_object().then(|| table(recorded));
-        state.partitions.clear();
-        let storage = state.table.as_ref().and_then(|table| table.storage_descriptor.clone());
-        for recorded in self.catalog["Partitions"].as_array().into_iter().flatten() {
+        state.tables.clear();
+        let mut table = self.catalog["Table"].clone();
+        let Some(fields) = table.as_object_mut() else { return };
+        // The recording contains placeholders for times.
+        fields.retain(|_, value| !["<now>", "<time>"].contains(&value.as_str().unwrap_or_default()));
+        let partition = |recorded: &Value| {
             let values: Vec<String> = serde_json::from_value(recorded[0].clone()).unwrap();
-            let mut storage = storage.clone().unwrap();
-            storage.location = recorded[1].as_str().map(str::to_owned);
-            let partition = Partition::builder().set_values(Some(values.clone())).storage_descriptor(storage);
-            state.partitions.insert(values, partition.build());
-        }
+            let mut storage = table["StorageDescriptor"].clone();
+            storage["Location"] = recorded[1].clone();
+            (values.clone(), json!({ "Values": values, "StorageDescriptor": storage }))
+        };
+        let partitions = self.catalog["Partitions"].as_array().into_iter().flatten().map(partition).collect();
+        state.put(table, partitions);
     }
 }
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
+/// The objects in requests that created the table and created or dropped partitions. Batches are flattened.
+/// Parameters that a later update sets are omitted.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Requests {
+    created: Vec<Value>,
+    partitions: BTreeMap<String, Value>,
+    dropped: BTreeSet<String>,
 }
 
-fn columns(value: &Value) -> Option<Vec<Column>> {
-    let column = |value: &Value| {
-        let column = Column::builder().set_name(text(&value["Name"])).set_type(text(&value["Type"]));
-        column.set_comment(text(&value["Comment"])).build().unwrap()
+impl Requests {
+    pub(crate) fn new(requests: Vec<(String, Value)>) -> Self {
+        let mut found = Self::default();
+        for (call, mut input) in requests {
+            match call.as_str() {
+                "CreateTable" => {
+                    let mut table = input["TableInput"].take();
+                    let parameters = table["Parameters"].as_object_mut().unwrap();
+                    // This crate sets the parameter at once if there are no partitions. It does not know
+                    // Spark's version.
+                    parameters.remove("last_commit_time_sync");
+                    parameters.remove("spark.sql.create.version");
+                    // The service converts the name to lower case.
+                    table["Name"] = table["Name"].as_str().unwrap().to_lowercase().into();
+                    found.created.push(table);
+                }
+                "BatchCreatePartition" => {
+                    let inputs = input["PartitionInputList"].as_array_mut().unwrap().iter_mut();
+                    found.partitions.extend(inputs.map(|input| (input["Values"].to_string(), input.take())));
+                }
+                "BatchDeletePartition" => {
+                    let lists = input["PartitionsToDelete"].as_array().unwrap().iter();
+                    found.dropped.extend(lists.map(|list| list["Values"].to_string()));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// Formats a catalog as lines, for comparison.
+pub(crate) fn lines(service: &Service) -> Vec<String> {
+    let entry = service.entry();
+    let Some(storage) = entry.table["StorageDescriptor"].as_object() else { return vec!["no table".into()] };
+    let columns = |kind: &str, columns: &Value| -> Vec<String> {
+        let columns = columns.as_array().unwrap().iter();
+        columns
+            .map(|column| format!("{kind} {} {} {}", column["Name"], column["Type"], column["Comment"]))
+            .collect()
     };
-    Some(value.as_array()?.iter().map(column).collect())
-}
-
-fn table(value: &Value) -> CatalogTable {
-    let storage = &value["StorageDescriptor"];
-    let serde = SerDeInfo::builder()
-        .set_serialization_library(text(&storage["SerdeInfo"]["SerializationLibrary"]))
-        .set_parameters(serde_json::from_value(storage["SerdeInfo"]["Parameters"].clone()).unwrap());
-    let storage = StorageDescriptor::builder()
-        .set_columns(columns(&storage["Columns"]))
-        .set_location(text(&storage["Location"]))
-        .set_input_format(text(&storage["InputFormat"]))
-        .set_output_format(text(&storage["OutputFormat"]))
-        .serde_info(serde.build());
-    CatalogTable::builder()
-        .set_name(text(&value["Name"]).map(|name| name.to_lowercase()))
-        .storage_descriptor(storage.build())
-        .set_partition_keys(columns(&value["PartitionKeys"]))
-        .set_table_type(text(&value["TableType"]))
-        .set_parameters(serde_json::from_value(value["Parameters"].clone()).unwrap())
-        .version_id("1")
-        .build()
-        .unwrap()
-}
-
-/// Describes a catalog in lines, for comparison.
-pub(crate) fn lines(catalog: &MemoryCatalog) -> Vec<String> {
-    let state = catalog.state();
-    let Some(table) = &state.table else { return vec!["no table".into()] };
-    let storage = table.storage_descriptor.as_ref().unwrap();
-    let serde = storage.serde_info.as_ref().unwrap();
-    let column = |column: &Column| {
-        let (kind, comment) =
-            (column.r#type.as_deref().unwrap(), column.comment.as_deref().unwrap_or_default());
-        format!("{} {kind} {comment:?}", column.name)
+    let parameters = |kind: &str, parameters: &Value| -> Vec<String> {
+        let parameters = parameters.as_object().unwrap().iter().collect::<BTreeMap<_, _>>().into_iter();
+        parameters.map(|(name, value)| format!("{kind} {name}={}", value.as_str().unwrap())).collect()
     };
-    let mut lines: Vec<String> =
-        storage.columns().iter().map(|found| format!("column {}", column(found))).collect();
-    lines.extend(table.partition_keys().iter().map(|found| format!("key {}", column(found))));
-    let mut parameters: Vec<_> = table.parameters.as_ref().unwrap().iter().collect();
-    parameters.sort();
-    lines.extend(parameters.into_iter().map(|(name, value)| format!("parameter {name}={value}")));
-    let mut parameters: Vec<_> = serde.parameters.as_ref().unwrap().iter().collect();
-    parameters.sort();
-    lines.extend(parameters.into_iter().map(|(name, value)| format!("serde {name}={value}")));
-    lines.push(format!("type {:?}", table.table_type));
-    lines.push(format!("at {:?}", storage.location));
-    lines.push(format!("formats {:?} {:?}", storage.input_format, storage.output_format));
-    lines.push(format!("library {:?}", serde.serialization_library));
-    for (values, partition) in &state.partitions {
-        let storage = partition.storage_descriptor.as_ref().unwrap();
-        lines.push(format!("partition {values:?} at {:?}", storage.location));
+    let serde = &storage["SerdeInfo"];
+    let mut lines = columns("column", &storage["Columns"]);
+    lines.extend(columns("key", &entry.table["PartitionKeys"]));
+    lines.extend(parameters("parameter", &entry.table["Parameters"]));
+    lines.extend(parameters("serde", &serde["Parameters"]));
+    lines.push(format!("type {}", entry.table["TableType"]));
+    lines.push(format!("at {}", storage["Location"]));
+    lines.push(format!("formats {} {}", storage["InputFormat"], storage["OutputFormat"]));
+    lines.push(format!("library {}", serde["SerializationLibrary"]));
+    for (values, partition) in &entry.partitions {
+        lines.push(format!("partition {values:?} at {}", partition["StorageDescriptor"]["Location"]));
     }
     lines
 }

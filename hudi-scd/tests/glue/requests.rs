@@ -1,4 +1,4 @@
-//! Numbers of requests.
+//! Counts requests.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use hudi_scd::{
     object_store::{ObjectStoreExt, memory::InMemory},
 };
 
-use crate::memory::MemoryCatalog;
+use crate::service::Service;
 
 fn rows(schema: &Arc<Schema>, ids: impl Iterator<Item = i64> + Clone) -> RecordBatch {
     let regions = StringArray::from_iter_values(ids.clone().map(|id| format!("r{id}")));
@@ -37,25 +37,41 @@ async fn a_sync_costs_what_it_changes() {
     let schema = schema();
     let table = table(Arc::new(InMemory::new())).await;
     table.bulk_insert(&[rows(&schema, 0..450)]).await.unwrap();
-    let catalog = MemoryCatalog::default();
+    let service = Service::default();
     let options = SyncOptions::new("lake", "s3://bucket/orders");
 
-    let report = glue::sync(&table, &catalog, &options).await.unwrap();
+    let report = glue::sync(&table, &service.glue, &options).await.unwrap();
     assert_eq!(report.partitions_created, 450);
-    let mut expected = vec!["GetTable", "GetDatabase", "CreateTable"];
+    let mut expected = vec!["GetTable", "GetDatabase", "CreateDatabase", "CreateTable"];
     expected.extend(["BatchCreatePartition"; 5]);
     expected.extend(["UpdateTable", "GetTable"]);
-    assert_eq!(catalog.calls(), expected);
+    assert_eq!(service.calls(), expected);
 
-    assert!(glue::sync(&table, &catalog, &options).await.unwrap().is_unchanged());
-    assert_eq!(catalog.calls(), ["GetTable"]);
+    assert!(glue::sync(&table, &service.glue, &options).await.unwrap().is_unchanged());
+    assert_eq!(service.calls(), ["GetTable"]);
 
     table.upsert(&[rows(&schema, 450..451)]).await.unwrap();
-    let report = glue::sync(&table, &catalog, &options).await.unwrap();
+    let report = glue::sync(&table, &service.glue, &options).await.unwrap();
     assert_eq!(report.to_string().lines().next().unwrap(), "lake.orders was updated, 1 partition created");
     assert_eq!(
-        catalog.calls(),
+        service.calls(),
         ["GetTable", "BatchGetPartition", "BatchCreatePartition", "UpdateTable", "GetTable"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pages_of_a_listing_are_read() {
+    let schema = schema();
+    let table = table(Arc::new(InMemory::new())).await;
+    table.bulk_insert(&[rows(&schema, 0..450)]).await.unwrap();
+    let service = Service::default();
+    let options = SyncOptions::new("lake", "s3://bucket/orders");
+    glue::sync(&table, &service.glue, &options).await.unwrap();
+    service.calls();
+    assert!(glue::check(&table, &service.glue, &options).await.unwrap().is_empty());
+    assert_eq!(
+        service.calls(),
+        ["GetTable", "GetPartitions", "GetPartitions", "GetPartitions", "GetPartitions", "GetPartitions"]
     );
 }
 
@@ -85,19 +101,19 @@ async fn requests_follow_the_changes_and_not_the_size_of_the_table() {
         table.bulk_insert(&[rows(&schema(), 0..1)]).await.unwrap();
         fill(&store, partitions).await;
         let table = Table::open(store, "orders".into()).await.unwrap();
-        let catalog = MemoryCatalog::default();
+        let service = Service::default();
 
-        let report = glue::sync(&table, &catalog, &options).await.unwrap();
+        let report = glue::sync(&table, &service.glue, &options).await.unwrap();
         assert_eq!(report.partitions_created, partitions);
-        let first = counted(catalog.calls());
+        let first = counted(service.calls());
         assert_eq!(first["BatchCreatePartition"], partitions / 100);
-        assert_eq!(first.values().sum::<usize>(), partitions / 100 + 5, "{first:?}");
+        assert_eq!(first.values().sum::<usize>(), partitions / 100 + 6, "{first:?}");
 
         table.bulk_insert(&[rows(&schema(), 1..2)]).await.unwrap();
-        let report = glue::sync(&table, &catalog, &options).await.unwrap();
-        assert_eq!((report.partitions_created, catalog.calls().len()), (1, 5));
+        let report = glue::sync(&table, &service.glue, &options).await.unwrap();
+        assert_eq!((report.partitions_created, service.calls().len()), (1, 5));
 
-        assert!(glue::sync(&table, &catalog, &options).await.unwrap().is_unchanged());
-        assert_eq!(catalog.calls().len(), 1);
+        assert!(glue::sync(&table, &service.glue, &options).await.unwrap().is_unchanged());
+        assert_eq!(service.calls().len(), 1);
     }
 }

@@ -1,8 +1,9 @@
-//! Separate processes: eight that write to one table concurrently, and one that is killed at its storage
-//! calls.
+//! Separate processes: eight processes that write to one table concurrently, and one that is killed at its
+//! storage calls.
 //!
-//! This is a program rather than a collection of test functions, because it starts itself again: `writer` and
-//! `victim` are the child processes; without such a first argument it is the test that starts them.
+//! This is a program instead of a collection of test functions, because it starts itself again. With the
+//! first argument `writer` or `victim`, it is a child process. Without, it is the test that starts the child
+//! processes.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +28,7 @@ use hudi_scd::{Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 
 const WRITERS: u32 = 8;
 const WRITES: u32 = 6;
-/// The exit code of a victim, which ends like `kill -9`: none of its code runs afterwards.
+/// The exit code of a victim. It ends like `kill -9`, without running any further code.
 const STRUCK: i32 = 86;
 
 #[tokio::main(flavor = "current_thread")]
@@ -50,7 +51,8 @@ async fn main() {
     }
 }
 
-/// Selects tests like the test harness: options are ignored, a word selects tests by a part of their names.
+/// Selects tests like the test harness. Options are ignored, and a word selects the tests whose names contain
+/// it.
 fn chosen(words: &[&str], name: &str) -> bool {
     let (mut words, mut any, mut found) = (words.iter(), false, false);
     while let Some(word) = words.next() {
@@ -92,7 +94,7 @@ fn row(id: u32, at: u32, writer: u32) -> String {
     format!(r#"{{"at":{at},"day":"2026-01-0{}","id":{id},"writer":{writer}}}"#, 1 + id % 2)
 }
 
-/// Writes keys of its own, and one key that all writers share; the highest `at` wins.
+/// Writes its own keys, and one key that all writers share, for which the highest `at` wins.
 async fn writer(directory: &Path, number: u32) {
     let table = open(directory).await;
     for write in 0..WRITES {
@@ -145,8 +147,8 @@ async fn struck(left: &std::sync::atomic::AtomicI64) {
     std::process::exit(STRUCK);
 }
 
-/// Runs every operation on a table on disk, killed at each of its storage calls if it is an upsert, otherwise
-/// at every fourth.
+/// Runs every operation on a table on disk. An upsert is killed at each of its storage calls, and the other
+/// operations at every fourth call.
 async fn a_process_killed_at_any_call_leaves_before_or_after() {
     let history = tempfile::tempdir().unwrap();
     let before = operations::read(&operations::with_history(&folder(history.path()), options()).await).await;
@@ -169,7 +171,7 @@ async fn a_process_killed_at_any_call_leaves_before_or_after() {
             let now = operations::read(&table).await;
             assert!(now == seen || operation == "rollback", "{what}: the repair changed rows");
             if now == before {
-                // An error about an operation that was already done is expected.
+                // An error about an operation that has already been done is expected.
                 let _ = operations::carry_out(operation, &table).await;
                 assert_eq!(table.validate().await.unwrap(), [], "{what}: done again");
             }
@@ -180,7 +182,7 @@ async fn a_process_killed_at_any_call_leaves_before_or_after() {
                 other => panic!("{what}: ended with {other:?}"),
             }
         }
-        // Whenever it died, after the operation is complete the table is the same.
+        // After the operation is complete, the table is the same, whenever the process died.
         seen_at_the_ends.dedup();
         assert_eq!(seen_at_the_ends.len(), 1, "{operation}");
     }

@@ -6,41 +6,43 @@ use super::{InstantArg, Target, parse_instant};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CatalogCommand {
-    /// Bring the table's entry in the catalog to the table's state: columns, partitions, last commit
+    /// Update the table's entry in the catalog: columns, partitions, last commit
     Sync {
         #[command(flatten)]
         args: Box<Catalog>,
         /// Only print what would change
         #[arg(long)]
         dry_run: bool,
-        /// Replace a table of another tool under the same name, and allow any change of a column's type
+        /// Replace a table of the same name that another tool created, and allow any change of a column's
+        /// type
         #[arg(long)]
         takeover: bool,
     },
-    /// Compare the entry with the table, each partition included; exit code 1 if they differ
+    /// Compare the entry, including each partition, with the table; exit code 1 if they differ
     Check {
         #[command(flatten)]
         args: Box<Catalog>,
     },
-    /// Print the SQL with which Amazon Redshift reads the table; nothing is executed. By default the external
+    /// Print the SQL with which Amazon Redshift reads the table, without executing it. Default: the external
     /// schema, which is enough for a table that `catalog sync` registers
     Ddl(Box<Ddl>),
-    /// Keep a crawler of Glue away from Hudi tables, which it would register file by file
+    /// Exclude Hudi tables from a Glue crawler, which would register them file by file
     #[command(subcommand)]
     Crawler(CrawlerCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CrawlerCommand {
-    /// Add the exclusion patterns that the crawler lacks; exit code 1 if targets must be changed by hand
+    /// Add the exclusion patterns that the crawler lacks; exit code 1 if some targets must be changed
+    /// manually
     Exclude {
         #[command(flatten)]
         tables: CrawledTables,
-        /// Wait this long for the end of the crawler's run, because a running crawler cannot be updated
+        /// Maximum time to wait for the end of the crawler's run, because a running crawler cannot be updated
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         wait: u64,
     },
-    /// List the tables that the crawler would touch, and change nothing; exit code 1 if there are any
+    /// List the tables that the crawler would read, and change nothing; exit code 1 if there are any
     Check {
         #[command(flatten)]
         tables: CrawledTables,
@@ -56,7 +58,7 @@ pub(crate) struct CrawledTables {
     /// URLs of Hudi tables
     #[arg(value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
-    /// Also all Hudi tables of this database in the catalog
+    /// Also exclude all Hudi tables of this database in the catalog
     #[arg(long, value_name = "D")]
     pub(crate) database: Vec<String>,
     #[command(flatten)]
@@ -70,7 +72,7 @@ pub(crate) struct Ddl {
     /// Name of the external schema in the warehouse. Default: the database's name
     #[arg(long, value_name = "S")]
     pub(crate) schema: Option<String>,
-    /// Role with which the warehouse reads the catalog and the bucket. Default: the warehouse's default role
+    /// Role that the warehouse uses to read the catalog and the bucket. Default: the warehouse's default role
     #[arg(long, value_name = "ARN")]
     pub(crate) iam_role: Option<String>,
     /// Region of the catalog. Default: the warehouse's own
@@ -80,7 +82,7 @@ pub(crate) struct Ddl {
     /// register
     #[arg(long)]
     pub(crate) create_table: bool,
-    /// Only the changes since a commit: partitions and columns that were added or removed
+    /// Print only the changes since a commit: partitions and columns that were added or removed
     #[arg(long, value_name = "I", value_parser = parse_instant, conflicts_with = "create_table")]
     pub(crate) since: Option<InstantArg>,
 }
@@ -100,7 +102,7 @@ pub(crate) struct Service {
     pub(crate) endpoint_url: Option<String>,
 }
 
-/// The table as readers of the catalog find it.
+/// The table as the catalog's readers see it.
 #[derive(Debug, Args)]
 pub(crate) struct Registration {
     #[command(flatten)]
@@ -108,13 +110,13 @@ pub(crate) struct Registration {
     /// Database in the catalog; created if it is missing
     #[arg(long, value_name = "D")]
     pub(crate) database: String,
-    /// Name in the catalog, if it is not the table's own
+    /// Name in the catalog, if it differs from the table's own
     #[arg(long, value_name = "N")]
     pub(crate) table_name: Option<String>,
     /// Folder where readers find the table, if TABLE is a copy or a mount of it
     #[arg(long, value_name = "URL")]
     pub(crate) location: Option<String>,
-    /// Option of Hudi's own sync under its name there, such as
+    /// Option of Hudi's own sync, by its name there, such as
     /// hoodie.datasource.hive_sync.support_timestamp=true
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) option: Vec<String>,

@@ -7,9 +7,9 @@ use super::Target;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SparkCommand {
-    /// Print the options with which Spark writes the table as this program does
+    /// Print the options with which Spark writes the table in the same way as this program
     Options(Options),
-    /// Print the PySpark program that takes raw files in, for spark-submit or a job of AWS Glue
+    /// Print the PySpark program that loads raw files, for spark-submit or a job of AWS Glue
     Script,
 }
 

@@ -3,7 +3,7 @@
 mod crawler;
 
 use hudi_scd::{
-    Error, TableOptions,
+    Error, ErrorKind, TableOptions,
     glue::{self, GlueCatalog, Plan, RedshiftSchema, SyncOptions, SyncReport, aws_sdk_glue},
 };
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn sync(context: Context, args: Catalog, dry_run: bool, takeover: bool) ->
     let options = options(&registration)?.with_takeover(takeover);
     let (location, table) = super::open(context, &registration.target.table, TableOptions::new()).await?;
     let named = |error: Error| Failure::from(error).of(&location);
-    let catalog = connect(service.endpoint_url.as_deref()).await;
+    let catalog = connect(service.endpoint_url.as_deref()).await?;
     if dry_run {
         let plan = glue::plan(&table, &catalog, &options).await.map_err(named)?;
         return super::tell(context, &plan, plan_report(&plan));
@@ -46,13 +46,15 @@ async fn check(context: Context, args: Catalog) -> Result<(), Failure> {
     let Catalog { registration, service } = args;
     let options = options(&registration)?;
     let (location, table) = super::open(context, &registration.target.table, TableOptions::new()).await?;
-    let catalog = connect(service.endpoint_url.as_deref()).await;
+    let catalog = connect(service.endpoint_url.as_deref()).await?;
     let plan = glue::check(&table, &catalog, &options).await;
     let plan = plan.map_err(|error| Failure::from(error).of(&location))?;
     let differs = !plan.is_empty();
     let text = if differs {
         format!(
-            "{}.{} differs from the table; a sync would make this change: {plan}",
+            "{}.{} differs from the table; catalog sync makes these changes, with --option \
+             hoodie.meta.sync.incremental=false if they concern partitions that no commit touched since the last \
+             sync: {plan}",
             plan.database, plan.table
         )
     } else {
@@ -95,11 +97,19 @@ async fn ddl(context: Context, args: Ddl) -> Result<(), Failure> {
     super::tell(context, text, json!({ "statements": statements }))
 }
 
-/// Returns the options of the command line. The location is that of the table, unless readers reach it
-/// elsewhere.
+/// Returns the options of the command line. The location is the table's own, unless readers use a different
+/// one.
 fn options(args: &Registration) -> Result<SyncOptions, Failure> {
     let location = match (&args.location, Location::parse(&args.target.table)?) {
-        (Some(location), _) => location.clone(),
+        (Some(location), _) => match Location::parse(location)? {
+            Location::S3 { .. } => location.clone(),
+            Location::Folder(_) => {
+                let message = format!(
+                    "--location {location}: name the bucket and the folder, as in s3://bucket/lake/customer"
+                );
+                return Err(Failure::usage(message));
+            }
+        },
         (None, Location::S3 { url, .. }) => url,
         (None, Location::Folder(_)) => {
             return Err(Failure::usage(
@@ -116,19 +126,34 @@ fn options(args: &Registration) -> Result<SyncOptions, Failure> {
         let Some((name, value)) = option.split_once('=') else {
             return Err(Failure::usage(format!("--option {option}: write it as KEY=VALUE")));
         };
+        for (suffix, instead) in [(".database", "--database"), (".table", "--table-name")] {
+            if name.ends_with(suffix) {
+                return Err(Failure::usage(format!("--option {option}: use {instead}")));
+            }
+        }
         options = options.with_hudi_option(name, value)?;
     }
     Ok(options)
 }
 
-/// Connects as the tools of AWS do: variables, profiles, single sign-on, roles.
-async fn connect(endpoint: Option<&str>) -> GlueCatalog {
-    let config = aws_config::load_from_env().await;
-    let mut config = aws_sdk_glue::config::Builder::from(&config);
+/// Connects with the credentials that AWS's own tools use: variables, profiles, single sign-on, roles.
+async fn connect(endpoint: Option<&str>) -> Result<GlueCatalog, Failure> {
+    let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+    if let Some(endpoint) = endpoint.filter(|endpoint| !is_url(endpoint)) {
+        let message = format!("--endpoint-url {endpoint}: write it as https://host or http://host:port");
+        return Err(Failure::usage(message));
+    }
+    let found = aws_config::load_from_env().await;
+    if found.region().is_none() {
+        let message =
+            "there is no region for the Glue catalog: set AWS_REGION, or a region in the AWS profile";
+        return Err(Error::new(ErrorKind::Storage, message).into());
+    }
+    let mut config = aws_sdk_glue::config::Builder::from(&found);
     if let Some(endpoint) = endpoint {
         config = config.endpoint_url(endpoint);
     }
-    GlueCatalog::new(aws_sdk_glue::Client::from_conf(config.build()))
+    Ok(GlueCatalog::new(aws_sdk_glue::Client::from_conf(config.build())))
 }
 
 fn plan_report(plan: &Plan) -> Value {

@@ -96,7 +96,7 @@ async fn line(table: &Table, entry: &TimelineEntry) -> Result<Value> {
     Ok(line)
 }
 
-/// Describes an action in human-readable form.
+/// Formats an action for people.
 fn told(line: &Value) -> String {
     let number = |key: &str| line[key].as_i64().unwrap_or_default();
     match line["action"].as_str() {
@@ -142,9 +142,9 @@ async fn archived(table: &Table) -> Result<Vec<Value>> {
     Ok(found.into_values().collect())
 }
 
-/// The maximum number of file groups that are drawn; `--json` prints all of them.
+/// Maximum number of file groups in the drawing. `--json` prints all of them.
 const DRAWN: usize = 60;
-/// The width of the bar of the largest file group.
+/// Width of the bar of the largest file group, in characters.
 const BAR: u64 = 30;
 
 pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> {
@@ -166,7 +166,7 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
             "name": table.name(),
             "location": location.to_string(),
             "version": table.version().number(),
-            "writable": table.version().is_writable(),
+            "writable": table.check_writable().is_ok(),
             "metadata_partitions": table.metadata_partitions(),
             "record_key": table.record_key_fields(),
             "ordering_field": table.ordering_field(),
@@ -183,12 +183,12 @@ pub(super) async fn show(context: Context, args: Target) -> Result<(), Failure> 
         writeln!(out, "{summary}")?;
         for group in &groups {
             let versions = group.versions.iter().map(|version| {
-                json!({ "instant": version.instant.to_string(), "file": version.file, "bytes": version.bytes })
+                json!({ "instant": version.instant.to_string(), "file": &*version.file, "bytes": version.bytes })
             });
             let line = json!({
                 "kind": "file_group",
-                "partition": group.partition,
-                "file_id": group.file_id,
+                "partition": &*group.partition,
+                "file_id": &*group.file_id,
                 "replaced_at": group.replaced_at.map(|instant| instant.to_string()),
                 "versions": versions.collect::<Vec<_>>(),
             });
@@ -275,7 +275,12 @@ fn version(table: &Table) -> String {
         8 => "written by Hudi 1.0 and later; read only here",
         _ => "written by Hudi 1.1 and later; read only here",
     };
-    format!("{version}, {writers}")
+    match table.check_writable() {
+        Err(reason) if version.is_writable() => {
+            format!("{version}, {writers}; read only here: {}", reason.message())
+        }
+        _ => format!("{version}, {writers}"),
+    }
 }
 
 pub(super) async fn validate(context: Context, args: Target) -> Result<(), Failure> {

@@ -51,7 +51,7 @@ pub(super) async fn history(context: Context, args: History) -> Result<(), Failu
 
 /// Reads the versions of a key in the retained commits: instant, change, and the row after it.
 ///
-/// The key is parsed like a value in an input file; otherwise it is used as the stored text.
+/// The key is parsed like a value in an input file. If that fails, it is used as the stored key.
 async fn versions(table: &Table, key: &str) -> Result<RecordBatch> {
     let schema = table.schema().await?;
     let fields = table.record_key_fields();
@@ -64,7 +64,8 @@ async fn versions(table: &Table, key: &str) -> Result<RecordBatch> {
     }
     let mut versions = table.history(key).await?;
     if let (true, [field]) = (versions.is_empty(), fields) {
-        // A single column may be stored with or without its name: Hudi's releases differ.
+        // The key of a single column may be stored with or without the column's name, because Hudi's releases
+        // differ.
         let other = match key.strip_prefix(&format!("{field}:")) {
             Some(value) => value.to_owned(),
             None => format!("{field}:{key}"),
@@ -85,8 +86,8 @@ fn key_columns(schema: &Schema, keys: &[String]) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(columns)))
 }
 
-/// Returns the possible meanings of a key text, each as a row of the key columns. The value of a single
-/// column may begin with the column's own name: then there are two, first the whole text and then the text
+/// Returns the possible meanings of a key, each as a row of the key columns. The value of a single column may
+/// begin with the column's own name. Then there are two meanings: first the whole text, and second the text
 /// after the name.
 fn readings(key: &str, columns: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let names: Vec<String> = columns.fields().iter().map(|field| field.name().clone()).collect();
@@ -141,8 +142,8 @@ fn as_rows(schema: &SchemaRef, versions: &[KeyVersion]) -> Result<RecordBatch> {
     .map_err(impossible)
 }
 
-/// Splits a key in Hudi's form: the value of one column, or `a:1,b:2` for several. A value ends before the
-/// name of the next column.
+/// Splits a key in Hudi's form: the value of one column, or `a:1,b:2` for several columns. A value ends
+/// before the name of the next column.
 fn split_key<'a>(key: &'a str, fields: &[String]) -> Result<Vec<&'a str>> {
     if let [field] = fields {
         return Ok(vec![key.strip_prefix(&format!("{field}:")).unwrap_or(key)]);
@@ -198,7 +199,7 @@ pub(super) async fn lookup(context: Context, args: Lookup) -> Result<(), Failure
     }
     match writer {
         Some(writer) => writer.finish(),
-        // There are no facts; their columns are printed anyway.
+        // There are no facts. Their columns are printed anyway.
         None => {
             let mut fields = facts.schema(&types)?.fields().to_vec();
             let others =
@@ -224,7 +225,8 @@ fn has_all(schema: &Schema, on: &[(String, String)], at: Option<&str>) -> Result
     }
 }
 
-/// Reads a table as a dimension, and returns the types for facts in text form: those of the compared columns.
+/// Reads a table as a dimension. Also returns the types of the compared columns, for parsing facts in text
+/// form.
 async fn dimension(
     table: &Table,
     columns: &[&str],

@@ -54,7 +54,7 @@ pub(super) async fn run(context: Context, command: Command) -> Result<(), Failur
     }
 }
 
-/// Opens the table on the command line; later errors name it too.
+/// Opens the table that the command line names. Later errors name it too.
 async fn open(context: Context, text: &str, options: TableOptions) -> Result<(Location, Table), Failure> {
     let location = Location::parse(text)?;
     let opened = location.open(options.with_cancellation(context.cancellation.clone())).await;
@@ -68,13 +68,13 @@ async fn open(context: Context, text: &str, options: TableOptions) -> Result<(Lo
     Ok((location, table))
 }
 
-/// Resolves an instant of the command line, in the table's time zone.
+/// Converts an instant of the command line to the table's time zone.
 fn instant(table: &Table, given: InstantArg) -> Result<Instant, Failure> {
     let zone = table.time_zone();
     match given {
         InstantArg::Digits(instant) => Ok(instant),
         InstantArg::Time(time) => Ok(Instant::from_timestamp(time, zone)),
-        // A time without a zone is UTC, as everywhere in this program.
+        // A time without a zone is in UTC, as everywhere in this program.
         InstantArg::Clock(time) => match jiff::tz::TimeZone::UTC.to_timestamp(time) {
             Ok(time) => Ok(Instant::from_timestamp(time, zone)),
             Err(cause) => Err(Error::new(ErrorKind::InvalidInput, "the time is out of range")

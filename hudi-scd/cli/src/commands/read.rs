@@ -86,13 +86,13 @@ fn as_engines_read(batch: RecordBatch, partition_fields: &[String]) -> Result<Re
     RecordBatch::try_new(batch.schema(), columns).map_err(impossible)
 }
 
-/// Selects the rows of a history that are states of a key, without bookkeeping rows and columns, which only
+/// Selects the rows of a history that are states of a key. Omits the bookkeeping rows and columns, which only
 /// the next merge needs.
 struct States<'a> {
     history: &'a Scd2,
     /// The columns to read.
     read: Vec<String>,
-    /// The number of read columns that are printed.
+    /// The number of the read columns that are printed.
     shown: usize,
 }
 

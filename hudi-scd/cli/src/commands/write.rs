@@ -24,7 +24,7 @@ use crate::{
     schema_file,
 };
 
-/// The number of batches read in advance.
+/// Number of batches that are read in advance.
 const BATCHES_AHEAD: usize = 2;
 
 /// The kind of write.
@@ -36,7 +36,7 @@ pub(super) enum Kind {
     InsertOverwrite { whole: bool },
 }
 
-/// Writes rows. `operations` is the column with the operation of each row.
+/// Writes rows. `operations` names the column with the operation of each row.
 pub(super) async fn run(
     context: Context,
     args: WriteArgs,
@@ -68,7 +68,7 @@ pub(super) async fn run(
     let operations = operations.map(|column| Operations::new(column, &known, schema::IS_DELETED_COLUMN));
     let mut seen = known.clone();
     let fits = move |schema: &Schema| {
-        // If the table has no columns, the rows define them.
+        // If the table has no columns, the rows determine them.
         if !seen.fields().is_empty() {
             seen = schema::reconcile(&seen, schema)?;
         }
@@ -85,7 +85,7 @@ pub(super) async fn run(
     tell(context, &report.map_err(named)?)
 }
 
-/// Reads the rows of files for a table, and marks their deletes if there is a column of operations.
+/// Reads the rows of files for a table, and marks deletes if there is a column of operations.
 fn changes(
     context: Context,
     input: Input,
@@ -126,10 +126,11 @@ pub(super) async fn delete(context: Context, args: Delete) -> Result<(), Failure
     tell_history(context, &history.apply(&deletes).await.map_err(named)?)
 }
 
-/// Returns the columns of rows for a table: its own, or those of the changes for a history.
+/// Returns the columns of the incoming rows: the table's columns, or for a history the columns of its
+/// changes.
 async fn columns_of_input(table: &Table) -> Result<SchemaRef> {
     let schema = match table.schema().await {
-        // Another engine created the table, and nothing has been written yet: the rows define the columns.
+        // Another engine created the table, and it is still empty: the rows determine the columns.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Arc::new(Schema::empty())),
         schema => schema?,
     };
@@ -144,7 +145,7 @@ fn with_new_columns(known: &Schema, given: &Schema) -> SchemaRef {
     Arc::new(Schema::new(known.fields().iter().chain(new).cloned().collect::<Vec<FieldRef>>()))
 }
 
-/// Reads rows of files on a blocking thread while they are written, with a progress bar.
+/// Reads rows of files on a blocking thread while other rows are being written. Shows a progress bar.
 fn rows(
     context: Context,
     input: Input,
@@ -164,7 +165,7 @@ fn rows(
     })
 }
 
-/// Selects columns of files, all of which must have them.
+/// Selects columns that every file must have.
 fn only(
     context: Context,
     input: Input,

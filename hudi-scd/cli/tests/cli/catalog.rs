@@ -1,4 +1,8 @@
-//! The table in a Glue catalog, on a local server that serves S3 too: `scripts/s3/server`.
+//! The table in a Glue catalog, on local servers that provide S3 and Glue: moto, and MiniStack. MiniStack
+//! rejects an update that is based on an older version, and does not create versions itself.
+//! `scripts/s3/server` starts them.
+
+use rstest::rstest;
 
 use crate::{Place, Run, s3::Bucket};
 
@@ -6,10 +10,12 @@ fn run(bucket: &Bucket, words: &str) -> Run {
     Run::of(bucket.command(words).output().unwrap())
 }
 
-#[test]
+#[rstest]
+#[case::moto(Bucket::new)]
+#[case::ministack(Bucket::on_ministack)]
 #[ignore = "needs a Glue server: scripts/test"]
-fn a_table_on_s3_is_in_the_catalog() {
-    let bucket = Bucket::new("catalog");
+fn a_table_on_s3_is_in_the_catalog(#[case] on: fn(&str) -> Bucket) {
+    let bucket = on("catalog");
     let database = format!("lake{}", std::process::id());
     bucket.place.write("columns.txt", "id bigint, region string, at timestamp");
     bucket.ok("create TABLE --name Customer --record-key id --ordering-field at --partition-by region --schema columns.txt");
@@ -37,10 +43,12 @@ fn a_table_on_s3_is_in_the_catalog() {
     assert!(refused.code == 1 && refused.err.contains("at from timestamp to bigint"), "{}", refused.err);
 }
 
-#[test]
+#[rstest]
+#[case::moto(Bucket::new)]
+#[case::ministack(Bucket::on_ministack)]
 #[ignore = "needs a Glue server: scripts/test"]
-fn a_crawler_that_would_touch_a_table_is_found() {
-    let bucket = Bucket::new("crawler");
+fn a_crawler_that_would_touch_a_table_is_found(#[case] on: fn(&str) -> Bucket) {
+    let bucket = on("crawler");
     let (database, crawler) =
         (format!("crawled{}", std::process::id()), format!("clean{}", std::process::id()));
     bucket.place.write("columns.txt", "id bigint, at bigint");
@@ -72,16 +80,56 @@ fn a_crawler_that_would_touch_a_table_is_found() {
         }),
     );
     assert!(created.starts_with("HTTP/1.1 200"), "{created}");
-    // Nothing is left to exclude, so nothing is sent.
+    // There is nothing left to exclude, so no request is sent.
     let done = bucket.ok(&format!("catalog crawler exclude {other} TABLE"));
     assert_eq!(done, format!("the crawler {other} needs no further exclusion\n"));
+}
+
+#[test]
+#[ignore = "needs a Glue server: scripts/test"]
+fn a_crawler_is_kept_away_from_a_table() {
+    // Moto does not implement UpdateCrawler.
+    let bucket = Bucket::on_ministack("exclude");
+    let crawler = format!("kept{}", std::process::id());
+    bucket.place.write("columns.txt", "id bigint, at bigint");
+    bucket.ok("create TABLE --name customer --record-key id --ordering-field at --schema columns.txt");
+    let created = bucket.glue(
+        "CreateCrawler",
+        &serde_json::json!({
+            "Name": crawler, "Role": "arn:aws:iam::123456789012:role/glue", "DatabaseName": "raw",
+            "Targets": {"S3Targets": [
+                {"Path": bucket.url("raw"), "Exclusions": []},
+                {"Path": bucket.url("lake"), "Exclusions": ["**_SUCCESS"], "SampleSize": 3},
+            ]},
+        }),
+    );
+    assert!(created.starts_with("HTTP/1.1 200"), "{created}");
+    let done = bucket.ok(&format!("catalog crawler exclude {crawler} TABLE"));
+    assert_eq!(done, format!("the crawler {crawler} excludes:\n  customer/** in {}\n", bucket.url("lake")));
+    let found = bucket.glue("GetCrawler", &serde_json::json!({"Name": crawler}));
+    let (_, body) = found.split_once("\r\n\r\n").unwrap();
+    let found: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        found["Crawler"]["Targets"]["S3Targets"][1],
+        serde_json::json!({
+            "Path": bucket.url("lake"), "Exclusions": ["**_SUCCESS", "customer/**"], "SampleSize": 3,
+        })
+    );
+    let check = run(&bucket, &format!("catalog crawler check {crawler} TABLE"));
+    assert_eq!(check.code, 0, "{}{}", check.out, check.err);
 }
 
 #[test]
 fn a_command_line_that_cannot_be_meant_is_refused() {
     let place = Place::new();
     let refused = |words: &str| {
-        let run = Run::of(place.command(&words.split_whitespace().collect::<Vec<_>>()).output().unwrap());
+        let mut command = place.command(&words.split_whitespace().collect::<Vec<_>>());
+        for name in ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"] {
+            command.env_remove(name);
+        }
+        let no_profile = place.path("no-profile");
+        command.env("AWS_CONFIG_FILE", &no_profile).env("AWS_SHARED_CREDENTIALS_FILE", &no_profile);
+        let run = Run::of(command.env("AWS_EC2_METADATA_DISABLED", "true").output().unwrap());
         assert_ne!(run.code, 0, "{words}");
         run.err
     };
@@ -97,6 +145,19 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
     assert!(local.contains("s3://bucket/lake/customer"), "{local}");
     let option = refused("catalog sync s3://b/t --database d --option support_timestamp");
     assert!(option.contains("KEY=VALUE"), "{option}");
+    let option = refused("catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.table=t");
+    assert!(option.contains("--table-name"), "{option}");
+    let option =
+        refused("catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.colour=red");
+    assert!(option.contains("unknown") && option.contains("colour"), "{option}");
+    let location = refused("catalog sync lake/customer --database d --location lake/customer");
+    assert!(location.contains("s3://bucket/lake/customer"), "{location}");
+    place.table("customer", 1);
+    let table = "customer --database d --location s3://b/customer";
+    let endpoint = refused(&format!("catalog sync {table} --endpoint-url localhost:5000"));
+    assert!(endpoint.contains("http://host:port"), "{endpoint}");
+    let region = refused(&format!("catalog check {table}"));
+    assert!(region.contains("AWS_REGION"), "{region}");
 }
 
 #[test]
@@ -118,11 +179,13 @@ fn the_sql_for_redshift_is_printed() {
     assert_eq!(place.json(&format!("{words} --since {since}"))["statements"], serde_json::json!([]));
 }
 
-#[test]
+#[rstest]
+#[case::moto(Bucket::new)]
+#[case::ministack(Bucket::on_ministack)]
 #[ignore = "needs a Glue server: scripts/test"]
-fn two_processes_upsert_and_sync_one_table() {
+fn two_processes_upsert_and_sync_one_table(#[case] on: fn(&str) -> Bucket) {
     const ROUNDS: usize = 4;
-    let bucket = Bucket::new("two");
+    let bucket = on("two");
     let database = format!("two{}", std::process::id());
     bucket.place.write("columns.txt", "id bigint, region string, at bigint");
     bucket.ok("create TABLE --name customer --record-key id --ordering-field at --partition-by region --schema columns.txt");
@@ -132,7 +195,7 @@ fn two_processes_upsert_and_sync_one_table() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     let file = format!("{side}-{round}.csv");
-                    // A row of its own, and one that both sides write.
+                    // One row that only this side writes, and one that both sides write.
                     let rows = format!(
                         "id,region,at\n{},r{side}{round},1\n0,shared,{}\n",
                         1 + side * ROUNDS + round,
@@ -145,7 +208,8 @@ fn two_processes_upsert_and_sync_one_table() {
             });
         }
     });
-    // The server accepts an update of an older version, so the last sync may be one that was overtaken.
+    // The server accepts an update that is based on an older version, so a sync with older data may be the
+    // last one to arrive.
     bucket.ok(&format!("catalog sync TABLE --database {database}"));
     let check = format!("catalog check TABLE --database {database}");
     assert_eq!(bucket.ok(&check), format!("{database}.customer is up to date\n"));

@@ -1,4 +1,4 @@
-//! Every error is one message that names its subject, and an exit code; nothing panics.
+//! Every error is one message that names its subject, with an exit code. Nothing panics.
 
 use std::{
     io::{BufRead, BufReader},
@@ -17,7 +17,7 @@ use crate::{Place, copy};
 #[case("read t --until 20250101000000000", 2, "--since")]
 #[case("read t --json --format csv", 2, "--format")]
 #[case("read gs://bucket/t", 2, "gs://")]
-#[case("read s3://bucket", 2, "bucket and folder")]
+#[case("read s3://bucket", 2, "the bucket and the folder")]
 #[case("create new --name n --record-key id", 2, "--schema")]
 #[case("create new --name n --record-key id --schema columns.txt --like rows.jsonl", 2, "--like")]
 #[case("create new --name n --record-key id --schema columns.txt --scd2", 2, "--ordering-field")]
@@ -30,7 +30,7 @@ use crate::{Place, copy};
     1,
     "twice { column: v }"
 )]
-#[case("create t --name n --record-key id --schema columns.txt", 1, "a table already")]
+#[case("create t --name n --record-key id --schema columns.txt", 1, "already a table")]
 #[case("read nowhere", 1, "nowhere")]
 #[case("read .", 1, "hudi-scd create")]
 #[case("read t --columns nope", 1, "column: nope")]
@@ -76,7 +76,7 @@ fn broken_input_names_file_line_and_column(#[case] name: &str, #[case] content: 
     place.table("t", 1);
     place.write(name, content);
     let input = match name.split_once('/') {
-        // A folder with contradictory files.
+        // A folder whose files contradict each other.
         Some((folder, _)) => {
             place.write(&format!("{folder}/b.jsonl"), "{\"id\":2,\"v\":\"b\",\"at\":1,\"n\":\"one\"}\n");
             folder
@@ -118,7 +118,6 @@ fn columns_that_do_not_fit_name_the_file() {
 #[rstest]
 #[case("hoodie.table.type=COPY_ON_WRITE", "hoodie.table.type=MERGE_ON_READ", "hoodie.table.type")]
 #[case("hoodie.table.version=6", "hoodie.table.version=10", "hoodie.table.version")]
-#[case("DefaultHoodieRecordPayload", "OwnPayload", "hoodie.compaction.payload.class")]
 #[case("hoodie.table.name=t", "hoodie.table.name=", "hoodie.table.name")]
 fn tables_that_cannot_be_kept_right_are_refused_by_property(
     #[case] this: &str,
@@ -138,6 +137,26 @@ fn tables_that_cannot_be_kept_right_are_refused_by_property(
         assert_eq!((run.code, run.out.as_str()), (1, ""), "{words}: {}", run.err);
         assert!(run.err.contains(property), "{words}: {}", run.err);
     }
+}
+
+#[test]
+fn a_table_with_an_unknown_merge_rule_is_read_and_writes_are_refused_by_property() {
+    let place = Place::new();
+    place.table("t", 1);
+    let file = "t/.hoodie/hoodie.properties";
+    let text = std::fs::read_to_string(place.path(file)).unwrap();
+    assert!(text.contains("DefaultHoodieRecordPayload"), "{text}");
+    place.write(file, &text.replace("DefaultHoodieRecordPayload", "OwnPayload"));
+    for words in ["read t", "show t", "history t --key 1"] {
+        let run = place.run(words);
+        assert!(run.code == 0 && !run.out.is_empty(), "{words}: {}", run.err);
+    }
+    for words in ["upsert t --input rows.jsonl", "delete t --keys rows.jsonl"] {
+        let run = place.run(words);
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{words}: {}", run.err);
+        assert!(run.err.contains("hoodie.compaction.payload.class"), "{words}: {}", run.err);
+    }
+    assert_eq!(place.lines("timeline t --json").len(), 1, "nothing was written");
 }
 
 #[test]

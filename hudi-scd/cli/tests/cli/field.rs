@@ -1,10 +1,10 @@
-//! Inputs from public bug reports: change files, spellings of values, and timelines of other writers.
+//! Inputs from public bug reports: change files, notations of values, and timelines of other writers.
 
 use rstest::rstest;
 
 use crate::{Place, copy};
 
-/// apache/hudi#13233, #7688: a value has one meaning, in any file or option.
+/// apache/hudi#13233, #7688: a value means the same in any file and any option.
 #[rstest]
 #[case("timestamp", &["2024-07-10T16:27:04.939Z", "2024-07-10 18:27:04.939+02:00", "2024-07-10T16:27:04.939000"],
     &["1720628824939", "10.07.2024"])]
@@ -102,7 +102,7 @@ fn two_keys_with_one_text_are_refused() {
             let said = ["same text", "key: a:", "one: ", "other: ", "both.csv", "line: 3", "other line: 2"];
             refused(&format!("{command} t --input both.csv"), &said);
         }
-        // Each of them alone is an ordinary key.
+        // Each of the keys alone is valid.
         place.write("one.csv", &format!("a,b,v\n{one}\n"));
         place.write("other.csv", &format!("a,b,v\n{other}\n"));
         place.write("other-key.csv", &format!("a,b\n{}\n", other.strip_suffix(",two").unwrap()));
@@ -118,7 +118,7 @@ fn two_keys_with_one_text_are_refused() {
     }
 }
 
-/// apache/hudi#5036, #6552: change files have a column of operations, and deletes contain only their key.
+/// apache/hudi#5036, #6552: change files have a column of operations, and delete rows contain only their key.
 #[test]
 fn change_files_of_dms_are_applied() {
     let place = Place::new();
@@ -161,7 +161,7 @@ fn change_files_of_dms_are_applied() {
     assert_eq!(rows("t"), [row(4, "w"), row(5, "v2")]);
     place.ok("validate t");
 
-    // The same for a history, in which a delete has a time.
+    // The same for a history. In a history, a delete has a time.
     place.ok("create dim --name d --record-key id --ordering-field ts --scd2 --schema columns.txt");
     place.ok("upsert dim --input load.csv");
     place.write("changes.csv", "Op,id,a,ts\nU,2,z2,2\nD,1,,3\n");
@@ -208,8 +208,8 @@ fn an_error_about_a_row_names_file_line_and_key(
     assert_eq!(place.lines("timeline t --json").len(), 0, "nothing was written");
 }
 
-/// apache/hudi#1128, HUDI-2675: a dead writer, or an old release, leaves empty files on the timeline. None of
-/// them stops a read or disables cleaning, except the one that hides rows.
+/// apache/hudi#1128, HUDI-2675: a dead writer, or an old release, leaves empty files on the timeline. They
+/// neither stop reads nor disable cleaning. The only exception is an empty file that hides rows.
 #[rstest]
 #[case("commit")]
 #[case("replacecommit")]
@@ -269,7 +269,7 @@ fn empty_files_of_the_timeline_stop_nothing(#[case] action: &str) {
         if is_completed && action != "indexing" {
             assert!(says.contains(names.last().unwrap().as_str()), "{case}: validate names the file: {says}");
         }
-        // Writes and cleans continue, except over actions that only another engine can finish.
+        // Writes and cleans continue, unless the action is one that only another engine can finish.
         let is_foreign = matches!(action, "restore" | "indexing") && !is_completed;
         let mut cleans = 0;
         for at in 5..=8 {

@@ -1,4 +1,4 @@
-//! Rows in, rows out: every type through every format.
+//! Converts every type through every format, from input to output.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ fn a_new_column_without_a_value_gets_no_type_for_ever(#[case] name: &str, #[case
     place.write("y.jsonl", "{\"id\":2,\"at\":2,\"n\":7}\n");
     place.ok("upsert t --input y.jsonl");
     assert_eq!(place.lines("read t").last().unwrap(), &json!({"id": 2, "v": null, "at": 2, "n": 7}));
-    // A fact keeps its columns, whatever their values.
+    // A fact keeps its columns, whatever their values are.
     let found = place.lines(&format!("lookup t --facts {name} --on id=id --prefix d_"));
     assert_eq!(found[0]["n"], Value::Null);
     assert!(found[0].as_object().unwrap().contains_key("n"), "{found:?}");

@@ -110,7 +110,7 @@ fn an_old_table_is_upgraded_on_request() {
         (&5.into(), &6.into(), &"0.9 to 0.13".into())
     );
     assert_eq!(version(), 6);
-    assert_eq!(place.ok(&format!("upgrade {table}")), "the table has version 6 already\n");
+    assert_eq!(place.ok(&format!("upgrade {table}")), "the table already has version 6\n");
     assert_eq!(
         canonical(&place.ok(&format!("read {table} --format jsonl"))),
         expected(&golden.path("expected.jsonl"))

@@ -1,4 +1,4 @@
-//! SCD type 2, from the command line.
+//! SCD type 2 on the command line.
 
 use crate::Place;
 

@@ -114,7 +114,7 @@ impl Run {
     }
 }
 
-/// Sorts lines as rows, independent of the order of object members.
+/// Sorts lines by row, independently of the order of object members.
 fn canonical(lines: &str) -> Vec<String> {
     let mut rows: Vec<String> =
         lines.lines().map(|line| common::canonical(&serde_json::from_str(line).unwrap())).collect();

@@ -1,4 +1,5 @@
-//! Tables on S3, on a local server: `scripts/s3/server start` prints the value for `HUDI_SCD_S3_ENDPOINT`.
+//! Tables on S3, on a local server. `scripts/s3/server start` prints the value of `HUDI_SCD_S3_ENDPOINT`, and
+//! `scripts/s3/server start ministack` prints the value of `HUDI_SCD_MINISTACK_ENDPOINT`.
 
 use std::{
     io::{Read, Write},
@@ -15,12 +16,22 @@ pub(crate) struct Bucket {
     pub(crate) place: Place,
     endpoint: String,
     name: String,
+    region: &'static str,
 }
 
 impl Bucket {
     pub(crate) fn new(test: &str) -> Self {
-        let endpoint = std::env::var("HUDI_SCD_S3_ENDPOINT")
-            .unwrap_or_else(|_| panic!("HUDI_SCD_S3_ENDPOINT is not set: scripts/s3/server start prints it"));
+        Self::on("HUDI_SCD_S3_ENDPOINT", "eu-north-1", test)
+    }
+
+    /// Creates a bucket on MiniStack, which creates all buckets in one region.
+    pub(crate) fn on_ministack(test: &str) -> Self {
+        Self::on("HUDI_SCD_MINISTACK_ENDPOINT", "us-east-1", test)
+    }
+
+    fn on(variable: &str, region: &'static str, test: &str) -> Self {
+        let endpoint =
+            std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: scripts/test sets it"));
         let name = format!("{test}-{}", std::process::id());
         let host = endpoint.strip_prefix("http://").unwrap();
         let mut server = TcpStream::connect(host).unwrap();
@@ -32,7 +43,7 @@ impl Bucket {
         let mut said = String::new();
         server.read_to_string(&mut said).unwrap();
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
-        Self { place: Place::new(), endpoint, name }
+        Self { place: Place::new(), endpoint, name, region }
     }
 
     pub(crate) fn command(&self, words: &str) -> Command {
@@ -44,7 +55,7 @@ impl Bucket {
         command
             .env("AWS_ACCESS_KEY_ID", "id")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("AWS_REGION", "eu-north-1")
+            .env("AWS_REGION", self.region)
             .env("AWS_ENDPOINT_URL", &self.endpoint);
         command
     }
@@ -63,24 +74,25 @@ impl Bucket {
         self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The URL of a folder in the bucket.
+    /// Returns the URL of a folder in the bucket.
     pub(crate) fn url(&self, folder: &str) -> String {
         format!("s3://{}/{folder}", self.name)
     }
 
-    /// Sends a call to the server's Glue, and returns the response.
+    /// Sends a call to the server's Glue API and returns the response.
     pub(crate) fn glue(&self, call: &str, input: &Value) -> String {
         let host = self.endpoint.strip_prefix("http://").unwrap();
         let mut server = TcpStream::connect(host).unwrap();
         let body = input.to_string();
-        // The server reads the service in a signature, and does not check it.
+        // The server reads the service and the region in a signature, but does not verify it.
         write!(
             server,
             "POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: AWSGlue.{call}\r\n\
              Content-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\nConnection: close\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/eu-north-1/glue/aws4_request, \
+             Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/{}/glue/aws4_request, \
              SignedHeaders=host, Signature=x\r\n\r\n{body}",
-            body.len()
+            body.len(),
+            self.region
         )
         .unwrap();
         let mut said = String::new();
@@ -88,12 +100,12 @@ impl Bucket {
         said
     }
 
-    /// The lock file of the table; empty if there is none.
+    /// Returns the lock file of the table. Empty if there is none.
     fn lock_file(&self) -> String {
         let host = self.endpoint.strip_prefix("http://").unwrap();
         let mut server = TcpStream::connect(host).unwrap();
         let path = format!("/{}/lake/customer/.hoodie/.locks/table_lock.json", self.name);
-        // The server reads the name in a signature, and does not check it.
+        // The server reads the name in a signature, but does not verify it.
         write!(
             server,
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: AWS id:x\r\nConnection: close\r\n\r\n"
@@ -118,7 +130,7 @@ fn a_table_on_s3_lives_as_one_on_disk_does() {
     let again = Run::of(
         bucket.command("create TABLE --name t --record-key id --schema columns.txt").output().unwrap(),
     );
-    assert!(again.code == 1 && again.err.contains("a table already"), "{}", again.err);
+    assert!(again.code == 1 && again.err.contains("already a table"), "{}", again.err);
     let mut instants = Vec::new();
     for at in 1..=4 {
         bucket.place.write("rows.csv", &format!("id,v,at\n1,v{at},{at}\n{},new,{at}\n", 10 + at));
@@ -176,7 +188,7 @@ fn writers_of_a_table_on_s3_take_turns() {
     bucket.ok("validate TABLE");
 }
 
-/// A change of one column of a file of three parts: S3 copies the other columns.
+/// One column changes in a file of three parts. S3 copies the other columns.
 #[test]
 #[ignore = "needs an S3 server: scripts/test"]
 fn unchanged_columns_are_copied_within_s3() {
@@ -224,7 +236,7 @@ fn a_profile_says_who_one_is() {
     command.env("AWS_EC2_METADATA_DISABLED", "true");
     let run = Run::of(command.env("AWS_PROFILE", "nobody").output().unwrap());
     assert!(run.code == 1 && run.err.contains("nobody"), "{}", run.err);
-    // The keys of these profiles are those that a program prints, and those of a role.
+    // The keys of these profiles come from a program and from a role.
     bucket.place.write("keys.json", r#"{"Version":1,"AccessKeyId":"id","SecretAccessKey":"secret"}"#);
     let settings = format!("region=eu-north-1\nendpoint_url={}\n", bucket.endpoint);
     let keys = bucket.place.path("keys.json");
@@ -251,7 +263,7 @@ fn a_bucket_that_is_not_there_is_named() {
     assert!(run.err.contains("no-such-bucket-anywhere"), "{}", run.err);
 }
 
-/// A signal releases the lease: the next writer need not wait until it ends.
+/// A signal releases the lease, so the next writer need not wait until it expires.
 #[cfg(unix)]
 #[rstest::rstest]
 #[case("INT", 130)]

@@ -1,4 +1,4 @@
-//! Signals end a write in order.
+//! A signal ends a write in an orderly way.
 
 use std::{
     os::unix::fs::FileTypeExt,
@@ -17,7 +17,8 @@ pub(crate) fn send(signal: &str, process: &Child) {
     assert!(sent.success());
 }
 
-/// A write that holds the lock of its table, as it reads a base file that gives nothing: a pipe.
+/// Starts a write that holds the lock of its table while it reads a pipe that never returns data in place of
+/// a base file.
 fn blocked(place: &Place) -> Child {
     place.table("t", 1);
     let files = std::fs::read_dir(place.path("t")).unwrap().map(|entry| entry.unwrap().path());
@@ -28,7 +29,7 @@ fn blocked(place: &Place) -> Child {
     let words = ["upsert", "t", "--input", "rows.jsonl"];
     let mut writer = place.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lock = std::fs::File::open(place.path("t/.hoodie/.locks/table_lock")).unwrap();
-    // The operating system tells who holds the lock.
+    // The operating system knows which process holds the lock.
     while lock.try_lock().is_ok() {
         lock.unlock().unwrap();
         assert!(writer.try_wait().unwrap().is_none(), "the write ended");

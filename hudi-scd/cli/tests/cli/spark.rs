@@ -1,4 +1,4 @@
-//! Options and program for Spark.
+//! Options and a program for Spark.
 
 use crate::Place;
 

@@ -208,8 +208,8 @@ fn damage_of_what_only_the_past_shows_is_found() {
     assert_eq!(findings(&place), ["file-size", "unreadable"]);
     std::fs::write(&files[1], &older).unwrap();
 
-    // An empty commit, as a full disk leaves it: Hudi reads it as one without writes, and treats its files as
-    // data.
+    // An empty commit, as a full disk leaves it. Hudi reads it as a commit without writes, and treats its
+    // files as data.
     let commits = place.commits("t");
     let commit = place.path(&format!("t/.hoodie/{}.commit", commits[2]));
     let said = std::fs::read(&commit).unwrap();

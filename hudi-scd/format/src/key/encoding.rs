@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-/// The form of a record key of one field under the complex generator, Hudi's `ComplexKeyGenEncoding`
-/// (HUDI-7001, HUDI-9666). All other keys have one form.
+/// The form of a record key with one field under the complex generator, Hudi's `ComplexKeyGenEncoding`
+/// (HUDI-7001, HUDI-9666). All other keys have only one form.
 ///
 /// | form | written by Hudi |
 /// |---|---|
 /// | `1` | 0.14.1, 0.15.0, 1.0.0 to 1.0.2 |
 /// | `id:1` | up to 0.14.0, and 1.1 and later |
 ///
-/// A table that was written by releases of both kinds contains both forms.
+/// A table written by releases of both kinds contains both forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyEncoding {
     /// The value: `1`.
@@ -28,7 +28,7 @@ impl KeyEncoding {
         }
     }
 
-    /// Returns the value of a record key; `None` if the key does not have this form.
+    /// Returns the value of a record key. Returns `None` if the key does not have this form.
     pub fn decode<'a>(self, field: &str, key: &'a str) -> Option<&'a str> {
         match self {
             Self::ValueOnly => Some(key),
@@ -36,14 +36,14 @@ impl KeyEncoding {
         }
     }
 
-    /// Returns the form of a stored key whose row has this value; `None` if it is neither. No value has one
-    /// text in both forms.
+    /// Returns the form of a stored key whose row has this value. Returns `None` if the key has neither form.
+    /// A key never has both forms for the same value.
     pub fn of_stored(field: &str, value: &str, key: &str) -> Option<Self> {
         let is_of = |encoding: &Self| encoding.decode(field, key) == Some(value);
         [Self::ValueOnly, Self::FieldPrefixed].into_iter().find(is_of)
     }
 
-    /// Parses a stored name, without regard to case, as Hudi does.
+    /// Parses a stored name. As in Hudi, case is ignored.
     pub fn parse(name: &str) -> Option<Self> {
         let names = [Self::ValueOnly, Self::FieldPrefixed];
         names.into_iter().find(|encoding| encoding.as_str().eq_ignore_ascii_case(name))

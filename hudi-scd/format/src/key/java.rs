@@ -1,12 +1,12 @@
-//! Numbers in Java's text form.
+//! Numbers in Java's text format.
 
 /// Formats like `Double.toString`: the shortest digits that identify the number, with an exponent (`1.0E7`)
 /// from ten million on and below a thousandth. (Java before 19 prints some numbers with more digits than
-/// necessary; those differ.)
+/// necessary. Those numbers differ here.)
 pub(super) fn double(value: f64) -> String {
     number(value.is_nan(), value.is_infinite(), value == 0.0, value.is_sign_negative(), || {
         let text = format!("{:e}", value.abs());
-        // Java prints at least two digits, the nearest ones: 4.9E-324, not 5.0E-324.
+        // Java prints at least two digits, and chooses the closest ones: 4.9E-324, not 5.0E-324.
         if text.contains('.') { text } else { format!("{:.1e}", value.abs()) }
     })
 }

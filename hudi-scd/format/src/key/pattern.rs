@@ -1,5 +1,5 @@
-//! Date patterns of Joda-Time, which Hudi's timestamp-based key generator uses to format and parse. They
-//! resemble those of `SimpleDateFormat`, but some letters differ.
+//! Date patterns of Joda-Time, which Hudi's timestamp-based key generator uses for formatting and parsing.
+//! They resemble the patterns of `SimpleDateFormat`, but some letters differ.
 
 use jiff::{
     SignedDuration, Timestamp,
@@ -41,12 +41,12 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 impl Pattern {
-    /// Parses a pattern for formatting, or returns its first unsupported letter.
+    /// Parses a pattern for formatting. Returns its first unsupported letter as an error.
     pub(super) fn to_write(text: &str) -> Result<Self, char> {
         Self::parse(text, |letter, _| LETTERS.contains(letter))
     }
 
-    /// Parses a pattern for parsing.
+    /// Parses a pattern for parsing. Returns its first unsupported letter as an error.
     pub(super) fn to_read(text: &str) -> Result<Self, char> {
         // The century of a two-digit year would depend on the current date.
         Self::parse(text, |letter, count| {
@@ -92,7 +92,7 @@ impl Pattern {
         Ok(Self { tokens })
     }
 
-    /// Formats a point in time in a zone by the pattern.
+    /// Formats a point in time, in the given zone, by the pattern.
     pub(super) fn format(&self, moment: Timestamp, zone: &TimeZone) -> String {
         let time = moment.to_zoned(zone.clone());
         let (date, info) = (time.date(), zone.to_offset_info(moment));
@@ -172,7 +172,7 @@ impl Pattern {
         out
     }
 
-    /// Parses a text by the pattern; `zone` applies to a text that names none.
+    /// Parses text by the pattern. `zone` applies if the text does not name a zone.
     pub(super) fn read(&self, text: &str, zone: &TimeZone) -> Option<Timestamp> {
         let mut said = Said::default();
         let mut rest = text;
@@ -203,7 +203,7 @@ impl Pattern {
                     &rest[digits.len()..]
                 }
                 _ => {
-                    // The length of each field separates adjacent digits.
+                    // Adjacent digits are separated by the length of each field.
                     let followed = matches!(self.tokens.get(index + 1), Some(Token::Field(next, n))
                         if !(matches!(next, 'a' | 'E' | 'Z') || *next == 'M' && *n >= 3));
                     let most = match letter {
@@ -221,7 +221,7 @@ impl Pattern {
     }
 }
 
-/// The parsed fields of a text.
+/// The fields that were parsed from a text.
 struct Said {
     year: i16,
     month: i8,
@@ -254,7 +254,7 @@ impl Default for Said {
 
 impl Said {
     fn set(&mut self, letter: char, number: i16) {
-        // A number out of range becomes one that is refused when the fields are combined.
+        // A number out of range is replaced by one that is rejected when the fields are combined.
         let small = i8::try_from(number).unwrap_or(-1);
         match letter {
             'y' | 'Y' => self.year = number,
@@ -289,13 +289,13 @@ fn short(name: &'static str, count: usize) -> &'static str {
     if count < 4 { &name[..3] } else { name }
 }
 
-/// Returns up to `most` digits, at least one.
+/// Returns the leading digits, at least one and at most `most`.
 fn digits(text: &str, most: usize) -> Option<&str> {
     let count = text.bytes().take(most).take_while(u8::is_ascii_digit).count();
     (count > 0).then(|| &text[..count])
 }
 
-/// Returns the text after a name or its first three letters, in any case.
+/// Returns the text that follows a name or its first three letters. Case is ignored.
 fn name<'a>(text: &'a str, names: &[&str], mut found: impl FnMut(i8)) -> Option<&'a str> {
     for (index, name) in names.iter().enumerate() {
         for form in [name, &name[..3]] {
@@ -308,7 +308,7 @@ fn name<'a>(text: &'a str, names: &[&str], mut found: impl FnMut(i8)) -> Option<
     None
 }
 
-/// Returns the text after `Z`, `+0130` or `+01:30`.
+/// Returns the text that follows `Z`, `+0130` or `+01:30`.
 fn offset<'a>(text: &'a str, said: &mut Option<Offset>) -> Option<&'a str> {
     if let Some(rest) = text.strip_prefix('Z') {
         *said = Some(Offset::UTC);
@@ -338,8 +338,8 @@ mod tests {
         TimeZone::get("America/New_York").unwrap()
     }
 
-    /// Compares with the folders that Spark with Hudi 0.15 created for 1735787045, 0 and 1719835199 seconds,
-    /// in New York.
+    /// Compares with the folders that Spark with Hudi 0.15 created for the seconds 1735787045, 0 and
+    /// 1719835199, in the time zone of New York.
     #[rstest::rstest]
     #[case("yy-M-d H.m.s", ["25-1-1 22.4.5", "69-12-31 19.0.0", "24-7-1 7.59.59"])]
     #[case("YYYY.MMM.MMMM.D", ["2025.Jan.January.1", "1969.Dec.December.365", "2024.Jul.July.183"])]

@@ -1,5 +1,4 @@
-//! Partition paths by time: Hudi's `TimestampBasedKeyGenerator`, which formats a point in time by a date
-//! pattern.
+//! Partition paths by time: Hudi's `TimestampBasedKeyGenerator`, which formats a time by a date pattern.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +15,8 @@ use jiff::{
 use super::{invalid, pattern::Pattern};
 use crate::{Error, ErrorKind, Result};
 
-/// The prefixes of the properties of `TimestampBasedKeyGenerator`, since 0.13 and before.
+/// The prefixes of the properties of `TimestampBasedKeyGenerator`: the one used since 0.13, and the one
+/// before.
 pub const TIMESTAMP_PREFIXES: [&str; 2] =
     ["hoodie.keygen.timebased.", "hoodie.deltastreamer.keygen.timebased."];
 const TYPE: &str = "timestamp.type";
@@ -28,7 +28,7 @@ const OUTPUT: &str = "output.dateformat";
 const OUTPUT_ZONE: &str = "output.timezone";
 const ZONE: &str = "timezone";
 
-/// The meaning of the values in a column that partitions by time.
+/// How the values of a column that partitions by time are interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimestampType {
@@ -36,15 +36,14 @@ pub enum TimestampType {
     UnixTimestamp,
     /// Milliseconds since 1970: `EPOCHMILLISECONDS`.
     EpochMilliseconds,
-    /// Microseconds since 1970: `EPOCHMICROSECONDS`, available in Hudi from 1.0 on. In 0.x it is
-    /// [`Self::Scalar`].
+    /// Microseconds since 1970: `EPOCHMICROSECONDS`, available since Hudi 1.0. For 0.x, use [`Self::Scalar`].
     EpochMicroseconds,
     /// Strings: `DATE_STRING`.
     DateString,
-    /// A number of units since 1970, as in [`TimestampPartition::with_unit`]: `SCALAR`. The unit of a
-    /// timestamp column is microseconds, that of a date column days.
+    /// Number of units since 1970, with the unit of [`TimestampPartition::with_unit`]: `SCALAR`. The unit of
+    /// a timestamp column is microseconds, and the unit of a date column is days.
     Scalar,
-    /// Also strings: `MIXED`.
+    /// Strings, like [`Self::DateString`]: `MIXED`.
     Mixed,
 }
 
@@ -73,12 +72,12 @@ impl TimestampType {
 
 /// The partitioning of a table by time, as in Hudi's `TimestampBasedKeyGenerator`.
 ///
-/// Spark's writers also need `hoodie.keygen.timebased.timestamp.type`, and the input format of strings, as
-/// options of each write, even for their own tables. Spark's reads return the folder's name instead of the
-/// column's value.
+/// For each write, even to their own tables, Spark's writers also need the option
+/// `hoodie.keygen.timebased.timestamp.type`, and for strings the input format. Spark reads the name of the
+/// folder instead of the column's value.
 ///
-/// Patterns are those of Joda-Time, as in `yyyy/MM/dd`; several input patterns are separated by commas. A
-/// null becomes the beginning of 1970, as in Hudi.
+/// Patterns use the syntax of Joda-Time, as in `yyyy/MM/dd`. Several input patterns are separated by commas.
+/// As in Hudi, a null becomes the beginning of 1970.
 ///
 /// ```
 /// # use hudi_format::key::{TimestampPartition, TimestampType};
@@ -92,25 +91,25 @@ pub struct TimestampPartition {
 }
 
 impl TimestampPartition {
-    /// Creates a partitioning of values of a kind, formatted by a pattern, in UTC.
+    /// Creates a partitioning for values of this type, formatted by a pattern, in UTC.
     pub fn new(kind: TimestampType, output_format: impl Into<String>) -> Self {
         let new = Self { properties: BTreeMap::new() };
         new.with(TYPE, kind.as_str()).with(OUTPUT, output_format).with(ZONE, "UTC")
     }
 
-    /// Sets the pattern of strings.
+    /// Sets the pattern for parsing strings.
     #[must_use]
     pub fn with_input_format(self, patterns: impl Into<String>) -> Self {
         self.with(INPUT, patterns)
     }
 
-    /// Sets the unit of numbers, such as `days`; the names are those of Java's `TimeUnit`.
+    /// Sets the unit of numbers, such as `days`. The names are those of Java's `TimeUnit`.
     #[must_use]
     pub fn with_unit(self, unit: impl Into<String>) -> Self {
         self.with(UNIT, unit)
     }
 
-    /// Sets the zone of parsed strings and formatted folders. Default: UTC.
+    /// Sets the time zone for parsing strings and for formatting folders. Default: UTC.
     #[must_use]
     pub fn with_time_zone(self, zone: impl Into<String>) -> Self {
         self.with(ZONE, zone)
@@ -121,7 +120,7 @@ impl TimestampPartition {
         self
     }
 
-    /// Returns the properties of the generator, as stored in `hoodie.properties`.
+    /// Returns the properties of the generator, as they are stored in `hoodie.properties`.
     pub fn properties(&self) -> impl Iterator<Item = (&String, &String)> {
         self.properties.iter()
     }
@@ -130,9 +129,9 @@ impl TimestampPartition {
 /// A key generator that is ready to use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TimestampKey {
-    /// Hudi 0.15 does not store it in the table.
+    /// `None` if the table does not store it, as with Hudi 0.15.
     kind: Option<TimestampType>,
-    /// Milliseconds, or fractions of one, per unit.
+    /// Length of a unit.
     unit: Option<Unit>,
     input: Vec<Pattern>,
     input_zone: TimeZone,
@@ -180,7 +179,7 @@ impl TimestampKey {
         let mut input = Vec::new();
         if let Some((property, patterns)) = find(INPUT) {
             let delimiter = find(INPUT_DELIMITER).map_or(",", |(_, delimiter)| delimiter);
-            // A regular expression; in practice it is the character itself.
+            // A regular expression, in practice a single character.
             let delimiter = delimiter.strip_prefix('\\').unwrap_or(delimiter);
             for text in patterns.split(delimiter) {
                 let pattern = Pattern::to_read(text.trim());
@@ -196,7 +195,7 @@ impl TimestampKey {
         let output =
             Pattern::to_write(text).map_err(|letter| refused(unknown_letter(letter), property, text))?;
         let zone = |name: &str| match find(ZONE).or_else(|| find(name)) {
-            // Java's default zone, assuming that this machine has the same.
+            // Java's default zone. It is assumed to be this machine's zone.
             None => TimeZone::system(),
             Some((_, name)) => java_zone(name),
         };
@@ -211,7 +210,7 @@ impl TimestampKey {
                 .with_context("row", row)
                 .with_context("value", value)
         };
-        // Hudi treats a null as the beginning of 1970.
+        // Hudi treats null as the beginning of 1970.
         if matches!(column.data_type(), DataType::Utf8) {
             let texts = column.as_string::<i32>();
             let values = (0..texts.len()).map(|row| {
@@ -260,9 +259,10 @@ impl TimestampKey {
             Some(TimestampType::EpochMilliseconds) => Ok(Unit::MILLISECOND),
             Some(TimestampType::EpochMicroseconds) => Ok(Unit::MICROSECOND),
             Some(TimestampType::Scalar) => Ok(self.unit.unwrap_or(Unit::SECOND)),
-            Some(TimestampType::DateString | TimestampType::Mixed) => {
-                Err(lacks(TYPE, "numbers partition by time, and the table's timestamps are texts"))
-            }
+            Some(TimestampType::DateString | TimestampType::Mixed) => Err(lacks(
+                TYPE,
+                "the partition column contains numbers, but the table's timestamps are strings",
+            )),
             None => Err(lacks(
                 TYPE,
                 "the table does not define its type of timestamps (Hudi 0.15 does not store it): add the property",
@@ -296,7 +296,7 @@ impl Unit {
     }
 }
 
-/// Parses like `TimeZone.getTimeZone`, which treats an unknown name as GMT.
+/// Parses a zone like `TimeZone.getTimeZone`, which treats an unknown name as GMT.
 fn java_zone(name: &str) -> TimeZone {
     let custom =
         name.strip_prefix("GMT").or_else(|| name.strip_prefix("UTC")).filter(|rest| !rest.is_empty());

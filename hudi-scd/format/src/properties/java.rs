@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Reads a properties file: comments, `=`, `:` or white space between key and value, continued lines,
+/// Parses a properties file: comments; `=`, `:` or white space between key and value; continued lines;
 /// escapes.
 pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
     let text = std::str::from_utf8(bytes).map_err(|cause| {
@@ -37,7 +37,7 @@ fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\u{c}')
 }
 
-/// Returns `true` if a line continues: it ends in an odd number of backslashes.
+/// Returns `true` if the next line continues this one, because it ends with an odd number of backslashes.
 fn is_continued(line: &str) -> bool {
     line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }

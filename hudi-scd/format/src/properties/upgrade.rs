@@ -8,22 +8,22 @@ use super::{
 };
 use crate::{ErrorKind, Result};
 
-/// The first version that this crate upgrades: earlier ones lack the record key in their properties.
+/// The first version that this crate upgrades. Earlier versions lack the record key in their properties.
 const FIRST: u8 = 2;
 
 impl TableProperties {
-    /// Returns the properties that an upgrade of this table to version 6 sets, with their values; none if it
-    /// has that version.
+    /// Returns the properties that an upgrade of this table to version 6 sets, with their values. Empty if
+    /// the table has version 6.
     ///
     /// | step | sets |
     /// |---|---|
     /// | 2 to 3 | the form of partition paths, the key generator |
     /// | 3 to 4 | the checksum |
-    /// | 4 to 5 | nothing: the partition of nulls has another name from version 5 on |
+    /// | 4 to 5 | nothing: the partition of nulls has a different name since version 5 |
     /// | 5 to 6 | nothing: only merge-on-read tables change |
     ///
-    /// Hudi takes the values of the first step from the options of the write that upgrades. Here they are
-    /// those that the table's folders show.
+    /// Hudi takes the values of the first step from the options of the write that performs the upgrade. This
+    /// crate infers them from the table's folders.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for versions 0 and 1, whose properties lack the record key, and for
@@ -41,8 +41,8 @@ impl TableProperties {
         if from < 3 {
             set.insert(URL_ENCODE, self.url_encode.to_string());
             set.insert(HIVE_STYLE, self.hive_style.to_string());
-            if raw(KEY_GENERATOR_CLASS).is_empty() {
-                set.insert(KEY_GENERATOR_CLASS, self.key_generator.class().to_owned());
+            if let (true, Some(generator)) = (raw(KEY_GENERATOR_CLASS).is_empty(), self.key_generator) {
+                set.insert(KEY_GENERATOR_CLASS, generator.class().to_owned());
             }
         }
         if from < 4 {
@@ -54,8 +54,8 @@ impl TableProperties {
         Ok(set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
-    /// Returns `true` for a partition that an upgrade would give another meaning: up to version 4 it holds
-    /// the rows whose partition value is null or an empty string, and from version 5 on those with the text
+    /// Returns `true` for a partition whose meaning an upgrade would change. Up to version 4 it contains the
+    /// rows whose partition value is null or an empty string, and since version 5 the rows with the text
     /// `default`.
     pub fn changes_meaning(&self, partition: &str) -> bool {
         let is_old_null = |folder: &str| match folder.split_once('=') {

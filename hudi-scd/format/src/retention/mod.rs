@@ -1,4 +1,4 @@
-//! Retention: the file versions of a table that are kept, and those that are deleted.
+//! Retention: which file versions of a table are kept and which are deleted.
 //!
 //! A [`RetentionPolicy`] defines what is kept. [`plan`] computes the resulting deletions without performing
 //! them.

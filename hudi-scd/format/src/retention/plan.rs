@@ -1,6 +1,7 @@
 //! [`plan`]: the deletions of a clean, computed from a plain view of the table.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
@@ -22,9 +23,9 @@ pub struct TimelineView {
     pub earliest_pending: Option<Instant>,
     /// The commits that are protected.
     pub savepoints: Vec<SavepointView>,
-    /// The earliest commit that the last completed clean retained.
+    /// The earliest retained commit according to the last completed clean.
     pub last_earliest_to_retain: Option<Instant>,
-    /// The current time; only [`RetentionPolicy::Hours`] uses it.
+    /// The current time. Only [`RetentionPolicy::Hours`] uses it.
     pub now: Timestamp,
     /// The zone of the timeline's instants.
     pub zone: TimeZone,
@@ -51,11 +52,11 @@ pub struct SavepointView {
 /// The plan's view of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionView {
-    /// Its path; empty in an unpartitioned table.
+    /// Its path. Empty in an unpartitioned table.
     pub path: String,
-    /// Its file groups, replaced ones included.
+    /// Its file groups, including replaced ones.
     pub groups: Vec<FileGroupView>,
-    /// The partition has files of commits that are not completed.
+    /// `true` if the partition contains files of commits that are not completed.
     pub has_pending_files: bool,
 }
 
@@ -64,7 +65,7 @@ pub struct PartitionView {
 pub struct FileGroupView {
     /// Its id.
     pub file_id: String,
-    /// Its versions of completed commits, in any order.
+    /// Its versions written by completed commits, in any order.
     pub slices: Vec<SliceView>,
     /// The completed replacecommit that replaced it.
     pub replaced_at: Option<Instant>,
@@ -81,7 +82,7 @@ pub struct SliceView {
     pub bytes: u64,
 }
 
-/// The deletions of a clean. It prints as a table.
+/// The deletions of a clean. It is displayed as a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     policy: RetentionPolicy,
@@ -108,22 +109,23 @@ pub struct Deletion {
     pub bytes: u64,
 }
 
-/// The partitions in which a clean can find anything.
+/// The partitions where a clean can find anything to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// No partition: the window has not moved.
     Nothing,
-    /// The partitions to which these completed commits wrote, or in which they replaced file groups.
+    /// The partitions that these completed commits wrote to, or where they replaced file groups.
     WrittenBy(Vec<Instant>),
     /// All partitions.
     Everything,
 }
 
-/// Returns the partitions to inspect before [planning](plan). Only partitions written by commits that left
-/// the window since the last clean contain anything to delete (Hudi's `hoodie.cleaner.incremental.mode`).
+/// Returns the partitions to inspect before [planning](plan). Since the last clean, only partitions written
+/// by commits that have left the window can contain anything to delete (Hudi's
+/// `hoodie.cleaner.incremental.mode`).
 ///
-/// A deleted savepoint leaves files behind that only a scan of all partitions finds: pass a view without
-/// `last_earliest_to_retain` then.
+/// After a savepoint was deleted, only a scan of all partitions finds the files that it protected. In that
+/// case, pass a view without `last_earliest_to_retain`.
 pub fn scope(policy: RetentionPolicy, timeline: &TimelineView) -> Scope {
     if matches!(policy, RetentionPolicy::FileVersions(_)) {
         return Scope::Everything;
@@ -132,8 +134,8 @@ pub fn scope(policy: RetentionPolicy, timeline: &TimelineView) -> Scope {
     match timeline.last_earliest_to_retain {
         Some(last) if timeline.commits.iter().any(|commit| commit.instant == last) => {
             let left = timeline.commits.iter().map(|commit| commit.instant);
-            // A version is deleted when a newer one becomes the last before the window, that is, when a
-            // commit leaves the window.
+            // A version is deleted when a newer version becomes the last one before the window, that is, when
+            // a commit leaves the window.
             let left: Vec<_> = left.filter(|instant| (last..earliest.instant).contains(instant)).collect();
             if left.is_empty() { Scope::Nothing } else { Scope::WrittenBy(left) }
         }
@@ -143,16 +145,20 @@ pub fn scope(policy: RetentionPolicy, timeline: &TimelineView) -> Scope {
 
 /// Computes the deletions of a clean by Hudi's rules (`CleanPlanner`), without performing them.
 ///
-/// `partitions` are those of [`scope`], or more.
+/// `partitions` contains the partitions of [`scope`], or more. Each is dropped before the next one is requested.
 ///
 /// The rules for the window of commits or hours:
-/// - the window begins at the n-th newest completed commit, or at the first one of the last h hours; a
-///   pending commit moves the beginning back to the last commit completed before it;
-/// - in each file group, the newest version and the newest of those before the window are kept, and all
-///   others before the window are deleted;
+/// - the window begins at the n-th newest completed commit, or at the first commit of the last h hours; a
+///   pending commit moves the beginning back to the last commit that completed before it;
+/// - in each file group, the newest version and the newest version before the window are kept, and all older
+///   versions are deleted;
 /// - file groups that were replaced before the window are deleted completely;
 /// - files protected by a savepoint are kept.
-pub fn plan(policy: RetentionPolicy, timeline: &TimelineView, partitions: &[PartitionView]) -> Plan {
+pub fn plan<P: Borrow<PartitionView>>(
+    policy: RetentionPolicy,
+    timeline: &TimelineView,
+    partitions: impl IntoIterator<Item = P>,
+) -> Plan {
     let window = earliest_to_retain(policy, timeline);
     let protected: BTreeSet<&str> =
         timeline.savepoints.iter().flat_map(|savepoint| savepoint.files.iter().map(String::as_str)).collect();
@@ -167,6 +173,7 @@ pub fn plan(policy: RetentionPolicy, timeline: &TimelineView, partitions: &[Part
     };
     let window = plan.earliest_to_retain.as_ref().map(|commit| commit.instant);
     for partition in partitions {
+        let partition = partition.borrow();
         let mut is_empty = !partition.has_pending_files;
         for group in &partition.groups {
             let gone = gone(policy, window, group);
@@ -195,8 +202,8 @@ pub fn plan(policy: RetentionPolicy, timeline: &TimelineView, partitions: &[Part
     plan
 }
 
-/// Returns the commit at which the window begins; `None` if all commits are inside, or if the policy has no
-/// window.
+/// Returns the commit at which the window begins. Returns `None` if all commits are inside the window, or if
+/// the policy has no window.
 fn earliest_to_retain(policy: RetentionPolicy, timeline: &TimelineView) -> Option<CommitView> {
     let commits = &timeline.commits;
     let first = match policy {
@@ -218,7 +225,7 @@ fn earliest_to_retain(policy: RetentionPolicy, timeline: &TimelineView) -> Optio
     }
 }
 
-/// Returns the versions of a file group that are deleted, ignoring savepoints.
+/// Returns the versions of a file group to delete, ignoring savepoints.
 fn gone(policy: RetentionPolicy, window: Option<Instant>, group: &FileGroupView) -> BTreeSet<Instant> {
     let mut newest_first: Vec<Instant> = group.slices.iter().map(|slice| slice.instant).collect();
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
@@ -230,8 +237,8 @@ fn gone(policy: RetentionPolicy, window: Option<Instant>, group: &FileGroupView)
     let Some(window) = window else { return BTreeSet::new() };
     match group.replaced_at {
         Some(replaced) if replaced < window => newest_first.into_iter().collect(),
-        // Reads inside the window, as of before the replacement, see the group; Hudi keeps all of it until
-        // then.
+        // Reads as of an instant that is inside the window and before the replacement still need this group.
+        // Hudi keeps all of the group until the replacement leaves the window.
         Some(_) => BTreeSet::new(),
         None => {
             let newest = newest_first.first().copied();
@@ -247,8 +254,8 @@ impl Plan {
         self.policy
     }
 
-    /// Returns the earliest readable commit after the plan is carried out; `None` if the policy sets none, or
-    /// if no commit leaves the window.
+    /// Returns the earliest commit that is readable after the plan was carried out. Returns `None` if the
+    /// policy defines none, or if no commit leaves the window.
     pub fn earliest_to_retain(&self) -> Option<Instant> {
         self.earliest_to_retain.as_ref().map(|commit| commit.instant)
     }
@@ -258,7 +265,7 @@ impl Plan {
         self.last_completed
     }
 
-    /// Returns the files to delete, by partition, file group and age.
+    /// Returns the files to delete, ordered by partition, file group and age.
     pub fn deletions(&self) -> &[Deletion] {
         &self.deletions
     }
@@ -268,19 +275,19 @@ impl Plan {
         &self.partitions_to_delete
     }
 
-    /// Returns `true` if there is nothing to delete; Hudi writes no clean then.
+    /// Returns `true` if there is nothing to delete. In that case Hudi writes no clean.
     pub fn is_empty(&self) -> bool {
         self.deletions.is_empty() && self.partitions_to_delete.is_empty()
     }
 
-    /// Returns the bytes that the deletions free.
+    /// Returns the number of bytes that the deletions free.
     pub fn bytes(&self) -> u64 {
         self.deletions.iter().map(|deletion| deletion.bytes).sum()
     }
 
     /// Converts the plan to the form in which Hudi stores it on the timeline. `base` is the URL of the table
-    /// without a trailing slash, as in `file:/lake/customer` or `s3://lake/customer`, because Hudi's plans
-    /// contain absolute paths.
+    /// without a trailing slash, such as `file:/lake/customer` or `s3://lake/customer`. It is needed because
+    /// Hudi's plans contain absolute paths.
     pub fn to_avro(&self, base: &str) -> CleanPlan {
         let mut files: BTreeMap<String, Vec<CleanFileInfo>> = BTreeMap::new();
         for deletion in &self.deletions {
@@ -337,7 +344,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// A human-readable size.
+/// A human-readable size in bytes.
 pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-/// The part of a table's past that is kept, by Hudi's rules and under Hudi's names.
+/// How much of a table's past is kept. The rules and names are Hudi's.
 ///
 /// | policy | Hudi | kept |
 /// |---|---|---|
-/// | [`commits(n)`](Self::commits) | `KEEP_LATEST_COMMITS` | files for reads as of the last n commits |
+/// | [`commits(n)`](Self::commits) | `KEEP_LATEST_COMMITS` | files for reads as of one of the last n commits |
 /// | [`hours(h)`](Self::hours) | `KEEP_LATEST_BY_HOURS` | files for reads as of a commit of the last h hours |
 /// | [`file_versions(n)`](Self::file_versions) | `KEEP_LATEST_FILE_VERSIONS` | n versions of each file group |
 ///
-/// The newest version of a file group and files protected by a savepoint are always kept. Under the first two
-/// policies one version older than the window is kept too, because a read as of the window's first commit
-/// sees file groups as they were then: a file group has up to n + 1 versions.
+/// The newest version of a file group and files protected by a savepoint are always kept. The first two
+/// policies also keep one version older than the window, because a read as of the window's first commit needs
+/// file groups as they were at that time. A file group therefore has up to n + 1 versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RetentionPolicy {
@@ -39,7 +39,7 @@ impl RetentionPolicy {
     /// Keeps the commits of the last `hours` hours readable (at least one hour). Hudi's
     /// `hoodie.cleaner.hours.retained`.
     ///
-    /// As in Hudi, nothing is deleted while the newest commit is older than that.
+    /// As in Hudi, nothing is deleted while the newest commit is older than `hours` hours.
     pub fn hours(hours: u32) -> Self {
         Self::Hours(hours.max(1))
     }
@@ -61,9 +61,9 @@ impl RetentionPolicy {
         }
     }
 
-    /// Returns the policy that properties of a table name. Without a name, the policy whose limit is set
-    /// applies, as in Hudi. An invalid number is ignored: it is another engine's setting, and no reason to
-    /// refuse the table.
+    /// Returns the policy that a table's properties define. If they do not name a policy, the policy whose
+    /// limit is set applies, as in Hudi. An invalid number is ignored, because it is a setting of another
+    /// engine and no reason to reject the table.
     pub fn of_properties(get: impl Fn(&str) -> Option<u32>, name: Option<&str>) -> Option<Self> {
         let policies = [
             get(COMMITS).map(Self::commits),
@@ -73,7 +73,7 @@ impl RetentionPolicy {
         policies.into_iter().flatten().find(|policy| name.is_none_or(|name| policy.name() == name))
     }
 
-    /// Returns Hudi's name of the policy, as in `hoodie.cleaner.policy` and in the plans of cleans.
+    /// Returns Hudi's name for the policy, as in `hoodie.cleaner.policy` and in the plans of cleans.
     pub fn name(self) -> &'static str {
         match self {
             Self::Commits(_) => "KEEP_LATEST_COMMITS",

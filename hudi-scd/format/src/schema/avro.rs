@@ -13,8 +13,8 @@ use super::{
 use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// Replaces each character that Avro does not allow by `__`, as Hudi derives the record name from a table's
-/// name.
+/// Replaces each character that Avro does not allow by `__`, as Hudi does to derive the record name from a
+/// table's name.
 pub fn sanitize_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for (index, c) in name.chars().enumerate() {
@@ -27,9 +27,9 @@ pub fn sanitize_name(name: &str) -> String {
     out
 }
 
-/// Formats a schema in Avro, character by character as Spark writes it for the table of this name: record
-/// `hoodie.{table}.{table}_record`, the null branch first. Metadata under [`DOC`](super::DOC) becomes the
-/// `doc` of a column.
+/// Formats a schema in Avro, character by character as Spark writes it for the table with this name: the
+/// record is `hoodie.{table}.{table}_record`, and the null branch is first. Metadata under
+/// [`DOC`](super::DOC) becomes the `doc` of a column.
 ///
 /// Commit metadata contains only the data columns; the footer's `parquet.avro.schema` contains
 /// [`with_meta_columns`](super::with_meta_columns).
@@ -67,7 +67,7 @@ fn write_record(
     Ok(())
 }
 
-/// Writes a field; `record` is the full name of its record.
+/// Writes a field. `record` is the full name of its record.
 pub(super) fn write_field(out: &mut String, field: &Field, record: &str) -> Result<()> {
     out.push_str(&format!(r#"{{"name":{},"type":"#, quoted(field.name())));
     write_type(out, field.data_type(), field.is_nullable(), field.name(), record)?;
@@ -80,7 +80,7 @@ pub(super) fn write_field(out: &mut String, field: &Field, record: &str) -> Resu
     Ok(())
 }
 
-/// Writes a type; `name` and `namespace` become those of a named type, as in Spark's converter.
+/// Writes a type. As in Spark's converter, a named type gets `name` and `namespace`.
 pub(super) fn write_type(
     out: &mut String,
     data_type: &DataType,
@@ -136,8 +136,8 @@ pub(super) fn write_type(
     Ok(())
 }
 
-/// Returns the minimum number of bytes for every decimal of this precision, which is also the width of the
-/// column in Parquet.
+/// Returns the minimum number of bytes that can hold every decimal of this precision. It is also the width of
+/// the column in Parquet.
 pub fn decimal_bytes(precision: u8) -> usize {
     let greatest = 10_u128.checked_pow(u32::from(precision)).map_or(u128::MAX, |n| n - 1);
     let bits = 128 - greatest.leading_zeros() + 1;
@@ -152,13 +152,13 @@ fn not_canonical(data_type: &DataType, name: &str) -> Error {
     super::no_place(data_type, name)
 }
 
-/// Parses the Avro form of a table's schema. Meta columns are kept, if present. The `doc` of columns and of
-/// the record becomes metadata under [`DOC`](super::DOC).
+/// Parses the Avro form of a table's schema. Meta columns are kept if they are present. The `doc` of columns
+/// and of the record becomes metadata under [`DOC`](super::DOC).
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] if it is not the schema of a record; [`ErrorKind::Unsupported`] for types that this
-/// crate cannot store: unions of several types, enums, times of day, fixed bytes that are not decimals,
-/// recursive records. The error names the column.
+/// [`ErrorKind::Corrupt`] if the text is not the schema of a record; [`ErrorKind::Unsupported`] for types
+/// that this crate cannot store: unions of several types, enums, times of day, fixed bytes that are not
+/// decimals, recursive records. The error names the column.
 pub fn from_avro(text: &str) -> Result<SchemaRef> {
     let value: Value = serde_json::from_str(text)
         .map_err(|e| Error::new(ErrorKind::Corrupt, "schema is not JSON").with_source(e))?;
@@ -183,7 +183,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Returns the type and its nullability; `path` names the column in errors.
+    /// Returns the type and its nullability. `path` names the column in errors.
     fn read(&mut self, value: &Value, namespace: &str, path: &str) -> Result<(DataType, bool)> {
         match value {
             Value::String(name) => Ok((self.by_name(name, namespace, path)?, false)),
@@ -347,7 +347,7 @@ mod tests {
     fn writes_the_text_that_spark_wrote(#[case] file: &str, #[case] table: &str) {
         let text = footer_schema(file);
         let schema = from_avro(&text).unwrap();
-        // The tests' tables have names in which the hyphen is already an underscore.
+        // The tables of the tests have names in which hyphens are already replaced by underscores.
         assert_eq!(to_avro(&schema, &table.replace('-', "_")).unwrap(), text);
         let data = without_meta_columns(&schema);
         assert_eq!(with_meta_columns(&data), schema);

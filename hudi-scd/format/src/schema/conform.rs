@@ -1,4 +1,4 @@
-//! Conforms a batch to the schema of a table.
+//! Converts a batch to the schema of a table.
 
 use std::sync::Arc;
 
@@ -25,11 +25,12 @@ use crate::{Error, Result};
 const EXACT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
 
-/// Converts the batch to `schema`: columns in its order, widened to its types, null for missing columns.
+/// Converts the batch to `schema`: columns in its order, widened to its types, with nulls for missing
+/// columns.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a column of the batch is not in the schema
-/// or does not fit it without loss, or if there is a null where the schema allows none; the error names the
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a column of the batch is not in the schema,
+/// cannot be converted without loss, or contains a null that the schema does not allow. The error names the
 /// column.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref().fields() == schema.fields() {
@@ -121,7 +122,7 @@ fn conform_array(array: &ArrayRef, want: &DataType, path: &str) -> Result<ArrayR
                 return Err(unfit(have, want, path));
             }
             let out = match (have, want) {
-                // Both count from the same epoch. A cast would look up UTC among the known zones.
+                // Both types count from the same epoch. A cast would look up UTC in the time zone database.
                 (DataType::Timestamp(_, None), DataType::Timestamp(unit, Some(_))) => {
                     cast_with_options(array, &DataType::Timestamp(*unit, None), &EXACT)
                         .and_then(|plain| plain.to_data().into_builder().data_type(want.clone()).build())
@@ -143,7 +144,7 @@ fn list(array: &ListArray, item: &FieldRef, path: &str) -> Result<ArrayRef> {
         .map_err(impossible)
 }
 
-/// Refuses integers that lost precision in a floating-point column.
+/// Rejects integers that lost precision in a floating-point column.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming column and row.
@@ -154,7 +155,8 @@ pub fn check_exact(given: &RecordBatch, conformed: &RecordBatch) -> Result<()> {
             continue;
         }
         let nearest = || unfit(given.data_type(), kept.data_type(), field.name());
-        // The greatest 64-bit integers round up beyond the range, and become null in the cast back.
+        // The largest 64-bit integers are rounded up beyond the range, and become null when they are cast
+        // back.
         let back = cast(kept, given.data_type()).map_err(|e| nearest().with_source(e))?;
         let lost = (0..given.len()).find(|row| {
             given.is_valid(*row) && (back.is_null(*row) || back.slice(*row, 1) != given.slice(*row, 1))
@@ -166,7 +168,7 @@ pub fn check_exact(given: &RecordBatch, conformed: &RecordBatch) -> Result<()> {
     Ok(())
 }
 
-/// Refuses NULL in the columns of `rows` that `declared` says are not nullable, and in their nested values.
+/// Rejects NULL in columns of `rows` that are not nullable in `declared`, and in their nested values.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the column.
@@ -179,7 +181,7 @@ pub fn check_required(rows: &RecordBatch, declared: &Schema) -> Result<()> {
     Ok(())
 }
 
-/// Checks the values that exist; `there` masks them, because a struct that is NULL has none.
+/// Checks the values that exist. `there` masks the others, because a struct that is NULL has no values.
 fn check_values(values: &ArrayRef, field: &Field, there: Option<&NullBuffer>, path: &str) -> Result<()> {
     let nulls = values.logical_nulls();
     let lacks = nulls.as_ref().is_some_and(|nulls| match there {
@@ -234,7 +236,7 @@ fn whole_micros(nanos: &ArrayRef, micros: &ArrayRef, path: &str) -> Result<()> {
     });
     match lost {
         None => Ok(()),
-        Some(row) => Err(invalid("timestamp is not a whole microsecond, round it first")
+        Some(row) => Err(invalid("timestamp is not a whole microsecond; round it first")
             .with_context("column", path)
             .with_context("row", row)),
     }

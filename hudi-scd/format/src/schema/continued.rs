@@ -1,4 +1,4 @@
-//! Updates an existing Avro schema, and preserves what other writers recorded in it.
+//! Updates an existing Avro schema, and preserves the parts that other writers recorded in it.
 
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde_json::value::RawValue;
@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use super::{avro, canonical, evolve::map_value, from_avro, is_meta_column, to_avro};
 use crate::{Result, members::Members};
 
-/// Returns the Avro form of `schema`, based on the previous text `old`. Names, docs, aliases, defaults and
-/// properties of columns and of nested records are preserved. Widened columns get the wider type, and new
-/// ones come last.
+/// Returns the Avro form of `schema`, based on the previous Avro schema `old`. Names, docs, aliases, defaults
+/// and properties of columns and of nested records are preserved. Widened columns get the wider type, and new
+/// columns are added at the end.
 ///
 /// # Errors
 /// As [`to_avro`].
@@ -20,12 +20,12 @@ pub fn continued(old: Option<&str>, schema: &Schema, table_name: &str) -> Result
     let text = from_avro(old).ok().and_then(|said| record(old, said.fields(), schema.fields()));
     match text {
         Some(text) if says(&text, schema) => Ok(text),
-        // A column refers by name to a type that another column defined, and that definition is gone.
+        // A column refers by name to a type whose definition was in a column that is now gone.
         _ => to_avro(schema, table_name),
     }
 }
 
-/// Returns the text with the five meta columns in front, as in footers.
+/// Returns the Avro schema with the five meta columns in front, as in footers.
 pub fn with_meta_columns(text: &str, table_name: &str) -> Result<String> {
     let meta = super::with_meta_columns(&Schema::empty());
     let meta = to_avro(&meta, table_name)?;
@@ -43,14 +43,14 @@ pub fn with_meta_columns(text: &str, table_name: &str) -> Result<String> {
     }
 }
 
-/// Returns `true` if a text declares exactly these columns.
+/// Returns `true` if an Avro schema declares exactly these columns.
 fn says(text: &str, schema: &Schema) -> bool {
     from_avro(text).is_ok_and(|said| {
         said.fields().len() == schema.fields().len() && canonical(&said).is_ok_and(|said| *said == *schema)
     })
 }
 
-/// Returns the object with another value for one of its members.
+/// Returns the object with a new value for one of its members.
 fn object(members: &Members<'_>, name: &str, value: &str) -> String {
     let parts = members.0.iter().map(|(known, raw)| {
         let value = if known == name { value } else { raw.get() };
@@ -118,7 +118,7 @@ fn changed(old: &str, was: &DataType, is: &DataType, name: &str) -> Option<Strin
     }
 }
 
-/// Returns `true` if two types differ at most in nullability.
+/// Returns `true` if two types are equal except for nullability.
 fn same(was: &DataType, is: &DataType) -> bool {
     let alone =
         |data_type: &DataType| canonical(&Schema::new(vec![Field::new("c", data_type.clone(), true)])).ok();

@@ -1,11 +1,11 @@
-//! Documentation of columns: the `doc` of Avro. (Spark with Hudi 0.15 and 1.0 does not show it.)
+//! Documentation of columns: `doc` in Avro. (Spark with Hudi 0.15 and 1.0 does not show it.)
 
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-/// The metadata key of an Arrow field's or schema's documentation. A new table stores the documentation of
-/// its schema, and every commit repeats it.
+/// The metadata key under which an Arrow field or schema stores its documentation. A new table stores the
+/// documentation of its schema, and every commit repeats it.
 pub const DOC: &str = "doc";
 
 /// Returns metadata with this documentation.
@@ -18,8 +18,8 @@ pub(super) fn doc_of(metadata: &HashMap<String, String>) -> Option<&str> {
     metadata.get(DOC).map(String::as_str).filter(|text| !text.is_empty())
 }
 
-/// Returns the schema with the documentation of another one for columns of the same names, and for their
-/// nested fields.
+/// Returns `schema` with the documentation of another schema's columns of the same names, and of their nested
+/// fields.
 pub fn documented(schema: &Schema, words: &Schema) -> SchemaRef {
     let metadata = doc_of(words.metadata()).map(doc).unwrap_or_default();
     Arc::new(Schema::new_with_metadata(fields(schema.fields(), words.fields()), metadata))
@@ -54,7 +54,7 @@ fn inside(of: &DataType, words: &DataType) -> DataType {
     }
 }
 
-/// The items of a list and the values of a map have no documentation of their own.
+/// The items of a list and the values of a map have no documentation themselves.
 fn part(of: &FieldRef, words: &Field) -> FieldRef {
     Arc::new(of.as_ref().clone().with_data_type(inside(of.data_type(), words.data_type())))
 }

@@ -1,4 +1,4 @@
-//! Evolution of a table's schema by the batches that are written to it.
+//! Evolution of a table's schema when batches with other columns are written to it.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use super::{
 };
 use crate::Result;
 
-/// Returns the schema of the table after a batch with the schema `incoming`: the table's columns in their
-/// order, then the new ones, all nullable.
+/// Returns the schema of the table after a write of a batch with the schema `incoming`: the table's columns
+/// in their order, followed by the new columns, all nullable.
 ///
-/// A column may become wider, by Avro's promotions, which are also Hudi's: `Int32` to `Int64`, these to
-/// `Float32`, these to `Float64`. (A `Float64` does not represent every `Int64`, nor a `Float32` every
-/// `Int32`. The batch requests the promotion, and stored values are read as the nearest number.) Narrower
-/// incoming values are stored in the table's type, and are refused if it cannot represent them exactly.
-/// Structs, lists and maps evolve inside by the same rules. A batch that lacks a column of the table is
-/// refused, as in Hudi, because it would set the stored values to null ([`IS_DELETED_COLUMN`] may be omitted:
-/// nothing is deleted then).
+/// A column may become wider by Avro's promotions, which are also Hudi's: `Int32` to `Int64`, both of these
+/// to `Float32`, all of these to `Float64`. (Not every `Int64` can be represented as `Float64`, nor every
+/// `Int32` as `Float32`. The batch requests the promotion, and stored values are read as the nearest number.)
+/// Narrower incoming values are stored in the table's type, and are rejected if it cannot represent them
+/// exactly. The same rules apply inside structs, lists and maps. A batch that lacks a column of the table is
+/// rejected, as in Hudi, because it would set the stored values to null. The exception is
+/// [`IS_DELETED_COLUMN`]: without it, nothing is deleted.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the column and both types.
@@ -39,7 +39,7 @@ fn merge_fields(table: &Fields, incoming: &Fields, path: &str) -> Result<Fields>
             }
             None if field.name() == IS_DELETED_COLUMN => out.push(field.clone()),
             None => {
-                return Err(invalid("batch lacks a column of the table, add it").with_context("column", path));
+                return Err(invalid("batch lacks a column of the table; add it").with_context("column", path));
             }
         }
     }
@@ -48,7 +48,7 @@ fn merge_fields(table: &Fields, incoming: &Fields, path: &str) -> Result<Fields>
             continue;
         }
         if let Some(other) = table.iter().find(|known| known.name().eq_ignore_ascii_case(field.name())) {
-            return Err(invalid("column differs from one of the table only in case, rename it")
+            return Err(invalid("column differs from a column of the table only in case; rename it")
                 .with_context("column", join(path, field.name()))
                 .with_context("other", join(path, other.name())));
         }
@@ -79,7 +79,7 @@ fn merge_types(table: &DataType, incoming: &DataType, path: &str) -> Result<Data
     }
 }
 
-/// Returns `true` if values of one primitive type can be stored unchanged in the other.
+/// Returns `true` if values of the incoming primitive type can be stored unchanged in the table's type.
 pub(super) fn holds(table: &DataType, incoming: &DataType) -> bool {
     use DataType as T;
     match (table, incoming) {
@@ -89,7 +89,7 @@ pub(super) fn holds(table: &DataType, incoming: &DataType) -> bool {
         (T::Decimal128(precision, scale), T::Decimal128(p, s)) => {
             scale >= s && i16::from(*precision) - i16::from(*scale) >= i16::from(*p) - i16::from(*s)
         }
-        // Without a zone it is treated as UTC, which is how engines display it.
+        // A timestamp without a zone is treated as UTC. Engines display it that way.
         (T::Timestamp(unit, zone), T::Timestamp(u, z)) => (zone.is_some() || z.is_none()) && unit >= u,
         _ => table == incoming,
     }

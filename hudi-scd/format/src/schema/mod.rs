@@ -6,7 +6,7 @@
 //! | `Boolean` | `Boolean` | `boolean` |
 //! | `Int32` | `Int8`, `Int16`, `Int32`, `UInt8`, `UInt16` | `int` |
 //! | `Int64` | `Int64`, `UInt32` | `long` |
-//! | `Float32`, `Float64` | and `Float16` | `float`, `double` |
+//! | `Float32`, `Float64` | also `Float16` | `float`, `double` |
 //! | `Decimal128(p, s)` | decimals of every width, `p <= 38`, `0 <= s <= p` | `fixed`, `decimal` |
 //! | `Utf8` | `LargeUtf8`, `Utf8View`, dictionaries of them | `string` |
 //! | `Binary` | `LargeBinary`, `BinaryView`, `FixedSizeBinary` | `bytes` |
@@ -14,17 +14,18 @@
 //! | `Timestamp(µs, "UTC")` | any unit and zone; without a zone it is treated as UTC | `long`, `timestamp-micros` |
 //! | `List`, `Map`, `Struct` | `LargeList`, `FixedSizeList` | `array`, `map`, `record` |
 //!
-//! Some types are refused, because no column of Hudi stores them without loss: `UInt64` (use `Decimal128(20,
-//! 0)`), times of day, intervals, unions, and a nanosecond timestamp that is not a whole microsecond.
+//! Some types are rejected, because no column of Hudi can store them without loss: `UInt64` (use
+//! `Decimal128(20, 0)`), times of day, intervals, unions, and nanosecond timestamps that are not whole
+//! microseconds.
 //!
-//! Tables of other writers may hold timestamps in milliseconds or without a zone; these are read, and written
-//! unchanged. New tables of this crate do not use them ([`stored`]): Spark's next upsert interprets stored
-//! milliseconds as microseconds, and Hudi up to 1.0 does not know the type without a zone
-//! (`local-timestamp-micros`): reads fail or return a number.
+//! Tables of other writers may contain timestamps in milliseconds or without a zone. These are read, and
+//! written unchanged. New tables of this crate do not use them ([`stored`]). Spark's next upsert would
+//! interpret stored milliseconds as microseconds. Hudi up to 1.0 does not know the type without a zone
+//! (`local-timestamp-micros`), and reads of it fail or return a number.
 //!
-//! Lists may contain nulls here. Spark refuses to write such a list unless
+//! This crate accepts lists that contain nulls. Spark refuses to write such a list unless
 //! `parquet.avro.write-old-list-structure` is false. With Hudi 0.x, it also refuses to rewrite a file with
-//! two lists of decimals or structs, even one of its own files.
+//! two lists of decimals or structs, even if it wrote the file itself.
 
 mod avro;
 mod conform;
@@ -57,10 +58,10 @@ pub const META_COLUMNS: [&str; 5] = [
     "_hoodie_file_name",
 ];
 
-/// The column that marks a record in a batch as deleted. Hudi stores it like any other column.
+/// The column that marks a row of a batch as deleted. Hudi stores it like any other column.
 pub const IS_DELETED_COLUMN: &str = "_hoodie_is_deleted";
 
-/// The zone of stored timestamps with a zone.
+/// The time zone of stored timestamps that have one.
 pub const UTC: &str = "UTC";
 
 const MAX_PRECISION: u8 = 38;
@@ -83,13 +84,13 @@ pub fn without_meta_columns(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(data.collect::<Vec<FieldRef>>()))
 }
 
-/// Returns the schema as a table stores it: the types of the [module's table](self), every column nullable,
-/// no metadata, no meta columns.
+/// Returns the schema as a table stores it: the types of the [module's table](self), with every column
+/// nullable, without metadata and without meta columns.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for a type that a table cannot store, for a name that Avro does not allow
 /// (Hudi would look for the column under another name and find nothing), and for names that differ only in
-/// case (Spark and Hive ignore case); the error names the column.
+/// case (Spark and Hive ignore case). The error names the column.
 pub fn canonical(schema: &Schema) -> Result<SchemaRef> {
     let fields = canonical_fields(without_meta_columns(schema).fields(), "")?;
     if fields.is_empty() {
@@ -130,12 +131,12 @@ fn canonical_fields(fields: &Fields, path: &str) -> Result<Fields> {
     for field in fields {
         let path = join(path, field.name());
         if field.name().is_empty() || sanitize_name(field.name()) != *field.name() {
-            return Err(invalid("column name is not allowed in Avro, rename the column")
+            return Err(invalid("column name is not allowed in Avro; rename the column")
                 .with_context("column", path)
                 .with_context("allowed", "letters, digits and _, not starting with a digit"));
         }
         if let Some(other) = seen.insert(field.name().to_lowercase(), path.clone()) {
-            return Err(invalid("column names differ only in case, rename one")
+            return Err(invalid("column names differ only in case; rename one")
                 .with_context("column", path)
                 .with_context("other", other));
         }
@@ -144,7 +145,7 @@ fn canonical_fields(fields: &Fields, path: &str) -> Result<Fields> {
     Ok(out.into())
 }
 
-/// Returns the type in which a table stores values of `incoming`; `path` names the column in errors.
+/// Returns the type in which a table stores values of the type `incoming`. `path` names the column in errors.
 fn canonical_type(incoming: &DataType, path: &str) -> Result<DataType> {
     use DataType as T;
     Ok(match incoming {
@@ -189,7 +190,8 @@ fn canonical_type(incoming: &DataType, path: &str) -> Result<DataType> {
     })
 }
 
-// The Parquet format's names for the parts of lists and maps, so that the writer needs no renaming.
+// The names that the Parquet format uses for the parts of lists and maps, so that the writer need not rename
+// them.
 const ELEMENT: &str = "element";
 const ENTRIES: &str = "key_value";
 const KEY: &str = "key";

@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use super::{Instant, avro::ocf};
 use crate::{Error, ErrorKind, Result};
 
-/// The metadata of a commit, as in its timeline file.
+/// The metadata of a commit, as stored in its timeline file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct CommitMetadata {
     /// The written files, by partition path.
     pub partition_to_write_stats: BTreeMap<String, Vec<WriteStat>>,
-    /// The commit is a compaction.
+    /// `true` if the commit is a compaction.
     pub compacted: bool,
     /// Free-form entries, including [`CommitMetadata::schema`]. A value may be null.
     pub extra_metadata: BTreeMap<String, Option<String>>,
     /// `UPSERT`, `INSERT`, `DELETE` and so on.
     pub operation_type: Option<String>,
-    /// The file groups that this commit replaced, by partition path; only in replace commits.
+    /// The file groups that this commit replaced, by partition path. Only replacecommits have them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub partition_to_replace_file_ids: BTreeMap<String, Vec<String>>,
 }
@@ -31,7 +31,7 @@ pub struct CommitMetadata {
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct WriteStat {
-    /// The file group; empty in the inserts of an inflight commit.
+    /// The file group. Empty in the inserts of an inflight commit.
     pub file_id: String,
     /// The new base file, relative to the table.
     pub path: Option<String>,
@@ -67,19 +67,19 @@ pub struct WriteStat {
     pub runtime_stats: Option<RuntimeStats>,
 }
 
-/// Milliseconds that writing one file took.
+/// Milliseconds taken to write one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct RuntimeStats {
     total_scan_time: i64,
-    /// Milliseconds that merging into an existing group took.
+    /// Milliseconds taken to merge rows into an existing group.
     pub total_upsert_time: i64,
-    /// Milliseconds that writing a new group took.
+    /// Milliseconds taken to write a new group.
     pub total_create_time: i64,
 }
 
-/// The previous version of a new file group: Java writes the string, not a JSON null.
+/// The previous version of a new file group. Java writes this string, not a JSON null.
 const NO_COMMIT: &str = "null";
 
 impl Default for WriteStat {
@@ -118,13 +118,13 @@ impl WriteStat {
         self.prev_commit.as_deref()?.parse().ok()
     }
 
-    /// Sets the commit whose file this one continues.
+    /// Sets the commit that wrote the previous version of this file.
     pub fn with_previous(mut self, previous: Option<Instant>) -> Self {
         self.prev_commit = Some(previous.map_or_else(|| NO_COMMIT.to_owned(), |instant| instant.to_string()));
         self
     }
 
-    /// Records the duration of writing the file, for an existing or a new file group.
+    /// Records the duration of writing the file: a new file group if `created`, otherwise an existing one.
     pub fn with_runtime(mut self, millis: i64, created: bool) -> Self {
         let (total_create_time, total_upsert_time) = if created { (millis, 0) } else { (0, millis) };
         self.runtime_stats = Some(RuntimeStats { total_scan_time: 0, total_upsert_time, total_create_time });
@@ -142,14 +142,14 @@ impl CommitMetadata {
         self.extra_metadata.get(Self::SCHEMA)?.as_deref().filter(|schema| !schema.is_empty())
     }
 
-    /// Returns `true` if columns are identified by number: columns of the table were renamed or dropped under
-    /// `hoodie.schema.on.read.enable`. Its base files keep the old names.
+    /// Returns `true` if columns are identified by number, because columns of the table were renamed or
+    /// dropped under `hoodie.schema.on.read.enable`. Its base files keep the old names.
     pub fn numbers_columns(&self) -> bool {
         let numbered = self.extra_metadata.get(Self::NUMBERED_SCHEMA).and_then(Option::as_deref);
         numbered.is_some_and(|schema| !schema.is_empty())
     }
 
-    /// Records the table's schema, in Avro.
+    /// Records the table's Avro schema.
     pub fn with_schema(mut self, schema: String) -> Self {
         self.extra_metadata.insert(Self::SCHEMA.to_owned(), Some(schema));
         self
@@ -160,7 +160,7 @@ impl CommitMetadata {
         self.partition_to_write_stats.values().flatten()
     }
 
-    /// Parses the bytes of `file`, which an error names. A commit of an old writer may be empty.
+    /// Parses the content of `file`. Errors name `file`. A commit of an old writer may be empty.
     pub fn parse(bytes: &[u8], file: impl std::fmt::Display) -> Result<Self> {
         if bytes.is_empty() {
             return Ok(Self::default());

@@ -1,7 +1,8 @@
-//! The checksums of Hadoop's local file system: `.NAME.crc` beside each file, which Hadoop's readers verify.
+//! The checksums of Hadoop's local file system: a file `.NAME.crc` next to each file, which Hadoop's readers
+//! verify.
 
-/// Returns `true` if checksums match a file: `crc\0`, the length of a chunk, and the CRC32 of each, all big
-/// endian.
+/// Returns `true` if the checksums match a file. Their format is `crc\0`, the length of a chunk, and the
+/// CRC32 of each chunk, all big-endian.
 pub fn holds(checksums: &[u8], file: &[u8]) -> bool {
     let Some(([b'c', b'r', b'c', 0, length @ ..], sums)) = checksums.split_first_chunk::<8>() else {
         return false;

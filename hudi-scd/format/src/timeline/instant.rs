@@ -9,9 +9,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// A point on the timeline: `yyyyMMddHHmmssSSS` in the timeline's time zone, as in `20261123042633497`.
 ///
-/// It is a name rather than a time: instants are compared as strings, as in every reader of Hudi. Tables
-/// older than Hudi 0.10 have instants without milliseconds, with 14 digits; they parse and sort correctly
-/// too.
+/// It is a name rather than a time. As in every reader of Hudi, instants are compared as strings. Tables
+/// older than Hudi 0.10 have instants without milliseconds, with 14 digits. These are parsed and sorted
+/// correctly too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant([u8; Self::DIGITS]);
 
@@ -19,7 +19,7 @@ impl Instant {
     const DIGITS: usize = 17;
     const DIGITS_WITHOUT_MILLIS: usize = 14;
 
-    /// Returns the instant of a point in time, to the millisecond.
+    /// Returns the instant for a point in time, with a precision of a millisecond.
     pub fn from_timestamp(timestamp: Timestamp, zone: &TimeZone) -> Self {
         Self::from_civil(zone.to_datetime(timestamp))
     }
@@ -40,8 +40,8 @@ impl Instant {
         Self(digits)
     }
 
-    /// Returns the point in time that the digits represent, or `None` if they are not a date, as in Hudi's
-    /// bootstrap instants.
+    /// Returns the point in time that the digits represent. Returns `None` if they are not a date, as in
+    /// Hudi's bootstrap instants.
     pub fn to_timestamp(self, zone: &TimeZone) -> Option<Timestamp> {
         zone.to_timestamp(self.to_civil()?).ok()
     }
@@ -68,10 +68,11 @@ impl Instant {
         std::str::from_utf8(&self.0[..digits]).unwrap_or_default()
     }
 
-    /// Creates a new instant: now, or a millisecond after `newest` if the clock lags behind the timeline.
+    /// Creates a new instant: the current time, or a millisecond after `newest` if the clock lags behind the
+    /// timeline.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if `newest` is later than now but not a date.
+    /// [`ErrorKind::Corrupt`] if `newest` is later than the current time but not a date.
     pub fn mint(now: Timestamp, zone: &TimeZone, newest: Option<Self>) -> Result<Self> {
         let instant = Self::from_timestamp(now, zone);
         match newest {

@@ -77,7 +77,7 @@ impl Action {
         }
     }
 
-    /// Returns the action of this name.
+    /// Returns the action with this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == name)
     }
@@ -128,13 +128,13 @@ impl fmt::Display for State {
 /// An action on the timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineEntry {
-    /// The time at which it was requested.
+    /// The time at which the action was requested.
     pub instant: Instant,
     /// Its kind.
     pub action: Action,
     /// Its latest state.
     pub state: State,
-    /// The states that have a file; a reader needs only the latest.
+    /// Marks the states that have a file. A reader needs only the latest state.
     files: [bool; 3],
     completed_at: Option<Instant>,
 }
@@ -145,7 +145,7 @@ impl TimelineEntry {
         self.state != State::Completed
     }
 
-    /// Returns the completion time, in tables that store it: versions 8 and later.
+    /// Returns the completion time. Only tables of version 8 and later store it.
     pub fn completed_at(&self) -> Option<Instant> {
         self.completed_at
     }
@@ -156,27 +156,27 @@ impl TimelineEntry {
     }
 }
 
-/// The active timeline of a table: its actions, oldest first, at the time of loading.
+/// The active timeline of a table when it was loaded: its actions, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
-    /// The paths of the checksums that Hadoop's local file system writes beside the files.
+    /// The paths of the checksums that Hadoop's local file system writes next to the files.
     checksums: Vec<String>,
-    /// Instants newer than the first active one that are nevertheless archived.
+    /// Archived instants that are newer than the first active one.
     archived: BTreeSet<Instant>,
-    /// The names of the folders beside the timeline's files.
+    /// The names of the folders next to the timeline's files.
     folders: BTreeSet<String>,
-    /// The names of the files beside the timeline's.
+    /// The names of other files next to the timeline's files.
     others: BTreeSet<String>,
 }
 
 impl Timeline {
-    /// Returns `true` if there is a folder of this name beside the timeline's files.
+    /// Returns `true` if there is a folder with this name next to the timeline's files.
     pub fn has_folder(&self, name: &str) -> bool {
         self.folders.contains(name)
     }
 
-    /// Returns `true` if there is a file of this name beside the timeline's.
+    /// Returns `true` if there is another file with this name next to the timeline's files.
     pub fn has_other(&self, name: &str) -> bool {
         self.others.contains(name)
     }
@@ -209,7 +209,7 @@ impl Timeline {
         Self { entries, ..Self::default() }
     }
 
-    /// Adds a completed action with a file of each state, as a later listing of layout 1 shows it.
+    /// Adds a completed action with a file for each state, as a later listing of layout 1 would show it.
     pub fn complete(&mut self, instant: Instant, action: Action) {
         let entry =
             TimelineEntry { instant, action, state: State::Completed, files: [true; 3], completed_at: None };
@@ -220,44 +220,45 @@ impl Timeline {
         }
     }
 
-    /// Removes actions, as after their archival.
+    /// Removes actions that were archived.
     pub fn remove(&mut self, gone: &[TimelineEntry]) {
         self.entries.retain(|entry| !gone.contains(entry));
     }
 
-    /// Returns the completion times of completed commits, by instant, in tables that store them.
+    /// Returns the completion times of completed commits, by instant. Empty in tables that do not store them.
     pub fn completions(&self) -> impl Iterator<Item = (Instant, Instant)> {
         self.completed_commits().filter_map(|entry| Some((entry.instant, entry.completed_at?)))
     }
 
-    /// Returns `true` if the active timeline neither contains an instant nor begins after it: only the
-    /// archive can decide then.
+    /// Returns `true` if the active timeline does not contain an instant but begins before it. In that case
+    /// only the archive says whether the commit completed.
     pub fn lacks(&self, instant: Instant) -> bool {
         let first = self.completed_commits().next();
         first.is_some_and(|first| instant > first.instant)
             && !self.entries.iter().any(|entry| entry.instant == instant && entry.action.writes_rows())
     }
 
-    /// Adds archived instants that are newer than active ones: a slow commit completes after faster ones.
+    /// Adds archived instants that are newer than active ones. They exist because a slow commit completes
+    /// after faster ones.
     pub fn add_archived(&mut self, archived: impl IntoIterator<Item = Instant>) {
         let lacking: BTreeSet<Instant> =
             archived.into_iter().filter(|instant| self.lacks(*instant)).collect();
         self.archived.extend(lacking);
     }
 
-    /// Adds the paths of the checksums that Hadoop's local file system writes beside the files.
+    /// Adds the paths of the checksums that Hadoop's local file system writes next to the files.
     #[must_use]
     pub fn with_checksums(self, checksums: Vec<String>) -> Self {
         Self { checksums, ..self }
     }
 
-    /// Adds the names of the folders and of the other files beside the timeline's files.
+    /// Adds the names of the folders and of the other files next to the timeline's files.
     #[must_use]
     pub fn with_neighbours(self, folders: BTreeSet<String>, others: BTreeSet<String>) -> Self {
         Self { folders, others, ..self }
     }
 
-    /// Returns the paths of the checksums that Hadoop's local file system writes beside the files.
+    /// Returns the paths of the checksums that Hadoop's local file system writes next to the files.
     pub fn checksums(&self) -> &[String] {
         &self.checksums
     }
@@ -277,7 +278,7 @@ impl Timeline {
         self.entries.iter().filter(|entry| entry.action.writes_rows() && !entry.is_pending())
     }
 
-    /// Returns the instant of the newest completed commit, which a snapshot shows.
+    /// Returns the instant of the newest completed commit. A snapshot contains its rows and all earlier ones.
     pub fn latest_commit(&self) -> Option<Instant> {
         self.completed_commits().next_back().map(|entry| entry.instant)
     }
@@ -292,8 +293,8 @@ impl Timeline {
         self.entries.iter().filter(move |entry| entry.action == action && !entry.is_pending())
     }
 
-    /// Returns `true` if a file written at `instant` is visible: its commit completed, or is older than the
-    /// active timeline and therefore archived.
+    /// Returns `true` if a file written at `instant` is visible, because its commit has completed, or is
+    /// older than the active timeline and therefore archived.
     pub fn is_committed(&self, instant: Instant) -> bool {
         let mut commits = self.completed_commits();
         match commits.next() {

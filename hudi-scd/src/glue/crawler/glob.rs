@@ -7,16 +7,16 @@
 //! | `*` | zero or more characters of a name, without crossing a `/` |
 //! | `**` | zero or more characters, crossing `/` |
 //! | `?` | one character of a name |
-//! | `[abc]`, `[a-c]`, `[!a-c]` | one character of a name that is in the set, or not in it; `*`, `?` and `\` are themselves, and so is `-` at the front |
+//! | `[abc]`, `[a-c]`, `[!a-c]` | one character of a name that is in the set, or not in it; `*`, `?` and `\` have no special meaning in it, and neither has `-` at the front |
 //! | `{one,two}` | one of the subpatterns; groups cannot be nested |
-//! | `\*` | the character behind the backslash |
+//! | `\*` | the character after the backslash |
 //!
-//! A dot at the front of a name is a character like any other. A pattern is matched with the whole path
-//! relative to the target's include path.
+//! A dot at the beginning of a name has no special meaning. A pattern is matched with the whole path relative
+//! to the target's include path.
 
 use std::collections::BTreeSet;
 
-/// A parsed pattern: its groups expanded, each alternative a sequence of tokens.
+/// A parsed pattern. Its groups are expanded, and each alternative is a sequence of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob(Vec<Vec<Token>>);
 
@@ -35,12 +35,12 @@ enum Token {
     },
 }
 
-/// The largest number of alternatives of a pattern with several groups. AWS limits the length of patterns,
-/// and documents no limit of groups.
+/// Maximum number of alternatives of a pattern with several groups. AWS limits the length of patterns, but
+/// documents no limit for groups.
 const ALTERNATIVES: usize = 1024;
 
 impl Glob {
-    /// Parses a pattern; `None` if it is not a valid one, which matches nothing.
+    /// Parses a pattern. Returns `None` for an invalid pattern, which matches nothing.
     pub(super) fn parse(pattern: &str) -> Option<Self> {
         let mut alternatives = vec![Vec::new()];
         let mut characters = pattern.chars().peekable();
@@ -62,7 +62,7 @@ impl Glob {
         Some(Self(alternatives))
     }
 
-    /// Parses the subpatterns behind `{`, up to and including `}`.
+    /// Parses the subpatterns after `{`, up to and including `}`.
     fn group(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Vec<Vec<Token>>> {
         let mut group = vec![Vec::new()];
         loop {
@@ -88,12 +88,12 @@ impl Glob {
     }
 }
 
-/// Returns `true` if patterns together match every path below a folder. The folder's own path ends in `/`, or
-/// is empty for the include path itself.
+/// Returns `true` if the patterns together match every path below a folder. The folder's own path ends with
+/// `/`, or is empty for the include path itself.
 ///
-/// The positions that are possible in all patterns at once form one state. Every state that text below the
-/// folder can reach must be one in which some pattern has ended. If there are too many states to visit, the
-/// answer is `false`.
+/// A state consists of the possible positions in all patterns. In every state that some text below the folder
+/// can reach, one of the patterns must have ended. If there are too many states to visit, the function
+/// returns `false`.
 pub(super) fn cover(patterns: &[Glob], folder: &str) -> bool {
     let patterns: Vec<&[Token]> = patterns.iter().flat_map(|glob| &glob.0).map(Vec::as_slice).collect();
     let alphabet = representatives(&patterns);
@@ -118,18 +118,18 @@ pub(super) fn cover(patterns: &[Glob], folder: &str) -> bool {
     true
 }
 
-/// The possible positions in each pattern.
+/// For each pattern, the possible positions in it.
 type State = Vec<Vec<bool>>;
 
-/// The number of states that [`cover`] visits. Patterns in use have fewer than ten.
+/// Maximum number of states that [`cover`] visits. Patterns in practice have fewer than ten.
 const STATES: usize = 1_000;
 
-/// Returns a character of each kind that the patterns tell apart.
+/// Returns one character of each kind that the patterns distinguish.
 fn representatives(patterns: &[&[Token]]) -> BTreeSet<char> {
     let mut found = BTreeSet::from(['\0', '/', '0']);
     let mut add = |from: char, to: char| {
         found.insert(from);
-        // The range skips the numbers that are no characters.
+        // The range skips the numbers that are not characters.
         found.extend((to..=char::MAX).nth(1));
     };
     for token in patterns.iter().copied().flatten() {
@@ -143,7 +143,7 @@ fn representatives(patterns: &[&[Token]]) -> BTreeSet<char> {
 }
 
 impl Token {
-    /// Parses the token that begins with `c`, other than a group.
+    /// Parses the token that begins with `c`, unless it is a group.
     fn parse(c: char, rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Self> {
         Some(match c {
             '*' if rest.next_if_eq(&'*').is_some() => Self::Path,
@@ -172,7 +172,7 @@ impl Token {
                 continue;
             }
             match rest.next()? {
-                // A hyphen without an end is not documented.
+                // A hyphen without an end of the range is not documented.
                 ']' => return None,
                 to if from <= to => ranges.push((from, to)),
                 _ => return None,
@@ -192,7 +192,7 @@ impl Token {
         }
     }
 
-    /// Returns `true` if the token matches any number of characters, also none.
+    /// Returns `true` if the token matches any number of characters, including none.
     fn repeats(&self) -> bool {
         matches!(self, Self::Name | Self::Path)
     }
@@ -206,7 +206,7 @@ fn begin(tokens: &[Token]) -> Vec<bool> {
     at
 }
 
-/// Returns the possible positions behind a character.
+/// Returns the possible positions after a character.
 fn advance(tokens: &[Token], at: &[bool], c: char) -> Vec<bool> {
     let mut next = vec![false; tokens.len() + 1];
     for (index, token) in tokens.iter().enumerate().filter(|(index, _)| at[*index]) {
@@ -218,7 +218,7 @@ fn advance(tokens: &[Token], at: &[bool], c: char) -> Vec<bool> {
     next
 }
 
-/// Adds the positions behind tokens that may match nothing.
+/// Adds the positions after tokens that may match nothing.
 fn skip(tokens: &[Token], at: &mut [bool]) {
     for (index, token) in tokens.iter().enumerate() {
         if at[index] && token.repeats() {
@@ -347,7 +347,7 @@ mod tests {
         let pattern = Glob::parse(&"**a".repeat(200)).unwrap();
         assert!(!pattern.matches(&"a".repeat(199)));
         assert!(!cover(&[pattern], &"b".repeat(5_000)));
-        // The states of this one are all sets of its positions.
+        // The states of this pattern are all sets of its positions.
         assert!(!covers(&[&format!("**a{}", "?".repeat(60))], "x/"));
     }
 
@@ -375,7 +375,7 @@ mod tests {
                     texts.iter().flat_map(|text| ['a', 'b', '/', 'x'].map(|c| format!("{text}{c}"))).collect();
                 left |= texts.iter().any(|text| is_left(text));
             }
-            // These patterns leave out a path of up to four characters, or none.
+            // `left` is `true` if a path of up to four characters is not matched.
             prop_assert_eq!(cover(&globs, &folder), !left);
         }
 

@@ -1,8 +1,8 @@
-//! Keeping crawlers of Glue away from Hudi tables.
+//! Keeps Glue crawlers away from Hudi tables.
 //!
-//! A crawler of S3 knows no timeline of Hudi: it registers every folder, old files included, and changes the
-//! formats of tables that [`sync`](super::sync()) registered. [`exclude`] adds the exclusion patterns that
-//! keep it away; [`check`] finds the tables that it would still touch.
+//! An S3 crawler does not know Hudi's timeline. It registers every folder, including old files, and changes
+//! the formats of tables that [`sync`](super::sync()) registered. [`exclude`] adds exclusion patterns for the
+//! tables; [`check`] finds the tables that a crawler would still read.
 
 mod glob;
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// A Hudi table that crawlers must not touch.
+/// A Hudi table that crawlers must not read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HudiTable {
     location: String,
@@ -27,12 +27,13 @@ pub struct HudiTable {
 }
 
 impl HudiTable {
-    /// Names the folder of a table, as in `s3://bucket/lake/customer`.
+    /// Names the folder of a table, such as `s3://bucket/lake/customer`.
     pub fn new(location: impl Into<String>) -> Self {
         Self { location: location.into().trim_end_matches('/').to_owned(), entry: None }
     }
 
-    /// Adds the table's database and name in the catalog, for crawlers that start from tables of the catalog.
+    /// Adds the table's database and name in the catalog, for crawlers whose targets are tables of the
+    /// catalog.
     #[must_use]
     pub fn with_entry(mut self, database: impl Into<String>, table: impl Into<String>) -> Self {
         self.entry = Some((database.into(), table.into()));
@@ -45,10 +46,10 @@ impl HudiTable {
     }
 }
 
-/// The calls about crawlers. [`GlueCatalog`] sends them to the service.
+/// The calls that concern crawlers. [`GlueCatalog`] sends them to the service.
 #[async_trait]
 pub trait Crawlers: Send + Sync {
-    /// Returns a crawler; `None` if no crawler has this name.
+    /// Returns a crawler. Returns `None` if no crawler has this name.
     async fn crawler(&self, name: &str) -> Result<Option<Crawler>, CatalogError>;
 
     /// Replaces all targets of a crawler.
@@ -61,7 +62,7 @@ pub trait Crawlers: Send + Sync {
     async fn hudi_tables(&self, database: &str) -> Result<Vec<HudiTable>, CatalogError>;
 }
 
-/// A table that a crawler would touch.
+/// A table that a crawler would read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Touch {
@@ -69,10 +70,10 @@ pub struct Touch {
     pub location: String,
     /// The crawler's target, such as `S3 target s3://bucket/lake`.
     pub target: String,
-    /// The exclusion pattern of this target that prevents it; `None` if a pattern cannot, and the table must
+    /// The exclusion pattern for this target that prevents it. `None` if no pattern can, and the table must
     /// be removed from the target.
     pub pattern: Option<String>,
-    /// The position of the S3 target.
+    /// The index of the S3 target.
     at: Option<usize>,
 }
 
@@ -92,11 +93,11 @@ impl fmt::Display for Touch {
 pub struct Exclusion {
     /// The crawler.
     pub crawler: String,
-    /// The added patterns: the S3 target's path, and the pattern.
+    /// The added patterns: the path of the S3 target, and the pattern.
     pub added: Vec<(String, String)>,
-    /// The tables that the crawler still touches, because no pattern can exclude them.
+    /// The tables that the crawler still reads, because no pattern can exclude them.
     pub left: Vec<Touch>,
-    /// The time until the crawler's run had ended.
+    /// The time spent waiting for the end of the crawler's run.
     pub waited: Duration,
 }
 
@@ -113,7 +114,7 @@ impl fmt::Display for Exclusion {
     }
 }
 
-/// Finds the tables that a crawler would touch in its next run. It changes nothing.
+/// Finds the tables that a crawler would read in its next run. Changes nothing.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Storage`] if the service failed or
@@ -122,22 +123,23 @@ pub async fn check(crawlers: &dyn Crawlers, name: &str, tables: &[HudiTable]) ->
     Ok(touches(&targets_of(&read(crawlers, name).await?), tables))
 }
 
-/// The number of attempts while others change the crawler or calls fail.
+/// Number of attempts if other clients change the crawler or calls fail.
 const ATTEMPTS: u32 = 6;
-/// The pause between two looks at a crawler that runs. Runs take minutes.
+/// The pause between two polls of a running crawler. Runs take minutes.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The pause after a failed call.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Adds the patterns to a crawler's S3 targets that keep it away from tables, and reads the crawler back.
-/// Existing patterns and targets are kept. Nothing is sent if the crawler touches none of the tables.
+/// Adds exclusion patterns for the tables to a crawler's S3 targets, and reads the crawler back. Existing
+/// patterns and targets are kept. If the crawler reads none of the tables, no change is sent.
 ///
-/// The service refuses the update of a crawler that runs: this function waits for the end of the run, at most
-/// for `wait`. It never stops a run.
+/// The service refuses to update a running crawler. This function waits for the end of the run, for up to
+/// `wait`. It never stops a run.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Conflict`] if it still runs after
-/// `wait`, or if others kept changing it; [`ErrorKind::Storage`] if the service failed or refused a call.
+/// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Conflict`] if it is still running after
+/// `wait`, or if other clients kept changing it; [`ErrorKind::Storage`] if the service failed or refused a
+/// call.
 pub async fn exclude(
     crawlers: &dyn Crawlers,
     name: &str,
@@ -148,7 +150,8 @@ pub async fn exclude(
     let mut report =
         Exclusion { crawler: name.to_owned(), added: Vec::new(), left: Vec::new(), waited: Duration::ZERO };
     let mut attempts = 0;
-    let mut last = CatalogError::new(CatalogErrorKind::Conflict, "GetCrawler", "others changed the targets");
+    let mut last =
+        CatalogError::new(CatalogErrorKind::Conflict, "GetCrawler", "another client changed the targets");
     loop {
         let crawler = read(crawlers, name).await?;
         let mut targets = targets_of(&crawler);
@@ -168,13 +171,13 @@ pub async fn exclude(
             continue;
         }
         if attempts == ATTEMPTS {
-            return Err(given_up(&last, name));
+            return Err(given_up(last, name));
         }
         attempts += 1;
         let added = add(&mut targets, &excludable);
         match crawlers.update_targets(name, targets).await {
             Ok(()) => report.added = added,
-            Err(error) if error.kind() == CatalogErrorKind::Refused => return Err(given_up(&error, name)),
+            Err(error) if error.kind() == CatalogErrorKind::Refused => return Err(given_up(error, name)),
             Err(error) => {
                 last = error;
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -183,7 +186,7 @@ pub async fn exclude(
     }
 }
 
-/// Reads a crawler. A failed call is repeated.
+/// Reads a crawler. A failed call is retried.
 async fn read(crawlers: &dyn Crawlers, name: &str) -> Result<Crawler> {
     let mut attempts = 0;
     loop {
@@ -198,7 +201,7 @@ async fn read(crawlers: &dyn Crawlers, name: &str) -> Result<Crawler> {
             Err(error) if error.kind() == CatalogErrorKind::Transient && attempts < ATTEMPTS => {
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }
-            Err(error) => return Err(given_up(&error, name)),
+            Err(error) => return Err(given_up(error, name)),
         }
     }
 }
@@ -213,7 +216,7 @@ fn running(crawler: &Crawler, name: &str) -> Error {
     .with_context("state", state)
 }
 
-fn given_up(error: &CatalogError, name: &str) -> Error {
+fn given_up(error: CatalogError, name: &str) -> Error {
     let kind = match error.kind() {
         CatalogErrorKind::Conflict => ErrorKind::Conflict,
         CatalogErrorKind::NotFound => ErrorKind::NotFound,
@@ -221,13 +224,14 @@ fn given_up(error: &CatalogError, name: &str) -> Error {
     };
     Error::new(kind, format!("the crawler's exclusions are not complete: {error}"))
         .with_context("crawler", name)
+        .with_source(error)
 }
 
 fn targets_of(crawler: &Crawler) -> CrawlerTargets {
     crawler.targets.clone().unwrap_or_else(|| CrawlerTargets::builder().build())
 }
 
-/// Adds patterns to their targets, and returns the paths and patterns.
+/// Adds patterns to their targets, and returns the paths and the patterns.
 fn add(targets: &mut CrawlerTargets, touches: &[Touch]) -> Vec<(String, String)> {
     let s3_targets = targets.s3_targets.get_or_insert_default();
     let mut added = Vec::new();
@@ -244,11 +248,11 @@ fn add(targets: &mut CrawlerTargets, touches: &[Touch]) -> Vec<(String, String)>
     added
 }
 
-/// Finds the tables that targets touch; a pure function.
+/// Finds the tables that the targets include. A pure function.
 fn touches(targets: &CrawlerTargets, tables: &[HudiTable]) -> Vec<Touch> {
     let mut found = Vec::new();
     for (at, target) in targets.s3_targets().iter().enumerate() {
-        // A pattern that is not valid excludes nothing that is known.
+        // It is not documented that an invalid pattern excludes anything.
         let patterns: Vec<_> =
             target.exclusions().iter().filter_map(|pattern| Glob::parse(pattern)).collect();
         let touched = |table: &HudiTable| touch_of_s3(at, target, &patterns, table);
@@ -292,8 +296,8 @@ fn touch_of_s3(at: usize, target: &S3Target, patterns: &[Glob], table: &HudiTabl
     })
 }
 
-/// Returns the table's path below an include path; empty if the include path is the table's folder, or lies
-/// in it; `None` if both are apart.
+/// Returns the table's path below an include path. Empty if the include path is the table's folder or lies
+/// inside it. `None` if neither contains the other.
 fn below<'a>(include: &str, location: &'a str) -> Option<&'a str> {
     let (include, table) = (without_scheme(include), without_scheme(location));
     let inside = |inner: &str, outer: &str| {
@@ -307,7 +311,7 @@ fn below<'a>(include: &str, location: &'a str) -> Option<&'a str> {
     inside(table, include).then(|| table[include.len()..].trim_start_matches('/'))
 }
 
-/// Returns `bucket/folder`. The console and templates write include paths with and without a scheme.
+/// Returns `bucket/folder`. The console and templates write include paths both with and without a scheme.
 fn without_scheme(path: &str) -> &str {
     path.split_once("://").map_or(path, |(_, rest)| rest).trim_matches('/')
 }

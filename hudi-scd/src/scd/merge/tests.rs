@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A change: key, instant, and, except for a delete, a tracked and an untracked value.
+/// A change: key, instant, and, unless it is a delete, a tracked and an untracked value.
 type Reported = (i64, i64, Option<(u8, u8)>);
 
 fn scd() -> Scd2 {
@@ -16,7 +16,7 @@ fn scd() -> Scd2 {
 }
 
 fn text(value: u8) -> Option<String> {
-    // Null is a state, too.
+    // Null is also a state.
     (value > 0).then(|| format!("v{value}"))
 }
 
@@ -44,7 +44,8 @@ fn batch(changes: &[Reported]) -> RecordBatch {
     .unwrap()
 }
 
-/// A stored history: rows by keys and `valid_from`, written and deleted one merge at a time.
+/// A stored history. Rows are identified by keys and `valid_from`, and are written and deleted one merge at a
+/// time.
 struct Table {
     scd: Scd2,
     rows: RecordBatch,
@@ -168,7 +169,7 @@ proptest! {
         for cut in cuts {
             let (now, later) = rest.split_at(cut.min(rest.len()));
             rest = later;
-            // In some runs as two batches of one merge.
+            // Some runs pass the changes as two batches of one merge.
             let (a, b) = now.split_at(now.len() / 2);
             table.apply(&[batch(a), batch(b)]);
         }
@@ -177,7 +178,7 @@ proptest! {
 
         let mut at_once = Table::new(scd());
         at_once.apply(&[batch(&changes)]);
-        // The recorded instants must be equal, too, not only the visible rows.
+        // The recorded instants must be equal too, not only the visible rows.
         let sorted = |rows: &RecordBatch| {
             let by_id: BTreeMap<_, _> = ids(&scd(), rows).into_iter().enumerate().map(|(row, id)| (id, rows.slice(row, 1))).collect();
             by_id.into_values().collect::<Vec<_>>()
@@ -302,7 +303,7 @@ proptest! {
     ) {
         let mut arriving: Vec<_> = changes.iter().zip(delays).map(|(change, delay)| (change.1 + delay, *change)).collect();
         arriving.sort_by_key(|(arrival, _)| *arrival);
-        // A change arrives before any change that is younger by four microseconds or more.
+        // A change arrives before any change that is newer by four microseconds or more.
         let mut table = Table::new(scd().with_lateness(std::time::Duration::from_micros(4)));
         for (_, change) in arriving {
             table.apply(&[batch(&[change])]);

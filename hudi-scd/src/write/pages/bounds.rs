@@ -12,10 +12,10 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 
-/// This writer truncates longer bounds. Other writers may truncate shorter ones.
+/// This writer truncates bounds that are longer. Other writers may truncate shorter ones.
 pub(super) const LONGEST: usize = 64;
 
-/// The comparison of a column's values.
+/// How the values of a column are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     I32,
@@ -24,13 +24,13 @@ pub(super) enum Order {
     U64,
     F32,
     F64,
-    /// Big endian, two's complement, of equal length.
+    /// Big-endian, two's complement, of equal length.
     Decimal,
     Bytes,
 }
 
 impl Order {
-    /// Returns the order of a column; `None` if its statistics are not maintained here.
+    /// Returns the order of a column. Returns `None` if this crate does not maintain its statistics.
     pub(super) fn of(column: &ColumnDescriptor) -> Option<Self> {
         let is_decimal = matches!(column.logical_type_ref(), Some(LogicalType::Decimal(_)))
             || column.converted_type() == ConvertedType::DECIMAL;
@@ -56,7 +56,8 @@ impl Order {
         })
     }
 
-    /// Compares values in the form of plain pages, strings without their length; `None` if one is NaN.
+    /// Compares values in the form of plain pages, strings without their length. Returns `None` if one of
+    /// them is NaN.
     pub(super) fn compare(self, left: &[u8], right: &[u8]) -> Option<Ordering> {
         macro_rules! numbers {
             ($number:ty) => {
@@ -83,7 +84,7 @@ impl Order {
         matches!(self, Self::F32 | Self::F64) && self.compare(value, value).is_none()
     }
 
-    /// Returns the sign of zero that a bound requires, because zeros of either sign are equal.
+    /// Returns the zero with the sign that a bound requires, because zeros of either sign are equal.
     fn zero(self, value: &[u8], is_min: bool) -> Option<Vec<u8>> {
         match self {
             Self::F32 if f32::from_le_bytes(value.try_into().ok()?) == 0.0 => {
@@ -101,7 +102,8 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
     pub(super) value: Vec<u8>,
-    /// It is known to be one of the values. A page index truncates long values and does not record it.
+    /// `true` if the bound is known to be one of the values. A page index truncates long values and does not
+    /// record that it did.
     pub(super) is_exact: bool,
 }
 
@@ -110,7 +112,7 @@ impl Bound {
         Self { value, is_exact: true }
     }
 
-    /// Takes the value of another bound if that is further out, in the direction `outward`.
+    /// Takes the value of the other bound if that is further out in the direction `outward`.
     fn extend(&mut self, other: &Self, order: Order, outward: Ordering) {
         match order.compare(&other.value, &self.value) {
             Some(Ordering::Equal) => self.is_exact |= other.is_exact,
@@ -128,7 +130,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Returns the bounds of a page in an index. Numbers are never truncated.
+    /// Returns the bounds of a page from a page index. Numbers are never truncated.
     pub(super) fn of_page(index: &ColumnIndexMetaData, page: usize) -> Option<Self> {
         macro_rules! numbers {
             ($index:expr) => {
@@ -151,7 +153,7 @@ impl Bounds {
         })
     }
 
-    /// Includes a value; a NaN is ignored.
+    /// Widens the bounds to include a value. A NaN is ignored.
     pub(super) fn widen(known: &mut Option<Self>, value: &[u8], order: Order) {
         if order.is_nan(value) {
             return;
@@ -166,7 +168,7 @@ impl Bounds {
         Self::join(known, &Self { min: bound(true), max: bound(false) }, order);
     }
 
-    /// Includes the values within other bounds.
+    /// Widens the bounds to include other bounds.
     pub(super) fn join(known: &mut Option<Self>, other: &Self, order: Order) {
         match known {
             Some(bounds) => {
@@ -177,13 +179,13 @@ impl Bounds {
         }
     }
 
-    /// Returns `true` if a value is one of the bounds, so that the bounds may change without it.
+    /// Returns `true` if a value is one of the bounds, so that the bounds may change if it is removed.
     pub(super) fn rest_on(&self, value: &[u8], order: Order) -> bool {
         let bounds = [&self.min, &self.max].into_iter();
         bounds.map(|bound| order.compare(value, &bound.value)).any(|order| order == Some(Ordering::Equal))
     }
 
-    /// Returns `true` if this writer would have truncated one of them.
+    /// Returns `true` if this writer would have truncated one of the bounds.
     pub(super) fn is_too_long(&self) -> bool {
         self.min.value.len().max(self.max.value.len()) > LONGEST
     }

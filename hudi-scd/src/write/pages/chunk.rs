@@ -16,7 +16,7 @@ use parquet::{
     },
 };
 
-/// A column chunk without nesting: its dictionary, if it has one, then its data pages.
+/// A column chunk without nesting: its dictionary, if it has one, followed by its data pages.
 pub(super) struct ChunkWriter {
     out: TrackedWrite<Vec<u8>>,
     codec: Compression,
@@ -32,14 +32,14 @@ impl ChunkWriter {
         Self { out, codec, dictionary: None, offsets: OffsetIndexBuilder::new(), rows: 0 }
     }
 
-    /// Adds the dictionary; `length` is the uncompressed length of its values.
+    /// Adds the dictionary. `length` is the uncompressed length of its values.
     pub(super) fn dictionary(&mut self, page: Page, length: usize) -> Result<(), ParquetError> {
         SerializedPageWriter::new(&mut self.out).write_page(CompressedPage::new(page, length))?;
         self.dictionary = Some(self.out.bytes_written());
         Ok(())
     }
 
-    /// Adds the dictionary in its stored form, with its header.
+    /// Adds a dictionary in stored form, with its header.
     pub(super) fn stored_dictionary(&mut self, page: &[u8]) -> Result<(), ParquetError> {
         self.out.write_all(page)?;
         self.dictionary = Some(self.out.bytes_written());
@@ -53,7 +53,7 @@ impl ChunkWriter {
         self.index(begin, rows)
     }
 
-    /// Adds the next page in its stored form, with its header.
+    /// Adds the next page in stored form, with its header.
     pub(super) fn stored_page(&mut self, page: &[u8], rows: usize) -> Result<(), ParquetError> {
         let begin = self.out.bytes_written();
         self.out.write_all(page)?;
@@ -68,7 +68,7 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Returns the chunk and its metadata: the caller provides the statistics, this writer the offsets.
+    /// Returns the chunk and its metadata. The caller provides the statistics, and this writer the offsets.
     pub(super) fn finish(
         self,
         described: ColumnChunkMetaDataBuilder,

@@ -19,10 +19,10 @@ use super::{
 };
 use crate::write::codec::PageCompressor;
 
-/// The number of rows in a page, as in other columns.
+/// Number of rows in a page, as in other columns.
 const PAGE_ROWS: usize = 20_000;
 
-/// Returns the chunk of an optional string column: a dictionary of one value, and runs of its index.
+/// Returns the chunk of an optional string column: a dictionary with one value, and runs of its index.
 pub(super) fn constant(
     codec: Compression,
     column: ColumnDescPtr,
@@ -74,7 +74,7 @@ pub(super) fn constant(
             encoded(PageType::DICTIONARY_PAGE, Encoding::PLAIN, 1),
             encoded(PageType::DATA_PAGE, Encoding::RLE_DICTIONARY, pages),
         ])
-        // Except for a few bytes of headers.
+        // Ignores a few bytes of headers.
         .set_total_uncompressed_size(i64::try_from(uncompressed)?);
     if let Some(statistics) = bounds.as_ref().and_then(|bounds| Bounds::statistics(Some(bounds), &column, 0))
     {
@@ -83,7 +83,8 @@ pub(super) fn constant(
     chunk.finish(described, bounds.is_some().then_some(said))
 }
 
-/// Returns the bounds of the string, truncated as other writers do; `None` if truncation is not simple.
+/// Returns the bounds of the string, truncated as other writers do. Returns `None` if it cannot be truncated
+/// in a simple way.
 fn bounds(text: &str) -> Option<Bounds> {
     let bytes = text.as_bytes();
     if bytes.len() <= LONGEST {

@@ -1,18 +1,19 @@
 //! Parquet's hybrid of runs and bit-packed groups, which encodes levels and dictionary indexes in pages.
 
-/// The number of values in a bit-packed group.
+/// Number of values in a bit-packed group.
 const GROUP: usize = 8;
-/// The maximum number of groups under one header, so that the header is one byte, as in other writers' files.
+/// Maximum number of groups under one header, so that the header is one byte, as in files of other writers.
 const MAX_GROUPS: usize = 63;
-/// The bytes of a group of 32-bit values, with padding to read a word at any of them.
+/// The size of a group of 32-bit values in bytes, padded so that a word can be read at any of them.
 const PADDED: usize = 32 + 8;
 
-/// Returns the number of bits for numbers below `count`.
+/// Returns the number of bits that numbers below `count` need.
 pub(super) fn width_for(count: usize) -> u8 {
     (usize::BITS - count.saturating_sub(1).leading_zeros()) as u8
 }
 
-/// Decodes the first `count` values; `None` if there are fewer, or if the bytes are not a valid hybrid.
+/// Decodes the first `count` values. Returns `None` if there are fewer, or if the bytes are not a valid
+/// hybrid.
 pub(super) fn decode(mut bytes: &[u8], width: u8, count: usize) -> Option<Vec<u32>> {
     if width > 32 {
         return None;
@@ -166,7 +167,7 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 5, 256, 257].map(width_for), [0, 1, 2, 2, 3, 8, 9]);
     }
 
-    /// The example in the format's description: 0 to 7 in three bits.
+    /// The example from the format's description: 0 to 7 in three bits.
     #[test]
     fn packs_as_the_format_says() {
         let mut bytes = Vec::new();

@@ -1,21 +1,21 @@
 //! Patches column chunks page by page, without decoding unchanged values.
 //!
-//! A commit changes few rows of a file, but they are scattered over all pages. Most of the cost of decoding a
-//! column into Arrow and encoding it again (hashing each value for the dictionary, comparing each with the
-//! bounds) would be spent on unchanged values. Here a page is decompressed, its changed values are replaced
-//! in place, and it is compressed again:
+//! A commit changes few rows of a file, but they are scattered over all pages. Decoding a column into Arrow
+//! and encoding it again (hashing each value for the dictionary, comparing each with the bounds) would spend
+//! most of its time on unchanged values. Instead, a page is decompressed, its changed values are replaced in
+//! place, and it is compressed again:
 //!
-//! | page | patched by |
+//! | page | how it is patched |
 //! |---|---|
-//! | without changed rows, or with new values equal to the stored ones | copying it in its stored form |
-//! | of plain values | copying the bytes between the changed values |
-//! | of dictionary indexes | unpacking and packing the indexes; new values are added to the dictionary |
+//! | without changed rows, or with new values equal to the stored ones | copied in stored form |
+//! | with plain values | the bytes between the changed values are copied |
+//! | with dictionary indexes | the indexes are unpacked and packed; new values are added to the dictionary |
 //!
 //! Bounds of pages and chunks are kept tight: they are computed again if a removed value was one of them. A
 //! bound of a chunk is declared exact only if it is known to be one of its values ([`Exact`]).
 //!
 //! Everything else is decoded and encoded: nested columns, booleans, pages of version 2, other encodings,
-//! files without a page index, and chunks with another codec than the new file.
+//! files without a page index, and chunks with a codec that differs from the new file's.
 
 mod bounds;
 mod chunk;
@@ -59,8 +59,8 @@ use crate::{
     base_file::{OpenFile, Source},
 };
 
-/// The maximum size of a patched dictionary or page, twice the limit of writers; a larger one is encoded
-/// again.
+/// Maximum size of a patched dictionary or page in bytes, twice the limit that writers use. A larger one is
+/// encoded again.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// New values of some rows, leaf by leaf, in the form of plain pages.
@@ -70,7 +70,8 @@ pub(super) struct NewValues {
 }
 
 impl NewValues {
-    /// Collects the rows' values in all columns of the format; `None` for columns that are not patched.
+    /// Collects the rows' values in all columns of the format. Contains `None` for columns that are not
+    /// patched.
     pub(super) fn new(format: &FileFormat, columns: &[Option<ArrayRef>], rows: usize) -> Result<Self> {
         let columns: Vec<ArrayRef> = columns
             .iter()
@@ -109,7 +110,7 @@ impl NewValues {
     }
 }
 
-/// Returns the column chunk of the same string in every row, as it would be encoded.
+/// Returns a column chunk with the same string in every row, as the writer would encode it.
 pub(super) fn constant(
     format: &FileFormat,
     leaf: usize,
@@ -119,7 +120,7 @@ pub(super) fn constant(
     constant::constant(format.codec(), format.leaf(leaf), text, rows).map_err(unsupported)
 }
 
-/// A column chunk after a change of its rows.
+/// A column chunk after its rows were changed.
 pub(super) enum PatchedChunk {
     /// The stored chunk, unchanged.
     Unchanged,
@@ -127,8 +128,8 @@ pub(super) enum PatchedChunk {
     Changed(Bytes, Box<ColumnCloseResult>),
 }
 
-/// Replaces the values of `rows`, which ascend, in a column chunk of a stored file. Returns `None` if the
-/// chunk must be decoded.
+/// Replaces the values of `rows`, which must ascend, in a column chunk of a stored file. Returns `None` if
+/// the chunk must be decoded.
 pub(super) fn patch(
     file: &OpenFile,
     group: usize,
@@ -139,7 +140,7 @@ pub(super) fn patch(
     codec: Compression,
 ) -> Option<PatchedChunk> {
     let values = new.leaves.get(leaf)?.as_ref()?;
-    // A chunk that cannot be read here cannot be decoded either, and the decoder reports the error.
+    // If a chunk cannot be read here, it cannot be decoded either, and the decoder reports the error.
     Patch::new(file, group, stored_leaf, rows, values, codec)?.run().ok().flatten()
 }
 
@@ -270,7 +271,7 @@ impl<'a> Patch<'a> {
                     said.append(false, bounds.min.value, bounds.max.value, i64::try_from(nulls)?);
                 }
                 None if nulls == rows => said.append(true, Vec::new(), Vec::new(), i64::try_from(nulls)?),
-                // Values without bounds are all NaN.
+                // If there are values but no bounds, all values are NaN.
                 None => return Ok(None),
             }
         }
@@ -310,7 +311,7 @@ impl<'a> Patch<'a> {
         let column = metadata.column_descr_ptr();
         let mut described = ColumnChunkMetaData::builder(column.clone())
             .set_encodings_mask(*metadata.encodings_mask())
-            // Except for a few bytes of headers and of the dictionary.
+            // Ignores a few bytes of headers and of the dictionary.
             .set_total_uncompressed_size((metadata.uncompressed_size() + more_bytes).max(0));
         if let Some(pages) = metadata.page_encoding_stats() {
             described = described.set_page_encoding_stats(pages.clone());
@@ -326,7 +327,8 @@ impl<'a> Patch<'a> {
     }
 }
 
-/// The exact bounds of a stored chunk, by its statistics, while pages with them keep them.
+/// The exact bounds of a stored chunk according to its statistics, as long as the pages that contain them
+/// keep them.
 struct Exact {
     min: Option<Vec<u8>>,
     max: Option<Vec<u8>>,
@@ -342,8 +344,8 @@ impl Exact {
         }
     }
 
-    /// Forgets a bound if a page had it and no longer has: this may have been the only such page, because the
-    /// equal bound of another page may be a truncated one.
+    /// Drops a bound if a page had it and no longer does. This may have been the only such page, because the
+    /// equal bound of another page may be truncated.
     fn replaced(&mut self, before: Option<&Bounds>, after: Option<&Bounds>) {
         let loses = |exact: &Option<Vec<u8>>, bound: fn(&Bounds) -> &Bound| {
             let is_it = |bounds: &Bounds| exact.as_ref() == Some(&bound(bounds).value);
@@ -357,7 +359,7 @@ impl Exact {
         }
     }
 
-    /// Marks the bounds of the new chunk that are the stored ones.
+    /// Marks those bounds of the new chunk that equal the stored ones.
     fn apply(&self, bounds: &mut Bounds) {
         bounds.min.is_exact |= self.min.as_ref() == Some(&bounds.min.value);
         bounds.max.is_exact |= self.max.as_ref() == Some(&bounds.max.value);

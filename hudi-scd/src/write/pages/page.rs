@@ -1,4 +1,4 @@
-//! One data page: splits it into levels and values, replaces some values, and assembles it again.
+//! Patches one data page: splits it into levels and values, replaces some values, and assembles it again.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -16,13 +16,13 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaf {
     pub(super) order: Order,
-    /// The bytes of a value; `None` if each has its length before it.
+    /// The length of a value in bytes. `None` if each value is preceded by its length.
     width: Option<usize>,
     is_optional: bool,
 }
 
 impl Leaf {
-    /// Returns the properties of a column; `None` if its pages are not patched.
+    /// Returns the properties of a column. Returns `None` if its pages are not patched.
     pub(super) fn of(column: &ColumnDescriptor) -> Option<Self> {
         if column.max_rep_level() > 0 || column.max_def_level() > 1 {
             return None;
@@ -66,7 +66,7 @@ impl Leaf {
 #[derive(Debug, Default)]
 pub(super) struct PlainValues {
     bytes: Vec<u8>,
-    /// The position of each value; `None` for a null.
+    /// The position of each value. `None` for a null.
     places: Vec<Option<Range<u32>>>,
 }
 
@@ -105,9 +105,9 @@ impl PlainValues {
 
 /// A split page.
 struct Taken<'a> {
-    /// The levels with their length, in their stored form.
+    /// The levels with their length, in stored form.
     levels: &'a [u8],
-    /// 0 for each null, 1 for each value; `None` if there are no nulls.
+    /// 0 for each null, 1 for each value. `None` if there are no nulls.
     present: Option<Vec<u32>>,
     values: &'a [u8],
     /// The number of values that are not null.
@@ -119,7 +119,7 @@ impl Taken<'_> {
         self.present.as_ref().is_none_or(|present| present[row] == 1)
     }
 
-    /// Returns the number of values before each of the edits.
+    /// Returns, for each edit, the number of values before it.
     fn ranks(&self, edits: &[Replacement<'_>]) -> Vec<usize> {
         let Some(present) = &self.present else { return edits.iter().map(|edit| edit.row).collect() };
         let (mut row, mut rank) = (0, 0);
@@ -142,7 +142,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Returns the start of the value with this rank; ranks must ascend.
+    /// Returns the start of the value with this rank. Ranks must ascend.
     fn start(&mut self, rank: usize) -> Option<usize> {
         match self.leaf.width {
             Some(width) => self.start = rank.checked_mul(width)?,
@@ -177,10 +177,10 @@ impl Cursor<'_> {
     }
 }
 
-/// A new value of a row, in the form of a plain page; `None` for null.
+/// A new value of a row, in the form of a plain page. `None` for null.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replacement<'a> {
-    /// The row in its page.
+    /// The row's index in its page.
     pub(super) row: usize,
     pub(super) value: Option<&'a [u8]>,
 }
@@ -210,7 +210,7 @@ pub(super) struct Stored<'a> {
     pub(super) bounds: Option<&'a Bounds>,
 }
 
-/// Replaces values, whose rows ascend; `None` if the page has an unsupported form.
+/// Replaces values. Their rows must ascend. Returns `None` if the page has an unsupported form.
 pub(super) fn patch(
     leaf: Leaf,
     page: Stored<'_>,
@@ -334,7 +334,8 @@ fn patch_places(
     Some(Outcome::Patched(Patched { bytes, nulls, bounds }))
 }
 
-/// Returns the bounds of a page after its edits, if they can be determined without all of its values.
+/// Returns the bounds of a page after its edits. Returns `None` if they cannot be determined without all of
+/// its values.
 #[allow(clippy::option_option, reason = "undetermined; or no bounds because all values are null")]
 fn bounds_without<'a>(
     leaf: Leaf,
@@ -353,7 +354,7 @@ fn bounds_without<'a>(
     Some(bounds)
 }
 
-/// Writes the levels of a page; returns the number of nulls and of values.
+/// Writes the levels of a page. Returns the numbers of nulls and of values.
 fn write_levels(
     leaf: Leaf,
     page: Stored<'_>,
@@ -381,20 +382,21 @@ fn write_levels(
     Some((page.rows - count, count))
 }
 
-/// The dictionary of a column chunk, to which pages refer by index.
+/// The dictionary of a column chunk. Pages refer to its values by index.
 pub(super) struct Dictionary<'a> {
     /// Plain values.
     values: Vec<u8>,
     /// The position of each value.
     ranges: Vec<Range<usize>>,
     asked: &'a PlainValues,
-    /// The indexes of the new values that have one; computed when the first of them is written.
+    /// The indexes of those new values that are in the dictionary. Computed when the first of them is
+    /// written.
     places: Option<HashMap<&'a [u8], Option<u32>>>,
     stored: usize,
 }
 
 impl<'a> Dictionary<'a> {
-    /// Creates a stored dictionary of `count` values, for lookups of `asked`.
+    /// Creates a stored dictionary with `count` values, for lookups of `asked`.
     pub(super) fn new(leaf: Leaf, values: &[u8], count: usize, asked: &'a PlainValues) -> Option<Self> {
         let mut cursor = leaf.cursor(values);
         let ranges = (0..count).map(|rank| cursor.value(rank)).collect::<Option<Vec<_>>>()?;
@@ -414,7 +416,7 @@ impl<'a> Dictionary<'a> {
         Some(&self.values[self.ranges.get(place as usize)?.clone()])
     }
 
-    /// Returns the index of one of the values in `asked`.
+    /// Returns the dictionary index of one of the values in `asked`.
     fn place(&mut self, value: &[u8]) -> Option<u32> {
         let asked = self.asked;
         let places = self.places.get_or_insert_with(|| {

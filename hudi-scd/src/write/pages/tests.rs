@@ -27,8 +27,8 @@ use crate::{
 
 const ROWS: usize = 41_000;
 
-/// Columns of most types: with few values, many values, long ones, zeros of both signs, NaN; with or without
-/// nulls.
+/// Columns of most types: with few values, many values, long values, zeros of both signs, and NaN, with or
+/// without nulls.
 fn rows(rng: &mut fastrand::Rng, count: usize, nulls: bool, spread: u32) -> Vec<ArrayRef> {
     let null = move |rng: &mut fastrand::Rng| nulls && rng.u8(..8) == 0;
     let draw = |rng: &mut fastrand::Rng| (!null(rng)).then(|| rng.u32(..spread));
@@ -85,7 +85,7 @@ fn format_of(columns: &[ArrayRef], codec: Compression) -> Arc<FileFormat> {
     let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
     let avro = crate::schema::to_avro(&schema, "t").unwrap();
     let key = ["none".to_owned()];
-    Arc::new(FileFormat::new("t", &schema, &avro, &key, codec, &TableOptions::new()).unwrap())
+    Arc::new(FileFormat::new("t", &schema, &avro, &key, false, codec, &TableOptions::new()).unwrap())
 }
 
 fn meta(rows: usize) -> MetaColumns {
@@ -99,7 +99,7 @@ fn meta(rows: usize) -> MetaColumns {
     }
 }
 
-/// Encodes a file of these rows in one row group.
+/// Encodes a file with these rows in one row group.
 async fn encoded(format: &Arc<FileFormat>, columns: &[ArrayRef]) -> OpenFile {
     let count = columns[0].len();
     let mut bytes = Vec::new();
@@ -117,7 +117,8 @@ fn writer<'a>(
     old: Option<&OpenFile>,
 ) -> BaseFileWriter<&'a mut Vec<u8>> {
     let (known, common) = (KnownKeys::default(), CommonChunks::default());
-    BaseFileWriter::new(format.clone(), out, name, rows as u64, old, known, common).unwrap()
+    let properties = format.writer_properties(old, &[]);
+    BaseFileWriter::new(format.clone(), out, name, rows as u64, properties, known, common).unwrap()
 }
 
 async fn open(bytes: Vec<u8>) -> OpenFile {
@@ -163,7 +164,7 @@ fn column(file: &OpenFile, name: &str) -> ArrayRef {
     concat(&parts).unwrap()
 }
 
-/// Returns the statistics of a column: of the chunk, and of each page by its first row.
+/// Returns the statistics of a column: those of the chunk, and those of each page with its first row.
 fn said(
     metadata: &ParquetMetaData,
     leaf: usize,
@@ -190,7 +191,7 @@ async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do(
     codec: Compression,
 ) {
     let mut compared = 0;
-    // Without optimization, other codecs are slow.
+    // In unoptimized builds, other codecs are slow.
     let seeds = if codec == Compression::SNAPPY { 0..6 } else { 1..3 };
     let enough = 4 * (seeds.end - seeds.start);
     for seed in seeds {
@@ -202,7 +203,7 @@ async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do(
         let mut at: Vec<usize> = (0..rng.usize(1..300)).map(|_| rng.usize(..ROWS)).collect();
         at.sort_unstable();
         at.dedup();
-        // Nulls and values appear and disappear; in every third run some columns keep their values.
+        // Nulls and values appear and disappear. In every third run, some columns keep their values.
         let fresh = rows(rng, at.len(), seed % 4 > 1, spread + spread / 9);
         let places = UInt32Array::from_iter_values(at.iter().map(|row| *row as u32));
         let fresh: Vec<ArrayRef> = fresh
@@ -242,7 +243,7 @@ async fn patched_chunks_hold_the_rows_and_say_of_them_what_encoded_ones_do(
             let (patched, encoded) =
                 (said(file.footer().metadata(), 5 + number), said(again.footer().metadata(), 5 + number));
             assert_eq!(patched.0, encoded.0, "{case}");
-            // With nulls, a new file may start its pages at other rows.
+            // With nulls, the pages of a new file may start at other rows.
             let firsts = |pages: &[String]| -> Vec<String> {
                 pages.iter().map(|page| page.split(' ').next().unwrap().to_owned()).collect()
             };
@@ -326,7 +327,7 @@ async fn a_constant_chunk_is_what_encoding_the_text_row_by_row_gives() {
     }
 }
 
-/// Encodes texts as another writer does, in pages of 3 rows, with bounds truncated to `length` bytes.
+/// Encodes strings like another writer: in pages of 3 rows, with bounds truncated to `length` bytes.
 async fn truncated(texts: &[String], length: usize) -> OpenFile {
     let column: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
     let batch = RecordBatch::try_from_iter_with_nullable([("c0", column, true)]).unwrap();
@@ -342,12 +343,12 @@ async fn truncated(texts: &[String], length: usize) -> OpenFile {
     open(writer.into_inner().unwrap()).await
 }
 
-/// A bound that is declared exact serves queries for the minimum and the maximum as their result.
+/// Queries use a bound that is declared exact as the minimum or the maximum.
 #[rstest::rstest]
-// The longest prefix whose next one is a text has 1 byte.
+// The longest prefix that has a next valid string has 1 byte.
 #[case::shortened_max(64, &["b", "c", &format!("a{}", "\u{10FFFF}".repeat(20))], 0, "ab")]
 #[case::short_bounds(8, &["more than 8", "n", "zzzz zzzz zzzz"], 1, "nn")]
-// The bound of the second page is the prefix of a longer text.
+// The bound of the second page is the prefix of a longer string.
 #[case::only_page_with_the_min(4, &["aaaa", "b", "c", "aaaa and more", "b", "c"], 0, "b")]
 #[case::only_page_with_the_max(4, &["b", "c", "zzzz", "b", "c", "zzzyx"], 2, "b")]
 #[case::kept(64, &["a", "b", "c", "a", "b", "c"], 1, "c")]

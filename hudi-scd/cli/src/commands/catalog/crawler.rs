@@ -49,7 +49,7 @@ async fn check(context: Context, args: CrawledTables) -> Result<(), Failure> {
     let (catalog, tables) = tables(&args).await?;
     let touches = crawler::check(&catalog, &args.crawler, &tables).await?;
     let text = match touches.as_slice() {
-        [] => format!("the crawler {} touches none of {} Hudi tables", args.crawler, tables.len()),
+        [] => format!("the crawler {} reads none of the {} Hudi tables", args.crawler, tables.len()),
         some => some.iter().map(Touch::to_string).collect::<Vec<_>>().join("\n"),
     };
     let report =
@@ -58,7 +58,7 @@ async fn check(context: Context, args: CrawledTables) -> Result<(), Failure> {
     if touches.is_empty() { Ok(()) } else { Err(Failure::Findings) }
 }
 
-/// Returns the tables of the command line: those named by their URL, and those of databases.
+/// Returns the tables of the command line: tables given by URL, and tables of databases.
 async fn tables(args: &CrawledTables) -> Result<(GlueCatalog, Vec<HudiTable>), Failure> {
     let mut tables = Vec::new();
     for table in &args.tables {
@@ -71,7 +71,7 @@ async fn tables(args: &CrawledTables) -> Result<(GlueCatalog, Vec<HudiTable>), F
             }
         }
     }
-    let catalog = connect(args.service.endpoint_url.as_deref()).await;
+    let catalog = connect(args.service.endpoint_url.as_deref()).await?;
     for database in &args.database {
         let found = catalog.hudi_tables(database).await.map_err(|error| {
             Error::new(ErrorKind::Storage, "the tables of the database cannot be listed")

@@ -191,8 +191,8 @@ fn plans_what_spark_planned(#[case] table: &str, #[case] retained: u32, #[case] 
 }
 
 proptest! {
-    /// A version is kept if and only if a read sees it: one as of an instant of the window, or just before
-    /// it.
+    /// A version is kept if and only if a read needs it: a read as of an instant in the window, or just
+    /// before it.
     #[test]
     fn keeps_exactly_what_reads_of_the_window_see(
         written in prop::collection::vec(prop::collection::btree_set(0_usize..30, 0..30), 1..4),
@@ -221,7 +221,8 @@ proptest! {
         }
     }
 
-    /// Inspecting only partitions where commits left the window finds the same deletions as inspecting all.
+    /// Inspecting only the partitions where commits left the window finds the same deletions as inspecting
+    /// all partitions.
     #[test]
     fn the_scope_loses_nothing(
         commits in prop::collection::vec(prop::collection::btree_set(0_usize..4, 0..4), 1..40),
@@ -251,7 +252,7 @@ proptest! {
             };
             let plan = plan(policy, &timeline, &looked_at);
             prop_assert_eq!(deleted(&plan), deleted(&everywhere));
-            // Hudi stores only cleans that delete something, and only those move the mark.
+            // Hudi stores a clean only if it deletes something, and only a stored clean moves the mark.
             if !plan.is_empty() {
                 for deletion in plan.deletions() {
                     let p: usize = deletion.partition.parse().unwrap();

@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// A timeline file in the archive: one for each state of an action. Its content is in the field for its kind;
-/// other kinds, which tables of this version do not have, are omitted.
+/// A timeline file in the archive, one for each state of an action. Its content is in the field for its kind.
+/// The fields of other kinds are omitted, because tables of this version do not have them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieArchivedMetaEntry", rename_all = "camelCase", default)]
 #[non_exhaustive]
@@ -103,7 +103,7 @@ pub struct ArchivedWriteStat {
     pub total_write_errors: Option<i64>,
     /// The partition path.
     pub partition_path: Option<String>,
-    /// Merge-on-read only, like the other fields marked so.
+    /// Merge-on-read only.
     pub total_log_records: Option<i64>,
     /// Merge-on-read only.
     pub total_log_files: Option<i64>,
@@ -122,10 +122,10 @@ pub struct ArchivedWriteStat {
 }
 
 impl ArchivedEntry {
-    /// Creates the entry for a timeline file with this content, written at `modified`.
+    /// Creates the entry for a timeline file with this content, which was written at `modified`.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if the content does not match the file's name; the caller knows the name.
+    /// [`ErrorKind::Corrupt`] if the content does not match the file's name. The caller knows the name.
     pub fn read(
         instant: Instant,
         action: Action,
@@ -167,7 +167,7 @@ impl ArchivedEntry {
     }
 }
 
-/// Converts the JSON of a commit. An empty file, such as a requested one, gives the same entry as in Hudi.
+/// Converts the JSON of a commit. As in Hudi, an empty file, such as a requested one, gives an entry too.
 fn commit<T: DeserializeOwned>(content: &[u8]) -> Result<T> {
     let corrupt = |e: serde_json::Error| Error::new(ErrorKind::Corrupt, "commit is not valid").with_source(e);
     let mut json: Value = if content.is_empty() {
@@ -186,7 +186,7 @@ fn commit<T: DeserializeOwned>(content: &[u8]) -> Result<T> {
     serde_json::from_value(json).map_err(corrupt)
 }
 
-/// Newer releases leave inflight files empty; a writer that died may leave any file so.
+/// Newer releases leave inflight files empty, and a writer that died may leave any file empty.
 fn optional<T>(content: &[u8], decode: impl Fn(&[u8]) -> Result<T>) -> Result<Option<T>> {
     if content.is_empty() { Ok(None) } else { decode(content).map(Some) }
 }

@@ -1,11 +1,11 @@
-//! The archive's files: Hudi's log format, in which a block holds some records and their schema.
+//! The archive's files, in Hudi's log format. A block contains some records and their schema.
 //!
 //! ```text
 //! "#HUDI#" | i64 size | i32 version | i32 block type | header | i64 length of content | content | footer | i64 size + 6
 //! header, footer: i32 count, count x { i32 key, i32 length, bytes };  key 2: the schema
 //! content:        i32 version, i32 count, count x { i32 length, a record in Avro }
 //! ```
-//! Numbers are big endian; `size` counts the bytes from `version` to the end of the block.
+//! Numbers are big-endian. `size` counts the bytes from `version` to the end of the block.
 
 use apache_avro::{Schema, from_value, reader::datum::GenericDatumReader};
 use serde::{Serialize, de::DeserializeOwned};
@@ -18,7 +18,7 @@ const AVRO_DATA_BLOCK: i32 = 3;
 const SCHEMA_HEADER: i32 = 2;
 const CONTENT_VERSION: i32 = 3;
 
-/// A block of records.
+/// Encodes a block of records.
 pub(super) fn encode_block<T: Serialize>(schema: &RecordSchema, records: &[T]) -> Vec<u8> {
     let mut content = Vec::new();
     put_i32(&mut content, CONTENT_VERSION);
@@ -35,7 +35,7 @@ pub(super) fn encode_block<T: Serialize>(schema: &RecordSchema, records: &[T]) -
     put_i64(&mut block, content.len() as i64);
     block.extend_from_slice(&content);
     put_i32(&mut block, 0);
-    // The size includes the eight bytes at the end, and that number includes the magic as well.
+    // The size includes the eight bytes at the end. The number in those bytes also includes the magic.
     let size = block.len() as i64 + 8;
     put_i64(&mut block, size + MAGIC.len() as i64);
     let mut out = Vec::with_capacity(block.len() + 14);

@@ -1,13 +1,13 @@
-//! The archive: the storage of old actions' files after they leave the active timeline.
+//! The archive: where the files of old actions are stored after they leave the active timeline.
 //!
-//! An action has three files on the timeline, and every reader lists them all. The oldest are therefore moved
-//! into log files `.hoodie/{archive folder}/.commits_.archive.{n}_1-0-1`, one record per file. No reader
-//! needs the archive, because base files older than the active timeline count as committed.
+//! An action has three files on the timeline, and every reader lists all of them. The oldest are therefore
+//! moved into log files `.hoodie/{archive folder}/.commits_.archive.{n}_1-0-1`, one record per file. No
+//! reader needs the archive, because base files older than the active timeline count as committed.
 //!
-//! [`to_archive`] selects the actions; [`ArchivedEntry::read`] and [`encode`] create the log file. The
-//! archived files are then deleted: requested and inflight files of an action before its completed one, and
-//! older actions before younger ones, because a crash in between must not leave a commit that looks like an
-//! unfinished one.
+//! [`to_archive`] selects the actions; [`ArchivedEntry::read`] and [`encode`] create the log file. After
+//! that, the archived files are deleted: the requested and inflight files of an action before its completed
+//! file, and older actions before newer ones. A crash in between must not leave a commit that looks
+//! unfinished.
 
 mod entry;
 mod log;
@@ -22,7 +22,7 @@ use crate::Result;
 /// Hudi's `hoodie.commits.archival.batch`.
 const RECORDS_PER_BLOCK: usize = 10;
 
-/// The limits of the active timeline's length.
+/// Limits for the length of the active timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveLimits {
     /// The number of completed commits that are kept (`hoodie.keep.min.commits`).
@@ -39,8 +39,8 @@ impl Default for ArchiveLimits {
 }
 
 impl ArchiveLimits {
-    /// Raises the limits so that the retained commits, and the two before them, stay on the active timeline.
-    /// Hudi raises its own limits in the same way, instead of failing.
+    /// Raises the limits so that the retained commits, and the two commits before them, stay on the active
+    /// timeline. Hudi raises its own limits in the same way instead of failing.
     fn outside(self, retained_commits: usize) -> Self {
         let keep_min = self.keep_min.max(retained_commits.saturating_add(2));
         let room = self.keep_max.saturating_sub(self.keep_min);
@@ -48,12 +48,12 @@ impl ArchiveLimits {
     }
 }
 
-/// Returns the actions to archive, in the order of the archive: cleans and rollbacks, then commits, each
-/// oldest first. It changes nothing.
+/// Returns the actions to archive, in the order of the archive: cleans and rollbacks first, then commits,
+/// each group oldest first. Changes nothing.
 ///
-/// `retained_commits` is the number of newest commits that must stay readable. Actions from the first pending
-/// write on, from the first savepoint on, and from `needed` on are not archived; `needed` is the first
-/// replacecommit with a replaced file group that still exists. Cleans and rollbacks are counted separately,
+/// `retained_commits` is the number of newest commits that must stay readable. Actions are archived only if
+/// they are older than the first pending write, the first savepoint, and `needed`. `needed` is the first
+/// replacecommit that replaced a file group that still exists. Cleans and rollbacks are counted separately,
 /// with the same limits.
 pub fn to_archive(
     limits: ArchiveLimits,
@@ -94,8 +94,8 @@ pub fn encode(entries: &[ArchivedEntry]) -> Vec<u8> {
 /// Decodes an archive file.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is not an archive file; the caller knows the
-/// file's name.
+/// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if the content is not an archive file. The caller knows
+/// the file's name.
 pub fn decode(file: &[u8]) -> Result<Vec<ArchivedEntry>> {
     log::decode(file)
 }
@@ -105,7 +105,7 @@ pub fn file_name(number: u64) -> String {
     format!("{PREFIX}{number}{SUFFIX}")
 }
 
-/// Returns the number of an archive file with this name, if it is one.
+/// Returns the number of the archive file with this name. Returns `None` for other names.
 pub fn file_number(name: &str) -> Option<u64> {
     let (number, _) = name.strip_prefix(PREFIX)?.split_once('_')?;
     number.parse().ok()
@@ -135,7 +135,7 @@ mod tests {
         assert!(entries.iter().all(|entry| entry.action_type.as_deref() == Some("commit")));
         let ours = encode(&entries);
         assert_eq!(decode(&ours).unwrap(), entries);
-        // Only the order inside maps differs, because Java's maps have none.
+        // Only the order inside maps differs, because Java's maps have no order.
         assert_eq!(ours.len(), file.len());
         assert!(ours[..14_950] == file[..14_950], "up to the first records");
     }

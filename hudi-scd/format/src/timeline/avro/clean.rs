@@ -10,14 +10,14 @@ use super::ocf::container;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieCleanerPlan", rename_all = "camelCase")]
 pub struct CleanPlan {
-    /// The oldest commit that stays readable; `None` for a policy that counts file versions.
+    /// The oldest commit that stays readable. `None` for a policy that counts file versions.
     pub earliest_instant_to_retain: Option<ActionInstant>,
     /// The newest commit that was completed when the plan was made.
     #[serde(default)]
     pub last_completed_commit_timestamp: String,
     /// `KEEP_LATEST_COMMITS`, `KEEP_LATEST_BY_HOURS` or `KEEP_LATEST_FILE_VERSIONS`.
     pub policy: String,
-    /// The files in version 1 of the plan; version 2 writes an empty map.
+    /// The files in version 1 of the plan. Version 2 writes an empty map.
     #[serde(default)]
     pub files_to_be_deleted_per_partition: Option<BTreeMap<String, Vec<String>>>,
     /// The version of the plan: 2.
@@ -29,7 +29,7 @@ pub struct CleanPlan {
     /// Partitions that are deleted completely.
     #[serde(default)]
     pub partitions_to_be_deleted: Option<Vec<String>>,
-    /// Additional entries; 0.14 does not write them.
+    /// Additional entries. 0.14 does not write them.
     #[serde(default)]
     pub extra_metadata: Option<BTreeMap<String, String>>,
 }
@@ -52,7 +52,7 @@ pub struct ActionInstant {
 pub struct CleanFileInfo {
     /// Its absolute path, as a URL: `file:/lake/t/a.parquet`, `s3://lake/t/a.parquet`.
     pub file_path: Option<String>,
-    /// The file belongs to another table, to which a bootstrap points.
+    /// `true` if the file belongs to another table and a bootstrap refers to it.
     pub is_bootstrap_base_file: Option<bool>,
 }
 
@@ -66,7 +66,7 @@ pub struct CleanMetadata {
     pub time_taken_in_millis: i64,
     /// The number of deleted files.
     pub total_files_deleted: i32,
-    /// The oldest commit that stays readable; empty for a policy that counts file versions.
+    /// The oldest commit that stays readable. Empty for a policy that counts file versions.
     pub earliest_commit_to_retain: String,
     /// The newest commit that was completed when the plan was made.
     #[serde(default)]
@@ -76,10 +76,10 @@ pub struct CleanMetadata {
     /// The version of the metadata: 2.
     #[serde(default)]
     pub version: Option<i32>,
-    /// The results for files of other tables, to which a bootstrap points.
+    /// The results for files of other tables that a bootstrap refers to.
     #[serde(default)]
     pub bootstrap_partition_metadata: Option<BTreeMap<String, CleanPartitionMetadata>>,
-    /// Additional entries; 0.14 does not write them.
+    /// Additional entries. 0.14 does not write them.
     #[serde(default)]
     pub extra_metadata: Option<BTreeMap<String, String>>,
 }
@@ -88,7 +88,7 @@ pub struct CleanMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "HoodieCleanPartitionMetadata", rename_all = "camelCase")]
 pub struct CleanPartitionMetadata {
-    /// The partition path; empty in an unpartitioned table.
+    /// The partition path. Empty in an unpartitioned table.
     pub partition_path: String,
     /// The policy of the plan.
     pub policy: String,
@@ -98,7 +98,7 @@ pub struct CleanPartitionMetadata {
     pub success_delete_files: Vec<String>,
     /// The files that were not deleted, or were already missing.
     pub failed_delete_files: Vec<String>,
-    /// The partition itself was deleted.
+    /// `true` if the partition itself was deleted.
     pub is_partition_deleted: Option<bool>,
 }
 

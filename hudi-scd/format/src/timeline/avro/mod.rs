@@ -1,8 +1,8 @@
 //! Hudi's Avro records on the timeline: clean, rollback, savepoint and requested replacecommit, one record
 //! per file.
 //!
-//! The `.avsc` files beside this one are the writer's schemas of Hudi 0.15 and 1.0. A file contains the
-//! schema it was written with, so records of other releases can be read too; their missing fields are `None`.
+//! The `.avsc` files next to this file are the schemas that Hudi 0.15 and 1.0 write. A file contains the
+//! schema it was written with, so records of other releases can be read too. Their missing fields are `None`.
 
 mod clean;
 pub(in crate::timeline) mod ocf;
@@ -24,7 +24,7 @@ mod tests {
         std::fs::read(format!("{}/tests/data/timeline/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
 
-    /// Splits a file into the header's schema and the record, without the sync marker, which is random in
+    /// Splits a file into the header's schema and the record, and drops the sync marker, which is random in
     /// Java.
     fn without_marker(file: &[u8]) -> (&[u8], &[u8]) {
         let marker = &file[file.len() - 16..];
@@ -40,7 +40,7 @@ mod tests {
             assert_eq!(ours.1, spark.1);
         };
         if release == "0.15" {
-            // A file of one partition, because Java's maps have an order of their own.
+            // A file with only one partition, because Java's maps have a different order.
             let file = golden("customer-0.15.clean.requested");
             same(&CleanPlan::decode(&file).unwrap().encode(), &file);
             let file = golden("customer-0.15.clean");

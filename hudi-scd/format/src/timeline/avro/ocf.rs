@@ -1,4 +1,4 @@
-//! Avro object container files of one record, as Hudi writes them.
+//! Avro object container files with one record, as Hudi writes them.
 
 use apache_avro::{Reader, Schema, from_value, types::Value, writer::datum::GenericDatumWriter};
 use serde::{Serialize, de::DeserializeOwned};
@@ -24,8 +24,8 @@ impl RecordSchema {
     /// Encodes the file: a header with only the schema (no codec means no compression), one block, one
     /// record.
     ///
-    /// The sync marker is derived from the content instead of drawn at random, so that the same record gives
-    /// the same file.
+    /// The sync marker is computed from the content instead of at random, so that equal records give equal
+    /// files.
     pub(super) fn encode<T: Serialize>(&self, record: &T) -> Vec<u8> {
         let datum = self.encode_datum(record);
         let marker = marker(&datum);
@@ -53,22 +53,22 @@ impl RecordSchema {
     }
 }
 
-/// Decodes the record of a file, by the schema in its header.
+/// Decodes the record of a file with the schema in its header.
 ///
-/// It is decoded through a value, because the direct decoder cannot skip records that newer releases nest in
-/// additional fields.
+/// The record is decoded through a value, because the direct decoder cannot skip records that newer releases
+/// nest in additional fields.
 pub(super) fn decode<T: DeserializeOwned>(file: &[u8]) -> Result<T> {
     from_value(&value(file)?)
         .map_err(|e| corrupt("Avro record does not have the expected form").with_source(e))
 }
 
-/// Returns `true` if bytes begin like an Avro object container.
+/// Returns `true` if the bytes begin like an Avro object container.
 pub(in crate::timeline) fn is_container(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// Decodes the record of a file as a JSON object, without null fields, which a reader replaces by its
-/// defaults.
+/// Decodes the record of a file as a JSON object. Null fields are omitted, because a reader replaces them by
+/// its defaults.
 pub(in crate::timeline) fn decode_as_json(file: &[u8]) -> Result<serde_json::Value> {
     let value = value(file)?;
     json(value).ok_or_else(|| corrupt("Avro record contains a value without a JSON form"))
@@ -108,7 +108,7 @@ fn object(entries: impl IntoIterator<Item = (String, Value)>) -> Option<serde_js
     Some(serde_json::Value::Object(entries.into_iter().filter(|(_, value)| !value.is_null()).collect()))
 }
 
-/// Returns JSON without spaces between its tokens, in the original order.
+/// Returns JSON without white space between its tokens, in the original order.
 fn without_layout(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut in_text = false;
@@ -147,7 +147,7 @@ fn marker(datum: &[u8]) -> [u8; 16] {
     datum.iter().fold(BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME)).to_be_bytes()
 }
 
-/// Implements `encode` and `decode` for a record by the schema in the file `$avsc`.
+/// Implements `encode` and `decode` for a record with the schema in the file `$avsc`.
 macro_rules! container {
     ($record:ty, $avsc:literal) => {
         impl $record {
@@ -160,11 +160,11 @@ macro_rules! container {
                 SCHEMA.encode(self)
             }
 
-            /// Decodes such a file, written by any release.
+            /// Decodes such a file. Any release may have written it.
             ///
             /// # Errors
-            /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is not such a file; the caller knows
-            /// the file's name.
+            /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if the file is not such a file. The caller
+            /// knows the file's name.
             pub fn decode(file: &[u8]) -> $crate::Result<Self> {
                 $crate::timeline::avro::ocf::decode(file)
             }

@@ -1,4 +1,4 @@
-//! The record of a requested replacecommit: its operation, and for a clustering its plan.
+//! The record of a requested replacecommit: its operation and, for a clustering, its plan.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub struct RequestedReplace {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "HoodieClusteringPlan", rename_all = "camelCase")]
 pub struct ClusteringPlan {
-    /// The groups of file groups.
+    /// Groups of file groups. Each group is merged.
     #[serde(default)]
     pub input_groups: Option<Vec<ClusteringGroup>>,
     /// The strategy.
@@ -40,7 +40,7 @@ pub struct ClusteringPlan {
     /// The version of the record.
     #[serde(default)]
     pub version: Option<i32>,
-    /// Rows keep their commit times.
+    /// `true` if rows keep their commit times.
     #[serde(default)]
     pub preserve_hoodie_metadata: Option<bool>,
 }

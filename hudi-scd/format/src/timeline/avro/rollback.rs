@@ -1,4 +1,4 @@
-//! The records of a rollback: the files of an unfinished write, and their deletion.
+//! The records of a rollback: the files of an unfinished write, and the result of their deletion.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub struct InstantInfo {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "HoodieRollbackRequest", rename_all = "camelCase")]
 pub struct RollbackRequest {
-    /// The partition path; empty in an unpartitioned table.
+    /// The partition path. Empty in an unpartitioned table.
     pub partition_path: String,
     /// The file group.
     pub file_id: Option<String>,
@@ -70,20 +70,20 @@ pub struct RollbackMetadata {
     pub instants_rollback: Vec<InstantInfo>,
 }
 
-/// The result of a rollback in a partition. Files are absolute paths without a scheme.
+/// The result of a rollback in one partition. Files are absolute paths without a scheme.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "HoodieRollbackPartitionMetadata", rename_all = "camelCase")]
 pub struct RollbackPartitionMetadata {
-    /// The partition path; empty in an unpartitioned table.
+    /// The partition path. Empty in an unpartitioned table.
     pub partition_path: String,
     /// The files that were deleted.
     pub success_delete_files: Vec<String>,
     /// The files that were not deleted.
     pub failed_delete_files: Vec<String>,
-    /// Log files, in a merge-on-read table; otherwise an empty map.
+    /// Log files, in a merge-on-read table. Otherwise an empty map.
     #[serde(default)]
     pub rollback_log_files: Option<BTreeMap<String, i64>>,
-    /// Log files of the unfinished write, in a merge-on-read table; otherwise an empty map.
+    /// Log files of the unfinished write, in a merge-on-read table. Otherwise an empty map.
     #[serde(default)]
     pub log_files_from_failed_commit: Option<BTreeMap<String, i64>>,
 }

@@ -1,4 +1,4 @@
-//! The record of a savepoint: the files that a clean keeps.
+//! The record of a savepoint: the files that a clean must keep.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +23,11 @@ pub struct SavepointMetadata {
     pub version: Option<i32>,
 }
 
-/// The files of a partition that a savepoint protects.
+/// The files that a savepoint protects in one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "HoodieSavepointPartitionMetadata", rename_all = "camelCase")]
 pub struct SavepointPartitionMetadata {
-    /// The partition path; empty in an unpartitioned table.
+    /// The partition path. Empty in an unpartitioned table.
     pub partition_path: String,
     /// The names of the files, without paths.
     pub savepoint_data_file: Vec<String>,
