@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_may_ask_for_a_longer_pause_but_not_for_a_shorter_one() {
+    fn the_service_can_lengthen_a_pause_but_not_shorten_it() {
         let patient =
             Error::new(ErrorKind::Throttled, "rate exceeded").with_retry_after(Duration::from_secs(90));
         let hasty = Error::new(ErrorKind::Throttled, "rate exceeded").with_retry_after(Duration::ZERO);

@@ -1,6 +1,6 @@
 //! [`Clock`]: a source of wall-clock time.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -12,11 +12,19 @@ use tokio::time::Instant;
 ///
 /// # For implementors
 ///
-/// If the clock is set back, an old intent looks recent. Keep the machine's clock synchronised. The time
-/// limits have a safety margin of 15 minutes.
+/// If the clock is set back, an old intent looks recent, and its statement can run twice. Keep the machine's
+/// clock synchronised. The time limits have a safety margin of 15 minutes. A statement is not submitted again
+/// if the clock is further than this margin behind its intent.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
 }
 
 /// The machine's clock. The default.

@@ -95,14 +95,23 @@ impl Namespace {
     }
 
     /// Returns the beginning of statement names: `scope/pipeline/`.
-    fn name_prefix(&self) -> String {
+    pub(crate) fn name_prefix(&self) -> String {
         [&self.scope, &self.pipeline].into_iter().flatten().map(|name| format!("{name}/")).collect()
     }
 
     /// Returns the text of the target for the journal, without the authentication. Returns `None` if the
     /// target is not known.
     pub(crate) fn recorded_target(&self, statement: &Statement) -> Option<String> {
-        self.target(statement).or(self.target.as_ref()).map(Target::to_string)
+        self.target_in_service(statement).map(|target| target.to_string())
+    }
+
+    /// Returns the target with the name of the executor's service, in which every statement runs.
+    fn target_in_service(&self, statement: &Statement) -> Option<Target> {
+        let target = self.target(statement).or(self.target.as_ref())?.clone();
+        Some(match self.target.as_ref().and_then(Target::service_name) {
+            Some(name) if target.service_name().is_none() => target.with_service_name(name),
+            _ => target,
+        })
     }
 
     /// Rejects a journal entry for this attempt if it belongs to another scope, pipeline or target, or if it
@@ -130,8 +139,8 @@ impl Namespace {
             Some(_) => {}
             None => return conflict(&format!("`{}`", target.unwrap_or(name)), "an SQL statement"),
         }
-        match (target, self.recorded_target(statement)) {
-            (Some(was), Some(is)) if was != is => conflict(was, &is),
+        match (target, self.target_in_service(statement)) {
+            (Some(was), Some(is)) if !is.is_recorded_as(was) => conflict(was, &is.to_string()),
             _ => Ok(()),
         }
     }
@@ -364,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_makes_it_another_statement_makes_another_token() {
+    fn every_part_of_the_identity_changes_the_token() {
         let key = StepKey::new("r", "s");
         let base = Statement::sql("SELECT :a").with_parameter("a", "1");
         let place = |scope: Option<&str>, pipeline: Option<&str>, target: Option<Target>| {

@@ -52,10 +52,11 @@
 //!
 //! | for | see |
 //! |---|---|
-//! | statements and where they run | [`Statement`], [`Target`] |
+//! | statements and where they run | [`Statement`] with its [`Parameter`]s and [`Value`]s, [`Target`] |
 //! | executors | [`StatementExecutor`]; [`DataApiExecutor`](struct.DataApiExecutor.html), [`MockStatementExecutor`](struct.MockStatementExecutor.html); `LocalExecutor` of `redshift-data-local` |
 //! | running one statement at most once | [`Orchestrator`], [`Outcome`]; a table in [`journal`] lists the effects of a crash |
 //! | running graphs of statements | [`pipeline`], [`Report`] |
+//! | Glue jobs and Hudi tables as steps of a graph | [`task`] |
 //! | running an AWS Glue job at most once | [`glue`](glue/index.html) |
 //! | poll intervals | [`wait`] |
 //! | results as your own types | [`StatementExecutorExt::rows`] |
@@ -91,7 +92,8 @@
 //! | `conformance` | [`conformance`](conformance/index.html), the scenarios that every executor must pass | no |
 //!
 //! Without features, the crate contains no network code. SQL text and parameter values never appear in
-//! `Debug` output, errors, logs or reports, unless [`Orchestrator::with_quotations`] enables them.
+//! `Debug` output, errors, logs or reports, unless [`Orchestrator::with_redaction`] is set to
+//! `false`.
 //!
 //! # Versions
 //!
@@ -141,6 +143,7 @@ mod service;
 /// Shared with the other packages of this workspace. Exempt from semver.
 #[doc(hidden)]
 pub mod sql;
+pub mod task;
 /// Shared with the other packages of this workspace. Exempt from semver.
 #[doc(hidden)]
 pub mod toml_text;
@@ -157,7 +160,7 @@ pub use identity::{BatchPart, StepKey};
 pub use messages::{Message, MessageSource, ProcedureMessages};
 pub use observer::{Observer, ProgressEvent};
 pub use orchestrator::{
-    AttemptOptions, BatchOutcome, Orchestrator, Origin, Outcome, OutcomeKind, Unknown, UnknownReason,
+    AttemptOptions, BatchOutcome, Orchestrator, Origin, Outcome, OutcomeKind, UnknownOutcome, UnknownReason,
 };
 pub use pipeline::{Pipeline, Report, Run};
 #[cfg(any(test, feature = "mock"))]
@@ -165,8 +168,8 @@ pub use service::MockStatementExecutor;
 #[cfg(feature = "arrow")]
 pub use service::arrow;
 pub use service::{
-    Auth, Catalog, ClientToken, Column, Compute, Description, Error, ErrorKind, ExecutionMode, FailureKind,
-    Field, MAX_BATCH, PageData, PageToken, Parameter, Result, ResultFormat, ResultPage, SessionId, SqlText,
-    Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId, StatementPage,
-    StatementSummary, Status, SubStatement, Submitted, Target, Value, WaitTime, catalog,
+    Auth, Catalog, ClientToken, Column, Commits, Compute, Description, Error, ErrorKind, ExecutionMode,
+    FailureKind, Field, MAX_BATCH, PageData, PageToken, Parameter, Result, ResultFormat, ResultPage,
+    SessionId, SqlText, Statement, StatementExecutor, StatementExecutorExt, StatementFilter, StatementId,
+    StatementPage, StatementSummary, Status, SubStatement, Submitted, Target, Value, WaitTime, catalog,
 };

@@ -54,7 +54,7 @@ const ENDING_DELAY: Duration = Duration::from_secs(1);
 /// are reported after the outcome.
 const LAST_READ: Duration = Duration::from_secs(30);
 
-/// Waits for `ending`, and reports the statement's messages until then.
+/// Waits for `outcome`, and reports the statement's messages until then.
 ///
 /// A separate task reads the last messages. This function waits for the task for at most a second. The task
 /// continues after that, as long as the process runs.
@@ -62,7 +62,7 @@ pub(crate) async fn reporting<T>(
     source: Arc<dyn MessageSource>,
     id: StatementId,
     report: impl Fn(&Message) + Send + Sync + 'static,
-    ending: impl Future<Output = T>,
+    outcome: impl Future<Output = T>,
 ) -> T {
     let interval = source.interval();
     let mut reader = Reader { source, id, report, reported: 0 };
@@ -73,10 +73,10 @@ pub(crate) async fn reporting<T>(
                 reader.read(false).await;
             }
         };
-        let (mut ending, mut reading) = (std::pin::pin!(ending), std::pin::pin!(reading));
+        let (mut outcome, mut reading) = (std::pin::pin!(outcome), std::pin::pin!(reading));
         tokio::select! {
             biased;
-            ended = &mut ending => ended,
+            ended = &mut outcome => ended,
             never = &mut reading => unreached(never),
         }
     };

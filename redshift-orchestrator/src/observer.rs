@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Error, FailureKind, Outcome, StatementId, Status, StepKey};
+use crate::{
+    Error, FailureKind, Outcome, StatementId, Status, StepKey,
+    task::{TaskOutcome, TaskWork},
+};
 
 /// Receives progress events, for progress bars, metrics and logs.
 ///
@@ -55,8 +58,8 @@ pub enum ProgressEvent<'a> {
         /// Outcome of the attempt.
         outcome: &'a Outcome,
     },
-    /// The orchestrator returned an error although the statement may be running.
-    Unproved {
+    /// The outcome is unknown: the orchestrator returned an error although the statement may be running.
+    Unknown {
         /// Error that the orchestrator returned.
         error: &'a Error,
     },
@@ -64,6 +67,16 @@ pub enum ProgressEvent<'a> {
     NotSubmitted {
         /// Reason why the statement was not submitted.
         error: &'a Error,
+    },
+    /// The work of a step that is not a statement begins, or continues.
+    TaskStarted {
+        /// The work.
+        work: &'a TaskWork,
+    },
+    /// The work of a step that is not a statement ended.
+    TaskEnded {
+        /// Outcome of the attempt.
+        outcome: &'a TaskOutcome,
     },
     /// The step is retried after a pause.
     StepRetried {
@@ -79,6 +92,16 @@ pub enum ProgressEvent<'a> {
     },
 }
 
+impl<'a> ProgressEvent<'a> {
+    /// Returns the event for an attempt that ended with an error.
+    pub(crate) fn of_error(error: &'a Error) -> Self {
+        match error.may_have_run() {
+            true => Self::Unknown { error },
+            false => Self::NotSubmitted { error },
+        }
+    }
+}
+
 /// Prints a human-readable line, without the name of the step.
 impl fmt::Display for ProgressEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,8 +112,10 @@ impl fmt::Display for ProgressEvent<'_> {
             Self::Message { level, text } => write!(f, "{level}: {text}"),
             Self::RequestRetried { error } => write!(f, "request retried after: {error}"),
             Self::Ended { outcome } => write!(f, "{}", outcome.kind),
-            Self::Unproved { error } => write!(f, "the statement may be running: {error}"),
+            Self::Unknown { error } => write!(f, "the statement may be running: {error}"),
             Self::NotSubmitted { error } => write!(f, "not submitted: {error}"),
+            Self::TaskStarted { work } => write!(f, "started: {}", work.summary()),
+            Self::TaskEnded { outcome } => write!(f, "{outcome}"),
             Self::StepRetried { failure, pause } => {
                 write!(f, "retry after {failure}, in {:.1} s", pause.as_secs_f64())
             }

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_of_a_block_is_sql_too() {
+    fn the_body_of_a_block_is_redacted_as_sql() {
         let redactor = Redactor::of(&Statement::sql("DO $x$ BEGIN RAISE 'hidden away'; END $x$"));
         assert_eq!(redactor.apply("ERROR: hidden away [SQLSTATE P0001]"), "ERROR: … [SQLSTATE P0001]");
         let redactor =

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_may_touch_brackets_and_casts() {
+    fn a_placeholder_can_adjoin_brackets_and_casts() {
         assert_eq!(placeholders("CALL load(:cycle::int,:day)"), ["cycle", "day"]);
         assert_eq!(placeholders("SELECT a=:x||:y"), ["x", "y"]);
     }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_statements_and_not_semicolons() {
+    fn counts_statements_instead_of_semicolons() {
         assert_eq!(count(" ;; -- nothing\n"), 0);
         assert_eq!(count("SELECT ';' ; -- the end;\n"), 1);
         assert_eq!(count("CREATE FUNCTION f() AS $$ BEGIN; END; $$"), 1);
@@ -226,13 +226,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_tokens_of_a_text_are_the_text(sql in "[ -~\n'\"$:;/*ä]{0,60}") {
+        fn the_tokens_of_a_text_add_up_to_the_text(sql in "[ -~\n'\"$:;/*ä]{0,60}") {
             let whole: String = tokens(&sql).map(Token::text).collect();
             prop_assert_eq!(whole, sql);
         }
 
         #[test]
-        fn as_many_statements_are_split_as_counted(sql in "[ -~\n'\"$:;/*ä]{0,60}") {
+        fn the_number_of_split_statements_equals_the_count(sql in "[ -~\n'\"$:;/*ä]{0,60}") {
             prop_assert_eq!(split(&sql).len(), count(&sql));
         }
     }

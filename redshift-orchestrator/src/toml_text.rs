@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_nested_too_deep_is_found_and_what_is_in_strings_is_not() {
+    fn nesting_is_counted_outside_of_strings_only() {
         for open in ["[", "{ a = ", "[{ a = ["] {
             assert!(too_deep(&format!("x = {}", open.repeat(100))).is_some(), "{open}");
         }

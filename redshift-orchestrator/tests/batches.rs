@@ -15,7 +15,7 @@ use redshift_orchestrator::{
     arrow::{RecordBatchOptions, arrow_array, arrow_schema},
 };
 
-/// Runs a statement with this result, and returns the batches that are read from it.
+/// Runs a statement that has these rows as its result, and reads the result as record batches.
 fn batches(
     format: ResultFormat,
     columns: &[Column],
@@ -96,7 +96,7 @@ fn typed() -> impl Strategy<Value = (Vec<Column>, Vec<Vec<Field>>)> {
 
 proptest! {
     #[test]
-    fn a_result_gives_the_same_batches_as_json_and_as_csv_and_loses_nothing(
+    fn json_and_csv_results_give_the_same_complete_batches(
         (columns, rows) in typed(), rows_per_page in 1_usize..5, size in 1_usize..6,
     ) {
         let options = RecordBatchOptions::default().with_batch_size(size);

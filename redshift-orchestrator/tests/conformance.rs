@@ -38,7 +38,7 @@ async fn faulty_without_faults_conforms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn faulty_with_late_answers_conforms() {
+async fn faulty_with_late_responses_conforms() {
     let late = Fault::Delay(Duration::from_millis(300));
     let fixture = over(|service| Faulty::new(service, Faults::seeded(1).with_everywhere(late, 0.5)));
     conformance::all(&fixture).await;
@@ -59,7 +59,7 @@ async fn every_layer_conforms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_layer_shows_the_catalog() {
+async fn every_layer_forwards_the_catalog() {
     conformance::catalog(&over(Retry::new)).await;
     conformance::catalog(&over(|service| Limit::new(service, 50))).await;
     conformance::catalog(&over(|service| Rate::new(service, RequestRates::default()))).await;

@@ -164,7 +164,7 @@ fn every_row_of_every_page_becomes_a_struct_exactly() {
 }
 
 #[test]
-fn maps_tuples_and_single_values_take_rows_too() {
+fn maps_tuples_and_single_values_can_be_read_from_rows() {
     let columns = [("name", "varchar"), ("value", "varchar")];
     let records = [vec![text("a"), Field::Null], vec![text("b"), text("")]];
     let maps: Vec<HashMap<String, Option<String>>> = rows(&columns, records.clone()).unwrap();
@@ -179,7 +179,7 @@ fn maps_tuples_and_single_values_take_rows_too() {
 }
 
 #[test]
-fn a_struct_may_be_flattened_into_another() {
+fn a_struct_can_be_flattened_into_another() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Place {
         city: String,
@@ -209,7 +209,7 @@ fn fails<T: DeserializeOwned + Send + Debug>(
 }
 
 #[test]
-fn what_does_not_fit_names_its_row_its_column_and_both_types() {
+fn a_value_that_does_not_fit_is_an_error_with_row_column_and_both_types() {
     let n = [("n", "int8")];
     assert_eq!(
         fails::<(i32,)>(&n, &[Field::Long(1)], &[Field::Long(1 << 40)]),
@@ -246,7 +246,7 @@ fn what_does_not_fit_names_its_row_its_column_and_both_types() {
 }
 
 #[test]
-fn a_column_that_is_missing_is_named_with_those_there_are() {
+fn a_missing_column_is_reported_with_the_available_columns() {
     #[derive(Debug, Deserialize)]
     #[expect(dead_code, reason = "never constructed")]
     struct Customer {
@@ -270,7 +270,7 @@ fn a_column_that_is_missing_is_named_with_those_there_are() {
 }
 
 #[test]
-fn a_column_that_the_struct_refuses_or_has_twice_is_an_error() {
+fn an_unknown_or_repeated_column_is_an_error() {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     #[expect(dead_code, reason = "never constructed")]
@@ -286,7 +286,7 @@ fn a_column_that_the_struct_refuses_or_has_twice_is_an_error() {
 }
 
 #[test]
-fn rows_of_csv_are_refused_with_the_way_out() {
+fn rows_of_csv_are_rejected_with_the_way_out() {
     let error =
         rows_as::<(i64,)>(ResultFormat::Csv, &[("n", "int8")], vec![vec![Field::Long(1)]]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);

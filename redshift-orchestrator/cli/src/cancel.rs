@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use redshift_orchestrator::{
-    Clock, Description, ErrorKind, Pipeline, Result, StatementExecutor, StatementFilter, StatementId, Status,
-    SystemClock,
-    journal::{ActiveRun, Claim, Entry, EntryState, Event, Journal, Record, RecordedOutcome, RunEntry},
-    wait::{CancelOutcome, LongPoll, RequestCounts, Wait, WaitOutcome},
+    Clock, Description, Error, ErrorKind, Orchestrator, Pipeline, Result, StatementId, Status, SystemClock,
+    journal::{ActiveRun, Claim, Entry, Event, Journal, Record, RunEntry},
+    task::TaskKind,
+    wait::CancelOutcome,
 };
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::{
     exit::Exit,
@@ -49,8 +54,8 @@ pub(crate) struct CancelOptions {
 pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
     let pipeline = options.pipeline.read()?;
     let place = || options.journal.with(&options.pipeline.pipeline, &options.service);
-    // If another process has the journal open, a read-only journal is enough, because that process records the
-    // endings.
+    // If another process has the journal open, a read-only journal is enough, because that process records
+    // the outcomes.
     let (journal, is_writable) = match place().open_existing(false).await {
         Err(error) if error.kind() == ErrorKind::Overlap => (place().look().await?, false),
         opened => (opened?, true),
@@ -62,7 +67,7 @@ pub(crate) async fn cancel(options: &CancelOptions) -> Result<Exit> {
         true => claim(&*journal, &run).await?,
         false => None,
     };
-    let done = cancel_run(options, &pipeline, &*journal, &run.run, active.is_some()).await;
+    let done = cancel_run(options, &pipeline, &*journal, &run, active.is_some()).await;
     if let Some(active) = active {
         active.release().await;
     }
@@ -79,46 +84,73 @@ async fn claim(journal: &dyn Journal, run: &RunEntry) -> Result<Option<ActiveRun
     }
 }
 
-/// Cancels the statements in flight. Records their endings if this process has claimed the run. Otherwise, the
-/// process that runs the run records them.
+/// Cancels the statements in flight. Records their outcomes if this process has claimed the run. Otherwise,
+/// the process that is executing the run records them.
 async fn cancel_run(
     options: &CancelOptions,
     pipeline: &Pipeline,
     journal: &dyn Journal,
-    run: &str,
+    run: &RunEntry,
     is_claimed: bool,
 ) -> Result<Exit> {
-    let entries: Vec<_> = journal
-        .entries(run)
+    let mut entries: Vec<_> = journal
+        .entries(&run.run)
         .await?
         .into_iter()
-        .filter(|entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_)))
+        .filter(|entry| entry.state.is_unsettled())
         .filter(|entry| options.only.is_empty() || options.only.contains(&entry.key.step))
         .collect();
     if entries.is_empty() {
         if !options.output.json {
-            show::out(&format!("{run}: no statements in flight"));
+            show::out(&format!("{}: no statements in flight", run.run));
         }
         return Ok(Exit::Success);
     }
     if !is_claimed {
         show::log(
-            "another process uses the journal and records the endings; if it dies first, `resume` records them",
+            "another process uses the journal and records the outcomes; if it dies first, `resume` records them",
         );
     }
-    let service = options.service.connect(Some(pipeline)).await?;
-    let mut exit = Exit::Success;
-    for entry in entries {
-        let fate = stop(&*service.executor, &entry, options.cancel_grace).await?;
-        exit = match &fate {
-            Fate::NotCancelled(_) | Fate::Pending if exit != Exit::Unknown => Exit::Failed,
-            Fate::NotFound => Exit::Unknown,
-            _ => exit,
-        };
-        let is_recorded = is_claimed && record(journal, &entry, &fate).await;
-        print(options.output.json, &entry, &fate, is_recorded);
+    // All cancels are sent before the first one takes effect. The search for statements without an id comes
+    // last.
+    entries.sort_by_key(|entry| entry.id.is_none());
+    let (jobs, orchestrator) = (Jobs::default(), OnceCell::new());
+    let mut cancels: Vec<(&Entry, BoxFuture<'_, Fate>)> = Vec::new();
+    if entries.iter().any(|entry| entry.task().is_none()) {
+        let orchestrator = orchestrator.get_or_try_init(|| connect(options, pipeline, run)).await?;
+        let statements = entries.iter().filter(|entry| entry.task().is_none());
+        cancels.extend(
+            statements
+                .map(|entry| (entry, async { Fate::of(orchestrator.cancel_entry(entry).await) }.boxed())),
+        );
     }
-    Ok(exit)
+    let tasks = entries.iter().filter_map(|entry| Some((entry, entry.task()?)));
+    cancels.extend(tasks.map(|(entry, work)| (entry, jobs.stop(options, pipeline, entry, work).boxed())));
+    let cancels = cancels.into_iter().map(async |(entry, cancel)| {
+        let fate = cancel.await;
+        let is_recorded = is_claimed && record(journal, entry, &fate).await;
+        print(options.output.json, entry, &fate, is_recorded);
+        fate
+    });
+    let fates = join_all(cancels).await;
+    Ok(match fates {
+        fates if fates.iter().any(|fate| matches!(fate, Fate::NotFound)) => Exit::Unknown,
+        fates if fates.iter().any(|fate| matches!(fate, Fate::NotCancelled(_) | Fate::Pending)) => {
+            Exit::Failed
+        }
+        _ => Exit::Success,
+    })
+}
+
+/// Connects to the service on which the run was begun.
+async fn connect(options: &CancelOptions, pipeline: &Pipeline, run: &RunEntry) -> Result<Orchestrator> {
+    let service = options.service.connect(Some(pipeline)).await?;
+    service.check_target(run)?;
+    let orchestrator = Orchestrator::new(service.executor);
+    Ok(match options.cancel_grace {
+        Some(grace) => orchestrator.with_cancel_grace(grace),
+        None => orchestrator,
+    })
 }
 
 /// Outcome of a cancellation.
@@ -127,65 +159,99 @@ enum Fate {
     EndedBefore(Description),
     /// The service accepted the cancel, but the statement has not ended yet.
     Pending,
+    /// Glue accepted the request to stop the run of a job.
+    #[cfg_attr(not(feature = "glue"), expect(dead_code, reason = "only Glue stops runs"))]
+    Stopping,
     NotCancelled(String),
     /// The id of the statement is not recorded, and no listing contains its name.
     NotFound,
 }
 
-async fn stop(executor: &dyn StatementExecutor, entry: &Entry, grace: Option<Duration>) -> Result<Fate> {
-    let id = match &entry.id {
-        Some(id) => id.clone(),
-        None => match find(executor, &entry.name).await? {
-            Some(id) => id,
-            None => return Ok(Fate::NotFound),
-        },
-    };
-    let strategy = LongPoll::default();
-    let mut wait = Wait::new(executor, &id, &strategy)
-        .with_timeout(Duration::ZERO)
-        .with_time_since_submit(entry.age(SystemClock.now()));
-    if let Some(grace) = grace {
-        wait = wait.with_cancel_grace(grace);
-    }
-    Ok(match wait.until_ended(&mut RequestCounts::default()).await {
-        WaitOutcome::Ended(description) => Fate::EndedBefore(description),
-        WaitOutcome::TimedOut { cancellation, .. } => match cancellation {
-            CancelOutcome::Cancelled(description) => Fate::Cancelled(description),
-            CancelOutcome::EndedBefore(description) => Fate::EndedBefore(description),
-            CancelOutcome::Pending(_) => Fate::Pending,
-            CancelOutcome::NotCancelled(error) => Fate::NotCancelled(error.to_string()),
-            other => Fate::NotCancelled(format!("{other:?}")),
-        },
-        WaitOutcome::Lost(error) => Fate::NotCancelled(error.to_string()),
-        other => Fate::NotCancelled(format!("{other:?}")),
-    })
-}
-
-async fn find(executor: &dyn StatementExecutor, name: &str) -> Result<Option<StatementId>> {
-    let (filter, mut page) = (StatementFilter::default().with_name_prefix(name), None);
-    loop {
-        let listed = executor.list(&filter, page).await?;
-        // The service matches the filter as a prefix.
-        let found = listed.statements.into_iter().find(|statement| statement.name.as_deref() == Some(name));
-        if found.is_some() || listed.next.is_none() {
-            return Ok(found.map(|statement| statement.id));
+impl Fate {
+    fn of(cancellation: Result<CancelOutcome>) -> Self {
+        match cancellation {
+            Ok(CancelOutcome::Cancelled(description)) => Self::Cancelled(description),
+            Ok(CancelOutcome::EndedBefore(description)) => Self::EndedBefore(description),
+            Ok(CancelOutcome::Pending(_)) => Self::Pending,
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::NotFound,
+            Ok(CancelOutcome::NotCancelled(error)) | Err(error) => Self::NotCancelled(error.to_string()),
+            Ok(_) => Self::NotCancelled("the service's response is not known to this version".to_owned()),
         }
-        page = listed.next;
+    }
+
+    /// Returns the description of the statement, if it has ended.
+    fn description(&self) -> Option<&Description> {
+        match self {
+            Self::Cancelled(description) | Self::EndedBefore(description) => Some(description),
+            Self::Pending | Self::Stopping | Self::NotCancelled(_) | Self::NotFound => None,
+        }
     }
 }
 
-/// Records the ending of a statement, if it has ended. Returns `true` on success.
+/// Records the outcome of a statement, if it has ended, and its id, if it was found by its name. Returns
+/// `true` on success.
 async fn record(journal: &dyn Journal, entry: &Entry, fate: &Fate) -> bool {
-    let (Fate::Cancelled(description) | Fate::EndedBefore(description)) = fate else { return false };
-    let event = Event::Ended(RecordedOutcome::from_description(description));
-    let recorded = journal.append(Record::new(SystemClock.now(), entry.key.clone(), event)).await;
+    let Some(description) = fate.description() else { return false };
+    let found = entry.id.is_none().then(|| Event::Submitted { id: description.id.clone() });
+    let recorded = async {
+        for event in found.into_iter().chain([Event::Ended(entry.outcome(description))]) {
+            journal.append(Record::new(SystemClock.now(), entry.key.clone(), event)).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    let recorded = recorded.await;
     if let Err(error) = &recorded {
         show::log(&format!(
-            "{}: the ending could not be recorded; `resume` will record it: {error}",
+            "{}: the outcome could not be recorded; `resume` will record it: {error}",
             entry.key
         ));
     }
     recorded.is_ok()
+}
+
+/// Stops the runs of Glue jobs, on one connection.
+#[derive(Default)]
+struct Jobs {
+    #[cfg(feature = "glue")]
+    service: OnceCell<redshift_orchestrator::glue::GlueService>,
+}
+
+impl Jobs {
+    #[cfg(feature = "glue")]
+    async fn stop(
+        &self,
+        options: &CancelOptions,
+        pipeline: &Pipeline,
+        entry: &Entry,
+        (kind, name): (TaskKind, &str),
+    ) -> Fate {
+        use redshift_orchestrator::glue::JobService;
+        if kind != TaskKind::Glue {
+            return not_a_job();
+        }
+        let Some(id) = &entry.id else { return Fate::NotFound };
+        let connect = || options.service.glue(Some(pipeline));
+        let stopped = async { self.service.get_or_try_init(connect).await?.stop(name, id.as_str()).await };
+        match stopped.await {
+            Ok(_) => Fate::Stopping,
+            Err(error) => Fate::NotCancelled(error.to_string()),
+        }
+    }
+
+    #[cfg(not(feature = "glue"))]
+    async fn stop(&self, _: &CancelOptions, _: &Pipeline, _: &Entry, (kind, name): (TaskKind, &str)) -> Fate {
+        match kind {
+            TaskKind::Glue => Fate::NotCancelled(format!(
+                "this program was built without Glue; stop the run of the job {name} in Glue"
+            )),
+            _ => not_a_job(),
+        }
+    }
+}
+
+/// Returns the fate of files that a program takes into a table.
+fn not_a_job() -> Fate {
+    Fate::NotCancelled("a program takes the files in, and can be stopped itself".to_owned())
 }
 
 fn print(as_json: bool, entry: &Entry, fate: &Fate, is_recorded: bool) {
@@ -196,17 +262,19 @@ fn print(as_json: bool, entry: &Entry, fate: &Fate, is_recorded: bool) {
             Status::Aborted => ("aborted-before", "was already cancelled".to_owned()),
             _ => ("failed-before", "failed just before".to_owned()),
         },
+        Fate::Stopping => ("stopping", "is being stopped; `resume` records its end".to_owned()),
         Fate::Pending => ("pending", "was cancelled, but has not ended yet".to_owned()),
         Fate::NotCancelled(error) => ("not-cancelled", format!("could not be cancelled: {error}")),
         Fate::NotFound => ("not-found", "not found: it may never have been submitted".to_owned()),
     };
+    let id = entry.id.as_ref().or(fate.description().map(|description| &description.id));
     if as_json {
         show::line(&json!({
             "event": "cancel",
             "run": entry.key.run,
             "step": entry.key.step,
             "attempt": entry.key.attempt,
-            "statement_id": entry.id.as_ref().map(StatementId::as_str),
+            "statement_id": id.map(StatementId::as_str),
             "fate": word,
             "recorded": is_recorded,
             "text": text,

@@ -41,7 +41,12 @@ impl JournalLocation {
         self.exists()?;
         match self.bucket()? {
             Some((bucket, prefix)) => s3(&bucket, &prefix, self.aws).await,
-            None => FileJournal::open_read_only(&self.text).map(shared),
+            None => {
+                let read = tokio::task::spawn_blocking(move || FileJournal::open_read_only(&self.text));
+                let failed =
+                    |error: tokio::task::JoinError| Error::new(ErrorKind::Journal, error.to_string());
+                read.await.map_err(failed)?.map(shared)
+            }
         }
     }
 
@@ -109,6 +114,15 @@ impl CredentialProvider for Credentials {
             secret_key: given.secret_access_key().to_owned(),
             token: given.session_token().map(str::to_owned),
         }))
+    }
+}
+
+/// Replaces the message of the error for a journal that another process has open. The library's message is
+/// about a run, and not every command begins one.
+pub(crate) fn in_use(error: Error, message: &str) -> Error {
+    match error.kind() {
+        ErrorKind::Overlap => error.with_message(message),
+        _ => error,
     }
 }
 

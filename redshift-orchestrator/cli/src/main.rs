@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use redshift_orchestrator::Error;
 
+mod account;
 mod cancel;
 mod exit;
 mod interrupt;
@@ -19,6 +20,7 @@ mod service;
 mod settle;
 mod show;
 mod status;
+mod tasks;
 
 use exit::Exit;
 

@@ -41,7 +41,7 @@ pub(crate) struct RunValues {
     #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
     pub(crate) tags: Vec<String>,
 
-    /// Run these steps only
+    /// Run only these steps
     #[arg(long, value_name = "STEP,…", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 }
@@ -64,6 +64,14 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
     duration.ok_or_else(|| "expected a duration such as 90s, 10m or 1h 30m".to_owned())
+}
+
+/// Rejects an empty text.
+pub(crate) fn not_blank(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("expected a text that is not empty".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// Checks the URL of a service.
@@ -111,6 +119,12 @@ pub(crate) struct ServiceOptions {
     #[arg(long, value_name = "URL", value_parser = endpoint)]
     pub(crate) endpoint_url: Option<String>,
 
+    /// Name of the service in the journal. A run continues only on the service and the database on which it
+    /// began. Default: the AWS account and the region, or the URL of the service. Set it if one service has
+    /// several URLs, or if the account cannot be determined
+    #[arg(long, value_name = "NAME", value_parser = not_blank)]
+    pub(crate) service_name: Option<String>,
+
     /// AWS region. Default: the region in the pipeline file, or of the environment
     #[arg(long, value_name = "NAME")]
     pub(crate) region: Option<String>,
@@ -145,7 +159,7 @@ impl ServiceOptions {
     pub(crate) fn target(&self, pipeline: Option<&Pipeline>) -> Result<Target> {
         use redshift_orchestrator::{Auth, Compute};
         let file = pipeline.and_then(Pipeline::declared_target);
-        // An emulator has only one database, so any name will do.
+        // An emulator has only one database, so any name is valid.
         let emulator = self.endpoint_url.is_some();
         let database = self.database.clone().or_else(|| file.map(|target| target.database().to_owned()));
         let database =
@@ -198,7 +212,7 @@ pub(crate) struct OutputOptions {
 pub(crate) enum OnInterrupt {
     /// Start no more steps, and wait for running statements
     Wait,
-    /// Start no more steps, and cancel running statements
+    /// Start no more steps, cancel running statements, and wait for running Glue jobs
     Cancel,
     /// Exit at once. Running statements continue in the service, and `resume` finds them
     Leave,

@@ -51,9 +51,9 @@ pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
     let run = options.values.give(Run::new("plan"));
     // If parameters are given, they must be complete and valid. Without parameters, the plan applies to every
     // run.
-    let statements = match options.values.parameters.is_empty() {
+    let rendered = match options.values.parameters.is_empty() {
         true => None,
-        false => Some(pipeline.statements(&run)?),
+        false => Some(pipeline.rendered(&run)?),
     };
     let plan = pipeline.plan_of(&run)?;
     match options.format {
@@ -64,10 +64,9 @@ pub(crate) fn plan(options: &PlanOptions) -> Result<Exit> {
     if options.show_sql {
         let selected = pipeline.selected(&run)?;
         for (number, step) in pipeline.steps().iter().enumerate().filter(|(number, _)| selected[*number]) {
-            let sqls = match &statements {
-                Some(statements) => statements[number].sqls().to_vec(),
-                None => step.statement().sqls(),
-            };
+            let Some(statement) = step.statement() else { continue };
+            let rendered = rendered.as_ref().and_then(|rendered| rendered[number].statement());
+            let sqls = rendered.map_or_else(|| statement.sqls(), |rendered| rendered.sqls().to_vec());
             show::out(&format!("\n-- {}", step.name()));
             sqls.iter().for_each(|sql| show::out(&format!("{sql};")));
         }

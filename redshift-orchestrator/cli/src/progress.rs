@@ -82,7 +82,9 @@ impl Progress {
             state.done.remove(&key.step);
         }
         match event {
-            ProgressEvent::Submitted { .. } | ProgressEvent::Polled { .. } => {
+            ProgressEvent::Submitted { .. }
+            | ProgressEvent::Polled { .. }
+            | ProgressEvent::TaskStarted { .. } => {
                 let bar = state.running.entry(key.step.clone()).or_insert_with(|| {
                     let bar = ProgressBar::new_spinner()
                         .with_style(style("  {spinner} {prefix}  {msg}  {elapsed}", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
@@ -92,11 +94,13 @@ impl Progress {
                 });
                 bar.set_message(match event {
                     ProgressEvent::Polled { status } => status.to_string().to_lowercase(),
+                    ProgressEvent::TaskStarted { work } => work.summary(),
                     _ => "submitted".to_owned(),
                 });
             }
             ProgressEvent::Ended { .. }
-            | ProgressEvent::Unproved { .. }
+            | ProgressEvent::TaskEnded { .. }
+            | ProgressEvent::Unknown { .. }
             | ProgressEvent::NotSubmitted { .. }
             | ProgressEvent::Skipped { .. } => {
                 if let Some(bar) = state.running.remove(&key.step) {
@@ -135,6 +139,8 @@ impl Observer for Progress {
                 self.draw(key, event, bars, whole);
                 let is_printed = match event {
                     ProgressEvent::Ended { outcome } => !outcome.is_success(),
+                    ProgressEvent::TaskEnded { outcome } => !outcome.is_success(),
+                    ProgressEvent::TaskStarted { .. } => false,
                     ProgressEvent::Submitted { reattached, .. } => *reattached,
                     ProgressEvent::Polled { .. } => false,
                     _ => true,
@@ -208,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_terminal_shows_the_whole_and_what_went_wrong() {
+    async fn a_terminal_shows_the_total_progress_and_the_failures() {
         let pipeline = Pipeline::builder("p")
             .with_step(Step::sql("good", "SELECT 'good'"))
             .with_step(Step::sql("bad", "SELECT 'bad'").after(["good"]))

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     exit::Exit,
+    journal::in_use,
     options::{JournalOptions, OutputOptions},
     show,
 };
@@ -50,8 +51,11 @@ pub(crate) async fn prune(options: &PruneOptions) -> Result<Exit> {
         Error::new(ErrorKind::Invalid, "the time in --keep is too long").with_source(error)
     })?;
     let location = options.journal.location(path);
-    let journal =
-        if options.dry_run { location.look().await? } else { location.open_existing(false).await? };
+    let message = "another process uses the journal; remove old runs when that process has ended";
+    let journal = match options.dry_run {
+        true => location.look().await?,
+        false => location.open_existing(false).await.map_err(|error| in_use(error, message))?,
+    };
     let wanted = Prune::before(before).with_failed(options.failed).with_dry_run(options.dry_run);
     let pruned = remove(&*journal, &wanted).await?;
     if options.output.json {
@@ -96,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_days_weeks_or_shorter() {
+    fn ages_are_parsed_with_their_units() {
         for (text, hours) in [("90d", 90 * 24), ("12w", 12 * 7 * 24), ("36h", 36), ("1d 12h", 36)] {
             assert_eq!(age(text), Ok(Duration::from_secs(hours * 3_600)), "{text}");
         }

@@ -3,18 +3,21 @@
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use clap::Args;
+use futures::{StreamExt, stream::FuturesUnordered};
 use redshift_orchestrator::{
     Clock, Error, ErrorKind, Observer, Orchestrator, Pipeline, Report, Result, Run, StatementExecutor,
-    SystemClock,
+    StatementId, SystemClock,
     journal::{Journal, RunEntry, RunOutcome},
     pipeline::{Overlap, StopSignal},
+    wait::{CancelOutcome, LongPoll, RequestCounts, Wait},
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
     exit::Exit,
@@ -23,7 +26,8 @@ use crate::{
     options::{JournalOptions, OnInterrupt, OutputOptions, PipelineOptions, RunValues, ServiceOptions},
     progress::Progress,
     report::ReportFile,
-    show::{self, Active, Objects, Tracker},
+    show::{self, InFlight, Objects, Tracker},
+    tasks,
 };
 
 #[derive(Args)]
@@ -101,7 +105,7 @@ struct Common {
     /// Do not redact the database's messages, which can quote SQL and parameter values. The journal then
     /// contains them, too
     #[arg(long)]
-    quotations: bool,
+    unredacted: bool,
 
     /// Begin each SQL text with a comment that contains the statement name, to make it easy to find in
     /// Redshift's query log
@@ -119,18 +123,19 @@ pub(crate) async fn run(options: RunOptions) -> Result<Exit> {
     });
     let run = options.values.give(Run::new(id));
     // Reports errors in the parameters before opening the journal.
-    pipeline.statements(&run)?;
-    pipeline.selected(&run)?;
+    pipeline.rendered(&run)?;
+    tasks::check(&pipeline, &run)?;
     let interrupts = Interrupts::register()?;
     let common = &options.common;
     let path = &options.pipeline.pipeline;
     let begin = async {
         let journal = common.open(&pipeline, path).await?;
         let before = journal.run_entry(run.name()).await?;
-        if let Some(before) = before.filter(|before| !before.begun.pipeline.is_empty()) {
-            check_values(&pipeline, &before, &run)?;
+        let before = before.filter(|before| before.begun.pipeline == pipeline.name());
+        if let Some(before) = &before {
+            check_values(&pipeline, before, &run)?;
         }
-        Ok((journal, run))
+        Ok(Begun { journal, run, before })
     };
     common.execute(&pipeline, begin, interrupts).await
 }
@@ -150,17 +155,24 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<Exit> {
         let otherwise =
             "every run in the journal has finished; select a run with --run-id, or start one with `run`";
         let before = journal::find_run(&*journal, options.run_id.as_deref(), unfinished, otherwise).await?;
-        let mut run = Run::new(&before.run).with_tags(before.begun.tags).with_steps(before.begun.steps);
+        let mut run = Run::new(&before.run).with_tags(&before.begun.tags).with_steps(&before.begun.steps);
         for (name, value) in
             before.begun.parameters.iter().chain(options.parameters.iter().map(|(n, v)| (n, v)))
         {
             run = run.with_parameter(name, value);
         }
-        pipeline.statements(&run)?;
-        pipeline.selected(&run)?;
-        Ok((journal, run))
+        pipeline.rendered(&run)?;
+        tasks::check(&pipeline, &run)?;
+        Ok(Begun { journal, run, before: Some(before) })
     };
     common.execute(&pipeline, begin, interrupts).await
+}
+
+/// The journal, the run to execute, and the journal's earlier records of the run.
+struct Begun {
+    journal: Arc<dyn Journal>,
+    run: Run,
+    before: Option<RunEntry>,
 }
 
 /// Rejects parameter values that differ from the recorded ones, because they would make it a different run.
@@ -190,13 +202,14 @@ impl Common {
     async fn execute(
         &self,
         pipeline: &Pipeline,
-        begin: impl Future<Output = Result<(Arc<dyn Journal>, Run)>>,
+        begin: impl Future<Output = Result<Begun>>,
         mut interrupts: Interrupts,
     ) -> Result<Exit> {
         self.reports.iter().try_for_each(ReportFile::check)?;
         let ready = async {
-            let (journal, run) = begin.await?;
+            let Begun { journal, run, before } = begin.await?;
             let service = self.service.connect(Some(pipeline)).await?;
+            before.iter().try_for_each(|before| service.check_target(before))?;
             Ok::<_, Error>((journal, run, service))
         };
         let (journal, run, service) = tokio::select! {
@@ -204,7 +217,7 @@ impl Common {
             () = interrupts.next() => return Ok(Exit::Interrupted),
         };
         let stop = StopSignal::new();
-        let mut run = run.with_target_label(service.place).with_stop_signal(stop.clone());
+        let mut run = run.with_target_label(service.target_label()).with_stop_signal(stop.clone());
         if self.queue {
             run = run.with_overlap(Overlap::Queue);
         }
@@ -217,14 +230,15 @@ impl Common {
             false => Arc::new(progress.clone()),
         };
         let observer = Tracker::new(watching);
-        let active = observer.active();
+        let in_flight = observer.in_flight();
         let mut orchestrator =
             Orchestrator::new(service.executor.clone()).with_journal(journal).with_observer(observer);
-        orchestrator = orchestrator.with_retry_timeout(self.retry_timeout).with_quotations(self.quotations);
+        orchestrator = orchestrator.with_retry_timeout(self.retry_timeout).with_redaction(!self.unredacted);
         if let Some(grace) = self.cancel_grace {
             orchestrator = orchestrator.with_cancel_grace(grace);
         }
         orchestrator = orchestrator.with_names_in_sql(self.names_in_sql);
+        orchestrator = tasks::register(orchestrator, pipeline, &run, &self.service).await?;
         if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
         {
             orchestrator = orchestrator.with_messages(messages);
@@ -236,7 +250,7 @@ impl Common {
         }
         let work = pipeline.run(&orchestrator, run);
         let (report, interrupted) =
-            self.until_done(work, &mut interrupts, &stop, service.executor, active).await?;
+            self.until_done(work, &mut interrupts, &stop, service.executor, in_flight).await?;
         progress.clear();
         let Some(report) = report else { return Ok(Exit::Interrupted) };
         self.print(&report)?;
@@ -251,7 +265,7 @@ impl Common {
         interrupts: &mut Interrupts,
         stop: &StopSignal,
         executor: Arc<dyn StatementExecutor>,
-        active: Active,
+        in_flight: Arc<Mutex<InFlight>>,
     ) -> Result<(Option<Report>, bool)> {
         let mut work = std::pin::pin!(work);
         tokio::select! {
@@ -270,13 +284,16 @@ impl Common {
         ));
         let cancelling = async {
             match cancel {
-                true => keep_cancelling(&*executor, &active).await,
+                true => keep_cancelling(&*executor, &in_flight, self.cancel_grace).await,
                 false => std::future::pending().await,
             }
         };
         tokio::select! {
             report = &mut work => Ok((Some(report?), true)),
-            () = cancelling => Ok((None, true)),
+            () = cancelling => {
+                show::log("the cancelled statements have not ended in time; `resume` waits for their end");
+                Ok((None, true))
+            }
             () = interrupts.next() => {
                 show::log("interrupted again: submitted statements keep running; `resume` finds them");
                 Ok((None, true))
@@ -296,22 +313,54 @@ impl Common {
     }
 }
 
-/// Cancels the statements in flight, including statements that are submitted later. Never returns.
-async fn keep_cancelling(executor: &dyn StatementExecutor, active: &Active) {
-    let mut asked = BTreeSet::new();
+/// Cancels the statements in flight, including statements that are submitted later. Returns when the grace
+/// time of every statement in flight has expired and no task is in flight.
+async fn keep_cancelling(
+    executor: &dyn StatementExecutor,
+    in_flight: &Mutex<InFlight>,
+    grace: Option<Duration>,
+) {
+    let (mut seen, mut pending, mut cancels) = (BTreeSet::new(), BTreeSet::new(), FuturesUnordered::new());
     loop {
-        let ids: Vec<_> = active.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for id in ids {
-            if !asked.contains(&id) {
-                match executor.cancel(&id).await {
-                    Ok(_) => {
-                        asked.insert(id);
-                    }
-                    // The next iteration retries the cancel.
-                    Err(error) => show::log(&format!("{id} could not be cancelled yet: {error}")),
-                }
-            }
+        let (statements, has_tasks) = {
+            let in_flight = show::lock(in_flight);
+            (in_flight.statements.values().cloned().collect::<Vec<_>>(), !in_flight.tasks.is_empty())
+        };
+        let are_pending = !statements.is_empty() && statements.iter().all(|(id, _)| pending.contains(id));
+        if are_pending && !has_tasks {
+            return;
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let new = statements.into_iter().filter(|(id, _)| seen.insert(id.clone()));
+        cancels.extend(new.map(|(id, since)| cancel(executor, id, since, grace)));
+        tokio::select! {
+            Some(left) = cancels.next() => pending.extend(left),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+    }
+}
+
+/// Cancels a statement that is known since `since`. Repeats the request until the service accepts it or the
+/// statement has ended. Returns the id if the statement had not ended within the grace time.
+async fn cancel(
+    executor: &dyn StatementExecutor,
+    id: StatementId,
+    since: Instant,
+    grace: Option<Duration>,
+) -> Option<StatementId> {
+    let strategy = LongPoll::default();
+    let mut wait = Wait::new(executor, &id, &strategy).with_time_since_submit(since.elapsed());
+    if let Some(grace) = grace {
+        wait = wait.with_cancel_grace(grace);
+    }
+    match wait.cancel(&mut RequestCounts::default()).await {
+        CancelOutcome::NotCancelled(error) => {
+            show::log(&format!("{id} could not be cancelled: {error}"));
+            None
+        }
+        CancelOutcome::Pending(_) => {
+            show::log(&format!("{id} was cancelled, but has not ended yet"));
+            Some(id)
+        }
+        _ => None,
     }
 }

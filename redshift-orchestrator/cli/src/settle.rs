@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::{
     exit::Exit,
+    journal::in_use,
     options::{JournalOptions, OutputOptions, PipelineOptions},
     show,
 };
@@ -39,11 +40,11 @@ pub(crate) struct SettleOptions {
     found: Found,
 
     /// How the outcome was determined, for example which tables were checked
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = crate::options::not_blank)]
     because: String,
 
     /// Person who checked the outcome. Default: the current user
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = crate::options::not_blank)]
     by: Option<String>,
 
     #[command(flatten)]
@@ -65,7 +66,9 @@ enum Found {
 
 pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     let location = options.journal.location(&options.pipeline.pipeline);
-    let journal = location.open_existing(false).await.map_err(in_use)?;
+    let message = "another process uses the journal and records the outcomes of its statements; settle the step when that process has \
+                   ended";
+    let journal = location.open_existing(false).await.map_err(|error| in_use(error, message))?;
     let attempts: Vec<_> = journal
         .entries(&options.run_id)
         .await?
@@ -91,7 +94,7 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
     let settled = settled.as_ref().map_or("", |value| value.get_name());
     let key = last.key;
     let mut settlement = Settlement::new(outcome).with_reason(options.because);
-    settlement.operator = options.by.or_else(|| std::env::var("USER").ok());
+    settlement.operator = options.by.or_else(|| std::env::var("USER").ok().filter(|name| !name.is_empty()));
     redshift_orchestrator::journal::settle(&*journal, SystemClock.now(), &key, settlement).await?;
     if options.output.json {
         show::line(
@@ -101,18 +104,4 @@ pub(crate) async fn settle(options: SettleOptions) -> Result<Exit> {
         show::out(&format!("{key} is settled as {settled}; `resume --run-id {}` continues the run", key.run));
     }
     Ok(Exit::Success)
-}
-
-/// Adds a remedy to the error, if another process has the journal open.
-fn in_use(error: Error) -> Error {
-    if error.kind() != ErrorKind::Overlap {
-        return error;
-    }
-    let message = "another process uses the journal and records the endings of its statements; settle the step when that process has \
-                   ended";
-    let told = Error::new(ErrorKind::Overlap, message);
-    ["active_run", "active_since", "journal"].into_iter().fold(told, |told, name| match error.context(name) {
-        Some(value) => told.with_context(name, value),
-        None => told,
-    })
 }

@@ -1,13 +1,14 @@
 //! Prints output of commands: human-readable lines or JSON objects.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redshift_orchestrator::{Clock, Observer, ProgressEvent, StatementId, StepKey, SystemClock};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Prints a line on standard output. Ignores errors, because standard output may be closed.
 pub(crate) fn out(text: &str) {
@@ -79,12 +80,23 @@ fn as_json(event: &ProgressEvent<'_>) -> Value {
             "text": outcome.kind.to_string(),
             "executing": outcome.execution_time().map(|duration| duration.as_secs_f64()),
         }),
-        ProgressEvent::Unproved { error } => {
-            json!({"event": "unproved", "kind": error.kind().as_str(), "error": error.to_string()})
+        ProgressEvent::Unknown { error } => {
+            json!({"event": "unknown", "kind": error.kind().as_str(), "error": error.to_string()})
         }
         ProgressEvent::NotSubmitted { error } => {
             json!({"event": "not-submitted", "kind": error.kind().as_str(), "error": error.to_string()})
         }
+        ProgressEvent::TaskStarted { work } => {
+            json!({"event": "task-started", "task": work.kind(), "text": work.summary()})
+        }
+        ProgressEvent::TaskEnded { outcome } => json!({
+            "event": "task-ended",
+            "result": outcome.kind.as_str(),
+            "id": outcome.id,
+            "failure": outcome.failure(),
+            "text": outcome.to_string(),
+            "executing": outcome.execution_time.map(|duration| duration.as_secs_f64()),
+        }),
         ProgressEvent::StepRetried { failure, pause } => {
             json!({"event": "step-retried", "failure": failure, "pause": pause.as_secs_f64()})
         }
@@ -93,40 +105,52 @@ fn as_json(event: &ProgressEvent<'_>) -> Value {
     }
 }
 
-/// Observer that forwards all events and keeps track of the statements in flight.
+/// Observer that forwards all events and keeps track of the statements and tasks in flight.
 #[derive(Debug)]
 pub(crate) struct Tracker<O> {
     inner: O,
-    active: Active,
+    in_flight: Arc<Mutex<InFlight>>,
 }
 
-/// Statements in flight.
-pub(crate) type Active = Arc<Mutex<BTreeMap<StepKey, StatementId>>>;
+/// Statements and tasks in flight.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    /// Statements, each with the time at which this process received its id.
+    pub(crate) statements: BTreeMap<StepKey, (StatementId, Instant)>,
+    pub(crate) tasks: BTreeSet<StepKey>,
+}
 
 impl<O> Tracker<O> {
     pub(crate) fn new(inner: O) -> Self {
-        Self { inner, active: Active::default() }
+        Self { inner, in_flight: Arc::default() }
     }
 
-    pub(crate) fn active(&self) -> Active {
-        self.active.clone()
+    pub(crate) fn in_flight(&self) -> Arc<Mutex<InFlight>> {
+        self.in_flight.clone()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StepKey, StatementId>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Locks the state of a [`Tracker`].
+pub(crate) fn lock(in_flight: &Mutex<InFlight>) -> MutexGuard<'_, InFlight> {
+    in_flight.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<O: Observer> Observer for Tracker<O> {
     fn observe(&self, key: &StepKey, event: &ProgressEvent<'_>) {
         match event {
             ProgressEvent::Submitted { id, .. } => {
-                self.lock().insert(key.clone(), (*id).clone());
+                lock(&self.in_flight).statements.insert(key.clone(), ((*id).clone(), Instant::now()));
+            }
+            ProgressEvent::TaskStarted { .. } => {
+                lock(&self.in_flight).tasks.insert(key.clone());
             }
             ProgressEvent::Ended { .. }
-            | ProgressEvent::Unproved { .. }
+            | ProgressEvent::TaskEnded { .. }
+            | ProgressEvent::Unknown { .. }
             | ProgressEvent::NotSubmitted { .. } => {
-                self.lock().remove(key);
+                let mut in_flight = lock(&self.in_flight);
+                in_flight.statements.remove(key);
+                in_flight.tasks.remove(key);
             }
             _ => {}
         }

@@ -1,6 +1,9 @@
 //! `status`: prints the runs and steps in the journal.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use redshift_orchestrator::{
@@ -27,8 +30,8 @@ pub(crate) struct StatusOptions {
     run_id: Option<String>,
 
     /// Maximum number of runs to show, newest first
-    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
-    limit: usize,
+    #[arg(long, value_name = "NUMBER", default_value = "20")]
+    limit: NonZeroUsize,
 
     /// Continue the listing after this cursor, which the previous page prints at its end
     #[arg(long, value_name = "CURSOR", conflicts_with = "run_id")]
@@ -55,7 +58,7 @@ pub(crate) async fn status(options: &StatusOptions) -> Result<Exit> {
     let mut after = options.after.clone();
     let mut shown = 0;
     loop {
-        let page = journal.runs(options.limit, after.as_ref()).await?;
+        let page = journal.runs(options.limit.get(), after.as_ref()).await?;
         for run in &page.runs {
             options.show(&*journal, run).await?;
         }

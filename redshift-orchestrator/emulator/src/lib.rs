@@ -46,8 +46,12 @@
 //!
 //! * Signatures are not checked, so any credentials are accepted. For this reason the emulator only listens
 //!   on loopback addresses, unless [`Emulator::with_remote_access`] is set.
-//! * All callers share one role and one role session, so `RoleLevel` has no effect. Every cluster, workgroup
-//!   and database name refers to the executor's only database; responses and filters use the names as given.
+//! * All callers share one role and one role session, so `RoleLevel` has no effect. Every cluster and
+//!   workgroup exists, and so does every database, unless
+//!   [`with_databases`](redshift_data_local::PostgresBuilder::with_databases) or `--database` lists them. All
+//!   names refer to the executor's only database; responses and filters use the names as given.
+//! * A page token of `ListStatements` is rejected with a `ValidationException` if the filter has changed. AWS
+//!   does not document how the service responds to such a token.
 //! * `WithEvent` sends no event.
 //! * The errors [`Disconnected`](redshift_orchestrator::ErrorKind::Disconnected) and
 //!   [`NotSent`](redshift_orchestrator::ErrorKind::NotSent) of an executor close the connection without a
@@ -61,11 +65,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod answer;
 mod http;
 mod members;
 mod operation;
 mod refusal;
+mod response;
 mod service;
 
 #[doc = include_str!("../docs/testing.md")]

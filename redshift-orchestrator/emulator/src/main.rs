@@ -33,6 +33,12 @@ struct Options {
     #[cfg(feature = "postgres")]
     connections: u16,
 
+    /// Name of a database that exists; can be repeated. A statement for another one fails as in the service.
+    /// All names refer to the database of --postgres. Default: every name exists
+    #[arg(long = "database", value_name = "NAME", requires = "postgres")]
+    #[cfg(feature = "postgres")]
+    databases: Vec<String>,
+
     /// Inject the faults in this TOML file (format: `Faults::from_toml`)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
@@ -109,8 +115,10 @@ async fn run(options: Options) -> Result<()> {
     let ids = options.seed.unwrap_or_else(entropy);
     #[cfg(feature = "postgres")]
     if let Some(url) = &options.back_end.postgres {
-        let executor =
-            LocalExecutor::postgres(url).with_connections(options.connections.into()).with_seed(ids);
+        let executor = LocalExecutor::postgres(url)
+            .with_connections(options.connections.into())
+            .with_databases(&options.databases)
+            .with_seed(ids);
         return serve(&options, ids, Faulty::new(executor.start().await?, faults)).await;
     }
     let script = match &options.back_end.scripted {

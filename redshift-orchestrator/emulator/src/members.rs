@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn names_every_broken_constraint_in_one_answer() {
+    fn lists_every_violated_constraint_in_one_response() {
         let body = r#"{"Sql": null, "ClusterIdentifier": "DWH", "Database": "dev", "WaitTimeSeconds": 31,
             "Parameters": [{"name": "a", "value": "1"}, {"name": "b-c", "value": ""}], "ResultFormat": "XML"}"#;
         assert_eq!(
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_needs_exactly_one_place_to_run() {
+    fn a_statement_requires_exactly_one_target() {
         let place = |members: &str| {
             refused(Operation::ExecuteStatement, &format!(r#"{{"Sql": "SELECT 1"{members}}}"#))
         };
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_or_has_another_type_is_a_serialization_error() {
+    fn a_body_that_is_not_json_or_has_a_wrong_type_is_a_serialization_error() {
         assert_eq!(
             refused(Operation::ListStatements, "{"),
             "SerializationException: the body is not valid JSON (line 1, column 1)"
@@ -386,7 +386,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_body_makes_it_panic(body in "[ -~äß\"{}:\\[\\],0-9]{0,80}", which in 0..12_usize) {
+        fn no_body_causes_a_panic(body in "[ -~äß\"{}:\\[\\],0-9]{0,80}", which in 0..12_usize) {
             let _ = Members::read(Operation::ALL[which], body.as_bytes());
         }
     }

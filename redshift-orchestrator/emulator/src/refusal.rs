@@ -164,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_network_did_is_not_put_into_words() {
+    fn network_errors_have_no_error_body() {
         for kind in [ErrorKind::NotSent, ErrorKind::Disconnected] {
             assert!(Refusal::of(Operation::ExecuteStatement, &Error::new(kind, "text")).worded().is_none());
         }
     }
 
     #[test]
-    fn the_executors_own_code_is_kept_with_the_member_that_goes_with_it() {
+    fn the_executors_error_code_is_kept_with_its_member() {
         let error = Error::new(ErrorKind::Throttled, "Rate exceeded").with_code("ValidationException");
         let worded = Refusal::of(Operation::DescribeStatement, &error).worded().unwrap();
         assert_eq!(worded.body, json!({"__type": "ValidationException", "Message": "Rate exceeded"}));

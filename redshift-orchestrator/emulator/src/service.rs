@@ -6,10 +6,10 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    answer::{self, Object},
     members::{Member, Members},
     operation::Operation,
     refusal::Refusal,
+    response::{self, Object},
 };
 use redshift_orchestrator::{
     ClientToken, Compute, Description, ExecutionMode, PageData, PageToken, Result, ResultFormat, ResultPage,
@@ -37,7 +37,7 @@ impl<E: StatementExecutor + Catalog> Service<E> {
             Operation::DescribeStatement => {
                 let described = self.describe(&id(&members), wait(&members)).await;
                 let described = described.map_err(|error| Refusal::of(operation, &error))?;
-                Ok(answer::description(&described))
+                Ok(response::description(&described))
             }
             Operation::CancelStatement => self.cancel(operation, &id(&members)).await,
             _ => self.list(operation, members).await.map_err(|error| Refusal::of(operation, &error)),
@@ -45,6 +45,9 @@ impl<E: StatementExecutor + Catalog> Service<E> {
     }
 
     async fn submit(&self, operation: Operation, members: Members) -> Result<Value, Refusal> {
+        if let (Some(session), Some(database)) = (&members.session_id, &members.database) {
+            self.check_database(session, database).await?;
+        }
         let wait = wait(&members);
         let statement = statement(members).map_err(|error| Refusal::of(operation, &error))?;
         let submitted = self.executor.submit(&statement, None).await;
@@ -55,7 +58,22 @@ impl<E: StatementExecutor + Catalog> Service<E> {
             Some(_) => self.describe(&submitted.id, wait).await.ok(),
             None => None,
         };
-        Ok(answer::submitted(&submitted, described.as_ref()))
+        Ok(response::submitted(&submitted, described.as_ref()))
+    }
+
+    /// Refuses a statement in a session that uses another database. The executor itself refuses an unknown
+    /// session.
+    async fn check_database(&self, session: &str, database: &str) -> Result<(), Refusal> {
+        let mut filter = SessionFilter::default();
+        filter.id = Some(SessionId::new(session));
+        let page = self.executor.sessions(&filter, None).await;
+        let found = page.ok().and_then(|page| page.entries.into_iter().next());
+        match found.and_then(|session| session.database).filter(|own| own != database) {
+            Some(own) => Err(Refusal::validation(format!(
+                "Database {database} can't be specified, because the session uses database {own}."
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Describes the statement. If the emulator stops during the wait, returns the current status.
@@ -109,11 +127,11 @@ impl<E: StatementExecutor + Catalog> Service<E> {
             Operation::ListStatements => {
                 let page = self.executor.list(&statement_filter(members), from).await?;
                 let page = Page::new(page.statements, page.next);
-                listing("Statements", page, answer::summary)
+                listing("Statements", page, response::summary)
             }
             Operation::ListSessions => {
                 let page = self.executor.sessions(&session_filter(members), from).await?;
-                listing("Sessions", page, answer::session)
+                listing("Sessions", page, response::session)
             }
             Operation::ListDatabases => {
                 listing("Databases", self.executor.databases(&filter(members), from).await?, |name| {
@@ -126,12 +144,12 @@ impl<E: StatementExecutor + Catalog> Service<E> {
                 })
             }
             Operation::ListTables => {
-                listing("Tables", self.executor.tables(&filter(members), from).await?, answer::table)
+                listing("Tables", self.executor.tables(&filter(members), from).await?, response::table)
             }
             _ => {
                 let table = members.table.clone();
                 let page = self.executor.columns(&filter(members), from).await?;
-                let mut answer = listing("ColumnList", page, answer::column);
+                let mut answer = listing("ColumnList", page, response::column);
                 if let (Some(object), Some(table)) = (answer.as_object_mut(), table) {
                     object.insert("TableName".to_owned(), table.into());
                 }
@@ -151,7 +169,7 @@ fn listing<T>(name: &str, page: Page<T>, answer: impl Fn(&T) -> Value) -> Value 
 fn result_page(operation: Operation, page: ResultPage) -> Result<Value, Refusal> {
     let object = match (operation, page.data) {
         (Operation::GetStatementResult, PageData::Records(rows)) => {
-            let row = |row: &Vec<_>| row.iter().map(answer::field).collect::<Vec<_>>();
+            let row = |row: &Vec<_>| row.iter().map(response::field).collect::<Vec<_>>();
             Object::default().with("Records", rows.iter().map(row).collect::<Vec<_>>())
         }
         (Operation::GetStatementResultV2, PageData::Csv(pieces)) => {
@@ -170,7 +188,7 @@ fn result_page(operation: Operation, page: ResultPage) -> Result<Value, Refusal>
             ));
         }
     };
-    let columns: Vec<_> = page.columns.iter().map(answer::column).collect();
+    let columns: Vec<_> = page.columns.iter().map(response::column).collect();
     let total = page.total_rows.and_then(|rows| i64::try_from(rows).ok());
     let next = page.next.as_ref().map(PageToken::as_str);
     Ok(object
@@ -359,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_request_is_answered_or_refused(
+        fn every_request_gets_a_response_or_an_error(
             requests in proptest::collection::vec((select(Operation::ALL.to_vec()), btree_map(select(NAMES.to_vec()), value(), 0..8)), 1..6)
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

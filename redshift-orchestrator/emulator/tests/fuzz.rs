@@ -32,7 +32,7 @@ fn feed(input: Input, usual: u64) {
 }
 
 #[test]
-fn valid_inputs_are_taken() {
+fn valid_inputs_are_accepted() {
     for input in Input::ALL {
         input.seeds().iter().for_each(|seed| input.feed(seed.as_bytes()));
     }
@@ -45,14 +45,14 @@ fn valid_inputs_are_taken() {
 }
 
 #[test]
-fn no_depth_is_deeper_than_the_stack() {
+fn deep_nesting_does_not_overflow_the_stack() {
     for nested in Input::nested() {
         Input::ALL.iter().for_each(|input| input.feed(nested.as_bytes()));
     }
 }
 
 #[test]
-fn no_reply_of_the_service_panics() {
+fn no_response_of_the_service_panics() {
     feed(Input::ServiceReply, 3_000);
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::record::{Ending, Part, Record};
+use super::record::{Part, Record, StatementOutcome};
 use redshift_orchestrator::{
     PageToken, Result, ResultPage, SessionId, Statement, StatementFilter, StatementId, Status,
 };
@@ -28,10 +28,10 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     async fn admit(&self, record: &Record) -> Result<Admission>;
 
-    /// Runs the statement. Repeated calls have at most one effect. Returns the ending, or `None` while
+    /// Runs the statement. Repeated calls have at most one effect. Returns the outcome, or `None` while
     /// another process runs the statement; the caller then retries later.
     #[doc(hidden)]
-    async fn run(&self, job: &Job<'_>) -> Option<Ending>;
+    async fn run(&self, job: &Job<'_>) -> Option<StatementOutcome>;
 
     /// Requests the cancellation of a queued or running statement. Returns `false` if the statement cannot be
     /// cancelled.
@@ -141,8 +141,8 @@ impl Job<'_> {
     }
 }
 
-impl Ending {
-    /// Returns the ending of a statement that was cancelled before or during its run. Parts that have not
+impl StatementOutcome {
+    /// Returns the outcome of a statement that was cancelled before or during its run. Parts that have not
     /// ended become `ABORTED`.
     pub(crate) fn aborted(mut parts: Vec<Part>, duration: Option<Duration>) -> Self {
         for part in &mut parts {
@@ -153,14 +153,14 @@ impl Ending {
         Self { status: Status::Aborted, error: None, duration, parts }
     }
 
-    /// Returns the ending of a statement that failed with this error text. Parts that have not ended become
+    /// Returns the outcome of a statement that failed with this error text. Parts that have not ended become
     /// `ABORTED`.
     #[cfg(feature = "postgres")]
     pub(crate) fn failed(parts: Vec<Part>, error: impl Into<String>, duration: Option<Duration>) -> Self {
         Self { status: Status::Failed, error: Some(error.into()), ..Self::aborted(parts, duration) }
     }
 
-    /// Derives the ending of a statement from its parts. The first part that did not finish determines the
+    /// Derives the outcome of a statement from its parts. The first part that did not finish determines the
     /// status and the error.
     pub(crate) fn of_parts(parts: Vec<Part>, is_batch: bool, duration: Option<Duration>) -> Self {
         let worst = (1..).zip(&parts).find(|(_, part)| part.status != Status::Finished);

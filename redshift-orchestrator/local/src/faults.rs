@@ -312,7 +312,7 @@ impl<E> Faulty<E> {
         Err(limits::expired(id, Timestamp::UNIX_EPOCH))
     }
 
-    /// Sends a request and applies a drawn fault.
+    /// Sends a request, and applies the fault that is drawn for it.
     async fn pass<T>(&self, operation: Operation, request: impl Future<Output = Result<T>>) -> Result<T> {
         let fault = self.draw(operation);
         self.meet(fault, operation, request).await

@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_place_and_the_way_out() {
+    fn an_error_names_the_position_and_the_way_out() {
         assert_eq!(
             refused("concurrency = 2\n[[statement]]\ncontains = 'x'\ntakes = 'long'\n"),
             "pipeline definition: `long` is not a valid duration; write it like \"90s\" or \"1m 30s\" { line: 4 }"
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_is_the_usual_script() {
+    fn an_empty_text_is_the_default_script() {
         let usual = format!("{:?}", Script::new());
         assert_eq!(format!("{:?}", Script::from_toml("").unwrap()), usual);
     }

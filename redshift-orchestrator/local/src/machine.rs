@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use super::{
     Limits,
     backend::{Admission, Backend, Job, Report, Signals},
     limits,
-    record::{Ending, Record, split},
+    record::{Record, StatementOutcome, split},
     session::{self, Sessions},
 };
 use redshift_orchestrator::{
@@ -49,7 +50,8 @@ pub struct Latency {
     pub picked: Duration,
 }
 
-/// State shared by the tasks. The state does not own the tasks, so dropping the last `LocalExecutor` aborts the tasks.
+/// State shared by the tasks. The state does not own the tasks, so dropping the last `LocalExecutor` aborts
+/// the tasks.
 struct Service<B> {
     backend: B,
     limits: Limits,
@@ -276,14 +278,19 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         if part.status != Status::Finished || !part.has_result_set {
             return Err(limits::no_result(id));
         }
-        self.service.backend.page(&record, number.unwrap_or(1) - 1, page).await
+        let suffix = token_suffix(id);
+        let page = page.map(|page| own_page(&suffix, &page)).transpose()?;
+        let mut response = self.service.backend.page(&record, number.unwrap_or(1) - 1, page).await?;
+        response.next = response.next.map(|next| PageToken::new(format!("{}.{suffix}", next.as_str())));
+        Ok(response)
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         self.service.forget_expired();
+        let suffix = filter_suffix(filter);
         let mut before = match page {
             None => u64::MAX,
-            Some(page) => page.as_str().parse().map_err(|_| limits::bad_page())?,
+            Some(page) => own_page(&suffix, &page)?.as_str().parse().map_err(|_| limits::bad_page())?,
         };
         let size = usize::from(filter.page_size.unwrap_or(100).clamp(1, 100));
         let retention = self.service.limits.record_retention;
@@ -311,13 +318,35 @@ impl<B: Backend> StatementExecutor for LocalExecutor<B> {
         }
         let more = found.len() > size;
         found.truncate(size);
-        let next = found.last().filter(|_| more).map(|(number, _)| PageToken::new(number.to_string()));
+        let next = found.last().filter(|_| more);
+        let next = next.map(|(number, _)| PageToken::new(format!("{number}.{suffix}")));
         Ok(StatementPage::new(found.into_iter().map(|(_, summary)| summary).collect(), next))
     }
 
     fn target(&self) -> Option<redshift_orchestrator::Target> {
         self.target.clone()
     }
+}
+
+/// Returns the end of the page tokens of a result. A token of another result has another end and is rejected.
+fn token_suffix(id: &StatementId) -> String {
+    // The service's tokens contain no colon.
+    id.as_str().replace(':', ".")
+}
+
+/// Returns the end of the page tokens of a listing. A token of a listing with another filter has another end
+/// and is rejected. Only the page size may differ.
+fn filter_suffix(filter: &StatementFilter) -> String {
+    let StatementFilter { name_prefix, status, own_session_only, compute, database, .. } = filter;
+    let mut hasher = DefaultHasher::new();
+    (name_prefix, status, own_session_only, compute, database).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Returns the part of a page token before its end. Rejects a token with another end.
+fn own_page(suffix: &str, page: &PageToken) -> Result<PageToken> {
+    let own = page.as_str().strip_suffix(suffix).and_then(|page| page.strip_suffix('.'));
+    own.map(PageToken::new).ok_or_else(limits::bad_page)
 }
 
 /// Admits a statement, sends its id to the caller, and runs it.
@@ -355,7 +384,7 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
     let report = |report| service.take(&id, report);
     let job = Job { id: &id, statement: &statement, parts: &parts, signals: &signals, report: &report };
     let mut pause = Duration::from_millis(50);
-    let ending = loop {
+    let outcome = loop {
         let picked = async {
             let slot = service.slot().await;
             sleep(service.latency.submitted).await;
@@ -364,7 +393,7 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
             slot
         };
         // A statement cancelled before it runs is passed to the back end, too, because the back end records
-        // its ending.
+        // its outcome.
         let slot = Box::pin(async {
             tokio::select! {
                 biased;
@@ -373,14 +402,14 @@ async fn drive<B: Backend>(service: Arc<Service<B>>, id: StatementId) {
             }
         });
         let slot = slot.await;
-        if let Some(ending) = service.backend.run(&job).await {
-            break ending;
+        if let Some(outcome) = service.backend.run(&job).await {
+            break outcome;
         }
         drop(slot);
         Box::pin(sleep(pause)).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     };
-    let idle = service.end(&id, ending);
+    let idle = service.end(&id, outcome);
     if let (Some(session), Some(idle)) = (statement.session(), idle) {
         Box::pin(sleep(idle)).await;
         let now = service.clock.now();
@@ -539,11 +568,11 @@ impl<B: Backend> Service<B> {
     }
 
     /// Ends a statement. Returns the keep-alive of its session, which is now available.
-    fn end(&self, id: &StatementId, ending: Ending) -> Option<Duration> {
+    fn end(&self, id: &StatementId, outcome: StatementOutcome) -> Option<Duration> {
         let now = self.clock.now();
         let mut state = self.lock();
         let known = state.known.get_mut(id)?;
-        known.record.end(ending, now);
+        known.record.end(outcome, now);
         known.signals.ended.notify_waiters();
         let session = known.record.statement.session().cloned();
         state.active -= 1;

@@ -42,16 +42,16 @@ impl Part {
     }
 }
 
-/// The ending of a statement.
+/// The outcome of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
+pub(crate) struct StatementOutcome {
     pub(crate) status: Status,
     pub(crate) error: Option<String>,
     pub(crate) duration: Option<Duration>,
     pub(crate) parts: Vec<Part>,
 }
 
-impl From<Record> for Ending {
+impl From<Record> for StatementOutcome {
     fn from(record: Record) -> Self {
         Self { status: record.status, error: record.error, duration: record.duration, parts: record.parts }
     }
@@ -77,12 +77,12 @@ impl Record {
         self.statement.execution_mode().is_some()
     }
 
-    /// Records the ending at `now`.
-    pub(crate) fn end(&mut self, ending: Ending, now: Timestamp) {
-        self.status = ending.status;
-        self.error = ending.error;
-        self.duration = ending.duration;
-        self.parts = ending.parts;
+    /// Records the outcome at `now`.
+    pub(crate) fn end(&mut self, outcome: StatementOutcome, now: Timestamp) {
+        self.status = outcome.status;
+        self.error = outcome.error;
+        self.duration = outcome.duration;
+        self.parts = outcome.parts;
         self.updated_at = now;
     }
 

@@ -16,7 +16,7 @@ use super::{
     backend::{Admission, Backend, Job, Report},
     limits,
     machine::Parts,
-    record::{Ending, Part, Record},
+    record::{Part, Record, StatementOutcome},
     table::Table,
 };
 use redshift_orchestrator::{
@@ -371,9 +371,9 @@ impl Backend for Scripted {
         Ok(Admission::New)
     }
 
-    async fn run(&self, job: &Job<'_>) -> Option<Ending> {
+    async fn run(&self, job: &Job<'_>) -> Option<StatementOutcome> {
         if job.is_cancelled() {
-            return Some(Ending::aborted((job.parts)(), None));
+            return Some(StatementOutcome::aborted((job.parts)(), None));
         }
         let begin = Instant::now();
         (job.report)(Report::Started(None));
@@ -383,7 +383,7 @@ impl Backend for Scripted {
         for index in 0..count {
             let Some(part) = self.play(job, index).await else {
                 parts.resize(count, Part::new(Status::Aborted));
-                return Some(Ending::aborted(parts, Some(begin.elapsed())));
+                return Some(StatementOutcome::aborted(parts, Some(begin.elapsed())));
             };
             parts.push(part.clone());
             if atomic && part.status != Status::Finished {
@@ -396,11 +396,11 @@ impl Backend for Scripted {
             (job.report)(Report::Part(index, part));
         }
         let is_batch = job.statement.execution_mode().is_some();
-        let ending = Ending::of_parts(parts, is_batch, Some(begin.elapsed()));
-        if atomic && ending.status == Status::Finished {
-            (0..ending.parts.len()).for_each(|index| self.take_effect(job, index));
+        let outcome = StatementOutcome::of_parts(parts, is_batch, Some(begin.elapsed()));
+        if atomic && outcome.status == Status::Finished {
+            (0..outcome.parts.len()).for_each(|index| self.take_effect(job, index));
         }
-        Some(ending)
+        Some(outcome)
     }
 
     async fn cancel(&self, _: &Record) -> Result<bool> {

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_no_page_has_is_refused() {
+    fn an_invalid_page_token_is_rejected() {
         for token in ["2", "-1", "x", "99999999999999999999", "18446744073709551615"] {
             let answer = table(4).page(ResultFormat::Json, 3, Some(PageToken::new(token)));
             assert!(answer.is_err(), "{token}");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_tells_null_from_an_empty_text_and_quotes_what_needs_it() {
+    fn csv_distinguishes_null_from_empty_text_and_quotes_where_needed() {
         let columns = vec![Column::new("a", "text"), Column::new("b", "text")];
         let text = |text: &str| Field::String(text.to_owned());
         let rows = vec![vec![Field::Null, text("")], vec![text("x,\"y\""), Field::Blob(vec![0, 255])]];
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_read_back_the_same_and_are_short() {
+    fn doubles_are_short_and_are_read_back_unchanged() {
         for (value, text) in [
             (0.0, "0"),
             (-0.1, "-0.1"),

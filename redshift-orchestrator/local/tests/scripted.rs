@@ -8,7 +8,7 @@ use redshift_data_local::{
     Fault, Faults, Faulty, Latency, Limits, LocalExecutor, Operation, Script, Scripted, ScriptedExecution,
 };
 use redshift_orchestrator::{
-    Catalog, ClientToken, Column, ErrorKind, ExecutionMode, Field, PageData, PageToken, Statement,
+    Catalog, ClientToken, Column, Compute, ErrorKind, ExecutionMode, Field, PageData, PageToken, Statement,
     StatementExecutor, StatementFilter, StatementId, Status, WaitTime, catalog::SessionFilter,
 };
 use tokio::time::{Instant, sleep};
@@ -30,7 +30,7 @@ async fn status(service: &LocalExecutor<Scripted>, id: &StatementId) -> Status {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_stays_in_each_state_as_declared() {
+async fn a_statement_spends_the_declared_time_in_each_state() {
     let latency = Latency { submitted: secs(2), picked: secs(3) };
     let script = Script::new().with_latency(latency).otherwise(ScriptedExecution::finished(secs(5)));
     let service = LocalExecutor::scripted(script.starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
@@ -51,7 +51,7 @@ async fn a_statement_stays_in_each_state_as_declared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_poll_is_answered_at_the_end_or_when_its_time_is_over() {
+async fn a_long_poll_is_answered_at_the_end_or_after_its_wait() {
     let service = LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(secs(45))));
     let begin = Instant::now();
     let submitted = service.submit(&Statement::sql("SELECT 1"), wait(30)).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_long_poll_is_answered_at_the_end_or_when_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_waiters_are_woken_and_one_too_many_is_refused() {
+async fn all_waiters_are_woken_and_one_too_many_is_rejected() {
     let mut limits = Limits::default();
     limits.waiters_per_statement = 3;
     let script = Script::new().with_limits(limits).otherwise(ScriptedExecution::finished(secs(7)));
@@ -81,7 +81,7 @@ async fn all_waiters_are_woken_and_one_too_many_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_stands_for_its_statement_for_8_hours() {
+async fn a_token_identifies_its_statement_for_8_hours() {
     let service = LocalExecutor::scripted(Script::new());
     let statement = Statement::sql("CALL load()").with_client_token(ClientToken::new("t").unwrap());
     let first = submit(&service, statement.clone()).await;
@@ -111,7 +111,7 @@ async fn a_record_is_forgotten_24_hours_after_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_statement_has_no_effect_whatever_its_state() {
+async fn a_cancelled_statement_has_no_effect_in_any_state() {
     let latency = Latency { submitted: secs(10), picked: secs(10) };
     let script = Script::new().with_latency(latency).otherwise(ScriptedExecution::finished(secs(10)));
     for at in [5, 15, 25] {
@@ -129,7 +129,7 @@ async fn a_cancelled_statement_has_no_effect_whatever_its_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_transaction_batch_takes_no_effect_and_an_auto_commit_one_does() {
+async fn a_failing_transaction_batch_has_no_effect_and_an_auto_commit_batch_has_one() {
     let script = Script::new()
         .on("bad", ScriptedExecution::failed(secs(2), "ERROR: division by zero"))
         .otherwise(ScriptedExecution::finished(secs(1)).with_affected_rows(3));
@@ -163,7 +163,7 @@ async fn a_failing_transaction_batch_takes_no_effect_and_an_auto_commit_one_does
 }
 
 #[tokio::test(start_paused = true)]
-async fn runs_of_a_rule_follow_each_other() {
+async fn executions_of_a_rule_are_used_in_order() {
     let script = Script::new()
         .on_each(
             "load",
@@ -183,7 +183,7 @@ async fn runs_of_a_rule_follow_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_one_slot_statements_run_one_after_the_other_in_their_order() {
+async fn with_one_slot_statements_run_in_order_of_submission() {
     let script = Script::new().with_concurrency(1).otherwise(ScriptedExecution::finished(secs(10)));
     let service = LocalExecutor::scripted(script.starting_at("2026-01-01T00:00:00Z".parse().unwrap()));
     for name in ["a", "b", "c"] {
@@ -228,8 +228,40 @@ async fn listings_are_newest_first_by_prefix_and_in_pages() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
+/// Regression: a page token was a position among all statements, so a listing with another filter continued
+/// there, and skipped its own first statements.
 #[tokio::test(start_paused = true)]
-async fn results_are_paged_and_refused_in_the_services_words() {
+async fn a_page_token_of_another_listing_is_rejected() {
+    let service = LocalExecutor::scripted(Script::new());
+    for n in 0..7 {
+        submit(&service, Statement::sql("SELECT 1").with_name(format!("run-1/{n}"))).await;
+    }
+    let mut filter = StatementFilter::default().with_name_prefix("run-1/");
+    filter.page_size = Some(3);
+    let page = service.list(&filter, None).await.unwrap().next.unwrap();
+    let other = |change: fn(&mut StatementFilter)| {
+        let mut other = filter.clone();
+        change(&mut other);
+        other
+    };
+    for other in [
+        other(|filter| filter.name_prefix = None),
+        other(|filter| filter.name_prefix = Some("run-1".to_owned())),
+        other(|filter| filter.status = Some(Status::Finished)),
+        other(|filter| filter.own_session_only = true),
+        other(|filter| filter.compute = Some(Compute::Workgroup("dwh".to_owned()))),
+        other(|filter| filter.database = Some("dev".to_owned())),
+    ] {
+        let error = service.list(&other, Some(page.clone())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{other:?}");
+    }
+    // The size of the pages may change.
+    let larger = other(|filter| filter.page_size = Some(100));
+    assert_eq!(service.list(&larger, Some(page)).await.unwrap().statements.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_are_paged_and_rejected_with_the_services_messages() {
     let mut limits = Limits::default();
     limits.rows_per_page = 2;
     let rows = (0..5).map(|n| vec![Field::Long(n)]).collect();
@@ -246,10 +278,18 @@ async fn results_are_paged_and_refused_in_the_services_words() {
     assert_eq!((first.total_rows, first.next.is_some()), (Some(5), true));
     let second = service.result(&id, first.next).await.unwrap();
     assert_eq!(second.data, PageData::Records(vec![vec![Field::Long(2)], vec![Field::Long(3)]]));
+    // Regression: the token of one result was accepted for another.
+    let batch = submit(&service, Statement::batch(["SELECT n", "SELECT m"])).await;
+    service.describe(&batch, wait(30)).await.unwrap();
+    let tokens = [second.next, service.result(&batch.sub_statement(1), None).await.unwrap().next];
+    for foreign in tokens {
+        let error = service.result(&batch.sub_statement(2), foreign).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Invalid, Some("ValidationException")));
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_service_refuses_is_refused() {
+async fn requests_that_the_service_rejects_are_rejected() {
     let mut limits = Limits::default();
     limits.active_statements = 2;
     let service = LocalExecutor::scripted(
@@ -305,7 +345,7 @@ async fn ids_and_times_of_a_script_are_the_same_every_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_reply_took_effect_and_a_lost_request_did_not() {
+async fn a_lost_response_took_effect_and_a_lost_request_did_not() {
     for (fault, effects, kind) in [
         (Fault::LostReply, 1, ErrorKind::Disconnected),
         (Fault::LostRequest, 0, ErrorKind::Disconnected),
@@ -325,7 +365,7 @@ async fn a_lost_reply_took_effect_and_a_lost_request_did_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_expires_early_is_gone_for_every_request() {
+async fn a_record_that_expires_early_is_not_found_by_any_request() {
     let service = Faulty::new(
         LocalExecutor::scripted(Script::new()),
         Faults::seeded(1).with_everywhere(Fault::Expiry, 1.0),
@@ -343,7 +383,7 @@ async fn a_record_that_expires_early_is_gone_for_every_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn faults_come_as_often_as_declared_and_the_same_from_one_seed() {
+async fn faults_occur_at_the_declared_rate_and_repeat_with_the_seed() {
     let meet = |seed| async move {
         let faults = Faults::seeded(seed)
             .with(Operation::Describe, Fault::Throttle, 0.2)
@@ -374,7 +414,7 @@ async fn faults_come_as_often_as_declared_and_the_same_from_one_seed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hook_sees_the_effect_before_the_caller_hears_of_it() {
+async fn the_hook_is_called_before_the_response() {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let hook = seen.clone();
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
@@ -418,7 +458,7 @@ async fn a_session_is_busy_then_available_then_closed_by_its_keep_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_sessions_as_allowed_are_open() {
+async fn sessions_are_limited() {
     let mut limits = Limits::default();
     limits.active_sessions = 2;
     let service = LocalExecutor::scripted(Script::new().with_limits(limits));
@@ -472,7 +512,7 @@ async fn effects_are_not_kept_without_a_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_run_is_started_until_it_has_been_rolled_back() {
+async fn a_cancelled_statement_is_started_until_its_rollback_ends() {
     let run = ScriptedExecution::finished(secs(60)).with_rollback(secs(600));
     let service = LocalExecutor::scripted(Script::new().otherwise(run));
     let id = submit(&service, Statement::sql("CALL load()")).await;
@@ -488,7 +528,7 @@ async fn a_cancelled_run_is_started_until_it_has_been_rolled_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_during_the_commit_is_accepted_and_comes_too_late() {
+async fn a_cancel_during_the_commit_is_accepted_without_an_effect() {
     let run = ScriptedExecution::finished(secs(60)).with_commit(secs(20));
     for (cancelled_after, expected) in [(39, Status::Aborted), (41, Status::Finished)] {
         let service = LocalExecutor::scripted(Script::new().otherwise(run.clone()));

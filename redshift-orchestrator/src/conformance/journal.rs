@@ -30,8 +30,8 @@ use jiff::Timestamp;
 use crate::{
     ClientToken, ErrorKind, FailureKind, Result, StatementId, Status, StepKey,
     journal::{
-        Claim, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RecordedOutcome, RunBegun,
-        RunCursor, RunEvent, RunOutcome, RunRecord, SettledOutcome, Settlement, prune,
+        ActiveRun, Claim, EntryState, Event, Journal, KeepReason, Prune, Pruned, Record, RecordedOutcome,
+        RunBegun, RunCursor, RunEvent, RunOutcome, RunRecord, SettledOutcome, Settlement, prune,
     },
 };
 
@@ -43,7 +43,7 @@ pub trait JournalFixture: Sync {
     /// Opens a journal on the storage. Each call represents a new process.
     fn open(&self) -> impl Future<Output = Result<Self::Journal>> + Send;
 
-    /// Returns a text that becomes part of the names of all runs. Must be different in each run of the
+    /// Returns a string that becomes part of the names of all runs. Must be different in each run of the
     /// scenarios on the same storage. Default: empty.
     fn name_suffix(&self) -> &str {
         ""
@@ -97,6 +97,8 @@ scenarios! {
             (intent("t"), EntryState::Open),
             (unknown(), EntryState::Unknown("its submit got no response".into())),
             (settled(SettledOutcome::NeverRan), EntryState::Settled(SettledOutcome::NeverRan)),
+            // A submit that was still waiting when the attempt was settled.
+            (Event::Submitted { id: StatementId::new("late") }, EntryState::Open),
             (intent("t"), EntryState::Open),
             (Event::Ended(ended()), EntryState::Ended(ended())),
         ] {
@@ -108,6 +110,31 @@ scenarios! {
         journal.append(Record { at: at(), key: again.clone(), event: intent("t2") }).await.expect("append");
         let attempts: Vec<_> = journal.entries(&run).await.expect("entries").iter().map(|entry| entry.key.attempt).collect();
         assert_eq!(attempts, [1, 2]);
+    }
+
+    /// Another intent with the same token keeps the time of the first one, because the service may remember
+    /// the token since then. After a record that the statement did not run, the time of the new intent
+    /// applies.
+    async fn a_repeated_intent_keeps_the_time_of_the_first(fixture) {
+        let run = format!("repeated{}", fixture.name_suffix());
+        let (journal, key) = (open(fixture).await, StepKey::new(&run, "a"));
+        let later = at() + Duration::from_hours(7);
+        let unknown = Event::Unknown { reason: "its submit got no response".into() };
+        let not_submitted = Event::NotSubmitted { error: "not sent: connection refused".into() };
+        for (at, event, intended_at) in [
+            (at(), intent("t"), at()),
+            (later, intent("t"), at()),
+            (later, unknown, at()),
+            (later, intent("t"), at()),
+            (later, not_submitted, at()),
+            (later, intent("t"), later),
+        ] {
+            let is_intent = matches!(event, Event::Intent { .. });
+            journal.append(Record { at, key: key.clone(), event }).await.expect("append");
+            let entry = journal.entry(&key).await.expect("entry").expect("the attempt has an intent");
+            assert_eq!(entry.intended_at, intended_at);
+            assert_eq!(entry.state == EntryState::Open, is_intent);
+        }
     }
 
     /// Names of runs and steps can contain any characters. Runs whose names have a common prefix are
@@ -181,6 +208,24 @@ scenarios! {
         let second = open(fixture).await;
         let _active = second.claim(&claim).await.expect("the first process has ended");
         assert_eq!(second.entries(&run).await.expect("entries").len(), 1, "the records of the first process are visible");
+    }
+
+    /// A claim of an attempt excludes only other claims of the attempt, and does not make the run active.
+    async fn a_claim_of_an_attempt_excludes_only_this_attempt(fixture) {
+        let run = format!("attempted{}", fixture.name_suffix());
+        let claim = |step: &str| Claim::of_attempt(&StepKey::new(&run, step), at());
+        let journal = open(fixture).await;
+        append(&journal, &run, "a", intent("t")).await;
+        let active = journal.claim(&claim("a")).await.expect("claim");
+        let refused = journal.claim(&claim("a")).await.expect_err("another call has claimed it");
+        assert_eq!((refused.kind(), refused.context("active_run")), (ErrorKind::Overlap, Some(run.as_str())), "{refused}");
+        let is_active = journal.run_entry(&run).await.expect("run_entry").is_some_and(|entry| entry.is_active);
+        assert!(!is_active, "the claim of an attempt does not make its run active");
+        let other = journal.claim(&claim("b")).await.expect("another attempt");
+        let whole = journal.claim(&Claim::new("", &run, at())).await.expect("the run");
+        assert!(active.renew().await, "a claim that was renewed is held");
+        futures::future::join_all([active, other, whole].map(ActiveRun::release)).await;
+        journal.claim(&claim("a")).await.expect("the claim was released").release().await;
     }
 
     /// Runs are listed newest first, in pages, and can be found by name. A page can begin after a run or

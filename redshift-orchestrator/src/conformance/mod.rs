@@ -104,7 +104,7 @@ pub trait Fixture: Sync {
     /// Returns how many times the effect `what` has occurred.
     fn effects(&self, what: &str) -> impl Future<Output = usize> + Send;
 
-    /// Returns a text that becomes part of all names and tokens. Must be different in each run of the
+    /// Returns a string that becomes part of all names and tokens. Must be different in each run of the
     /// scenarios against the same service. Default: empty.
     fn name_suffix(&self) -> &str {
         ""

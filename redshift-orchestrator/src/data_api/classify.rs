@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_row_is_hidden_by_one_before_it() {
+    fn every_row_of_the_table_is_reachable() {
         for (code, pieces, row) in TABLE {
             assert_eq!(
                 classify(Some(code), &pieces.join(" … ").replace('^', "").to_uppercase(), 400),
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_means_something_only_with_its_code() {
+    fn a_message_is_classified_only_with_its_code() {
         assert_eq!(
             classify(Some("WeatherException"), "Session is not available", 400),
             Kind(ErrorKind::Other)
@@ -383,7 +383,7 @@ mod tests {
     /// Regression: the service quoted the SQL of a statement, and the message was classified by words in the
     /// SQL. The statement was resubmitted for 15 minutes, or reported as expired.
     #[test]
-    fn words_that_the_caller_sent_have_no_meaning() {
+    fn text_sent_by_the_caller_is_not_classified() {
         for message in [
             "1 validation error detected: Value 'SELECT ''rate exceeded''' at 'sql' failed to satisfy constraint: Member must have length less than or equal to 100000",
             "2 validation errors detected: Value 'has expired after' at 'statementName' failed; Value 'session busy' at 'database' failed",

@@ -387,7 +387,7 @@ fn summary(data: StatementData) -> StatementSummary {
 
 fn sent_parameters(parameters: Option<Vec<SqlParameter>>) -> Vec<Parameter> {
     let parameters = parameters.unwrap_or_default().into_iter();
-    parameters.map(|parameter| Parameter { name: parameter.name, value: parameter.value }).collect()
+    parameters.map(|parameter| Parameter::new(parameter.name, parameter.value)).collect()
 }
 
 /// Returns `None` also for a format that is unknown to this version. Responses spell the format in upper or

@@ -42,6 +42,7 @@
 mod catalog;
 mod classify;
 mod convert;
+mod service_name;
 
 use std::{fmt, time::Duration};
 
@@ -83,9 +84,20 @@ pub struct DataApiExecutor {
 
 impl DataApiExecutor {
     /// Creates an executor with this default target and the configuration returned by
-    /// [`config`](Self::config).
+    /// [`config`](Self::config). If the target has no [name of the service](Target::with_service_name), sets
+    /// the one returned by [`service_name`](Self::service_name).
     pub fn new(sdk: &SdkConfig, target: Target) -> Self {
+        let target = named(target, Self::service_name(sdk));
         Self { listing_timeout: Some(LISTING_TIMEOUT), ..Self::from_conf(Self::config(sdk).build(), target) }
+    }
+
+    /// Returns the name of the service of this configuration: the URL of the endpoint, if one is set, and the
+    /// region. Returns `None` if neither is set.
+    ///
+    /// Credentials belong to an account, so they are not part of the configuration. An application that runs
+    /// a pipeline in several accounts adds the account with [`Target::with_service_name`].
+    pub fn service_name(sdk: &SdkConfig) -> Option<String> {
+        service_name::of(sdk)
     }
 
     /// Creates an executor with a custom configuration. Start with the builder that [`config`](Self::config)
@@ -103,7 +115,10 @@ impl DataApiExecutor {
     /// A client with the SDK's defaults works, but retries requests itself, and may wait forever if the
     /// connection is lost during a long poll. If a submit fails after the SDK has repeated it, the error is
     /// [`Disconnected`](ErrorKind::Disconnected), because an earlier attempt may have taken effect.
+    ///
+    /// If the target has no [name of the service](Target::with_service_name), sets the region.
     pub fn from_client(client: Client, target: Target) -> Self {
+        let target = named(target, client.config().region().map(ToString::to_string));
         Self { client, target, listing_timeout: None }
     }
 
@@ -206,6 +221,14 @@ impl DataApiExecutor {
     }
 }
 
+/// Sets the name of the service, unless the target has one.
+fn named(target: Target, service: Option<String>) -> Target {
+    match (target.service_name(), service) {
+        (None, Some(service)) => target.with_service_name(service),
+        _ => target,
+    }
+}
+
 fn timeouts(connect: Option<Duration>, attempt: Duration) -> TimeoutConfig {
     let mut builder = TimeoutConfig::builder();
     builder.set_connect_timeout(connect);
@@ -241,8 +264,8 @@ impl StatementExecutor for DataApiExecutor {
         Ok(convert::description(output))
     }
 
-    /// Also returns `false` if the statement has already ended. The service rejects such a cancel as an
-    /// invalid request.
+    /// Also returns `false` if the statement has already ended, because the service rejects such a cancel as
+    /// an invalid request.
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
         let call = RequestContext::new("CancelStatement").about(id);
         let request = self.client.cancel_statement().id(id.as_str()).customize();

@@ -1,6 +1,6 @@
 //! [`JobDefinition`]: the definition of a Spark job, and its comparison with a registered job.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, JobUpdate, WorkerType};
 
@@ -47,11 +47,13 @@ impl JobDefinition {
         self
     }
 
-    /// Sets the job's timeout in minutes, after which Glue ends a run. Default: 480, Glue's own default since
-    /// version 5.0.
+    /// Sets the job's timeout, after which Glue ends a run, in whole minutes. A part of a minute counts as a
+    /// minute. Default: 8 hours, Glue's own default since version 5.0.
     #[must_use]
-    pub fn with_timeout_minutes(mut self, minutes: i32) -> Self {
-        self.timeout_minutes = minutes;
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        let seconds = timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
+        let minutes = seconds.div_ceil(60);
+        self.timeout_minutes = i32::try_from(minutes).unwrap_or(i32::MAX);
         self
     }
 
@@ -126,7 +128,8 @@ impl JobDefinition {
             }
         };
         let script = job.command.as_ref().and_then(|command| command.script_location.clone());
-        let concurrent = job.execution_property.as_ref().map(|property| property.max_concurrent_runs);
+        // The service's default.
+        let concurrent = job.execution_property.as_ref().map_or(1, |property| property.max_concurrent_runs);
         let worker = job.worker_type.as_ref().map(|kind| kind.as_str().to_owned());
         compare("role", job.role.clone(), self.role.clone());
         compare("script", script, self.script.clone());
@@ -140,7 +143,7 @@ impl JobDefinition {
         compare("timeout in minutes", job.timeout.map(|n| n.to_string()), self.timeout_minutes.to_string());
         compare(
             "number of concurrent runs",
-            concurrent.map(|n| n.to_string()),
+            Some(concurrent.to_string()),
             self.max_concurrent_runs.to_string(),
         );
         compare("number of retries", Some(job.max_retries.to_string()), "0".into());

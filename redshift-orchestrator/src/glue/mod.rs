@@ -1,4 +1,4 @@
-//! Jobs of AWS Glue. A [`GlueJob`] starts each run at most once, waits for it, and records its ending in the
+//! Jobs of AWS Glue. A [`GlueJob`] starts each run at most once, waits for it, and records its outcome in the
 //! journal.
 //!
 //! ```no_run
@@ -29,9 +29,12 @@
 //! | before the request was sent | intent | lists the runs, does not find it: **unknown** |
 //! | after the run was started | intent | lists the runs, finds it and waits for it |
 //! | while the run was active | intent, id | waits for it |
-//! | after the ending was durable | everything | returns the recorded ending, sends nothing |
+//! | after the outcome was durable | everything | returns the recorded outcome, sends nothing |
 //! | the response was lost, but the process did not die | intent | this call lists the runs for [two minutes](GlueJob::run): found, or **unknown** |
-//! | Glue refused the start | intent, not submitted | starts a run |
+//! | Glue rejected the start | intent, not submitted | starts a run |
+//!
+//! A start that Glue rejects because of its limits is repeated. Each start has an intent of its own, so the
+//! two minutes and the timeout count from the last start.
 //!
 //! A run whose outcome is unknown is not started again until an operator [settles](crate::journal::settle)
 //! it. The SDK's retries are turned off for `StartJobRun`.
@@ -44,9 +47,12 @@ mod executor;
 mod outcome;
 mod run;
 mod service;
+mod task;
 
 pub use aws_sdk_glue;
 pub use definition::{Ensured, JobDefinition};
-pub use outcome::{JobOutcome, JobOutcomeKind, JobStart};
-pub use run::{GlueJob, RUN_TOKEN};
+pub use outcome::{JobOutcome, JobStart};
+pub use run::GlueJob;
+
+pub use crate::task::RUN_TOKEN;
 pub use service::{GlueService, JobRun, JobRunPage, JobRunState, JobService};

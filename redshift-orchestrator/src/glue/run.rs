@@ -1,4 +1,4 @@
-//! [`GlueJob`]: starts a run at most once, waits for it, and records its ending.
+//! [`GlueJob`]: starts a run at most once, waits for it, and records its outcome.
 
 use std::{
     collections::BTreeMap,
@@ -11,20 +11,21 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Ensured, JobDefinition, JobRun, JobService,
     executor::Runs,
-    outcome::{JobOutcome, JobOutcomeKind, JobStart},
+    outcome::{JobOutcome, JobStart},
     service::log,
 };
 use crate::{
-    Backoff, ClientToken, Clock, Description, Error, ErrorKind, FailureKind, Result, Statement, StatementId,
-    Status, StepKey, SystemClock,
-    identity::key_conflict,
-    journal::{ActiveRun, Claim, Entry, EntryState, Event, Journal, Record, RecordedOutcome, SettledOutcome},
+    Backoff, ClientToken, Clock, Description, Error, ErrorKind, Origin, PageToken, Result, Statement,
+    StatementId, Status, StepKey, SystemClock,
+    identity::Namespace,
+    journal::{ActiveRun, Claim, Entry, EntryState, Event, Journal, Record, RecordedOutcome},
     orchestrator::turns::{self, Turns},
-    wait::{CancelOutcome, Exponential, PollStrategy, RequestCounts, Wait, WaitOutcome},
+    service::Pages,
+    task::{self, RUN_TOKEN, TaskOutcome, TaskOutcomeKind},
+    wait::{
+        CancelOutcome, EXPIRED_CREDENTIALS_LIMIT, Exponential, PollStrategy, RequestCounts, Wait, WaitOutcome,
+    },
 };
-
-/// Name of the argument that contains the attempt's token. A lost run is found in listings by this argument.
-pub const RUN_TOKEN: &str = "--run-token";
 
 /// Time for which runs are listed after the response to a start was lost. Glue does not document how long a
 /// new run can be missing from the list.
@@ -47,18 +48,21 @@ pub struct GlueJob {
     timeout: Option<Duration>,
     cancel_grace: Option<Duration>,
     admission: Duration,
+    expired_credentials_limit: Duration,
     region: Option<String>,
+    /// Scope and pipeline. The target is that of statements, and is not set.
+    namespace: Namespace,
     /// Shared by all clones, so that concurrent calls with one key start one run.
     turns: Turns,
 }
 
 /// Exclusive right of one call to start a run for a key.
-struct Turn {
+struct ClaimedTurn {
     claim: ActiveRun,
     _own: Box<turns::Turn>,
 }
 
-impl Turn {
+impl ClaimedTurn {
     /// Ends the claim in the journal, and then the turn within this process. In this order, the next call of
     /// this process does not find the key still claimed.
     async fn end(self) {
@@ -73,17 +77,32 @@ struct Stopping {
     cancel_pending: bool,
 }
 
+/// A run to wait for.
+struct StartedRun {
+    id: StatementId,
+    /// Approximate time since the start; `None` if the run was started just now.
+    known: Option<Duration>,
+    origin: Origin,
+    stopping: Stopping,
+}
+
 /// Result of starting or finding the run of an attempt.
 enum Begun {
-    /// A run to wait for. `known` is the approximate time since its start, or `None` if the run was started
-    /// just now.
-    Run { id: StatementId, known: Option<Duration>, stopping: Stopping },
+    Run(StartedRun),
     /// The journal contains the outcome, or the outcome is unknown.
-    Over(JobOutcome),
+    Concluded(JobOutcome),
+}
+
+/// Handling of an attempt that was started with other arguments before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Redefined {
+    /// The earlier run is the one of the attempt.
+    Continued,
+    Rejected,
 }
 
 impl GlueJob {
-    /// Creates a runner for the job with this name. The intents, ids and endings of its runs are recorded in
+    /// Creates a runner for the job with this name. The intents, ids and outcomes of its runs are recorded in
     /// `journal`.
     pub fn new(
         service: Arc<dyn JobService>,
@@ -101,7 +120,9 @@ impl GlueJob {
             timeout: None,
             cancel_grace: None,
             admission: Duration::from_secs(3600),
+            expired_credentials_limit: EXPIRED_CREDENTIALS_LIMIT,
             region: None,
+            namespace: Namespace::default(),
             turns: Turns::default(),
         }
     }
@@ -138,7 +159,7 @@ impl GlueJob {
 
     /// Sets the time to wait for the end of a run that is being stopped. Default: the time for which the run
     /// has been running, but at least 15 minutes ([`Wait::with_cancel_grace`]). If the run has not ended by
-    /// then, the outcome is [`TimedOut`](JobOutcomeKind::TimedOut) with `cancel_pending`.
+    /// then, the outcome is [`TimedOut`](TaskOutcomeKind::TimedOut) with `may_still_run`.
     #[must_use]
     pub fn with_cancel_grace(mut self, grace: Duration) -> Self {
         self.cancel_grace = Some(grace);
@@ -153,11 +174,36 @@ impl GlueJob {
         self
     }
 
+    /// Sets how long a start and polls are repeated while they fail because of [expired
+    /// credentials](ErrorKind::CredentialsExpired). If the credentials are renewed in time, the call
+    /// continues. Default: 15 minutes.
+    #[must_use]
+    pub fn with_expired_credentials_limit(mut self, limit: Duration) -> Self {
+        self.expired_credentials_limit = limit;
+        self
+    }
+
     /// Sets the region for links to the log. Default: none. The outcome then contains the names of the log
     /// groups and the stream instead of a link.
     #[must_use]
     pub fn with_region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
+        self
+    }
+
+    /// Adds a name to the identity of each run, such as the name of the account. The identity always includes
+    /// the job's name and the service's [target](JobService::target), which contains the region but not the
+    /// account or an endpoint. Without a scope, two accounts that share a journal must use different names
+    /// for their runs.
+    #[must_use]
+    pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
+        self.namespace.scope = Some(scope.into());
+        self
+    }
+
+    /// Adds the scope and the pipeline of an orchestrator to the identity of each run.
+    pub(crate) fn with_namespace(mut self, namespace: &Namespace) -> Self {
+        self.namespace = Namespace { target: None, ..namespace.clone() };
         self
     }
 
@@ -189,11 +235,11 @@ impl GlueJob {
     /// waits.
     ///
     /// The names of arguments must begin with `--`. Their values must not be secrets, because Glue logs them.
-    /// Each run also receives the argument [`RUN_TOKEN`], a digest of the job's name, the key and the
-    /// arguments.
+    /// Each run also receives the argument [`RUN_TOKEN`], a digest of the [scope](Self::with_scope), the
+    /// service's [target](JobService::target), the job's name, the key and the arguments.
     ///
     /// If the response to the start is lost, the runs of the job are listed for two minutes. If the run is
-    /// not found, its outcome is [unknown](JobOutcomeKind::Unknown), and it is not started again. If the
+    /// not found, its outcome is [unknown](TaskOutcomeKind::Unknown), and it is not started again. If the
     /// future is dropped, the run continues and the next call finds it. Concurrent calls with the same key
     /// start one run if their values share a journal, because each call claims the key in the journal before
     /// it starts a run.
@@ -201,16 +247,24 @@ impl GlueJob {
     /// # Errors
     /// After an error, no run was started, with two exceptions. After [`ErrorKind::Journal`], a run may
     /// exist, and the next call finds it. After [`ErrorKind::StepKeyConflict`], the journal contains this
-    /// attempt for another job or for a statement, and that job or statement may be running.
+    /// attempt for another job, region or scope, or for a statement, and that job or statement may be
+    /// running.
     ///
-    /// Returns [`ErrorKind::Invalid`] if the name of an argument does not begin with `--` or is
-    /// [`RUN_TOKEN`]; [`ErrorKind::TooManyStatements`] or [`ErrorKind::Throttled`] if Glue rejected the start
-    /// for the whole [admission wait](Self::with_admission_wait); [`ErrorKind::Denied`],
-    /// [`ErrorKind::NotFound`] and others if Glue rejected the start permanently.
+    /// Returns [`ErrorKind::Invalid`] if the scope is not valid, or if the name of an argument does not begin
+    /// with `--` or is [`RUN_TOKEN`]; [`ErrorKind::TooManyStatements`] or [`ErrorKind::Throttled`] if Glue
+    /// rejected the start for the whole [admission wait](Self::with_admission_wait);
+    /// [`ErrorKind::CredentialsExpired`] if the credentials were not renewed [in
+    /// time](Self::with_expired_credentials_limit); [`ErrorKind::Overlap`]
+    /// if the claim of the key was lost before the start, for example because the journal's storage could not
+    /// be reached; [`ErrorKind::Denied`], [`ErrorKind::NotFound`] and others if Glue rejected the start
+    /// permanently.
     pub async fn run(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobOutcome> {
-        match self.begun(key, arguments).await? {
-            Begun::Run { id, known, stopping } => self.wait(key, id, known, stopping).await,
-            Begun::Over(outcome) => Ok(outcome),
+        match self.begun(key, arguments, Redefined::Continued).await? {
+            Begun::Run(run) => {
+                let waited = self.wait(key, &run).await;
+                waited.map_err(|error| error.with_submitted(&run.id))
+            }
+            Begun::Concluded(outcome) => Ok(outcome),
         }
     }
 
@@ -221,160 +275,199 @@ impl GlueJob {
     /// recorded, so a later call returns the same id.
     ///
     /// # Errors
-    /// Returns the errors of [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run), and [`ErrorKind::StepKeyConflict`] if an earlier call
+    /// started the run with other arguments.
     pub async fn start(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<JobStart> {
-        Ok(match self.begun(key, arguments).await? {
-            Begun::Run { id, .. } => JobStart::Started(id.as_str().to_owned()),
-            Begun::Over(outcome) => JobStart::Over(outcome),
+        Ok(match self.begun(key, arguments, Redefined::Rejected).await? {
+            Begun::Run(run) => JobStart::Started(run.id.as_str().to_owned()),
+            Begun::Concluded(outcome) => JobStart::Concluded(outcome),
         })
     }
 
     /// Starts or finds the run of an attempt.
-    async fn begun(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<Begun> {
+    async fn begun(&self, key: &StepKey, arguments: &[(&str, &str)], redefined: Redefined) -> Result<Begun> {
         let token = self.token(key, arguments)?;
         let turn = self.turn(key).await?;
-        let begun = self.begun_in_turn(key, token, arguments).await;
+        let begun = self.begun_in_turn(&turn, key, token, arguments, redefined).await;
         turn.end().await;
         begun
     }
 
     async fn begun_in_turn(
         &self,
+        turn: &ClaimedTurn,
         key: &StepKey,
         token: ClientToken,
         arguments: &[(&str, &str)],
+        redefined: Redefined,
     ) -> Result<Begun> {
         let Some(entry) = self.journal.entry(key).await? else {
-            return self.begin(key, token, arguments).await;
+            return self.begin(turn, key, token, arguments).await;
         };
-        if !entry.did_not_run() {
-            self.check_record(key, &entry)?;
+        self.check_record(&entry)?;
+        if !entry.did_not_run() && entry.token != token && redefined == Redefined::Rejected {
+            return Err(Error::new(
+                ErrorKind::StepKeyConflict,
+                "an earlier start of this attempt had other arguments",
+            )
+            .with_context("job", &self.job)
+            .with_context("step", key));
         }
-        let over = |kind| Ok(Begun::Over(self.outcome(entry.id.as_ref(), kind, None)));
-        match entry.state.clone() {
-            EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan) => {
-                self.begin(key, token, arguments).await
+        if let Some(TaskOutcome { kind, execution_time, origin, .. }) = TaskOutcome::recorded(&entry) {
+            let outcome = self.outcome(entry.id.as_ref(), kind, origin, None);
+            return Ok(Begun::Concluded(JobOutcome { execution_time, ..outcome }));
+        }
+        if entry.did_not_run() {
+            return self.begin(turn, key, token, arguments).await;
+        }
+        let now = self.clock.now();
+        match entry.id.clone() {
+            Some(id) => {
+                let (known, origin) = (Some(entry.time_since_submit(now)), Origin::Reattached);
+                let Entry { overdue, cancel_pending, .. } = entry;
+                let stopping = Stopping { overdue, cancel_pending };
+                Ok(Begun::Run(StartedRun { id, known, origin, stopping }))
             }
-            EntryState::Ended(recorded) => Ok(Begun::Over(self.recorded(&entry, &recorded))),
-            EntryState::Settled(SettledOutcome::Finished) => over(JobOutcomeKind::Succeeded),
-            EntryState::Settled(SettledOutcome::Failed) => {
-                over(JobOutcomeKind::Failed { error: "an operator recorded the failure".into() })
-            }
-            EntryState::Open | EntryState::Unknown(_) => {
-                let known = entry.age(self.clock.now());
-                match entry.id.clone() {
-                    Some(id) => {
-                        let Entry { overdue, cancel_pending, .. } = entry;
-                        Ok(Begun::Run {
-                            id,
-                            known: Some(known),
-                            stopping: Stopping { overdue, cancel_pending },
-                        })
-                    }
-                    None => {
-                        let limit = LOOK_UP.saturating_sub(known);
-                        self.look_up(key, &entry.token, limit, None).await
-                    }
-                }
+            None => {
+                let age = entry.age(now);
+                self.look_up(key, &entry.token, age, LOOK_UP.saturating_sub(age), None).await
             }
         }
     }
 
     /// Waits until no other call holds the turn for the key, and acquires it. Excludes the calls of all
     /// values that share the journal.
-    async fn turn(&self, key: &StepKey) -> Result<Turn> {
+    async fn turn(&self, key: &StepKey) -> Result<ClaimedTurn> {
         let own = self.turns.take(key).await;
-        let claim = Claim::new("glue", claimed_name(key)?, self.clock.now());
+        let claim = Claim::of_attempt(key, self.clock.now());
         loop {
             match self.journal.claim(&claim).await {
                 Err(error) if error.kind() == ErrorKind::Overlap => sleep(TURN_PAUSE).await,
-                claimed => return Ok(Turn { claim: claimed?, _own: own }),
+                claimed => return Ok(ClaimedTurn { claim: claimed?, _own: own }),
             }
         }
     }
 
-    /// Rejects an entry that belongs to another job or to a statement.
-    fn check_record(&self, key: &StepKey, entry: &Entry) -> Result<()> {
-        let ours = self.target();
-        // Earlier versions did not record the target.
-        let is_ours = match &entry.target {
-            Some(target) => *target == ours,
-            None => entry.name == self.name(key),
-        };
-        match is_ours {
-            true => Ok(()),
-            false => Err(key_conflict(key, entry.target.as_deref().unwrap_or(&entry.name), &ours)),
-        }
+    /// Rejects an entry that belongs to another job, region or scope, or to a statement. An earlier version
+    /// recorded only the job's name. Its entries are rejected, too, because their runs may be in another
+    /// region.
+    pub(crate) fn check_record(&self, entry: &Entry) -> Result<()> {
+        task::check_record(entry, &self.target(), &self.name(&entry.key))
     }
 
-    /// Returns the target that the journal records for a run.
+    /// Returns the target that the journal records for a run, such as `aws:eu-west-1:glue/clean`.
     fn target(&self) -> String {
-        format!("glue/{}", self.job)
+        let target = self.service.target().map(|target| format!("{target}:")).unwrap_or_default();
+        format!("{target}glue/{}", self.job)
     }
 
-    /// Returns the name that the journal records for a run.
+    /// Returns the name that the journal records for a run, such as `prod/clean cycle-007/customers/1`.
     fn name(&self, key: &StepKey) -> String {
-        format!("{} {key}", self.job)
+        format!("{}{} {key}", self.namespace.name_prefix(), self.job)
     }
 
     fn token(&self, key: &StepKey, arguments: &[(&str, &str)]) -> Result<ClientToken> {
-        let mut statement = Statement::sql(format!("glue job {}", self.job));
+        self.namespace.check()?;
+        let mut statement = Statement::sql(format!("glue job {}", self.target()));
         for (name, value) in arguments {
             if !name.starts_with("--") || *name == RUN_TOKEN {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    "the name of an argument must begin with -- and differ from --run-token",
+                    format!("the name of an argument must begin with -- and differ from {RUN_TOKEN}"),
                 )
                 .with_context("argument", name));
             }
             statement = statement.with_parameter(*name, *value);
         }
-        key.client_token(None, &statement)
+        self.namespace.client_token(key, &statement)
     }
 
-    /// Records the intent and starts the run. Returns when the journal contains the id, or records that no
-    /// run was started, or that the outcome is unknown.
-    async fn begin(&self, key: &StepKey, token: ClientToken, arguments: &[(&str, &str)]) -> Result<Begun> {
-        let (name, target) = (self.name(key), Some(self.target()));
-        self.record(key, Event::Intent { token: token.clone(), name, target }).await?;
+    /// Starts the run. Records an intent before each start, and each rejection before the pause that follows.
+    /// Returns when the journal contains the id, or records that no run was started, or that the outcome is
+    /// unknown.
+    async fn begin(
+        &self,
+        turn: &ClaimedTurn,
+        key: &StepKey,
+        token: ClientToken,
+        arguments: &[(&str, &str)],
+    ) -> Result<Begun> {
         let mut all: BTreeMap<String, String> =
             arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         all.insert(RUN_TOKEN.to_owned(), token.as_str().to_owned());
-        let began = Instant::now();
+        let (began, mut expired_since) = (Instant::now(), None);
         let mut pauses = self.backoff.pauses(0);
         loop {
-            let lost = |_| Err(Error::new(ErrorKind::Disconnected, "no response in time"));
-            let started =
-                timeout(REQUEST_LIMIT, self.service.start(&self.job, &all)).await.unwrap_or_else(lost);
-            let error = match started {
-                Ok(id) => return self.started(key, StatementId::new(id), None).await,
+            let (name, target) = (self.name(key), Some(self.target()));
+            self.record(key, Event::Intent { token: token.clone(), name, target }).await?;
+            let sent = Instant::now();
+            let error = match self.start_once(turn, &all).await {
+                Ok(id) => return self.started(key, id, None, Origin::Submitted).await,
                 Err(error) if error.kind().may_have_taken_effect() => {
-                    return self.look_up(key, &token, LOOK_UP, Some(error)).await;
+                    return self.look_up(key, &token, sent.elapsed(), LOOK_UP, Some(error)).await;
                 }
                 Err(error) => error,
             };
+            // Without this record, a process that continues after a death in the pause would search for a run
+            // that was never started.
+            let recorded = self.record(key, Event::NotSubmitted { error: error.to_string() }).await;
+            if error.kind() != ErrorKind::Overlap {
+                recorded?;
+            }
             let pause = pauses.after(&error);
-            if !may_start_later(error.kind()) || began.elapsed() + pause > self.admission {
-                self.record(key, Event::NotSubmitted { error: error.to_string() }).await?;
+            let (since, limit) = match error.kind() {
+                ErrorKind::CredentialsExpired => {
+                    (*expired_since.get_or_insert_with(Instant::now), self.expired_credentials_limit)
+                }
+                ErrorKind::Throttled | ErrorKind::TooManyStatements | ErrorKind::NotSent => {
+                    expired_since = None;
+                    (began, self.admission)
+                }
+                _ => (began, Duration::ZERO),
+            };
+            if since.elapsed().saturating_add(pause) > limit {
                 return Err(error.with_context("job", &self.job).with_context("step", key));
             }
             tracing::debug!(job = %self.job, %error, "the start of a run is repeated");
             sleep(pause).await;
+            // If the claim was lost, the next intent would prevent the start of another process.
+            if !turn.claim.renew().await {
+                return Err(lost_claim().with_context("job", &self.job).with_context("step", key));
+            }
         }
     }
 
-    /// Records the id.
-    async fn started(&self, key: &StepKey, id: StatementId, known: Option<Duration>) -> Result<Begun> {
-        let written = self.record(key, Event::Submitted { id: id.clone() }).await;
-        written.map_err(|error| error.with_context("job_run", id.as_str()))?;
-        Ok(Begun::Run { id, known, stopping: Stopping::default() })
+    /// Sends a start if the claim is still held. While the intent was recorded, another process may have
+    /// claimed the key, and may report the run as unknown.
+    async fn start_once(&self, turn: &ClaimedTurn, arguments: &BTreeMap<String, String>) -> Result<String> {
+        if !turn.claim.renew().await {
+            return Err(lost_claim());
+        }
+        let request = self.service.start(&self.job, arguments);
+        timeout(REQUEST_LIMIT, request).await.unwrap_or_else(|_| Err(no_response()))
     }
 
-    /// Lists the runs, at least once, until one has the token or `limit` expires.
+    /// Records the id.
+    async fn started(
+        &self,
+        key: &StepKey,
+        id: String,
+        known: Option<Duration>,
+        origin: Origin,
+    ) -> Result<Begun> {
+        let id = StatementId::new(id);
+        let written = self.record(key, Event::Submitted { id: id.clone() }).await;
+        written.map_err(|error| error.with_submitted(&id))?;
+        Ok(Begun::Run(StartedRun { id, known, origin, stopping: Stopping::default() }))
+    }
+
+    /// Lists the runs, at least once, until one has the token or `limit` expires. `age` is the time since the
+    /// last start was sent.
     async fn look_up(
         &self,
         key: &StepKey,
         token: &ClientToken,
+        age: Duration,
         limit: Duration,
         cause: Option<Error>,
     ) -> Result<Begun> {
@@ -383,15 +476,26 @@ impl GlueJob {
             let found = self.find(token).await;
             let reason = match found {
                 Ok(Some(run)) => {
-                    return self.started(key, StatementId::new(run.id), Some(began.elapsed())).await;
+                    let known = age.saturating_add(began.elapsed());
+                    return self.started(key, run.id, Some(known), Origin::Reattached).await;
                 }
                 Ok(None) => "no run of the job has the token of this attempt".to_owned(),
                 Err(error) => format!("the runs of the job cannot be listed: {error}"),
             };
             if began.elapsed() + LOOK_UP_PAUSE > limit {
-                let cause = cause.map(|error| format!("{error}; ")).unwrap_or_default();
-                let reason = format!("{cause}{reason}");
-                return self.unknown(key, None, reason, Some(token)).await.map(Begun::Over);
+                let (reason, origin) = match &cause {
+                    Some(error) => (format!("{error}; {reason}"), Origin::Submitted),
+                    None => (reason, Origin::Reattached),
+                };
+                let check = format!(
+                    "look for a run of job {} whose argument {RUN_TOKEN} is {}",
+                    self.job,
+                    token.as_str()
+                );
+                let kind = unknown(key, &reason, &check);
+                let recorded = self.record(key, Event::Unknown { reason }).await;
+                recorded.map_err(Error::after_uncertain_submit)?;
+                return Ok(Begun::Concluded(self.outcome(None, kind, origin, None)));
             }
             sleep(LOOK_UP_PAUSE).await;
         }
@@ -399,42 +503,38 @@ impl GlueJob {
 
     /// Returns the run with this token if the list contains it.
     async fn find(&self, token: &ClientToken) -> Result<Option<JobRun>> {
-        let mut page = None;
+        let (mut page, mut pages) = (None, Pages::default());
         loop {
-            let listed = self.service.runs(&self.job, page.as_deref()).await?;
+            let request = self.service.runs(&self.job, page.as_ref().map(PageToken::as_str));
+            let listed = timeout(REQUEST_LIMIT, request).await.unwrap_or_else(|_| Err(no_response()))?;
             let is_ours =
                 |run: &JobRun| run.arguments.get(RUN_TOKEN).is_some_and(|text| text == token.as_str());
             if let Some(run) = listed.runs.into_iter().find(is_ours) {
                 return Ok(Some(run));
             }
-            match listed.next {
-                Some(next) => page = Some(next),
-                None => return Ok(None),
+            page = pages.turn(listed.next.map(PageToken::new))?;
+            if page.is_none() {
+                return Ok(None);
             }
         }
     }
 
-    /// Waits for a run. `known` is the approximate time since its start, or `None` if the run was started
-    /// just now.
-    async fn wait(
-        &self,
-        key: &StepKey,
-        id: StatementId,
-        known: Option<Duration>,
-        stopping: Stopping,
-    ) -> Result<JobOutcome> {
+    /// Waits for a run.
+    async fn wait(&self, key: &StepKey, run: &StartedRun) -> Result<JobOutcome> {
+        let StartedRun { id, known, origin, stopping } = run;
         let runs = Runs { service: self.service.clone(), job: self.job.clone(), last: Mutex::default() };
         let overdue_from_now = || -> futures::future::BoxFuture<'_, ()> {
             Box::pin(async {
                 // The run is stopped even if the record cannot be written. A later process would then report
                 // that another client stopped the run.
                 if !stopping.overdue {
-                    let _ = self.record(key, Event::Overdue).await;
+                    let _ = self.record_of_wait(key, |_| (Event::Overdue, stopped())).await;
                 }
             })
         };
-        let mut wait = Wait::new(&runs, &id, self.strategy.as_ref())
+        let mut wait = Wait::new(&runs, id, self.strategy.as_ref())
             .with_backoff(self.backoff)
+            .with_expired_credentials_limit(self.expired_credentials_limit)
             .with_before_cancel(&overdue_from_now)
             .with_cancel_accepted(stopping.cancel_pending);
         if let Some(timeout) = self.timeout {
@@ -444,91 +544,104 @@ impl GlueJob {
             wait = wait.with_cancel_grace(grace);
         }
         if let Some(known) = known {
-            wait = wait.with_time_since_submit(known);
+            wait = wait.with_time_since_submit(*known);
         }
         let ended = wait.until_ended(&mut RequestCounts::default()).await;
         let last = runs.last.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match ended {
+        let (reason, error) = match ended {
             WaitOutcome::Ended(description)
             | WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. } => {
-                self.conclude(key, &id, &description, last, stopping.overdue).await
+                return self.conclude(key, run, &description, last, stopping.overdue).await;
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(description), .. } => {
-                self.conclude(key, &id, &description, last, true).await
+                return self.conclude(key, run, &description, last, true).await;
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(_), .. } => {
-                self.record_cancel_pending(key, stopping).await;
-                Ok(self.outcome(Some(&id), JobOutcomeKind::TimedOut { cancel_pending: true }, last))
+                let kind = self.record_cancel_pending(key, *stopping).await;
+                return Ok(self.outcome(Some(id), kind, *origin, last));
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(error), .. } => {
-                let reason = format!("the timeout expired, and the run cannot be stopped: {error}");
-                self.unknown(key, Some(&id), reason, None).await
+                ("the timeout expired, and the run cannot be stopped", error)
             }
-            WaitOutcome::Lost(error) => {
-                let reason = format!("the state of the run cannot be read: {error}");
-                self.unknown(key, Some(&id), reason, None).await
-            }
-        }
+            WaitOutcome::Lost(error) => ("the state of the run cannot be read", error),
+        };
+        let reason = format!("{reason}: {error}");
+        let unknown = unknown(key, &reason, &format!("look at run {id} of job {}", self.job));
+        let kind = self.record_of_wait(key, |_| (Event::Unknown { reason }, unknown)).await?;
+        Ok(self.outcome(Some(id), kind, *origin, None))
     }
 
     /// Records that Glue is stopping the run, so that the next call knows that the stop was accepted.
-    async fn record_cancel_pending(&self, key: &StepKey, stopping: Stopping) {
-        if !stopping.cancel_pending
-            && let Err(error) = self.record(key, Event::CancelPending).await
-        {
-            tracing::warn!(%error, step = %key, "the accepted stop could not be recorded");
+    async fn record_cancel_pending(&self, key: &StepKey, stopping: Stopping) -> TaskOutcomeKind {
+        if stopping.cancel_pending {
+            return stopped();
         }
+        let recorded = self.record_of_wait(key, |_| (Event::CancelPending, stopped())).await;
+        recorded.unwrap_or_else(|error| {
+            tracing::warn!(%error, step = %key, "the accepted stop could not be recorded");
+            stopped()
+        })
     }
 
-    /// Records the ending of a run.
+    /// Records the outcome of a run that has ended.
     async fn conclude(
         &self,
         key: &StepKey,
-        id: &StatementId,
+        run: &StartedRun,
         description: &Description,
         last: Option<JobRun>,
         overdue: bool,
     ) -> Result<JobOutcome> {
-        let timed_out = overdue && description.status == Status::Aborted;
-        let recorded = RecordedOutcome {
-            status: description.status.clone(),
-            error: description.error.clone(),
-            failure: failure(&description.status, timed_out),
-            timed_out,
-            execution_time: description.execution_time,
-            rows: None,
-            has_result_set: false,
+        let ended = |entry: Option<&Entry>| {
+            let overdue = overdue || entry.is_some_and(|entry| entry.overdue);
+            let mut recorded = RecordedOutcome {
+                status: description.status.clone(),
+                error: description.error.clone(),
+                failure: None,
+                timed_out: overdue && description.status == Status::Aborted,
+                execution_time: description.execution_time,
+                rows: None,
+                has_result_set: false,
+            };
+            let kind = TaskOutcomeKind::recorded(&recorded);
+            recorded.failure = kind.failure();
+            (Event::Ended(recorded), kind)
         };
-        self.record(key, Event::Ended(recorded.clone())).await?;
-        Ok(self.outcome(Some(id), outcome_kind(&recorded), last))
+        let kind = self.record_of_wait(key, ended).await?;
+        Ok(self.outcome(Some(&run.id), kind, run.origin, last))
     }
 
-    fn recorded(&self, entry: &Entry, recorded: &RecordedOutcome) -> JobOutcome {
-        let mut outcome = self.outcome(entry.id.as_ref(), outcome_kind(recorded), None);
-        outcome.execution_time = recorded.execution_time;
-        outcome
-    }
-
-    async fn unknown(
+    /// Records an event of a run for which this call waited, and returns the outcome: the second value of
+    /// `event`, or the outcome that the journal already contains.
+    ///
+    /// Calls of several processes can wait for one run. The call claims the key, which reads the records of
+    /// the other processes. Without the claim, its record could be rejected because of theirs.
+    async fn record_of_wait(
         &self,
         key: &StepKey,
-        id: Option<&StatementId>,
-        reason: String,
-        token: Option<&ClientToken>,
-    ) -> Result<JobOutcome> {
-        self.record(key, Event::Unknown { reason: reason.clone() }).await?;
-        let manual_check = match (id, token) {
-            (Some(id), _) => format!("look at run {id} of job {}", self.job),
-            (None, Some(token)) => {
-                format!("look for a run of job {} whose argument {RUN_TOKEN} is {}", self.job, token.as_str())
+        event: impl FnOnce(Option<&Entry>) -> (Event, TaskOutcomeKind),
+    ) -> Result<TaskOutcomeKind> {
+        let turn = self.turn(key).await?;
+        let recorded = async {
+            let entry = self.journal.entry(key).await?;
+            if let Some(EntryState::Ended(ended)) = entry.as_ref().map(|entry| &entry.state) {
+                return Ok(TaskOutcomeKind::recorded(ended));
             }
-            (None, None) => format!("look at the runs of job {}", self.job),
+            let (event, kind) = event(entry.as_ref());
+            self.record(key, event).await.map(|()| kind)
         };
-        let manual_check = format!("{manual_check}; then settle the step {key} in the journal");
-        Ok(self.outcome(id, JobOutcomeKind::Unknown { reason, manual_check }, None))
+        let recorded = recorded.await;
+        turn.end().await;
+        recorded
     }
 
-    fn outcome(&self, id: Option<&StatementId>, kind: JobOutcomeKind, last: Option<JobRun>) -> JobOutcome {
+    fn outcome(
+        &self,
+        id: Option<&StatementId>,
+        kind: TaskOutcomeKind,
+        origin: Origin,
+        last: Option<JobRun>,
+    ) -> JobOutcome {
         let group = last.as_ref().and_then(|run| run.log_group.as_deref());
         let log = id.map(|id| log(group, id.as_str(), self.region.as_deref()));
         JobOutcome {
@@ -537,6 +650,7 @@ impl GlueJob {
             kind,
             execution_time: last.as_ref().and_then(|run| run.execution_time),
             state: last.map(|run| run.state),
+            origin,
             log,
         }
     }
@@ -546,33 +660,24 @@ impl GlueJob {
     }
 }
 
-/// Returns the name under which a key is claimed in the journal. The name is short and differs from the names
-/// of all runs.
-fn claimed_name(key: &StepKey) -> Result<String> {
-    let token = key.client_token(None, &Statement::sql("glue"))?;
-    Ok(format!("glue {}", token.as_str()))
+/// Returns an unknown outcome. `check` tells the operator where to look.
+fn unknown(key: &StepKey, reason: &str, check: &str) -> TaskOutcomeKind {
+    let manual_check = format!("{check}; then settle the step {key} in the journal");
+    TaskOutcomeKind::Unknown { reason: reason.to_owned(), manual_check }
 }
 
-/// Returns `true` if a start that failed with this kind of error did not start a run and may succeed later.
-fn may_start_later(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Throttled | ErrorKind::TooManyStatements | ErrorKind::NotSent)
+/// Returns the outcome of a run that Glue is stopping after its timeout.
+fn stopped() -> TaskOutcomeKind {
+    TaskOutcomeKind::TimedOut { may_still_run: true }
 }
 
-fn failure(status: &Status, timed_out: bool) -> Option<FailureKind> {
-    match status {
-        Status::Finished => None,
-        Status::Aborted if timed_out => Some(FailureKind::TimedOut),
-        Status::Aborted => Some(FailureKind::Aborted),
-        _ => Some(FailureKind::Sql),
-    }
+fn no_response() -> Error {
+    Error::new(ErrorKind::Disconnected, "no response in time")
 }
 
-fn outcome_kind(recorded: &RecordedOutcome) -> JobOutcomeKind {
-    let error = recorded.error.clone().unwrap_or_default();
-    match recorded.status {
-        Status::Finished => JobOutcomeKind::Succeeded,
-        Status::Aborted if recorded.timed_out => JobOutcomeKind::TimedOut { cancel_pending: false },
-        Status::Aborted => JobOutcomeKind::Stopped { error },
-        _ => JobOutcomeKind::Failed { error },
-    }
+fn lost_claim() -> Error {
+    Error::new(
+        ErrorKind::Overlap,
+        "no run was started, because another process may have claimed this attempt meanwhile; call again",
+    )
 }

@@ -186,6 +186,10 @@ pub trait JobService: fmt::Debug + Send + Sync {
 
     /// Requests that a run be stopped. Returns `false` if the run has already ended.
     async fn stop(&self, job: &str, id: &str) -> Result<bool>;
+
+    /// Returns the account or region in which the jobs run, such as `aws:eu-west-1`. The text is part of the
+    /// identity of a run. Returns `None` if it is not known.
+    fn target(&self) -> Option<String>;
 }
 
 /// [`JobService`] that sends requests to AWS Glue.
@@ -278,6 +282,11 @@ impl JobService for GlueService {
                 Err(Error::new(kind(code), message).with_code(code.unwrap_or("no code")))
             }
         }
+    }
+
+    /// Returns the region of the client. A client does not know its account before its first request.
+    fn target(&self) -> Option<String> {
+        self.client.config().region().map(|region| format!("aws:{region}"))
     }
 }
 

@@ -32,10 +32,14 @@ use crate::{Error, ErrorKind, Result, StepKey};
 /// `Ok`; the next open removes this line. If any other line is invalid, opening returns an error with its
 /// number.
 ///
+/// If a write or its `fsync` fails, its lines are removed from the file before the appends return their
+/// errors. If this fails, too, the next append or open removes them, and no other line is written before.
+///
 /// The whole file is read when it is opened, and its runs are kept in memory: about 1 KB for each attempt at
 /// a step, or 75 MB for one year of a four-step pipeline that runs every half hour. [`prune`](super::prune)
 /// removes old runs by replacing the file. A crash during the replacement leaves either the old file or the
-/// new one.
+/// new one. The new file keeps the mode of the old one. If the path is a symbolic link, the file that it
+/// refers to is replaced.
 pub struct FileJournal {
     path: PathBuf,
     group: Group<Disk>,
@@ -59,32 +63,34 @@ impl FileJournal {
     ///
     /// # Errors
     /// Returns [`ErrorKind::Overlap`] with the active run if another process has the journal open, and
-    /// [`ErrorKind::Journal`] if the file cannot be opened or has an invalid line.
+    /// [`ErrorKind::Journal`] if the file cannot be opened, is not a regular file, or has an invalid line.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |what: &str, error: io::Error| failed(path, what, error);
-        let mut file = loop {
+        let (mut file, real_path) = loop {
+            check_is_file(path)?;
             let opened = options().truncate(false).open(path);
             let mut file = opened.map_err(|error| failed("the journal cannot be opened", error))?;
             if !lock(&file).map_err(|error| failed("the journal cannot be locked", error))? {
                 return Err(in_use(path, &mut file));
             }
+            // A removal of runs must replace the file and not a symbolic link to it.
+            let real_path =
+                std::fs::canonicalize(path).map_err(|error| failed("the journal cannot be opened", error))?;
             // If `path` now refers to a different file, another process replaced the journal while this
             // process waited for the lock. The loop opens the new file.
-            if is_at(&file, path).map_err(|error| failed("the journal cannot be opened", error))? {
-                break file;
+            if is_at(&file, &real_path).map_err(|error| failed("the journal cannot be opened", error))? {
+                break (file, real_path);
             }
         };
-        sync_directory(path)
+        sync_directory(&real_path)
             .map_err(|error| failed("the journal's directory cannot be made durable", error))?;
         let (index, whole) = read(path, &mut file)?;
-        let length = file.metadata().map_err(|error| failed("the journal cannot be read", error))?.len();
-        if whole < length {
-            file.set_len(whole)
-                .and_then(|()| file.sync_all())
-                .map_err(|error| failed("the journal's incomplete last line cannot be removed", error))?;
-        }
-        let written = Written { file, durable: whole };
+        // The previous process may have died before it synced its last lines.
+        let written = Written::new(&real_path, file, whole);
+        let written = written.and_then(|mut written| written.cut_back().map(|()| written));
+        let written =
+            written.map_err(|error| failed("the journal's last lines cannot be made durable", error))?;
         Ok(Self::new(path, Some(written), index, None))
     }
 
@@ -118,17 +124,12 @@ impl FileJournal {
     /// records of that process are not visible. Appends return an error.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Journal`] if the journal does not exist or cannot be read.
+    /// Returns [`ErrorKind::Journal`] if the journal does not exist, is not a regular file or cannot be read.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        check_is_file(path)?;
         let mut file = File::open(path).map_err(|error| failed(path, "the journal cannot be read", error))?;
-        let in_use = match file.try_lock_shared() {
-            Ok(()) => false,
-            Err(TryLockError::WouldBlock) => true,
-            Err(TryLockError::Error(error)) => {
-                return Err(failed(path, "the journal cannot be locked", error));
-            }
-        };
+        let in_use = is_in_use(&file).map_err(|error| failed(path, "the journal cannot be locked", error))?;
         let (index, _) = read(path, &mut file)?;
         Ok(Self::new(path, None, index, Some(in_use)))
     }
@@ -138,7 +139,7 @@ impl FileJournal {
         let durable = written.as_ref().map_or(0, |written| written.durable);
         let written = written.map(|written| Arc::new(Mutex::new(written)));
         let steps: Steps = Arc::new(|_| Ok(()));
-        let disk = Disk { path: path.to_owned(), written, durable, syncs: syncs.clone(), steps };
+        let disk = Disk { written, durable, syncs: syncs.clone(), steps };
         let holder = index.all_runs().into_iter().filter(|run| run.begun.process.is_some());
         let holder = holder.max_by_key(|run| run.begun_at).and_then(|run| run.begun.process);
         Self {
@@ -192,7 +193,6 @@ fn options() -> OpenOptions {
 
 /// [`Sink`] that writes to the file, on threads that may block.
 struct Disk {
-    path: PathBuf,
     written: Option<Arc<Mutex<Written>>>,
     /// Length of the durable lines after the last completed call. Smaller than [`Written::durable`] if a
     /// write was interrupted and has completed since.
@@ -204,13 +204,31 @@ struct Disk {
 
 /// The locked file and the length of its durable lines.
 struct Written {
+    /// Path without symbolic links.
+    path: PathBuf,
     file: File,
     durable: u64,
+    /// The durable lines after the last multiple of [`BLOCK`].
+    tail: Vec<u8>,
+    /// `false` if the file was renamed to `path`, and the directory could not be synced since.
+    is_named: bool,
 }
 
+/// A multiple of the sizes of pages and of blocks of file systems, in bytes.
+const BLOCK: u64 = 64 * 1024;
+
 impl Written {
+    /// Creates the state of a file whose first `durable` bytes are lines.
+    fn new(path: &Path, mut file: File, durable: u64) -> io::Result<Self> {
+        let mut tail = vec![0; (durable % BLOCK) as usize];
+        file.seek(SeekFrom::Start(durable - durable % BLOCK))?;
+        file.read_exact(&mut tail)?;
+        Ok(Self { path: path.to_owned(), file, durable, tail, is_named: true })
+    }
+
     /// Appends lines durably and returns the new length. Writes the head before the first line of the file.
-    fn write(&mut self, at: u64, lines: &[u8]) -> io::Result<u64> {
+    /// After an error, removes the lines again, because the caller will be told that they are not stored.
+    fn write(&mut self, at: u64, lines: &[u8], before: &Steps) -> io::Result<u64> {
         if self.durable != at {
             return Err(io::Error::other("another write intervened"));
         }
@@ -219,16 +237,50 @@ impl Written {
             Head::new(None).write(&mut bytes)?;
         }
         bytes.extend_from_slice(lines);
-        self.file.seek(SeekFrom::Start(at))?;
-        self.file.write_all(&bytes)?;
-        self.file.sync_data()?;
+        if let Err(error) = self.append(&bytes, before) {
+            return Err(match self.cut_back() {
+                Ok(()) => error,
+                Err(second) => {
+                    io::Error::other(format!("{error}; its lines cannot be removed yet: {second}"))
+                }
+            });
+        }
         self.durable += bytes.len() as u64;
+        self.tail.extend_from_slice(&bytes);
+        let kept = (self.durable % BLOCK) as usize;
+        self.tail.drain(..self.tail.len() - kept);
         Ok(self.durable)
     }
 
-    /// Removes the bytes that a failed write left after the durable lines, and syncs the new length.
+    fn append(&mut self, bytes: &[u8], before: &Steps) -> io::Result<()> {
+        self.sync_name(before)?;
+        self.file.seek(SeekFrom::Start(self.durable))?;
+        before("append")?;
+        self.file.write_all(bytes)?;
+        before("sync the lines")?;
+        self.file.sync_data()
+    }
+
+    /// Makes the last rename durable. Until then, a power failure could bring back the file before the
+    /// rename, without the lines that were appended since.
+    fn sync_name(&mut self, before: &Steps) -> io::Result<()> {
+        if !self.is_named {
+            before("sync the directory")?;
+            sync_directory(&self.path)?;
+            self.is_named = true;
+        }
+        Ok(())
+    }
+
+    /// Removes the bytes that a failed write left after the durable lines, and syncs the file.
+    ///
+    /// Also writes the last block of durable lines again. After a failed sync, the operating system may treat
+    /// pages as written although they are not on the disk, and later syncs do not write them. The only
+    /// durable lines in such a page are those that share a block with the lines that failed.
     fn cut_back(&mut self) -> io::Result<()> {
         self.file.set_len(self.durable)?;
+        self.file.seek(SeekFrom::Start(self.durable - self.tail.len() as u64))?;
+        self.file.write_all(&self.tail)?;
         self.file.sync_all()
     }
 
@@ -237,12 +289,8 @@ impl Written {
     ///
     /// Calls `before` with the name of each step before the step begins. An error from `before` is handled
     /// like an error of the step.
-    fn remove(
-        &mut self,
-        path: &Path,
-        is_removed: &dyn Fn(&str) -> bool,
-        before: &mut dyn FnMut(&'static str) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn remove(&mut self, is_removed: &dyn Fn(&str) -> bool, before: &Steps) -> io::Result<()> {
+        check_has_one_name(&self.file)?;
         let mut text = vec![0; usize::try_from(self.durable).map_err(io::Error::other)?];
         self.file.seek(SeekFrom::Start(0))?;
         self.file.read_exact(&mut text)?;
@@ -252,9 +300,10 @@ impl Written {
             .flatten()
             .copied()
             .collect();
-        let new_path = new_path(path);
+        let new_path = new_path(&self.path);
         before("create")?;
         let mut file = options().truncate(true).open(&new_path)?;
+        keep_access(&self.file, &file)?;
         before("lock")?;
         // The new file is locked before the rename. A process that opens it immediately after the rename must
         // find it locked.
@@ -264,14 +313,14 @@ impl Written {
         before("sync")?;
         file.sync_all()?;
         before("rename")?;
-        std::fs::rename(&new_path, path)?;
-        *self = Self { file, durable: kept.len() as u64 };
-        before("sync the directory")?;
-        sync_directory(path)
+        let renamed = Self { is_named: false, ..Self::new(&self.path, file, kept.len() as u64)? };
+        std::fs::rename(&new_path, &self.path)?;
+        *self = renamed;
+        self.sync_name(before)
     }
 }
 
-/// Function that is called before each step of a replacement.
+/// Function that is called before each step of a write or a replacement.
 type Steps = Arc<dyn Fn(&'static str) -> io::Result<()> + Send + Sync>;
 
 fn not_rewritten(error: impl fmt::Display) -> String {
@@ -303,11 +352,10 @@ impl Disk {
     }
 
     async fn remove(&mut self, runs: &[RunEntry]) -> Result<(), String> {
-        let path = self.path.clone();
         let names: BTreeSet<_> = runs.iter().map(|entry| entry.run.clone()).collect();
         let before = self.steps.clone();
         let removed = self.blocking(move |written| {
-            let removed = written.remove(&path, &|run| names.contains(run), &mut |step| before(step));
+            let removed = written.remove(&|run| names.contains(run), &before);
             // If a step after the rename fails, the file has been replaced and has a new length.
             Ok((removed, written.durable))
         });
@@ -321,8 +369,8 @@ impl Disk {
 impl Sink for Disk {
     async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        let at = self.durable;
-        let written = self.blocking(move |written| written.write(at, &lines)).await;
+        let (at, before) = (self.durable, self.steps.clone());
+        let written = self.blocking(move |written| written.write(at, &lines, &before)).await;
         self.durable = written.map_err(|error| format!("the record could not be written: {error}"))?;
         Ok(())
     }
@@ -396,6 +444,53 @@ fn failed(path: &Path, what: &str, error: io::Error) -> Error {
         .with_source(error)
 }
 
+/// Rejects a path to a directory, a device or a pipe. Reading such a path can fail, block, or never end.
+fn check_is_file(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            Err(Error::new(ErrorKind::Journal, "the journal must be a regular file; use another path")
+                .with_context("journal", path.display()))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed(path, "the journal cannot be opened", error))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Rejects a file with a second hard link. After a replacement, the second name would still refer to the old
+/// file, and two processes could open the two files for writing.
+#[cfg(unix)]
+fn check_has_one_name(file: &File) -> io::Result<()> {
+    match std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) {
+        0 | 1 => Ok(()),
+        _ => Err(io::Error::other("the file has another hard link; remove that link first")),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_has_one_name(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Gives a new file the mode of the old one, and its owner and group if this process may set them.
+#[cfg(unix)]
+fn keep_access(old: &File, new: &File) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (was, is) = (old.metadata()?, new.metadata()?);
+    if (was.uid(), was.gid()) != (is.uid(), is.gid()) {
+        // Only a privileged process may change the owner. A process of the group keeps at least the group.
+        let _ = fchown(new, Some(was.uid()), Some(was.gid())).or_else(|_| fchown(new, None, Some(was.gid())));
+    }
+    new.set_permissions(was.permissions())
+}
+
+/// Does nothing, because a new file inherits the access rules of its directory.
+#[cfg(not(unix))]
+fn keep_access(_: &File, _: &File) -> io::Result<()> {
+    Ok(())
+}
+
 /// Tries to lock the file for up to 0.1 s. Returns `false` if another process still holds the lock.
 ///
 /// Two kinds of processes hold the lock only for a moment: processes that read the journal, and child
@@ -413,6 +508,16 @@ fn lock(file: &File) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Returns `true` if another process has the file locked for writing. The file is not locked afterwards: a
+/// journal is read for up to a second, and a process that wants to write to it waits for only 0.1 s.
+fn is_in_use(file: &File) -> io::Result<bool> {
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map(|()| false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Returns the error for a process that finds the journal locked. Names the active run if there is one.
@@ -441,14 +546,24 @@ fn read(path: &Path, file: &mut File) -> Result<(Index, u64)> {
             .with_context("line", number + 1)
             .with_source(error)
     };
+    let foreign = || {
+        Error::new(ErrorKind::Journal, "the file is not a journal; use another path")
+            .with_context("journal", path.display())
+    };
     if whole == 0 && !is_torn_head(&text) {
-        return Err(Error::new(ErrorKind::Journal, "the file is not a journal; use another path")
-            .with_context("journal", path.display()));
+        return Err(foreign());
     }
     let mut index = Index::default();
-    for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
+    let lines = || text[..whole].split(|byte| *byte == b'\n');
+    for (number, line) in lines().enumerate() {
         match number {
-            0 if whole > 0 => Head::check(line).map_err(|error| bad(number, error))?,
+            0 if whole > 0 => Head::check(line).map_err(|error| match error {
+                // If the head alone is damaged, the next lines are records.
+                BadLine::Checksum | BadLine::Json(_) if !lines().any(|line| Line::read(line).is_ok()) => {
+                    foreign().with_context("line", 1).with_source(error)
+                }
+                error => bad(number, error),
+            })?,
             _ if line.is_empty() => {}
             _ => index.apply(Line::read(line).map_err(|error| bad(number, error))?),
         }
@@ -527,7 +642,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn is_readable_by_a_person_and_by_the_next_process() {
+    async fn is_readable_by_people_and_by_the_next_process() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let ended = Event::Ended(RecordedOutcome {
@@ -569,7 +684,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cuts_off_a_last_line_torn_at_any_byte() {
+    async fn removes_a_last_line_cut_off_at_any_byte() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         {
@@ -603,7 +718,7 @@ mod tests {
     /// Regression: a file that was not a journal and had no newline was mistaken for an incomplete journal
     /// and truncated.
     #[test]
-    fn a_file_of_another_kind_is_refused_and_unchanged() {
+    fn a_foreign_file_is_rejected_and_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("settings.json");
         for text in [r#"{"name":"mine"}"#, r#"{"format":3}"#, "x", "two\nlines\n", "two\nlines"] {
@@ -619,8 +734,21 @@ mod tests {
         }
     }
 
+    /// Regression: a journal that was read for `status` was locked until the end of its last line, so a run
+    /// that began in the meantime failed.
+    #[test]
+    fn a_reader_does_not_lock_the_journal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        drop(FileJournal::open(&path).unwrap());
+        let reader = File::open(&path).unwrap();
+        assert!(!is_in_use(&reader).unwrap());
+        let _writer = FileJournal::open(&path).unwrap();
+        assert!(is_in_use(&reader).unwrap());
+    }
+
     #[tokio::test]
-    async fn names_a_line_that_is_no_record() {
+    async fn reports_an_invalid_line_with_its_number() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         FileJournal::open(&path).unwrap().append(intent("a")).await.unwrap();
@@ -634,7 +762,7 @@ mod tests {
     /// Regression: after the disk had been full for a minute, every append failed until the process was
     /// restarted.
     #[tokio::test]
-    async fn recovers_when_the_disk_does_and_leaves_nothing_torn() {
+    async fn recovers_with_the_disk_and_leaves_no_partial_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let journal = FileJournal::open(&path).unwrap();
@@ -663,8 +791,58 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
     }
 
+    /// Regression: a record whose sync had failed was in the journal again after a restart.
+    #[tokio::test]
+    async fn a_record_that_failed_is_not_in_the_journal_after_a_restart() {
+        for failing in ["append", "sync the lines"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("journal.jsonl");
+            let journal = FileJournal::open(&path).unwrap();
+            journal.append(intent("a")).await.unwrap();
+            fail_at(&journal, failing).await;
+            journal.append(submitted("a")).await.unwrap_err();
+            drop(journal);
+            let journal = FileJournal::open(&path).unwrap();
+            assert_eq!(journal.entries("r").await.unwrap()[0].id, None, "{failing}");
+        }
+    }
+
+    /// A failed sync can lose the page that the failed lines share with durable lines, and no later sync
+    /// reports it.
+    #[tokio::test]
+    async fn a_page_that_a_failed_sync_lost_is_written_again() {
+        for length in [10, 70_000, 2 * BLOCK as usize] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("journal.jsonl");
+            let journal = FileJournal::open(&path).unwrap();
+            let step = "s".repeat(length);
+            journal.append(intent("a")).await.unwrap();
+            journal.append(intent(&step)).await.unwrap();
+            let whole = std::fs::read(&path).unwrap();
+            let lost = whole.len() - whole.len() % 4_096;
+            let torn = path.clone();
+            journal.group.sink.lock().await.steps = Arc::new(move |step| {
+                if step == "sync the lines" {
+                    let mut file = OpenOptions::new().write(true).open(&torn)?;
+                    file.seek(SeekFrom::Start(lost as u64))?;
+                    file.write_all(&[0; 4_096])?;
+                    return Err(io::Error::other("the disk is gone"));
+                }
+                Ok(())
+            });
+            journal.append(intent("b")).await.unwrap_err();
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "{length}");
+            fail_at(&journal, "no step").await;
+            journal.append(intent("c")).await.unwrap();
+            drop(journal);
+            let entries = FileJournal::open(&path).unwrap().entries("r").await.unwrap();
+            let steps: Vec<_> = entries.into_iter().map(|entry| entry.key.step).collect();
+            assert_eq!(steps, ["a", "c", &step], "{length}");
+        }
+    }
+
     #[test]
-    fn a_journal_of_an_earlier_version_is_refused_with_a_way_out() {
+    fn a_journal_of_an_earlier_version_is_rejected_with_a_way_out() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let old = r#"{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"intent","token":"t","name":"r/a/1 t"}"#;
@@ -678,7 +856,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_owner_is_refused_and_a_later_one_is_not() {
+    fn a_second_owner_is_rejected_and_a_later_one_is_admitted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let first = FileJournal::open(&path).unwrap();
@@ -695,7 +873,7 @@ mod tests {
     /// Regression: a process that waited for the lock blocked its thread for a sixth of the waiting time.
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "the thread's own time is measured")]
-    async fn waiting_for_another_process_blocks_no_thread() {
+    async fn waiting_for_another_process_does_not_block_a_thread() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let _first = FileJournal::open(&path).unwrap();
@@ -719,7 +897,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_owner_is_told_which_run_is_active_and_since_when() {
+    async fn a_second_owner_gets_the_active_run_and_its_start_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let first = FileJournal::open(&path).unwrap();
@@ -744,7 +922,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn appends_at_the_same_time_share_a_sync() {
+    async fn concurrent_appends_share_a_sync() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let journal = FileJournal::open(&path).unwrap();
@@ -833,10 +1011,29 @@ mod tests {
         }
     }
 
+    /// Regression: after the sync of the directory had failed, records were reported as durable. A power
+    /// failure could then bring back the old file without them.
+    #[tokio::test]
+    async fn no_record_is_durable_before_the_rename() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let journal = with_runs(&path).await;
+        let runs = old(&journal).await;
+        fail_at(&journal, "sync the directory").await;
+        assert!(journal.remove_runs(&runs).await.is_err());
+        let error = journal.append(intent("b")).await.unwrap_err();
+        assert!(error.message().contains("the disk is gone"), "{error}");
+        fail_at(&journal, "no step").await;
+        journal.append(intent("c")).await.unwrap();
+        drop(journal);
+        let entries = FileJournal::open(&path).unwrap().entries("r").await.unwrap();
+        assert_eq!(entries.len(), 1, "{entries:?}");
+    }
+
     /// Regression: after the sync of the directory had failed, the journal still used the length of the old
     /// file. The next record was then reported as durable but was not in the file.
     #[tokio::test]
-    async fn a_journal_whose_removal_failed_goes_on() {
+    async fn a_journal_works_after_a_failed_removal() {
         for failing in STEPS {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("journal.jsonl");
@@ -854,5 +1051,85 @@ mod tests {
                 journal.entries("r").await.unwrap().into_iter().map(|entry| entry.key.step).collect();
             assert_eq!(steps, ["b", "c"], "{failing}");
         }
+    }
+
+    /// Regression: a journal at `/dev/full` was read until the memory was used up, and a pipe blocked the
+    /// process forever.
+    #[cfg(unix)]
+    #[test]
+    fn only_a_regular_file_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/dev/full", &link).unwrap();
+        for path in [Path::new("/dev/full"), Path::new("/dev/null"), directory.path(), &pipe, &link] {
+            for opened in [FileJournal::open(path), FileJournal::open_read_only(path)] {
+                let error = opened.unwrap_err();
+                assert!(error.to_string().contains("must be a regular file; use another path"), "{error}");
+            }
+        }
+    }
+
+    /// Regression: a text file with several lines was called a damaged journal, and the cause of changed line
+    /// ends was not named.
+    #[tokio::test]
+    async fn the_kind_of_an_unreadable_file_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let refusal = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            FileJournal::open(&path).unwrap_err()
+        };
+        for text in ["one line", "two\nlines\n", "{\"a\":1}\n{\"b\":2}\n"] {
+            let error = refusal(text);
+            assert!(error.message().contains("the file is not a journal; use another path"), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        FileJournal::open(&path).unwrap().append(intent("a")).await.unwrap();
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let error = refusal(&whole.replacen("format", "fromat", 1));
+        assert!(error.message().contains("a line is damaged"), "{error}");
+        let error = refusal(&whole.replace('\n', "\r\n"));
+        assert!(error.message().contains("CR LF") && error.message().contains("convert"), "{error}");
+        let error = refusal(&format!("{}\r\n", whole.trim_end()));
+        assert!(error.message().contains("CR LF"), "{error}");
+        assert_eq!(error.context("line"), Some("2"), "{error}");
+    }
+
+    /// Regression: the removal replaced the symbolic link by a file. The file that it referred to kept the
+    /// removed runs, and two processes could open the two files for writing.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_removal_keeps_the_symbolic_link_and_the_mode() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("data")).unwrap();
+        let (real, link) = (directory.path().join("data/real.jsonl"), directory.path().join("link.jsonl"));
+        symlink("data/real.jsonl", &link).unwrap();
+        let journal = with_runs(&link).await;
+        std::fs::set_permissions(&real, PermissionsExt::from_mode(0o640)).unwrap();
+        journal.remove_runs(&old(&journal).await).await.unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(FileJournal::open(&real).unwrap_err().kind(), ErrorKind::Overlap);
+        let left = entries(&journal).await;
+        drop(journal);
+        assert_eq!(entries(&FileJournal::open(&real).unwrap()).await, left);
+        assert_eq!(left.iter().filter(|run| run.is_empty()).count(), 7);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_with_two_names_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, two) = (directory.path().join("one.jsonl"), directory.path().join("two.jsonl"));
+        let journal = with_runs(&one).await;
+        std::fs::hard_link(&one, &two).unwrap();
+        let runs = old(&journal).await;
+        let error = journal.remove_runs(&runs).await.unwrap_err();
+        assert!(error.message().contains("another hard link"), "{error}");
+        std::fs::remove_file(&two).unwrap();
+        journal.remove_runs(&runs).await.unwrap();
     }
 }

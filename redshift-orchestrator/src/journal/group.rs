@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_come_during_a_write_share_the_next_one() {
+    async fn lines_appended_during_a_write_share_the_next_write() {
         let slow = Slow::default();
         let (writes, group) = (slow.writes.clone(), Group::new(slow, Index::default()));
         let start = Instant::now();
@@ -270,7 +270,7 @@ mod tests {
     /// Regression: after the disk had been full for a minute, every append failed until the process was
     /// restarted.
     #[tokio::test(start_paused = true)]
-    async fn a_group_recovers_when_its_sink_does() {
+    async fn a_group_recovers_with_its_sink() {
         for settled in [false, true] {
             let slow = Slow::default();
             slow.settled.store(settled, Ordering::Relaxed);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_come_during_a_failing_write_fail_while_it_cannot_be_settled() {
+    async fn lines_appended_during_a_failing_write_fail_until_the_sink_recovers() {
         let slow = Slow::default();
         let group = Group::new(slow.clone(), Index::default());
         slow.is_full.store(true, Ordering::Relaxed);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_goes_away_cuts_no_write_of_others() {
+    async fn a_dropped_caller_does_not_interrupt_the_writes_of_others() {
         let group = Group::new(Slow::default(), Index::default());
         let gone = tokio::time::timeout(Duration::from_millis(100), group.append(line(0))).await;
         assert!(gone.is_err());

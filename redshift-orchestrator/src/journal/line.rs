@@ -37,6 +37,8 @@ pub(crate) enum BadLine {
     Old,
     /// The journal has a later format.
     New(u32),
+    /// The line ends with CR LF, and is valid without the CR.
+    CarriageReturn,
     /// The checksum does not match.
     Checksum,
     /// The line is not a record.
@@ -52,6 +54,9 @@ impl BadLine {
                  begin a new journal under another name"
             }
             Self::New(_) => "the journal was written by a later version; use that version",
+            Self::CarriageReturn => {
+                "the lines end with CR LF, as an editor or a version control system may have changed them; convert the file to LF"
+            }
             Self::Checksum | Self::Json(_) => {
                 "a line is damaged; restore the journal from a backup, or check the effects of its runs and begin a new journal under another name"
             }
@@ -64,6 +69,7 @@ impl fmt::Display for BadLine {
         match self {
             Self::Old => f.write_str("format 1"),
             Self::New(format) => write!(f, "format {format}"),
+            Self::CarriageReturn => f.write_str("the line ends with CR LF"),
             Self::Checksum => f.write_str("the checksum does not match"),
             Self::Json(error) => error.fmt(f),
         }
@@ -177,7 +183,10 @@ fn check_seal(line: &[u8]) -> Result<(), BadLine> {
     crc.update(b"}");
     match seal == format!(",\"crc\":\"{:08x}\"}}", crc.finalize()).as_bytes() {
         true => Ok(()),
-        false => Err(BadLine::Checksum),
+        false => match line.strip_suffix(b"\r") {
+            Some(line) if check_seal(line).is_ok() => Err(BadLine::CarriageReturn),
+            _ => Err(BadLine::Checksum),
+        },
     }
 }
 
@@ -201,7 +210,7 @@ mod tests {
 
     /// Regression: a changed digit in a stored id was not detected.
     #[test]
-    fn any_changed_byte_is_recognised() {
+    fn any_changed_byte_is_detected() {
         for line in lines() {
             let mut bytes = Vec::new();
             line.write(&mut bytes).unwrap();
@@ -226,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_of_other_formats_are_told_apart_from_damage() {
+    fn heads_of_other_formats_are_distinguished_from_damage() {
         let mut head = Vec::new();
         Head::new(Some("w".into())).write(&mut head).unwrap();
         assert_eq!(String::from_utf8_lossy(&head), "{\"format\":2,\"writer\":\"w\",\"crc\":\"9281ac34\"}\n");

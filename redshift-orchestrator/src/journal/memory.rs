@@ -88,3 +88,36 @@ impl Journal for MemoryJournal {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ClientToken,
+        journal::{EntryState, Event, SettledOutcome, Settlement},
+    };
+
+    /// Regression: a call that waited while an operator settled its attempt, and did not find out the outcome,
+    /// opened the attempt again.
+    #[tokio::test]
+    async fn an_unknown_outcome_does_not_replace_a_settled_one() {
+        let key = StepKey::new("r", "a");
+        let at = "2026-11-23T06:30:00Z".parse().unwrap();
+        let intent =
+            || Event::Intent { token: ClientToken::new("t").unwrap(), name: "n".into(), target: None };
+        for (settled, is_kept) in [
+            (SettledOutcome::Finished, true),
+            (SettledOutcome::Failed, true),
+            // The submit may have been sent after the settlement.
+            (SettledOutcome::NeverRan, false),
+        ] {
+            let journal = MemoryJournal::new();
+            let unknown = Event::Unknown { reason: "no response".into() };
+            for event in [intent(), Event::Settled(Settlement::new(settled)), unknown] {
+                journal.append(Record::new(at, key.clone(), event)).await.unwrap();
+            }
+            let state = journal.entry(&key).await.unwrap().unwrap().state;
+            assert_eq!(state == EntryState::Settled(settled), is_kept, "{state:?}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The journal: a durable record of intents, statement ids and endings.
+//! The journal: a durable record of intents, statement ids and outcomes.
 //!
 //! The journal contains the intent, with the statement's client token and name, *before* the statement is
 //! submitted. If a process dies or a response is lost afterwards, the next process finds the intent and uses
@@ -10,27 +10,29 @@
 //! | before the submit was sent | intent | submits with the same token: the service runs it | lists by name: not found, **unknown** | **unknown** |
 //! | after the submit took effect | intent | submits with the same token: the service returns the first id | lists by name: found, waits for it | **unknown** |
 //! | while the statement was running | intent, id | polls the id until the statement ends | the same | **unknown** |
-//! | after it ended, before the ending was durable | intent, id | polls the id | the same | **unknown** |
-//! | after the ending was durable | everything | uses the recorded ending, sends nothing | the same | the same |
+//! | after it ended, before the outcome was durable | intent, id | polls the id | the same | **unknown** |
+//! | after the outcome was durable | everything | uses the recorded outcome, sends nothing | the same | the same |
 //! | while a record was written | an incomplete line, which is removed | continues as if the record had not been begun | the same | the same |
 //! | a request or its response was lost, but the process did not die | intent | submits again with the same token | lists by name; not found: **unknown** | **unknown** |
+//! | a record could not be appended, but is stored nevertheless | the same or more than this process reads | records the intent again before it submits with the same token | the same as for the stored records | the same |
 //! | the service rejected the statement | intent, not submitted | submits: the statement did not run | the same | the same |
 //! | the timeout expired, and the rollback has not finished | intent, id, overdue | polls the id; aborted: **timed out** | the same | **unknown** |
 //! | the same, and the grace time expired | intent, id, overdue, cancel pending | polls the id; aborted: **timed out**; not ended: **timed out**, cancel pending | the same | **unknown** |
 //! | the timeout expired, and the cancel got no response | intent, id, overdue, **unknown** | polls the id; aborted: **timed out** | the same | **unknown** |
 //!
-//! Each row has a test. In `tests/orchestration/endings.rs`:
+//! Each row has a test. In `tests/orchestration/outcomes.rs`:
 //! `a_death_before_the_intent_was_recorded_has_no_effect`,
 //! `a_death_before_the_submit_is_settled_by_the_token_for_8_hours_and_then_unknown`,
 //! `a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown`,
 //! `a_death_while_the_statement_ran_is_settled_by_its_id_for_24_hours` (two rows),
 //! `a_death_after_the_outcome_was_recorded_has_no_effect`,
 //! `a_statement_runs_once_although_responses_are_lost`,
-//! `what_was_certainly_not_sent_is_an_error_and_may_be_run_again`,
-//! `a_death_during_a_rollback_leaves_a_statement_that_timed_out`, and
-//! `a_pending_cancellation_is_known_to_the_next_process`. In `journal/file.rs`:
-//! `cuts_off_a_last_line_torn_at_any_byte`. In `promises.rs`, random schedules of crashes and lost responses
-//! cover all rows: `no_schedule_doubles_or_loses_a_statement`.
+//! `a_submit_that_was_not_sent_is_an_error_and_can_be_repeated`,
+//! `a_death_during_a_rollback_leaves_a_statement_that_timed_out`,
+//! `a_pending_cancellation_is_known_to_the_next_process`, and
+//! `a_failed_record_that_was_stored_does_not_hide_a_later_submit`. In `journal/file.rs`:
+//! `removes_a_last_line_cut_off_at_any_byte`. In `promises.rs`, random schedules of crashes and lost
+//! responses cover all rows: `no_schedule_doubles_or_loses_a_statement`.
 //!
 //! The service remembers a client token for 8 hours and keeps the record of a statement for 24 hours. The
 //! orchestrator counts both times from the intent and subtracts a safety margin of 15 minutes. If no listing
@@ -47,7 +49,7 @@
 //! * client tokens, which are digests of the statements: a token does not reveal its statement, but it can be
 //!   compared with the digest of a guessed statement;
 //! * error texts of the database. Values that they quote are redacted unless
-//!   [`with_quotations`](crate::Orchestrator::with_quotations) is set.
+//!   [`with_redaction`](crate::Orchestrator::with_redaction) is `false`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,7 +65,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClientToken, Error, ErrorKind, FailureKind, Result, StatementId, Status, StepKey, clock,
-    orchestrator::manual_check,
+    orchestrator::{MARGIN, manual_check},
+    task::{RUN_TOKEN, TaskKind},
 };
 
 mod file;
@@ -83,7 +86,7 @@ pub use object_store::ObjectStoreJournal;
 pub use prune::{KeepReason, KeptRun, Prune, Pruned, prune};
 pub use runs::{ActiveRun, Claim, RunBegun, RunCursor, RunEntry, RunEvent, RunOutcome, RunPage, RunRecord};
 
-/// Durable record of intents, statement ids and endings.
+/// Durable record of intents, statement ids and outcomes.
 ///
 /// # For implementors
 ///
@@ -110,6 +113,10 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// be claimed again, and if the claim is [exclusive](Claim::is_exclusive), no other exclusive claim of
     /// the same pipeline is admitted.
     ///
+    /// A claim of an [attempt](Claim::of_attempt) excludes only other claims of the attempt, and does not
+    /// make the run active. While the claim is held, [`entry`](Self::entry) returns the current entry, even
+    /// if another process wrote it.
+    ///
     /// # Errors
     /// Returns [`ErrorKind::Overlap`] with `active_run` and `active_since` in its context if another claim
     /// excludes this one.
@@ -129,12 +136,12 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// If statements were run without a pipeline, their run has an empty pipeline name.
     async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage>;
 
-    /// Removes all records of these runs. Called by [`prune`], which selects the runs and claims them. A journal
-    /// on object storage rejects runs that the caller has not claimed.
+    /// Removes all records of these runs. Called by [`prune`], which selects the runs and claims them. A
+    /// journal on object storage rejects runs that the caller has not claimed.
     ///
     /// If a process dies during the removal, each of the runs is afterwards complete, absent, or unreadable.
-    /// The next call first finishes the interrupted removal, even if its `runs` is empty. Only runs that another
-    /// process has claimed are left for a later call.
+    /// The next call first finishes the interrupted removal, even if its `runs` is empty. Only runs that
+    /// another process has claimed are left for a later call.
     async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()>;
 }
 
@@ -200,7 +207,7 @@ impl Record {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// The statement will be submitted next.
+    /// The statement will be submitted next, for the first time or again with the same token.
     Intent {
         /// Client token of the statement.
         token: ClientToken,
@@ -283,6 +290,9 @@ pub enum SettledOutcome {
     NeverRan,
 }
 
+/// Error text of an attempt that an operator settled as [`SettledOutcome::Failed`].
+pub(crate) const SETTLED_AS_FAILED: &str = "an operator settled the attempt as failed";
+
 /// Outcome that an operator recorded, with the operator's name and reason.
 ///
 /// ```
@@ -343,18 +353,52 @@ pub struct Entry {
     pub target: Option<String>,
     /// Id of the statement, if known.
     pub id: Option<StatementId>,
+    /// Time at which the id was recorded. The timeout is counted from this time, because a submit can wait
+    /// for hours after its intent.
+    pub submitted_at: Option<Timestamp>,
     /// `true` if the timeout expired. A cancel may have been sent.
     pub overdue: bool,
     /// `true` if the service accepted the cancel, but the statement did not end within the grace time.
     pub cancel_pending: bool,
+    /// `true` if a record of the attempt is more than 15 minutes older than its intent. The clock was set
+    /// back between the two, so the age of the intent is not known.
+    pub is_clock_set_back: bool,
     /// State of the attempt.
     pub state: EntryState,
 }
 
 impl Entry {
+    /// Creates the entry of an attempt whose intent is recorded at `intended_at`.
+    pub(crate) fn new(
+        key: StepKey,
+        intended_at: Timestamp,
+        token: ClientToken,
+        name: String,
+        target: Option<String>,
+    ) -> Self {
+        Self {
+            key,
+            intended_at,
+            token,
+            name,
+            target,
+            id: None,
+            submitted_at: None,
+            overdue: false,
+            cancel_pending: false,
+            is_clock_set_back: false,
+            state: EntryState::Open,
+        }
+    }
+
     /// Returns the time since the intent; zero if the clock was set back since.
     pub fn age(&self, now: Timestamp) -> Duration {
         clock::age(now, self.intended_at)
+    }
+
+    /// Returns the time since the id was recorded; since the intent if the id is not known.
+    pub(crate) fn time_since_submit(&self, now: Timestamp) -> Duration {
+        clock::age(now, self.submitted_at.unwrap_or(self.intended_at))
     }
 
     /// Returns `true` if it is certain that the statement did not run, so that the same attempt may be
@@ -363,20 +407,54 @@ impl Entry {
         matches!(self.state, EntryState::NotSubmitted(_) | EntryState::Settled(SettledOutcome::NeverRan))
     }
 
+    /// Returns the kind of task and the name of its Glue job or Hudi table, or `None` for the entry of a
+    /// statement.
+    pub fn task(&self) -> Option<(TaskKind, &str)> {
+        let target = self.target.as_deref()?;
+        match job_of(target) {
+            Some((_, job)) => Some((TaskKind::Glue, job)),
+            None => target.strip_prefix("hudi/").map(|table| (TaskKind::Hudi, table)),
+        }
+    }
+
     /// Returns commands and queries by which an operator can find the statement in the service's records and
-    /// in Redshift's query log.
+    /// in Redshift's query log, or the run of a Glue job.
     pub fn manual_check(&self) -> String {
-        manual_check(&self.name, self.id.as_ref(), self.intended_at)
+        match self.target.as_deref().and_then(job_of) {
+            Some((region, job)) => check_job(region, job, self.id.as_ref(), &self.token),
+            None => manual_check(&self.name, self.id.as_ref(), self.intended_at),
+        }
     }
 }
 
-/// Records the outcome that an operator determined for a statement whose outcome is unknown. Claims the run
-/// during the call.
+/// Returns the region, if known, and the name of the Glue job that a target names. Returns `None` for another
+/// target.
+fn job_of(target: &str) -> Option<(Option<&str>, &str)> {
+    match target.strip_prefix("glue/") {
+        Some(job) => Some((None, job)),
+        None => target.split_once(":glue/").map(|(service, job)| (service.strip_prefix("aws:"), job)),
+    }
+}
+
+/// Returns the command that shows the run of a Glue job.
+fn check_job(region: Option<&str>, job: &str, id: Option<&StatementId>, token: &ClientToken) -> String {
+    let region = region.map(|region| format!(" --region {region}")).unwrap_or_default();
+    match id {
+        Some(id) => format!("aws glue get-job-run --job-name '{job}'{region} --run-id {id}"),
+        None => format!(
+            "aws glue get-job-runs --job-name '{job}'{region} --query \"JobRuns[?Arguments.\\\"{RUN_TOKEN}\\\"=='{}']\"",
+            token.as_str()
+        ),
+    }
+}
+
+/// Records the outcome that an operator determined for a statement or task whose outcome is unknown. Claims
+/// the run and the attempt during the call.
 ///
 /// # Errors
 /// Returns [`ErrorKind::Invalid`] if the journal does not contain this attempt or already contains its
-/// ending, and [`ErrorKind::Overlap`], with `active_run` and `active_since` in its context, if a process is
-/// running the run.
+/// outcome, and [`ErrorKind::Overlap`], with `active_run` and `active_since` in its context, if a process is
+/// running the run, or is starting the Glue job of the attempt or searching for its run.
 pub async fn settle(
     journal: &dyn Journal,
     at: Timestamp,
@@ -386,21 +464,35 @@ pub async fn settle(
     let run = journal.run_entry(&key.run).await?;
     let pipeline = run.map(|entry| entry.begun.pipeline).unwrap_or_default();
     let claim = Claim::new(pipeline, &key.run, at);
-    let active = journal.claim(&claim).await.map_err(|error| match error.kind() {
-        ErrorKind::Overlap => error.with_message(
-            "a process is running this run, and records how its statements end; settle the step when that process has ended",
-        ),
-        _ => error,
-    })?;
+    let refused = |message: &'static str| {
+        move |error: Error| match error.kind() {
+            ErrorKind::Overlap => error.with_message(message),
+            _ => error,
+        }
+    };
+    let active = journal.claim(&claim).await.map_err(refused(
+        "a process is running this run, and records how its statements end; settle the step when that process has ended",
+    ))?;
     let settled = settle_claimed(journal, at, key, Event::Settled(settlement)).await;
+    active.release().await;
+    settled.map_err(refused(
+        "a process is starting this attempt or searching for it, and records its outcome; settle the step when that process has ended",
+    ))
+}
+
+/// Settles an attempt of a run that this process has claimed. A Glue job can be started without a claim of
+/// its run, so the attempt is claimed, too.
+async fn settle_claimed(journal: &dyn Journal, at: Timestamp, key: &StepKey, event: Event) -> Result<()> {
+    let active = journal.claim(&Claim::of_attempt(key, at)).await?;
+    let settled = settle_attempt(journal, at, key, event).await;
     active.release().await;
     settled
 }
 
-async fn settle_claimed(journal: &dyn Journal, at: Timestamp, key: &StepKey, event: Event) -> Result<()> {
+async fn settle_attempt(journal: &dyn Journal, at: Timestamp, key: &StepKey, event: Event) -> Result<()> {
     let refused = |message: &str| Error::new(ErrorKind::Invalid, message).with_context("step", key);
-    match journal.entry(key).await?.map(|entry| entry.state) {
-        Some(EntryState::Open | EntryState::Unknown(_)) => {
+    match journal.entry(key).await? {
+        Some(entry) if entry.state.is_unsettled() => {
             journal.append(Record { at, key: key.clone(), event }).await
         }
         Some(_) => Err(refused("this attempt has already ended")),
@@ -412,7 +504,7 @@ async fn settle_claimed(journal: &dyn Journal, at: Timestamp, key: &StepKey, eve
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum EntryState {
-    /// The journal contains the intent but no ending. The statement may have been submitted; the service has
+    /// The journal contains the intent but no outcome. The statement may have been submitted; the service has
     /// its status.
     Open,
     /// The statement ended.
@@ -423,6 +515,18 @@ pub enum EntryState {
     Unknown(String),
     /// An operator recorded the outcome.
     Settled(SettledOutcome),
+}
+
+impl EntryState {
+    /// Returns `true` if the statement may have been submitted, and the journal does not contain its outcome.
+    pub fn is_unsettled(&self) -> bool {
+        matches!(self, Self::Open | Self::Unknown(_))
+    }
+
+    /// Returns `true` if the statement ran and its outcome is known.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Settled(SettledOutcome::Finished | SettledOutcome::Failed))
+    }
 }
 
 /// State of all attempts and runs of a journal, in memory.
@@ -452,21 +556,25 @@ impl Index {
     /// Applies a record to the state of its attempt. A record of an attempt without an intent is ignored.
     fn apply_step(&mut self, record: Record) {
         let Record { at, key, event } = record;
+        if let Some(entry) = self.steps.get_mut(&key) {
+            entry.is_clock_set_back |= clock::age(entry.intended_at, at) > MARGIN;
+        }
         let state = match event {
             Event::Intent { token, name, target } => {
+                // The submit of a statement that may have run is repeated. The time of its first intent is
+                // kept, because the service may remember the token since then.
+                if let Some(entry) = self.steps.get_mut(&key)
+                    && entry.token == token
+                    && !entry.did_not_run()
+                {
+                    if !entry.state.is_final() {
+                        entry.state = EntryState::Open;
+                    }
+                    return;
+                }
                 // A second intent replaces the first one, whose statement was not submitted or was settled as
                 // never run.
-                let entry = Entry {
-                    key: key.clone(),
-                    intended_at: at,
-                    token,
-                    name,
-                    target,
-                    id: None,
-                    overdue: false,
-                    cancel_pending: false,
-                    state: EntryState::Open,
-                };
+                let entry = Entry::new(key.clone(), at, token, name, target);
                 self.steps.insert(key, entry);
                 return;
             }
@@ -485,6 +593,12 @@ impl Index {
             Event::Submitted { id } => {
                 if let Some(entry) = self.steps.get_mut(&key) {
                     entry.id = Some(id);
+                    entry.submitted_at = Some(at);
+                    // It ran after all: its submit or its start was still waiting when an operator settled
+                    // it.
+                    if entry.did_not_run() {
+                        entry.state = EntryState::Open;
+                    }
                 }
                 return;
             }
@@ -494,10 +608,10 @@ impl Index {
             Event::Settled(settlement) => EntryState::Settled(settlement.outcome),
         };
         if let Some(entry) = self.steps.get_mut(&key) {
-            // Two processes waited for the same statement. One received the ending, which must not be
+            // Two processes waited for the same statement. One received the outcome, which must not be
             // replaced by the other's failure to receive it.
-            let is_known = matches!(entry.state, EntryState::Ended(_));
-            if !(is_known && matches!(state, EntryState::Unknown(_))) {
+            // The same applies to an outcome that an operator determined meanwhile.
+            if !(entry.state.is_final() && matches!(state, EntryState::Unknown(_))) {
                 entry.state = state;
             }
         }

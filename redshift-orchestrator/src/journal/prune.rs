@@ -5,7 +5,7 @@ use std::fmt;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::{ActiveRun, Claim, Entry, EntryState, Journal, RunCursor, RunEntry, RunOutcome};
+use super::{ActiveRun, Claim, Entry, Journal, RunCursor, RunEntry, RunOutcome};
 use crate::{ErrorKind, Result};
 
 /// Options of [`prune`]: the runs to remove.
@@ -18,12 +18,12 @@ pub struct Prune {
 }
 
 impl Prune {
-    /// Selects finished runs that were begun, last resumed and ended before `time`.
+    /// Selects finished runs that were begun, last resumed and ended before the cutoff `time`.
     pub fn before(time: Timestamp) -> Self {
         Self { before: time, failed: false, dry_run: false }
     }
 
-    /// Also selects failed runs, if the journal contains the ending of each of their statements. Default:
+    /// Also selects failed runs, if the journal contains the outcome of each of their statements. Default:
     /// `false`, because a failed run can be resumed.
     pub fn with_failed(mut self, failed: bool) -> Self {
         self.failed = failed;
@@ -43,7 +43,7 @@ impl Prune {
 pub struct Pruned {
     /// Names of the removed runs.
     pub removed: Vec<String>,
-    /// Runs that began before the limit and were kept.
+    /// Runs that began before the cutoff and were kept.
     pub kept: Vec<KeptRun>,
 }
 
@@ -63,13 +63,13 @@ pub struct KeptRun {
 pub enum KeepReason {
     /// A process is running the run.
     Active,
-    /// The run was resumed, submitted a statement or ended after the limit.
+    /// The run is too recent: its beginning, last submit or end is newer than the cutoff.
     Recent,
     /// The process that was running the run died or was stopped. The command `resume` continues the run.
     Unfinished,
     /// A step failed. The command `resume` continues the run.
     Failed,
-    /// The journal does not contain the ending of a statement.
+    /// The journal does not contain the outcome of a statement.
     Unknown,
 }
 
@@ -99,11 +99,11 @@ const BATCHES: (usize, usize) = (100, 1_600);
 /// Number of runs that are read concurrently.
 const CONCURRENCY: usize = 16;
 
-/// Removes old runs from a journal. A run is removed only if it finished and the journal contains the ending
+/// Removes old runs from a journal. A run is removed only if it finished and the journal contains the outcome
 /// of each of its statements. Other old runs are kept and returned in [`Pruned::kept`].
 ///
 /// Each run is claimed during its removal, so that no process can begin it. Runs that first began after the
-/// limit are not read.
+/// cutoff are not read.
 ///
 /// If the future is dropped or an error occurs, some runs may already be removed. The next call removes the
 /// others.
@@ -183,7 +183,6 @@ async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<L
 
 impl Prune {
     fn keeps(&self, run: &RunEntry, steps: &[Entry]) -> Option<KeepReason> {
-        let is_open = |entry: &Entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_));
         let last = run.ended.map_or(run.begun_at, |(at, _)| at.max(run.begun_at));
         let last = steps.iter().map(|entry| entry.intended_at).fold(last, Timestamp::max);
         // A run without a pipeline has no `run-begun` and `run-ended` records.
@@ -191,7 +190,7 @@ impl Prune {
         match run.ended {
             _ if run.is_active => Some(KeepReason::Active),
             _ if last >= self.before => Some(KeepReason::Recent),
-            _ if steps.iter().any(is_open) => Some(KeepReason::Unknown),
+            _ if steps.iter().any(|entry| entry.state.is_unsettled()) => Some(KeepReason::Unknown),
             Some((_, RunOutcome::Finished)) => None,
             Some((_, RunOutcome::Unknown)) => Some(KeepReason::Unknown),
             Some((_, RunOutcome::Failed)) if self.failed => None,

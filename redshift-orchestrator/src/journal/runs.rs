@@ -9,10 +9,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, StepKey};
 
 /// One line of a journal about a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub enum RunEvent {
 pub struct RunBegun {
     /// Name of the pipeline.
     pub pipeline: String,
-    /// Label of the target, chosen by the caller, such as `aws:eu-west-1:workgroup/dwh/mystore`.
+    /// Label of the target, chosen by the caller, such as `111122223333:eu-west-1:workgroup/dwh/mystore`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// Values of all parameters that are not secret.
@@ -239,7 +240,14 @@ impl FromStr for RunCursor {
 pub struct ActiveRun {
     guard: Box<dyn Any + Send + Sync>,
     released: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// `None` if the claim cannot be lost.
+    renew: Option<IsHeld>,
+    /// `None` if the claim cannot be lost.
+    check: Option<IsHeld>,
 }
+
+/// Function that finds out if a claim is still held.
+type IsHeld = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 impl ActiveRun {
     /// Creates a guard that ends the claim when `guard` is dropped.
@@ -253,7 +261,46 @@ impl ActiveRun {
         guard: impl Any + Send + Sync,
         released: impl Future<Output = ()> + Send + Sync + 'static,
     ) -> Self {
-        Self { guard: Box::new(guard), released: Box::pin(released) }
+        Self { guard: Box::new(guard), released: Box::pin(released), renew: None, check: None }
+    }
+
+    /// Sets the function with which [`renew`](Self::renew) renews a claim that can be lost. The function's
+    /// future returns `false` if another process may hold the claim.
+    pub fn with_renewal<F>(mut self, renew: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        self.renew = Some(Box::new(move || Box::pin(renew())));
+        self
+    }
+
+    /// Sets the function with which [`is_held`](Self::is_held) checks a claim that can be lost. It sends no
+    /// request.
+    pub fn with_check<F>(mut self, is_held: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        self.check = Some(Box::new(move || Box::pin(is_held())));
+        self
+    }
+
+    /// Returns `false` if the claim was lost. Unlike [`renew`](Self::renew), it does not renew the claim. A
+    /// run does not start another step after its claim was lost.
+    pub async fn is_held(&self) -> bool {
+        match &self.check {
+            Some(is_held) => is_held().await,
+            None => true,
+        }
+    }
+
+    /// Renews the claim. Returns `false` if the claim was lost, because another process may then have claimed
+    /// the run. On object storage, a claim is lost if it could not be renewed for the duration of a lease. In
+    /// a journal that only one process can open, a claim is never lost.
+    pub async fn renew(&self) -> bool {
+        match &self.renew {
+            Some(renew) => renew().await,
+            None => true,
+        }
     }
 
     /// Ends the claim, and returns when another process can claim the run. Dropping the guard also ends the
@@ -284,12 +331,21 @@ pub struct Claim {
     /// `true` if the claim excludes other exclusive claims of the same pipeline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_exclusive: bool,
+    /// Attempt to claim instead of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<StepKey>,
 }
 
 impl Claim {
     /// Creates a claim that may overlap with other runs of the pipeline.
     pub fn new(pipeline: impl Into<String>, run: impl Into<String>, since: Timestamp) -> Self {
-        Self { pipeline: pipeline.into(), run: run.into(), since, is_exclusive: false }
+        Self { pipeline: pipeline.into(), run: run.into(), since, is_exclusive: false, attempt: None }
+    }
+
+    /// Creates a claim of a single attempt. It excludes only other claims of the attempt, and does not make
+    /// the run active.
+    pub fn of_attempt(key: &StepKey, since: Timestamp) -> Self {
+        Self { attempt: Some(key.clone()), ..Self::new("", &key.run, since) }
     }
 
     /// Excludes other exclusive claims of the pipeline. Default: `false`.
@@ -299,21 +355,28 @@ impl Claim {
         self
     }
 
-    /// Returns `true` if the two runs cannot be active at the same time.
+    /// Returns `true` if the two claims cannot be held at the same time.
     fn excludes(&self, other: &Self) -> bool {
         let are_exclusive = self.is_exclusive && other.is_exclusive;
-        self.run == other.run || (are_exclusive && self.pipeline == other.pipeline)
+        let is_same = self.run == other.run && self.attempt == other.attempt;
+        is_same || (are_exclusive && self.pipeline == other.pipeline)
     }
 
     /// Returns the error for a claim that this claim excludes.
     pub(crate) fn refusal(&self) -> Error {
-        Error::new(
-            ErrorKind::Overlap,
-            "the pipeline is already active; start this run after the active one, or queue it",
-        )
-        .with_context("pipeline", &self.pipeline)
-        .with_context("active_run", &self.run)
-        .with_context("active_since", self.since)
+        let error = match &self.attempt {
+            Some(key) => Error::new(
+                ErrorKind::Overlap,
+                "another call has claimed this attempt; repeat this call when that call has ended",
+            )
+            .with_context("step", key),
+            None => Error::new(
+                ErrorKind::Overlap,
+                "the pipeline is already active; start this run after the active one, or queue it",
+            )
+            .with_context("pipeline", &self.pipeline),
+        };
+        error.with_context("active_run", &self.run).with_context("active_since", self.since)
     }
 }
 
@@ -343,7 +406,7 @@ impl Claims {
     }
 
     fn is_active(&self, run: &str) -> bool {
-        self.lock().iter().any(|claim| claim.run == run)
+        self.lock().iter().any(|claim| claim.run == run && claim.attempt.is_none())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Claim>> {

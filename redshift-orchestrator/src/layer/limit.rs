@@ -54,18 +54,18 @@ pub struct Limit<E> {
 /// Permits in use, and a notification of changes.
 #[derive(Default)]
 struct InUse {
-    held: Mutex<Held>,
+    held: Mutex<Holders>,
     /// Notified after a change of `held`.
     changed: Notify,
 }
 
 impl InUse {
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Holders> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies a change, and wakes the task that reclaims permits.
-    fn change(&self, change: impl FnOnce(&mut Held)) {
+    fn change(&self, change: impl FnOnce(&mut Holders)) {
         change(&mut self.lock());
         self.changed.notify_waiters();
     }
@@ -74,11 +74,11 @@ impl InUse {
 /// Permits in use, by the statement or session to which they belong. The maps are ordered, so that a
 /// simulation sends the requests of this layer in the same order in every run.
 #[derive(Default)]
-struct Held {
-    active: BTreeMap<StatementId, Active>,
-    doubtful: BTreeMap<ClientToken, Doubtful>,
-    /// Number of submits that became doubtful so far.
-    doubts: u64,
+struct Holders {
+    active: BTreeMap<StatementId, ActiveStatement>,
+    uncertain: BTreeMap<ClientToken, UncertainSubmit>,
+    /// Number of submits that became uncertain so far.
+    uncertain_count: u64,
     open: BTreeMap<SessionId, Open>,
 }
 
@@ -88,7 +88,7 @@ struct Permits {
     session: Option<Permit>,
 }
 
-struct Active {
+struct ActiveStatement {
     _permit: Permit,
     since: Instant,
     described: Instant,
@@ -96,10 +96,10 @@ struct Active {
 }
 
 /// Submit that may have taken effect.
-struct Doubtful {
+struct UncertainSubmit {
     permits: Permits,
     since: Instant,
-    /// Position among all submits that became doubtful; a listing covers only those before its beginning.
+    /// Position among all submits that became uncertain; a listing covers only those before its beginning.
     number: u64,
     looked_up: Instant,
     name: Option<String>,
@@ -120,7 +120,7 @@ const LONGEST_RUN: Duration = Duration::from_hours(24);
 const STALE: Duration = Duration::from_secs(60);
 /// Time after which this layer looks up a submit that may have taken effect. Until then, the caller may still
 /// repeat the submit or look it up.
-const STALE_DOUBT: Duration = Duration::from_mins(15);
+const STALE_UNCERTAIN: Duration = Duration::from_mins(15);
 /// Timeout of a describe sent by this layer.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Timeout of a request for one page of a listing. Such a request takes up to two minutes in accounts with
@@ -170,7 +170,7 @@ impl<E> Limit<E> {
         self.sessions.held()
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Holders> {
         self.in_use.lock()
     }
 
@@ -204,7 +204,7 @@ impl<E: StatementExecutor> Limit<E> {
     async fn reclaim_permits(&self) {
         // One waiter at a time reclaims permits on behalf of all.
         let _reclaiming = self.reclaiming.lock().await;
-        tokio::join!(self.reclaim_active(), self.reclaim_doubtful());
+        tokio::join!(self.reclaim_active(), self.reclaim_uncertain());
     }
 
     async fn reclaim_active(&self) {
@@ -219,25 +219,25 @@ impl<E: StatementExecutor> Limit<E> {
                 // pause.
                 self.held().described(&id, Instant::now());
             }
-            self.pause_until(Held::next_due).await;
+            self.pause_until(Holders::next_due).await;
         }
     }
 
-    async fn reclaim_doubtful(&self) {
+    async fn reclaim_uncertain(&self) {
         loop {
-            let stale = self.held().stale_doubtful(Instant::now());
+            let stale = self.held().stale_uncertain(Instant::now());
             for name in stale {
                 let _ = self.look_up(&name).await;
                 // The name is marked only after the listing: if this future is dropped earlier, the next
                 // waiter lists it again.
                 self.held().looked_up(&name, Instant::now());
             }
-            self.pause_until(Held::next_doubt).await;
+            self.pause_until(Holders::next_look_up).await;
         }
     }
 
     /// Waits until the time returned by `due`, or until the permits in use change.
-    async fn pause_until(&self, due: impl Fn(&Held) -> Option<Instant>) {
+    async fn pause_until(&self, due: impl Fn(&Holders) -> Option<Instant>) {
         let mut changed = pin!(self.in_use.changed.notified());
         // From here on, a change ends the wait, even one made before `due` is computed.
         changed.as_mut().enable();
@@ -253,7 +253,7 @@ impl<E: StatementExecutor> Limit<E> {
     /// Lists the statements with this name. `list` releases the permits of statements that have ended.
     async fn look_up(&self, name: &str) -> Result<()> {
         let filter = StatementFilter::default().with_name_prefix(name);
-        let doubts = self.held().doubts;
+        let uncertain_count = self.held().uncertain_count;
         let (mut page, mut pages) = (None, Pages::default());
         loop {
             let Ok(response) = bounded(LIST_TIMEOUT, None, self.list(&filter, page)).await else {
@@ -261,7 +261,7 @@ impl<E: StatementExecutor> Limit<E> {
             };
             page = pages.turn(response?.next)?;
             if page.is_none() {
-                self.in_use.change(|held| held.not_listed(&filter, doubts));
+                self.in_use.change(|held| held.not_listed(&filter, uncertain_count));
                 return Ok(());
             }
         }
@@ -281,7 +281,7 @@ impl<E: StatementExecutor> Limit<E> {
         let admission = match self.repetition(statement) {
             Some(earlier) => Admission::new(&self.in_use, queue, statement, earlier, true),
             None => {
-                let first = Doubtful::new(statement, self.permits(statement, waiters).await);
+                let first = UncertainSubmit::new(statement, self.permits(statement, waiters).await);
                 Admission::new(&self.in_use, queue, statement, first, false)
             }
         };
@@ -332,8 +332,8 @@ impl<E: StatementExecutor> Limit<E> {
 
     /// Removes and returns the earlier submit with the same client token, if there is one that may have taken
     /// effect.
-    fn repetition(&self, statement: &Statement) -> Option<Doubtful> {
-        self.held().doubtful.remove(statement.client_token()?)
+    fn repetition(&self, statement: &Statement) -> Option<UncertainSubmit> {
+        self.held().uncertain.remove(statement.client_token()?)
     }
 
     /// Lowers the limit after the service rejected a submit for lack of capacity. If the submit is a
@@ -360,7 +360,7 @@ struct Admission<'a> {
     in_use: &'a InUse,
     queue: Arc<Queue>,
     token: Option<ClientToken>,
-    doubtful: Option<Doubtful>,
+    uncertain: Option<UncertainSubmit>,
     /// `true` if an earlier submit with the same client token may have taken effect.
     is_repeated: bool,
 }
@@ -370,22 +370,22 @@ impl<'a> Admission<'a> {
         in_use: &'a InUse,
         queue: Arc<Queue>,
         statement: &Statement,
-        doubtful: Doubtful,
+        uncertain: UncertainSubmit,
         is_repeated: bool,
     ) -> Self {
         let token = statement.client_token().cloned();
-        Self { in_use, queue, token, doubtful: Some(doubtful), is_repeated }
+        Self { in_use, queue, token, uncertain: Some(uncertain), is_repeated }
     }
 
     fn into_permits(mut self) -> Option<Permits> {
-        self.doubtful.take().map(|doubtful| doubtful.permits)
+        self.uncertain.take().map(|uncertain| uncertain.permits)
     }
 
     /// Releases the permits after the service rejected the submit. A repetition keeps them: its rejection
     /// does not show whether the earlier submit took effect.
     fn rejected(mut self) {
         if !self.is_repeated {
-            self.doubtful = None;
+            self.uncertain = None;
         }
     }
 }
@@ -395,9 +395,9 @@ impl Drop for Admission<'_> {
         if self.queue.is_waiting() && !self.is_repeated {
             return;
         }
-        if let (Some(mut doubtful), Some(token)) = (self.doubtful.take(), self.token.take()) {
-            doubtful.looked_up = Instant::now();
-            self.in_use.change(|held| held.doubt(token, doubtful));
+        if let (Some(mut uncertain), Some(token)) = (self.uncertain.take(), self.token.take()) {
+            uncertain.looked_up = Instant::now();
+            self.in_use.change(|held| held.add_uncertain(token, uncertain));
         }
     }
 }
@@ -440,7 +440,7 @@ fn opens_session(statement: &Statement) -> bool {
     statement.session().is_none() && statement.session_keep_alive().is_some_and(|idle| !idle.is_zero())
 }
 
-impl Doubtful {
+impl UncertainSubmit {
     fn new(statement: &Statement, permits: Permits) -> Self {
         let now = Instant::now();
         Self {
@@ -455,7 +455,7 @@ impl Doubtful {
     }
 }
 
-impl Held {
+impl Holders {
     /// Assigns the permits of a submit to the statement that the service accepted.
     fn accepted(
         &mut self,
@@ -479,7 +479,7 @@ impl Held {
         // The response to a repeated submit has the same id, so the new entry replaces the earlier one and
         // releases its permit.
         if !ended {
-            let active = Active { _permit: permits.statement, since: now, described: now, session };
+            let active = ActiveStatement { _permit: permits.statement, since: now, described: now, session };
             self.active.insert(id.clone(), active);
         }
     }
@@ -497,57 +497,57 @@ impl Held {
         self.active.get_mut(id).map(|active| std::mem::replace(&mut active.described, at))
     }
 
-    /// Marks the doubtful submits with this name as looked up at this time.
+    /// Marks the uncertain submits with this name as looked up at this time.
     fn looked_up(&mut self, name: &str, at: Instant) {
-        let named = self.doubtful.values_mut().filter(|doubtful| doubtful.name.as_deref() == Some(name));
-        named.for_each(|doubtful| doubtful.looked_up = at);
+        let named = self.uncertain.values_mut().filter(|uncertain| uncertain.name.as_deref() == Some(name));
+        named.for_each(|uncertain| uncertain.looked_up = at);
     }
 
     /// Keeps the permits of a submit that may have taken effect.
-    fn doubt(&mut self, token: ClientToken, doubtful: Doubtful) {
-        self.doubtful.insert(token, Doubtful { number: self.doubts, ..doubtful });
-        self.doubts += 1;
+    fn add_uncertain(&mut self, token: ClientToken, uncertain: UncertainSubmit) {
+        self.uncertain.insert(token, UncertainSubmit { number: self.uncertain_count, ..uncertain });
+        self.uncertain_count += 1;
     }
 
-    /// Resolves the doubtful submits whose statements are on a page of a listing.
+    /// Resolves the uncertain submits whose statements are on a page of a listing.
     fn listed(&mut self, page: &StatementPage) {
-        if !self.doubtful.is_empty() {
+        if !self.uncertain.is_empty() {
             page.statements.iter().for_each(|statement| self.found(statement));
         }
     }
 
-    /// Releases the permits of doubtful submits that no page of a listing contained. `doubts` is the
-    /// number of doubtful submits when the listing began. The listing proves nothing about later ones.
+    /// Releases the permits of uncertain submits that no page of a listing contained. `uncertain_count` is
+    /// the number of uncertain submits when the listing began. The listing proves nothing about later ones.
     ///
     /// If such a submit reaches the service later, the service's rejections lower the limit.
-    fn not_listed(&mut self, filter: &StatementFilter, doubts: u64) {
+    fn not_listed(&mut self, filter: &StatementFilter, uncertain_count: u64) {
         let StatementFilter { name_prefix, status, own_session_only, compute, database, .. } = filter;
         let Some(prefix) = name_prefix else { return };
         if status.is_some() || *own_session_only || compute.is_some() || database.is_some() {
             return;
         }
-        self.doubtful.retain(|_, doubtful| {
-            let is_covered = doubtful.name.as_ref().is_some_and(|name| name.starts_with(prefix));
-            doubtful.number >= doubts || !is_covered
+        self.uncertain.retain(|_, uncertain| {
+            let is_covered = uncertain.name.as_ref().is_some_and(|name| name.starts_with(prefix));
+            uncertain.number >= uncertain_count || !is_covered
         });
     }
 
     fn found(&mut self, statement: &StatementSummary) {
         let Some(name) = &statement.name else { return };
-        let is_it = |(token, doubtful): (&ClientToken, &Doubtful)| {
-            (doubtful.name.as_ref() == Some(name)).then(|| token.clone())
+        let is_it = |(token, uncertain): (&ClientToken, &UncertainSubmit)| {
+            (uncertain.name.as_ref() == Some(name)).then(|| token.clone())
         };
-        let Some(token) = self.doubtful.iter().find_map(is_it) else { return };
-        let Some(doubtful) = self.doubtful.remove(&token) else { return };
-        let session = doubtful.session.or_else(|| statement.session_id.clone());
+        let Some(token) = self.uncertain.iter().find_map(is_it) else { return };
+        let Some(uncertain) = self.uncertain.remove(&token) else { return };
+        let session = uncertain.session.or_else(|| statement.session_id.clone());
         let ended = statement.status.is_terminal();
-        self.accepted(&statement.id, ended, session, doubtful.keep_alive, doubtful.permits);
+        self.accepted(&statement.id, ended, session, uncertain.keep_alive, uncertain.permits);
     }
 
     /// Releases the permits of statements and submits older than 24 hours, and of sessions whose keep-alive
     /// time is over.
     fn forget(&mut self, now: Instant) {
-        let ended = |(id, active): (&StatementId, &Active)| {
+        let ended = |(id, active): (&StatementId, &ActiveStatement)| {
             let end = active.since + LONGEST_RUN;
             (end <= now).then(|| (id.clone(), end))
         };
@@ -555,23 +555,23 @@ impl Held {
         for (id, end) in over {
             self.ended(&id, end);
         }
-        self.doubtful.retain(|_, doubtful| now - doubtful.since < LONGEST_RUN);
+        self.uncertain.retain(|_, uncertain| now - uncertain.since < LONGEST_RUN);
         self.open.retain(|_, open| open.idle_since.is_none_or(|since| now - since < open.keep_alive));
     }
 
-    /// Returns the earliest time at which a statement becomes stale, a session ends, or a doubtful submit is
-    /// older than the maximum duration of a statement.
+    /// Returns the earliest time at which a statement becomes stale, a session ends, or an uncertain submit
+    /// is older than the maximum duration of a statement.
     fn next_due(&self) -> Option<Instant> {
         let stale = self.active.values().map(|active| active.described + STALE);
         let idle = self.open.values().filter_map(|open| Some(after(open.idle_since?, open.keep_alive)));
-        let over = self.doubtful.values().map(|doubtful| doubtful.since + LONGEST_RUN);
+        let over = self.uncertain.values().map(|uncertain| uncertain.since + LONGEST_RUN);
         stale.chain(idle).chain(over).min()
     }
 
-    /// Returns the earliest time at which a doubtful submit with a name becomes stale.
-    fn next_doubt(&self) -> Option<Instant> {
-        let named = self.doubtful.values().filter(|doubtful| doubtful.name.is_some());
-        named.map(|doubtful| doubtful.looked_up + STALE_DOUBT).min()
+    /// Returns the earliest time at which an uncertain submit with a name becomes stale.
+    fn next_look_up(&self) -> Option<Instant> {
+        let named = self.uncertain.values().filter(|uncertain| uncertain.name.is_some());
+        named.map(|uncertain| uncertain.looked_up + STALE_UNCERTAIN).min()
     }
 
     /// Returns the statements that were not described recently.
@@ -581,10 +581,10 @@ impl Held {
         stale.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Returns the names of doubtful submits that were not looked up recently.
-    fn stale_doubtful(&self, now: Instant) -> Vec<String> {
-        let stale = self.doubtful.values().filter(|doubtful| now - doubtful.looked_up >= STALE_DOUBT);
-        stale.filter_map(|doubtful| doubtful.name.clone()).collect()
+    /// Returns the names of uncertain submits that were not looked up recently.
+    fn stale_uncertain(&self, now: Instant) -> Vec<String> {
+        let stale = self.uncertain.values().filter(|uncertain| now - uncertain.looked_up >= STALE_UNCERTAIN);
+        stale.filter_map(|uncertain| uncertain.name.clone()).collect()
     }
 }
 
@@ -624,12 +624,12 @@ impl<E: StatementExecutor> StatementExecutor for Limit<E> {
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         // The earlier pages of a listing are not known here, nor when it began.
-        let (is_first, doubts) = (page.is_none(), self.held().doubts);
+        let (is_first, uncertain_count) = (page.is_none(), self.held().uncertain_count);
         let response = self.inner.list(filter, page).await?;
         self.in_use.change(|held| {
             held.listed(&response);
             if is_first && response.next.is_none() {
-                held.not_listed(filter, doubts);
+                held.not_listed(filter, uncertain_count);
             }
         });
         Ok(response)

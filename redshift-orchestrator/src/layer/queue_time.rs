@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_is_not_sent_after_its_deadline_and_is_waited_for_once_sent() {
+    async fn a_request_is_not_sent_after_its_deadline_but_is_awaited_once_sent() {
         let begun = Instant::now();
         let deadline = Some(begun + 3 * SECOND);
         let unsent = bounded(10 * SECOND, deadline, queued(sleep(60 * SECOND))).await;

@@ -92,10 +92,10 @@ impl<E> Retry<E> {
 
 /// First error after which a submit may have taken effect, and the time at which its client token may expire.
 #[derive(Default)]
-struct Doubt(Mutex<Option<(Error, Instant)>>);
+struct FirstUncertain(Mutex<Option<(Error, Instant)>>);
 
-impl Doubt {
-    /// Sends the submit. A repetition of a doubtful submit is not sent after its token may have expired.
+impl FirstUncertain {
+    /// Sends the submit. A repetition of an uncertain submit is not sent after its token may have expired.
     async fn submit<T>(&self, submit: impl Future<Output = Result<T>>) -> Result<T> {
         let expires_at = self.expires_at();
         let response = match expires_at {
@@ -113,12 +113,12 @@ impl Doubt {
         response
     }
 
-    /// Returns the error for the caller: the doubtful error, if there is one and the last error suggests that
-    /// the submit had no effect.
+    /// Returns the error for the caller: the uncertain error, if there is one and the last error suggests
+    /// that the submit had no effect.
     fn explain(self, last: Error) -> Error {
         match self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some((doubtful, _)) if !last.kind().may_have_taken_effect() => {
-                doubtful.with_context("last_error", last.kind())
+            Some((uncertain, _)) if !last.kind().may_have_taken_effect() => {
+                uncertain.with_context("last_error", last.kind())
             }
             _ => last,
         }
@@ -142,14 +142,14 @@ impl Doubt {
 impl<E: StatementExecutor> StatementExecutor for Retry<E> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let token = statement.client_token();
-        let doubt = Doubt::default();
+        let first = FirstUncertain::default();
         let is_safe = |error: &Error| match error.kind().may_have_taken_effect() {
             true => token.is_some(),
-            false => !doubt.has_expired(),
+            false => !first.has_expired(),
         };
         let submitted =
-            self.repeat(token, is_safe, || doubt.submit(self.inner.submit(statement, wait))).await;
-        submitted.map_err(|error| doubt.explain(error))
+            self.repeat(token, is_safe, || first.submit(self.inner.submit(statement, wait))).await;
+        submitted.map_err(|error| first.explain(error))
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
@@ -164,12 +164,12 @@ impl<E: StatementExecutor> StatementExecutor for Retry<E> {
             true
         };
         let response = self.repeat(id, is_safe, || self.inner.cancel(id)).await;
-        let doubtful = || Error::new(ErrorKind::Disconnected, "a cancel got no response and was repeated");
+        let uncertain = || Error::new(ErrorKind::Disconnected, "a cancel got no response and was repeated");
         match response {
             // The service rejects the second cancel if the first one ended the statement.
-            Ok(false) if may_have_taken_effect => Err(doubtful()),
+            Ok(false) if may_have_taken_effect => Err(uncertain()),
             Err(error) if may_have_taken_effect && !error.kind().may_have_taken_effect() => {
-                Err(doubtful().with_source(error))
+                Err(uncertain().with_source(error))
             }
             response => response,
         }

@@ -1,73 +1,86 @@
-//! The beginning of an attempt: writes the intent and submits the statement, or continues an attempt whose
-//! entry is already in the journal.
+//! The beginning of a call: writes the intent and submits the statement, or continues an attempt whose entry
+//! is already in the journal.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
-use super::{
-    TOKEN_WINDOW,
-    call::{Call, salt},
-    conclude::recorded_outcome,
-    submit::{self, Submission},
-};
+use super::{MARGIN, call::Call, submit::Submission};
 use crate::{
-    Origin, Outcome, Result, UnknownReason,
-    journal::{Entry, EntryState, Event},
+    Error, ErrorKind, Origin, Outcome, ProgressEvent, Result, StatementId, UnknownReason, clock,
+    journal::{Entry, Event},
 };
+
+/// State of a call after its beginning.
+pub(super) enum CallState {
+    /// The id of the statement is known. The call waits for its end.
+    Waiting(SubmittedStatement),
+    /// The outcome is known without a wait.
+    Concluded(Box<Outcome>),
+}
+
+/// Statement with a known id.
+pub(super) struct SubmittedStatement {
+    pub(super) entry: Box<Entry>,
+    pub(super) id: StatementId,
+    pub(super) origin: Origin,
+}
 
 impl Call<'_> {
-    /// Writes the intent to the journal, submits the statement and waits for it.
-    pub(super) async fn begin(&mut self) -> Result<Outcome> {
-        let intended_at = self.orchestrator.clock.now();
+    /// Submits the statement, or continues from the attempt's entry in the journal. Meanwhile, other calls
+    /// for the key wait for their turn, so that they find the id in the journal.
+    pub(super) async fn begin(&mut self) -> Result<CallState> {
+        let _turn = self.orchestrator.turns.take(self.key).await;
+        match self.orchestrator.journal.entry(self.key).await? {
+            Some(entry) if !entry.did_not_run() => self.reconcile(Box::new(entry)).await,
+            _ => self.begin_anew().await,
+        }
+    }
+
+    /// Writes the intent to the journal and submits the statement.
+    async fn begin_anew(&mut self) -> Result<CallState> {
         let (key, token, name) = (self.key.clone(), self.token.clone(), self.name.clone());
         let target = self.orchestrator.namespace.recorded_target(&self.statement);
-        let event = Event::Intent { token: token.clone(), name: name.clone(), target: target.clone() };
-        self.record(event).await?;
-        let entry = Entry {
-            key,
-            intended_at,
-            token,
-            name,
-            target,
-            id: None,
-            overdue: false,
-            cancel_pending: false,
-            state: EntryState::Open,
-        };
-        let entry = Box::new(entry);
-        match Box::pin(self.submit_until_response(&entry, false)).await? {
-            Submission::Submitted(id) => self.wait_after_submit(entry, id, Origin::Submitted).await,
+        let entry = Box::new(Entry::new(key, self.orchestrator.clock.now(), token, name, target));
+        self.record_intent(&entry).await?;
+        match self.submit_until_response(&entry, false).await? {
+            Submission::Submitted(id) => Ok(self.submitted(entry, id, Origin::Submitted)),
             Submission::NotSubmitted(error) => {
                 self.record(Event::NotSubmitted { error: error.to_string() }).await?;
                 Err(error.with_context("step", self.key))
             }
-            Submission::Unproved(error) => {
-                Box::pin(self.look_up(entry, Origin::Submitted, UnknownReason::NoResponse, Some(error))).await
+            Submission::Uncertain(error) => {
+                self.look_up(entry, Origin::Submitted, UnknownReason::NoResponse, Some(error)).await
             }
         }
     }
 
-    /// Determines the outcome of an intent that an earlier call wrote. Uses the first of these that is
-    /// available: the recorded outcome, the id, the client token, the name.
+    /// Continues from an intent that an earlier call wrote. Uses the first of these that is available: the
+    /// recorded outcome, the id, the client token, the name.
     ///
     /// # Errors
     /// Returns [`ErrorKind::StepKeyConflict`](crate::ErrorKind::StepKeyConflict) if the intent belongs to a
     /// different scope, pipeline or target.
-    pub(super) async fn reconcile(&mut self, entry: Box<Entry>) -> Result<Outcome> {
-        let namespace = &self.orchestrator.namespace;
-        namespace.check_record(self.key, &self.statement, &entry.name, entry.target.as_deref())?;
-        if let Some((kind, description)) = recorded_outcome(&entry, self.timeout) {
-            return Ok(self.outcome(entry.name, entry.id, kind, description, Origin::Journal));
+    async fn reconcile(&mut self, entry: Box<Entry>) -> Result<CallState> {
+        if let Some(outcome) = self.orchestrator.recorded_outcome(&self.statement, &entry, self.timeout)? {
+            let elapsed = self.started.elapsed();
+            return Ok(CallState::Concluded(Box::new(Outcome { elapsed, ..outcome })));
         }
         if let Some(id) = entry.id.clone() {
-            return self.wait(entry, id, Origin::Reattached).await;
+            return Ok(CallState::Waiting(SubmittedStatement { entry, id, origin: Origin::Reattached }));
+        }
+        if let Some(error) = self.clock_error(&entry) {
+            // The age of the intent is not known, so the service may have forgotten the token.
+            return self.look_up(entry, Origin::Reattached, UnknownReason::NoResponse, Some(error)).await;
         }
         let is_redefined = entry.token != self.token;
-        if !is_redefined && self.age(&entry) < TOKEN_WINDOW {
+        if !is_redefined && self.token_lifetime(&entry) > Duration::ZERO {
+            // A record whose append failed may be stored, for example that the statement was not submitted.
+            // Without another intent, the next process would submit the statement again.
+            self.record_intent(&entry).await.map_err(|error| {
+                error.after_uncertain_submit().with_context("statement_name", &entry.name)
+            })?;
             return match self.submit_until_response(&entry, true).await? {
-                Submission::Submitted(id) => self.wait_after_submit(entry, id, Origin::Reattached).await,
-                Submission::NotSubmitted(error) | Submission::Unproved(error) => {
+                Submission::Submitted(id) => Ok(self.submitted(entry, id, Origin::Reattached)),
+                Submission::NotSubmitted(error) | Submission::Uncertain(error) => {
                     self.look_up(entry, Origin::Reattached, UnknownReason::NoResponse, Some(error)).await
                 }
             };
@@ -76,62 +89,28 @@ impl Call<'_> {
         self.look_up(entry, Origin::Reattached, reason, None).await
     }
 
-    /// Submits the statement, and repeats the submit with the same token until the service responds, a retry
-    /// timeout expires, or the service no longer remembers the token.
-    ///
-    /// # Errors
-    /// Returns an error of the journal if the id could not be recorded, and
-    /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict) if the service returned another
-    /// caller's statement.
-    async fn submit_until_response(
-        &mut self,
-        entry: &Entry,
-        mut may_have_taken_effect: bool,
-    ) -> Result<Submission> {
-        let mut failing_since = None;
-        let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
-        loop {
-            self.requests.submits += 1;
-            // If a repeated submit were sent after the service has forgotten the token, the statement could
-            // run twice.
-            let token_expires_at =
-                may_have_taken_effect.then(|| Instant::now() + TOKEN_WINDOW.saturating_sub(self.age(entry)));
-            let submission =
-                submit::submit_once(self.orchestrator, self.key, &self.statement, entry, token_expires_at);
-            let error = match submission.await? {
-                Submission::Submitted(id) => {
-                    self.submitted_after = Some(self.started.elapsed());
-                    return Ok(Submission::Submitted(id));
-                }
-                Submission::NotSubmitted(error) => error,
-                Submission::Unproved(error) => {
-                    may_have_taken_effect = true;
-                    error
-                }
-            };
-            let error = self.redacted(error);
-            let failing_since: Instant = *failing_since.get_or_insert_with(Instant::now);
-            let pause = pauses.after(&error);
-            let again = error.kind().is_transient()
-                && failing_since.elapsed().saturating_add(pause) < self.retry_timeout(may_have_taken_effect)
-                && self.age(entry).saturating_add(pause) < TOKEN_WINDOW
-                && token_expires_at.is_none_or(|expires_at| Instant::now() < expires_at);
-            match (again, may_have_taken_effect) {
-                (true, _) => self.count_retry(&error),
-                (false, true) => return Ok(Submission::Unproved(error)),
-                (false, false) => return Ok(Submission::NotSubmitted(error)),
-            }
-            sleep(pause).await;
-        }
+    /// Records that the statement will be submitted next.
+    async fn record_intent(&self, entry: &Entry) -> Result<()> {
+        self.orchestrator.record_intent(self.key, entry).await
     }
 
-    /// Returns the time for which submits are retried. Once a submit may have taken effect, the statement's
-    /// timeout no longer limits the retries, because they are needed to find out whether the statement is
-    /// running.
-    fn retry_timeout(&self, may_have_taken_effect: bool) -> Duration {
-        match may_have_taken_effect {
-            true => self.orchestrator.retry_timeout,
-            false => self.orchestrator.retry_timeout.min(self.timeout),
-        }
+    /// Returns an error if the clock was set back since the intent.
+    fn clock_error(&self, entry: &Entry) -> Option<Error> {
+        let behind = clock::age(entry.intended_at, self.orchestrator.clock.now());
+        let is_set_back = entry.is_clock_set_back || behind > MARGIN;
+        let message = "the clock was set back since the intent was recorded, so the statement is not submitted again; \
+                       correct the clock, and settle the step";
+        is_set_back
+            .then(|| Error::new(ErrorKind::Other, message).with_context("intended_at", entry.intended_at))
+    }
+
+    /// Reports the id of the statement, which has just been recorded, to the observer.
+    pub(super) fn submitted(&mut self, mut entry: Box<Entry>, id: StatementId, origin: Origin) -> CallState {
+        self.submitted_after = Some(self.started.elapsed());
+        let reattached = origin == Origin::Reattached;
+        self.orchestrator.observe(self.key, &ProgressEvent::Submitted { id: &id, reattached });
+        entry.id = Some(id.clone());
+        entry.submitted_at = Some(self.orchestrator.clock.now());
+        CallState::Waiting(SubmittedStatement { entry, id, origin })
     }
 }

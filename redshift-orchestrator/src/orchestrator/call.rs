@@ -7,9 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{AttemptOptions, LONGEST_RUN, Orchestrator, turns::Turn};
+use super::{AttemptOptions, LONGEST_RUN, Orchestrator, begin::CallState};
 use crate::{
-    ClientToken, Error, ErrorKind, ProgressEvent, Result, Statement, StepKey,
+    ClientToken, Error, ErrorKind, Outcome, ProgressEvent, Result, Statement, StepKey,
     identity::short_digest,
     journal::{Entry, Event},
     redact::Redactor,
@@ -24,8 +24,6 @@ pub(super) struct Call<'a> {
     pub(super) token: ClientToken,
     pub(super) name: String,
     pub(super) timeout: Duration,
-    /// Turn for the key. Released when the wait for the statement begins, or with the call.
-    pub(super) turn: Option<Box<Turn>>,
     pub(super) started: Instant,
     pub(super) requests: RequestCounts,
     /// Created when the first message about the statement is redacted.
@@ -70,12 +68,24 @@ impl<'a> Call<'a> {
             token,
             name,
             timeout: options.timeout.unwrap_or(LONGEST_RUN),
-            turn: None,
             started: Instant::now(),
             requests: RequestCounts::default(),
             redactor: OnceLock::new(),
             submitted_after: None,
         })
+    }
+
+    /// Runs the statement: submits it or finds the submitted one, waits for its end, and records its outcome.
+    pub(super) async fn run(&mut self) -> Result<Outcome> {
+        // Futures that are needed only for a part of the call are boxed to keep the call's future small.
+        // Thousands of statements can be in flight, and most of them are only waiting.
+        match Box::pin(self.begin()).await? {
+            CallState::Waiting(statement) => {
+                let waited = self.wait(&statement).await;
+                Box::pin(self.conclude(statement, waited)).await
+            }
+            CallState::Concluded(outcome) => Ok(*outcome),
+        }
     }
 
     pub(super) async fn record(&self, event: Event) -> Result<()> {
@@ -122,7 +132,7 @@ pub(super) fn redactor_in<'m>(
     statement: &Statement,
     orchestrator: &Orchestrator,
 ) -> Option<&'m Redactor> {
-    (!orchestrator.quotations).then(|| cell.get_or_init(|| Redactor::of(statement)))
+    orchestrator.redaction.then(|| cell.get_or_init(|| Redactor::of(statement)))
 }
 
 /// Returns the seed of the random pauses. The seed depends only on the token, so pauses are reproducible and

@@ -1,60 +1,58 @@
-//! Conversion of the result of a wait into a recorded outcome, and of a recorded outcome into the outcome
-//! that a call returns.
+//! The end of a call: converts the result of the wait into a recorded outcome, and a recorded outcome into
+//! the outcome that the call returns.
 
 use std::time::Duration;
 
-use super::call::Call;
+use super::{Orchestrator, begin::SubmittedStatement, call::Call};
 use crate::{
-    Description, Error, ErrorKind, FailureKind, Origin, Outcome, OutcomeKind, Result, StatementId, Status,
-    Unknown, UnknownReason,
-    journal::{Entry, EntryState, Event, RecordedOutcome, SettledOutcome},
+    Description, Error, ErrorKind, FailureKind, Origin, Outcome, OutcomeKind, Result, Statement, StatementId,
+    Status, UnknownOutcome, UnknownReason,
+    journal::{Entry, EntryState, Event, RecordedOutcome, SETTLED_AS_FAILED, SettledOutcome},
     redact::Redactor,
-    wait::{CancelOutcome, WaitOutcome, is_cancelled},
+    wait::{CancelOutcome, RequestCounts, WaitOutcome, is_cancelled},
 };
 
 impl Call<'_> {
     /// Records and returns the outcome of a statement after the wait has ended.
     pub(super) async fn conclude(
         &mut self,
-        entry: Box<Entry>,
-        id: StatementId,
-        origin: Origin,
+        statement: SubmittedStatement,
         waited: WaitOutcome,
     ) -> Result<Outcome> {
         match waited {
             WaitOutcome::Ended(description)
             | WaitOutcome::TimedOut { cancellation: CancelOutcome::EndedBefore(description), .. } => {
-                let timed_out = entry.overdue && is_cancelled(&description);
-                self.ended(entry, id, origin, description, timed_out).await
+                let timed_out = statement.entry.overdue && is_cancelled(&description);
+                self.ended(statement, description, timed_out).await
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::Cancelled(description), .. } => {
-                self.ended(entry, id, origin, description, true).await
+                self.ended(statement, description, true).await
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::Pending(description), .. } => {
+                let SubmittedStatement { entry, id, origin } = statement;
                 self.record_cancel_pending(&entry).await;
                 let kind = OutcomeKind::TimedOut { timeout: self.timeout, cancel_pending: true };
                 Ok(self.outcome(entry.name, Some(id), kind, description, origin))
             }
             WaitOutcome::TimedOut { cancellation: CancelOutcome::NotCancelled(error), .. } => {
-                let otherwise = match entry.cancel_pending {
+                let otherwise = match statement.entry.cancel_pending {
                     true => UnknownReason::AccessDenied,
                     false => UnknownReason::NotCancelled,
                 };
-                self.lost(entry, origin, error, otherwise).await
+                self.lost(statement, error, otherwise).await
             }
-            WaitOutcome::Lost(error) => self.lost(entry, origin, error, UnknownReason::AccessDenied).await,
+            WaitOutcome::Lost(error) => self.lost(statement, error, UnknownReason::AccessDenied).await,
         }
     }
 
     /// Records and returns the outcome of a statement that has ended.
     async fn ended(
         &mut self,
-        entry: Box<Entry>,
-        id: StatementId,
-        origin: Origin,
+        statement: SubmittedStatement,
         description: Description,
         timed_out: bool,
     ) -> Result<Outcome> {
+        let SubmittedStatement { entry, id, origin } = statement;
         let mut ended = RecordedOutcome::redacted(&description, |text| self.redacted_text(&text));
         ended.timed_out = timed_out;
         let kind = ended.kind(self.timeout);
@@ -69,8 +67,7 @@ impl Call<'_> {
     /// `otherwise` is the reason if `error` does not determine a more precise one.
     async fn lost(
         &mut self,
-        entry: Box<Entry>,
-        origin: Origin,
+        statement: SubmittedStatement,
         error: Error,
         otherwise: UnknownReason,
     ) -> Result<Outcome> {
@@ -82,10 +79,10 @@ impl Call<'_> {
             ErrorKind::NotFound => UnknownReason::IdNotFound,
             _ => otherwise,
         };
-        self.unknown(entry, origin, reason, Some(error)).await
+        self.unknown(statement.entry, statement.origin, reason, Some(error)).await
     }
 
-    /// Records and returns that the outcome is unknown.
+    /// Records that the outcome is unknown, and returns this outcome.
     pub(super) async fn unknown(
         &mut self,
         entry: Box<Entry>,
@@ -93,19 +90,23 @@ impl Call<'_> {
         reason: UnknownReason,
         error: Option<Error>,
     ) -> Result<Outcome> {
-        let unknown = Unknown {
+        let unknown = UnknownOutcome {
             reason,
             error: error.as_ref().map(|error| self.redacted_text(&error.to_string())),
             name: entry.name.clone(),
             id: entry.id.clone(),
             intended_at: entry.intended_at,
         };
-        self.record(Event::Unknown { reason: unknown.to_string() }).await?;
+        let recorded = self.record(Event::Unknown { reason: unknown.to_string() }).await;
+        recorded.map_err(|error| match &entry.id {
+            Some(id) => error.with_submitted(id),
+            None => error.after_uncertain_submit().with_context("statement_name", &entry.name),
+        })?;
         let kind = OutcomeKind::Unknown(Box::new(unknown));
         Ok(self.outcome(entry.name, entry.id, kind, None, origin))
     }
 
-    pub(super) fn outcome(
+    fn outcome(
         &mut self,
         name: String,
         id: Option<StatementId>,
@@ -124,6 +125,57 @@ impl Call<'_> {
             elapsed: self.started.elapsed(),
             origin,
         }
+    }
+}
+
+impl Orchestrator {
+    /// Returns the outcome of an attempt from its entry in the journal, or `None` if the entry does not
+    /// contain the outcome.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::StepKeyConflict`] if the entry belongs to a different scope, pipeline or target
+    /// than `statement`.
+    pub(crate) fn recorded_outcome(
+        &self,
+        statement: &Statement,
+        entry: &Entry,
+        timeout: Duration,
+    ) -> Result<Option<Outcome>> {
+        self.namespace.check_record(&entry.key, statement, &entry.name, entry.target.as_deref())?;
+        let (kind, description) = match &entry.state {
+            EntryState::Ended(ended) => {
+                (ended.kind(timeout), entry.id.clone().map(|id| ended.description(id)))
+            }
+            EntryState::Settled(SettledOutcome::Finished) => (OutcomeKind::Finished, None),
+            EntryState::Settled(SettledOutcome::Failed) => {
+                let error = SETTLED_AS_FAILED.to_owned();
+                (OutcomeKind::Failed { kind: FailureKind::Sql, error }, None)
+            }
+            EntryState::Settled(SettledOutcome::NeverRan)
+            | EntryState::NotSubmitted(_)
+            | EntryState::Open
+            | EntryState::Unknown(_) => return Ok(None),
+        };
+        Ok(Some(Outcome {
+            key: entry.key.clone(),
+            name: entry.name.clone(),
+            id: entry.id.clone(),
+            kind,
+            description,
+            requests: RequestCounts::default(),
+            submitted_after: None,
+            elapsed: Duration::ZERO,
+            origin: Origin::Journal,
+        }))
+    }
+}
+
+impl Entry {
+    /// Returns the outcome of this attempt for the journal. A statement that was cancelled after its timeout
+    /// had expired has timed out, even if another client cancelled it.
+    pub fn outcome(&self, description: &Description) -> RecordedOutcome {
+        let timed_out = self.overdue && is_cancelled(description);
+        RecordedOutcome { timed_out, ..RecordedOutcome::from_description(description) }
     }
 }
 
@@ -175,28 +227,6 @@ impl RecordedOutcome {
         description.result_rows = self.rows;
         description.has_result_set = self.has_result_set;
         description
-    }
-}
-
-/// Returns the outcome and the description from the journal, or `None` if the journal does not contain the
-/// outcome.
-pub(super) fn recorded_outcome(
-    entry: &Entry,
-    timeout: Duration,
-) -> Option<(OutcomeKind, Option<Description>)> {
-    match &entry.state {
-        EntryState::Ended(ended) => {
-            Some((ended.kind(timeout), entry.id.clone().map(|id| ended.description(id))))
-        }
-        EntryState::Settled(SettledOutcome::Finished) => Some((OutcomeKind::Finished, None)),
-        EntryState::Settled(SettledOutcome::Failed) => {
-            let error = "settled by hand as failed".to_owned();
-            Some((OutcomeKind::Failed { kind: FailureKind::Sql, error }, None))
-        }
-        EntryState::Settled(SettledOutcome::NeverRan)
-        | EntryState::NotSubmitted(_)
-        | EntryState::Open
-        | EntryState::Unknown(_) => None,
     }
 }
 

@@ -3,60 +3,93 @@
 use tokio::time::{Instant, sleep};
 
 use super::{
-    RECORD_WINDOW,
+    Orchestrator, RECORD_WINDOW,
+    begin::CallState,
     call::{Call, salt},
     submit,
 };
 use crate::{
-    Error, ErrorKind, Origin, Outcome, PageToken, Result, StatementFilter, StatementId, StatementPage,
+    Error, ErrorKind, Origin, PageToken, Result, StatementFilter, StatementId, StatementPage,
     StatementSummary, UnknownReason,
     backoff::Pauses,
-    clock::after,
     identity::is_before,
     journal::Entry,
     layer::queue_time::bounded,
     service::{LISTING_TIMEOUT, Pages},
+    wait::RequestCounts,
 };
 
 impl Call<'_> {
-    /// Searches for the statement by its name, and waits for it. If no listing contains the statement, the
-    /// outcome is unknown with this `origin` and `reason`.
+    /// Searches for the statement by its name. If no listing contains the statement, the outcome is unknown
+    /// with this `origin` and `reason`.
     pub(super) async fn look_up(
         &mut self,
         entry: Box<Entry>,
         origin: Origin,
         reason: UnknownReason,
         error: Option<Error>,
-    ) -> Result<Outcome> {
-        if self.age(&entry) >= RECORD_WINDOW {
-            return self.unknown(entry, origin, UnknownReason::SubmitTooOld, error).await;
-        }
-        match self.find(&entry).await {
-            Ok(Some(id)) => {
-                self.orchestrator.record_id(self.key, &id, &entry.name).await?;
-                self.submitted_after = Some(self.started.elapsed());
-                self.wait_after_submit(entry, id, Origin::Reattached).await
-            }
-            Ok(None) => self.unknown(entry, origin, reason, error).await,
-            Err(listing) => self.unknown(entry, origin, reason, Some(error.unwrap_or(listing))).await,
-        }
+    ) -> Result<CallState> {
+        let (reason, error) = match self.age(&entry) < RECORD_WINDOW {
+            false => (UnknownReason::SubmitTooOld, error),
+            true => match self.find(&entry).await {
+                Ok(Some(id)) => {
+                    self.orchestrator.record_id(self.key, &id, &entry.name).await?;
+                    return Ok(self.submitted(entry, id, Origin::Reattached));
+                }
+                Ok(None) => (reason, error),
+                Err(listing) => (reason, error.or(Some(listing))),
+            },
+        };
+        let outcome = self.unknown(entry, origin, reason, error).await?;
+        Ok(CallState::Concluded(Box::new(outcome)))
     }
 
     /// Returns the id of the statement with the name in the intent, or `None` if no listing contains it.
     async fn find(&mut self, entry: &Entry) -> Result<Option<StatementId>> {
-        let deadline = after(Instant::now(), self.orchestrator.retry_timeout);
-        let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
-        let filter = StatementFilter::default().with_name_prefix(&entry.name);
+        let mut requests = RequestCounts::default();
+        let report = |error: &Error| self.report_retry(error);
+        let found = Search::new(self.orchestrator, entry, &mut requests, &report).run().await;
+        self.requests.add(&requests);
+        found
+    }
+}
+
+/// Search for the statement of an entry in the listings of the service.
+pub(super) struct Search<'a> {
+    orchestrator: &'a Orchestrator,
+    entry: &'a Entry,
+    requests: &'a mut RequestCounts,
+    /// Reports an error after which a request is repeated.
+    report: &'a (dyn Fn(&Error) + Send + Sync),
+    /// Time of the first of the errors that no response has followed.
+    failing_since: Option<Instant>,
+    pauses: Pauses,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        orchestrator: &'a Orchestrator,
+        entry: &'a Entry,
+        requests: &'a mut RequestCounts,
+        report: &'a (dyn Fn(&Error) + Send + Sync),
+    ) -> Self {
+        let pauses = orchestrator.backoff.pauses(salt(&entry.token));
+        Self { orchestrator, entry, requests, report, failing_since: None, pauses }
+    }
+
+    /// Returns the id of the statement, or `None` if no listing contains it.
+    pub(super) async fn run(mut self) -> Result<Option<StatementId>> {
+        let filter = StatementFilter::default().with_name_prefix(&self.entry.name);
         let (mut found, mut page, mut pages) = (None, None, Pages::default());
         loop {
-            let listed = self.list(&filter, page, deadline, &mut pauses).await?;
-            for statement in listed.statements.into_iter().filter(|statement| is_of(statement, entry)) {
+            let listed = self.list(&filter, page).await?;
+            for statement in listed.statements.into_iter().filter(|statement| is_of(statement, self.entry)) {
                 if found.as_ref() == Some(&statement.id) {
                     continue;
                 }
                 if found.replace(statement.id).is_some() {
                     return Err(Error::new(ErrorKind::Other, "two statements have the same name")
-                        .with_context("statement_name", &entry.name));
+                        .with_context("statement_name", &self.entry.name));
                 }
             }
             page = pages.turn(listed.next)?;
@@ -66,14 +99,8 @@ impl Call<'_> {
         }
     }
 
-    /// Returns a page of the listing. Transient errors are retried until the deadline.
-    async fn list(
-        &mut self,
-        filter: &StatementFilter,
-        page: Option<PageToken>,
-        deadline: Instant,
-        pauses: &mut Pauses,
-    ) -> Result<StatementPage> {
+    /// Returns a page of the listing. Transient errors are retried for the retry timeout.
+    async fn list(&mut self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         loop {
             self.requests.lists += 1;
             let request = self.orchestrator.executor.list(filter, page.clone());
@@ -82,14 +109,20 @@ impl Call<'_> {
             let response = bounded(LISTING_TIMEOUT + submit::REQUEST_LIMIT, None, request).await;
             let late = || Error::new(ErrorKind::Disconnected, "no response in time");
             let error = match response.unwrap_or_else(|_| Err(late())) {
-                Ok(listed) => return Ok(listed),
+                Ok(listed) => {
+                    self.failing_since = None;
+                    return Ok(listed);
+                }
                 Err(error) => error,
             };
-            let pause = pauses.after(&error);
-            if !error.kind().is_transient() || after(Instant::now(), pause) >= deadline {
+            let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
+            let pause = self.pauses.after(&error);
+            let retried_for = failing_since.elapsed().saturating_add(pause);
+            if !error.kind().is_transient() || retried_for >= self.orchestrator.retry_timeout {
                 return Err(error);
             }
-            self.count_retry(&error);
+            self.requests.retried(error.kind());
+            (self.report)(&error);
             sleep(pause).await;
         }
     }

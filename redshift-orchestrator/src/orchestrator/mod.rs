@@ -10,6 +10,7 @@ use crate::{
     identity::Namespace,
     journal::{self, Event, Journal, MemoryJournal, Record, SettledOutcome, Settlement},
     observer::Unobserved,
+    task::Tasks,
     wait::{Durations, LongPoll, PollStrategy, Wait},
 };
 
@@ -24,6 +25,7 @@ mod outcome;
 mod parts;
 mod settings;
 mod submit;
+mod tasks;
 pub(crate) mod turns;
 mod wait;
 
@@ -33,8 +35,8 @@ use turns::Turns;
 pub(crate) use divide::{is_done, is_finished};
 pub use options::AttemptOptions;
 pub(crate) use outcome::manual_check;
-pub use outcome::{BatchOutcome, Origin, Outcome, OutcomeKind, Unknown, UnknownReason};
-pub(crate) use parts::LastPart;
+pub use outcome::{BatchOutcome, Origin, Outcome, OutcomeKind, UnknownOutcome, UnknownReason};
+pub(crate) use parts::CutShort;
 
 /// Runs each statement at most once per [`StepKey`], waits for its end, and returns its outcome.
 ///
@@ -64,7 +66,7 @@ pub(crate) use parts::LastPart;
 /// | after the statement has ended | none | the intent and the id, or everything |
 ///
 /// With [`with_cancel_on_drop`](Self::with_cancel_on_drop), a separate task also cancels the statement in the
-/// third and fourth case and records its ending. These tasks end with their runtime. If a process exits at
+/// third and fourth case and records its outcome. These tasks end with their runtime. If a process exits at
 /// once, it therefore leaves the same state as a killed process.
 ///
 /// ```
@@ -90,17 +92,19 @@ pub struct Orchestrator {
     cancel_grace: Option<Duration>,
     durations: Durations,
     cancel_on_drop: bool,
-    quotations: bool,
+    redaction: bool,
     names_in_sql: bool,
     turns: Turns,
+    tasks: Tasks,
     pub(crate) namespace: Arc<Namespace>,
 }
 
-/// Time for which the service remembers a client token, less a safety margin for clock differences and
-/// requests in flight.
-pub(crate) const TOKEN_WINDOW: Duration = Duration::from_secs((8 * 60 - 15) * 60);
-/// Time for which the service keeps the record of a statement, less the safety margin of [`TOKEN_WINDOW`].
-pub(crate) const RECORD_WINDOW: Duration = Duration::from_secs((24 * 60 - 15) * 60);
+/// Safety margin of the time limits, for clock differences and requests in flight.
+pub(crate) const MARGIN: Duration = Duration::from_secs(15 * 60);
+/// Time for which the service remembers a client token, less the [`MARGIN`].
+pub(crate) const TOKEN_WINDOW: Duration = Duration::from_secs(8 * 60 * 60 - MARGIN.as_secs());
+/// Time for which the service keeps the record of a statement, less the [`MARGIN`].
+pub(crate) const RECORD_WINDOW: Duration = Duration::from_secs(24 * 60 * 60 - MARGIN.as_secs());
 /// Maximum duration of a statement in the service, and thus of a wait.
 pub(crate) const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -120,9 +124,10 @@ impl Orchestrator {
             cancel_grace: None,
             durations: Durations::new(),
             cancel_on_drop: false,
-            quotations: false,
+            redaction: true,
             names_in_sql: false,
             turns: Turns::default(),
+            tasks: Tasks::default(),
             namespace: Arc::new(namespace),
         }
     }
@@ -166,13 +171,19 @@ impl Orchestrator {
     /// contains only an intent, the call finds the statement in the service and waits for it. Concurrent
     /// calls with the same key run one statement.
     ///
+    /// If the machine's clock is set back by more than 15 minutes between two calls with the same key, the
+    /// age of the intent cannot be known, and the statement can run twice. Keep the clock synchronised. The
+    /// call detects the step only if the clock is still more than 15 minutes behind the intent; it then looks
+    /// for the statement by name, and does not submit it.
+    ///
     /// # Errors
     /// After an error such as [`Invalid`](crate::ErrorKind::Invalid), [`Denied`](crate::ErrorKind::Denied) or
-    /// [`StepKeyConflict`](crate::ErrorKind::StepKeyConflict), the statement did not run. There are two
-    /// exceptions. If [`Error::submitted`](crate::Error::submitted) returns an id, the statement was
-    /// submitted before the journal failed, and the next call with the same key finds it. After
-    /// [`IdentityConflict`](crate::ErrorKind::IdentityConflict), the service returned another caller's
-    /// statement, and the outcome is unknown until it is [settled](Self::settle).
+    /// [`StepKeyConflict`](crate::ErrorKind::StepKeyConflict), the statement did not run. It may have run if
+    /// [`Error::may_have_run`](crate::Error::may_have_run) returns `true`, which happens in two cases. The
+    /// journal failed after the submit: the next call with the same key finds the statement, whose id is
+    /// [`Error::submitted`](crate::Error::submitted) if it is known. Or the service returned another caller's
+    /// statement, an [`IdentityConflict`](crate::ErrorKind::IdentityConflict): the outcome is unknown until
+    /// it is [settled](Self::settle).
     pub fn run(&self, key: &StepKey, statement: Statement) -> impl Future<Output = Result<Outcome>> + Send {
         self.run_with(key, statement, AttemptOptions::default())
     }
@@ -187,22 +198,19 @@ impl Orchestrator {
         statement: Statement,
         options: AttemptOptions,
     ) -> Result<Outcome> {
-        let mut call = Call::new(self, key, statement, &options)?;
-        // Futures that are needed only for a part of the call are boxed to keep the call's future small.
-        // Thousands of statements can be in flight, and most of them are only waiting.
-        call.turn = Some(Box::pin(self.turns.take(key)).await);
-        let outcome = match self.journal.entry(key).await?.map(Box::new) {
-            Some(entry) if !entry.did_not_run() => Box::pin(call.reconcile(entry)).await,
-            _ => Box::pin(call.begin()).await,
+        let result = async { Call::new(self, key, statement, &options)?.run().await }.await;
+        let result = result.map_err(|error| error.of_attempt(options.is_open));
+        self.observe_end(key, &result);
+        result
+    }
+
+    /// Reports the result of an attempt to the observer.
+    pub(crate) fn observe_end(&self, key: &StepKey, result: &Result<Outcome>) {
+        let event = match result {
+            Ok(outcome) => ProgressEvent::Ended { outcome },
+            Err(error) => ProgressEvent::of_error(error),
         };
-        match &outcome {
-            Ok(outcome) => self.observe(key, &ProgressEvent::Ended { outcome }),
-            Err(error) if error.leaves_unknown() => {
-                self.observe(key, &ProgressEvent::Unproved { error });
-            }
-            Err(error) => self.observe(key, &ProgressEvent::NotSubmitted { error }),
-        }
-        outcome
+        self.observe(key, &event);
     }
 
     /// Runs a batch of any length. A batch of more than 40 statements is divided into
@@ -235,21 +243,12 @@ impl Orchestrator {
     ) -> Result<BatchOutcome> {
         key.check()?;
         let entries = self.journal.entries(&key.run).await?;
-        let (mut results, mut count) = (Vec::new(), 1);
-        self.run_parts_in_order(
-            key,
-            &statement,
-            &entries,
-            options.timeout,
-            || false,
-            |key, result| {
-                count = key.part.map_or(1, |part| part.of as usize);
-                results.push(result);
-            },
-        )
-        .await?;
-        let parts = results.into_iter().collect::<Result<Vec<_>>>()?;
-        Ok(BatchOutcome { skipped: count.saturating_sub(parts.len()), parts })
+        let mut parts = self.parts(key, &statement, &entries, options.timeout)?;
+        let mut outcomes = Vec::new();
+        while let Some((_, result)) = parts.run_next(false).await {
+            outcomes.push(result?);
+        }
+        Ok(BatchOutcome { skipped: parts.remaining(), parts: outcomes })
     }
 
     /// Records the outcome that an operator determined for a statement whose outcome is unknown. The run can

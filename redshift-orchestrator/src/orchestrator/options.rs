@@ -19,9 +19,12 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct AttemptOptions {
     /// Time after which the statement is cancelled, counted from the accepted submit. If an earlier call
-    /// submitted the statement, the time is counted from the intent. Default: the service's limit of 24
-    /// hours.
+    /// submitted the statement, the time is counted from the record of its id in the journal, or from the
+    /// intent if the journal does not contain the id. Default: the service's limit of 24 hours.
     pub timeout: Option<Duration>,
+    /// `true` if the caller read an open entry of the attempt in the journal. After an error, the statement may
+    /// then be running.
+    pub(crate) is_open: bool,
 }
 
 impl AttemptOptions {

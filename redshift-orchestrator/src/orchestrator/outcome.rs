@@ -78,7 +78,7 @@ pub enum OutcomeKind {
         cancel_pending: bool,
     },
     /// The outcome cannot be proved. The statement is not submitted again unless an operator settles it.
-    Unknown(Box<Unknown>),
+    Unknown(Box<UnknownOutcome>),
 }
 
 /// How a call obtained an outcome.
@@ -94,11 +94,22 @@ pub enum Origin {
     Journal,
 }
 
+impl Origin {
+    /// Returns the name in reports.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Reattached => "reattached",
+            Self::Journal => "journal",
+        }
+    }
+}
+
 /// Reason why the outcome of a statement cannot be proved, with the data that an operator needs to
 /// investigate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Unknown {
+pub struct UnknownOutcome {
     /// The reason.
     pub reason: UnknownReason,
     /// The underlying error as text.
@@ -156,7 +167,7 @@ impl fmt::Display for UnknownReason {
     }
 }
 
-impl Unknown {
+impl UnknownOutcome {
     /// Returns commands and queries by which an operator can find the statement: in the service's record and
     /// listing (kept for 24 hours), and in Redshift's query log (7 days).
     pub fn manual_check(&self) -> String {
@@ -167,11 +178,12 @@ impl Unknown {
 /// Returns commands and queries that find a statement with this name, submitted at `intended_at` or later.
 ///
 /// The service can be searched by id and name. Redshift's system views contain neither of them, so the query
-/// selects by time: the statement was submitted within 8 hours of the intent and was queued for at most a
-/// day. Rows whose SQL [contains the name](crate::Orchestrator::with_names_in_sql) certainly belong to the
-/// statement and come first. The other rows can only be compared by time and text. A query with the status
-/// `success` may still have been rolled back with its transaction. Only superusers can see the status of the
-/// transaction.
+/// selects by time: 33 hours from the intent. This covers the 8 hours in which a submit is repeated, and a
+/// day in the queue of the database. A statement can start later if its first submit waited for longer in the
+/// queue of a [layer](crate::layer). Rows whose SQL [contains the
+/// name](crate::Orchestrator::with_names_in_sql) certainly belong to the statement and come first. The other
+/// rows can only be compared by time and text. A query with the status `success` may still have been rolled
+/// back with its transaction. Only superusers can see the status of the transaction.
 pub(crate) fn manual_check(name: &str, id: Option<&StatementId>, intended_at: Timestamp) -> String {
     const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
     let record =
@@ -200,7 +212,7 @@ pub(crate) fn digest(name: &str) -> &str {
     if digest.bytes().all(|byte| byte.is_ascii_alphanumeric()) { digest } else { "" }
 }
 
-impl fmt::Display for Unknown {
+impl fmt::Display for UnknownOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.reason)?;
         self.error.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Orchestrator {
-    /// Sets the journal for intents, ids and endings. Default: a journal in memory.
+    /// Sets the journal for intents, ids and outcomes. Default: a journal in memory.
     ///
     /// A journal identifies an attempt by run, step and number. If orchestrators with different targets or
     /// scopes share a journal, their runs must have different names. Otherwise, the second orchestrator gets
@@ -103,13 +103,13 @@ impl Orchestrator {
         self
     }
 
-    /// Keeps SQL, literals and parameter values that messages of the database and the service quote. Default:
-    /// `false`. The quotations are then replaced by `…` in errors, reports and the journal, except for the
-    /// names of tables and columns. [`Outcome::description`](crate::Outcome::description) always contains the
-    /// original text.
+    /// Redacts SQL, literals and parameter values that messages of the database and the service quote: they
+    /// are replaced by `…` in errors, reports and the journal, except for the names of tables and columns.
+    /// Default: `true`. [`Outcome::description`](crate::Outcome::description) always contains the original
+    /// text.
     #[must_use]
-    pub fn with_quotations(mut self, quotations: bool) -> Self {
-        self.quotations = quotations;
+    pub fn with_redaction(mut self, redaction: bool) -> Self {
+        self.redaction = redaction;
         self
     }
 

@@ -1,10 +1,17 @@
-//! One submit in a separate task, so that its response is recorded even if the caller's future is dropped.
+//! Submits a statement until the service responds. Each submit runs in a separate task, so that its response
+//! is recorded even if the caller's future is dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, interval_at, sleep},
+};
 
-use super::Orchestrator;
+use super::{
+    Orchestrator, TOKEN_WINDOW,
+    call::{Call, salt},
+};
 use crate::{
     Error, ErrorKind, Result, Statement, StatementId, StepKey, Submitted,
     journal::{Entry, Event},
@@ -14,23 +21,94 @@ use crate::{
 /// Timeout of a request that does not use long polling. When the timeout expires, the request counts as lost.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
-/// Result of one submit, and of all submits of a call together.
+/// Result of all submits of a call together.
 pub(super) enum Submission {
     /// The service accepted the statement, and the journal contains the id.
     Submitted(StatementId),
     /// The statement did not run.
     NotSubmitted(Error),
-    /// The statement may be running, because this submit or an earlier one with the same token may have taken
-    /// effect.
-    Unproved(Error),
+    /// The statement may be running, because one of the submits may have taken effect.
+    Uncertain(Error),
 }
 
-impl Submission {
-    /// Returns the result of a submit that failed with this error.
-    fn failed(error: Error) -> Self {
-        match error.kind().may_have_taken_effect() {
-            true => Self::Unproved(error),
-            false => Self::NotSubmitted(error),
+/// Use of a client token by a submit.
+#[derive(Clone, Copy)]
+struct TokenUse {
+    /// Time until which the service certainly remembers the token.
+    expires_at: Instant,
+    /// `true` if an earlier submit with the token may have taken effect.
+    may_have_taken_effect: bool,
+}
+
+/// Result of one submit.
+enum SubmitResponse {
+    /// The service accepted the statement, and the journal contains the id.
+    Accepted(StatementId),
+    /// The submit was not sent, got no response, or was rejected.
+    Failed(Error),
+}
+
+impl Call<'_> {
+    /// Submits the statement, and repeats the submit with the same token until the service responds, a retry
+    /// timeout expires, or the service no longer remembers the token.
+    ///
+    /// # Errors
+    /// Returns an error of the journal if the id could not be recorded, and
+    /// [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict) if the service returned another
+    /// caller's statement.
+    pub(super) async fn submit_until_response(
+        &mut self,
+        entry: &Entry,
+        mut may_have_taken_effect: bool,
+    ) -> Result<Submission> {
+        let mut failing_since = None;
+        let mut pauses = self.orchestrator.backoff.pauses(salt(&entry.token));
+        loop {
+            // If a submit were sent after the service has forgotten the token, the statement could run twice:
+            // this call, or another process that continued the intent, may have submitted it before. The
+            // age is that of the wall clock, because the clock of the pauses stops while a machine sleeps.
+            let token_lifetime = self.token_lifetime(entry);
+            if token_lifetime.is_zero() {
+                return Ok(match may_have_taken_effect {
+                    true => Submission::Uncertain(token_expired()),
+                    false => Submission::NotSubmitted(token_expired()),
+                });
+            }
+            self.requests.submits += 1;
+            let token = TokenUse { expires_at: Instant::now() + token_lifetime, may_have_taken_effect };
+            let response = submit_once(self.orchestrator, self.key, &self.statement, entry, token);
+            let error = match response.await? {
+                SubmitResponse::Accepted(id) => return Ok(Submission::Submitted(id)),
+                SubmitResponse::Failed(error) => self.redacted(error),
+            };
+            may_have_taken_effect |= error.kind().may_have_taken_effect();
+            let failing_since: Instant = *failing_since.get_or_insert_with(Instant::now);
+            let pause = pauses.after(&error);
+            let again = error.kind().is_transient()
+                && failing_since.elapsed().saturating_add(pause) < self.retry_timeout(may_have_taken_effect)
+                && self.token_lifetime(entry) > pause
+                && !(token.may_have_taken_effect && token.expires_at <= Instant::now());
+            match (again, may_have_taken_effect) {
+                (true, _) => self.count_retry(&error),
+                (false, true) => return Ok(Submission::Uncertain(error)),
+                (false, false) => return Ok(Submission::NotSubmitted(error)),
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Returns how long the service still remembers the client token of an intent, at least.
+    pub(super) fn token_lifetime(&self, entry: &Entry) -> Duration {
+        TOKEN_WINDOW.saturating_sub(self.age(entry))
+    }
+
+    /// Returns the time for which submits are retried. Once a submit may have taken effect, the statement's
+    /// timeout no longer limits the retries, because they are needed to find out whether the statement is
+    /// running.
+    fn retry_timeout(&self, may_have_taken_effect: bool) -> Duration {
+        match may_have_taken_effect {
+            true => self.orchestrator.retry_timeout,
+            false => self.orchestrator.retry_timeout.min(self.timeout),
         }
     }
 }
@@ -38,30 +116,30 @@ impl Submission {
 /// Submits the statement and records its id. If the returned future is dropped, a request that was sent is
 /// still completed, and a request that was not sent yet is discarded.
 ///
-/// `token_expires_at` is set if an earlier submit may have taken effect. If the request is still in the queue
-/// of a layer at that time, it is not sent.
+/// If an earlier submit may have taken effect, the request is not sent from the queue of a layer after the token
+/// has expired. A first submit stays in the queue, and its intent is recorded again.
 ///
 /// # Errors
 /// Returns an error of the journal if the id could not be recorded, and [`ErrorKind::IdentityConflict`] if
 /// the service returned another caller's statement.
-pub(super) async fn submit_once(
+async fn submit_once(
     orchestrator: &Orchestrator,
     key: &StepKey,
     statement: &Arc<Statement>,
     entry: &Entry,
-    token_expires_at: Option<Instant>,
-) -> Result<Submission> {
+    token: TokenUse,
+) -> Result<SubmitResponse> {
     let (respond, response) = oneshot::channel();
     tokio::spawn(send_and_record(
         orchestrator.clone(),
         key.clone(),
         statement.clone(),
         entry.clone(),
-        token_expires_at,
+        token,
         respond,
     ));
     let lost = || Error::new(ErrorKind::Disconnected, "the task of the submit ended without a response");
-    response.await.unwrap_or_else(|_| Ok(Submission::failed(lost())))
+    response.await.unwrap_or_else(|_| Ok(SubmitResponse::Failed(lost())))
 }
 
 async fn send_and_record(
@@ -69,12 +147,14 @@ async fn send_and_record(
     key: StepKey,
     statement: Arc<Statement>,
     entry: Entry,
-    token_expires_at: Option<Instant>,
-    mut respond: oneshot::Sender<Result<Submission>>,
+    token: TokenUse,
+    mut respond: oneshot::Sender<Result<SubmitResponse>>,
 ) {
     let queue = Queue::new();
-    let request = orchestrator.executor.submit(&statement, None);
-    let request = queue.clone().bounded(REQUEST_LIMIT, token_expires_at, request);
+    let deadline = token.may_have_taken_effect.then_some(token.expires_at);
+    let request =
+        queue.clone().bounded(REQUEST_LIMIT, deadline, orchestrator.executor.submit(&statement, None));
+    let request = orchestrator.keep_intent(&key, &entry, token.expires_at, &queue, request);
     let dropped_unsent = async {
         respond.closed().await;
         queue.wait_until_queued().await;
@@ -84,20 +164,18 @@ async fn send_and_record(
         response = request => response,
         () = dropped_unsent => return,
     };
-    let submission = match response {
-        Ok(Ok(submitted)) => orchestrator.check_and_record(&key, &statement, &entry, submitted).await,
-        Ok(Err(error)) => Ok(Submission::failed(error)),
-        Err(GivenUp::TimedOut) => {
-            Ok(Submission::failed(Error::new(ErrorKind::Disconnected, "no response in time")))
+    let response = match response {
+        Ok(Ok(Ok(submitted))) => orchestrator.check_and_record(&key, &statement, &entry, submitted).await,
+        Ok(Ok(Err(error))) => Ok(SubmitResponse::Failed(error)),
+        Ok(Err(GivenUp::TimedOut)) => {
+            Ok(SubmitResponse::Failed(Error::new(ErrorKind::Disconnected, "no response in time")))
         }
-        Err(GivenUp::NotSent) => Ok(Submission::Unproved(Error::new(
-            ErrorKind::NotSent,
-            "the submit waited for a permit until its client token expired",
-        ))),
+        Ok(Err(GivenUp::NotSent)) => Ok(SubmitResponse::Failed(token_expired())),
+        Err(error) => Err(error),
     };
     // If the caller's future was dropped, an error is discarded. The next call finds the intent in the
     // journal.
-    if let Err(Ok(Submission::Submitted(id))) = respond.send(submission)
+    if let Err(Ok(SubmitResponse::Accepted(id))) = respond.send(response)
         && orchestrator.cancel_on_drop
     {
         // If the cancel fails, the next call with this key still finds the id in the journal.
@@ -105,7 +183,43 @@ async fn send_and_record(
     }
 }
 
+fn token_expired() -> Error {
+    Error::new(ErrorKind::NotSent, "the submit was not sent before its client token expired")
+}
+
 impl Orchestrator {
+    /// Waits for the response to `request`. While the request is in a queue, its intent is recorded again each
+    /// time the token could expire. If another process has continued the intent, it may have submitted the
+    /// statement with the same token; the journal then rejects the record, and the request is not sent.
+    async fn keep_intent<T>(
+        &self,
+        key: &StepKey,
+        entry: &Entry,
+        token_expires_at: Instant,
+        queue: &Queue,
+        request: impl Future<Output = T>,
+    ) -> Result<T> {
+        let mut request = pin!(request);
+        let mut renewals = interval_at(token_expires_at, TOKEN_WINDOW);
+        loop {
+            tokio::select! {
+                biased;
+                response = &mut request => return Ok(response),
+                _ = renewals.tick() => {
+                    if queue.is_waiting() {
+                        self.record_intent(key, entry).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Records that the statement will be submitted next.
+    pub(super) async fn record_intent(&self, key: &StepKey, entry: &Entry) -> Result<()> {
+        let (token, name, target) = (entry.token.clone(), entry.name.clone(), entry.target.clone());
+        self.record(key, Event::Intent { token, name, target }).await
+    }
+
     /// Records the id that the service returned, after checking that the response belongs to this statement.
     async fn check_and_record(
         &self,
@@ -113,7 +227,7 @@ impl Orchestrator {
         statement: &Statement,
         entry: &Entry,
         submitted: Submitted,
-    ) -> Result<Submission> {
+    ) -> Result<SubmitResponse> {
         let Submitted { id, created_at, target, .. } = submitted;
         if let Err(error) =
             self.namespace.check_response(statement, entry.intended_at, &id, created_at, target.as_ref())
@@ -121,7 +235,7 @@ impl Orchestrator {
             return Err(self.record_conflict(key, error).await);
         }
         self.record_id(key, &id, &entry.name).await?;
-        Ok(Submission::Submitted(id))
+        Ok(SubmitResponse::Accepted(id))
     }
 
     /// Records the id of a statement.
@@ -139,7 +253,7 @@ impl Orchestrator {
         let conflict = conflict.with_context("step", key);
         match self.record(key, Event::Unknown { reason: conflict.to_string() }).await {
             Ok(()) => conflict,
-            Err(error) => error.with_context("step", key),
+            Err(error) => error.after_uncertain_submit().with_context("step", key),
         }
     }
 }

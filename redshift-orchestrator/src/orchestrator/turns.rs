@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_call_at_a_time_for_a_key_and_nothing_is_kept_of_it() {
+    async fn admits_one_call_at_a_time_for_a_key_and_keeps_no_state_afterwards() {
         let (turns, key) = (Turns::default(), StepKey::new("r", "s"));
         let first = turns.take(&key).await;
         assert!(turns.take(&StepKey::new("r", "t")).now_or_never().is_some(), "another key");

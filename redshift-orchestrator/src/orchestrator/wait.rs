@@ -7,56 +7,37 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
+    begin::SubmittedStatement,
     call::{Call, redactor_in},
     cancel::CancelOnDrop,
 };
 use crate::{
-    Description, Message, Origin, Outcome, ProgressEvent, Result, StatementId, Status,
+    Description, Message, Origin, ProgressEvent, Result, Status,
     journal::{Entry, Event},
     messages::reporting,
     wait::{RequestCounts, WaitEvent, WaitOutcome},
 };
 
 impl Call<'_> {
-    /// Waits for the statement whose id has just been recorded.
-    pub(super) async fn wait_after_submit(
-        &mut self,
-        mut entry: Box<Entry>,
-        id: StatementId,
-        origin: Origin,
-    ) -> Result<Outcome> {
-        let reattached = origin == Origin::Reattached;
-        self.orchestrator.observe(self.key, &ProgressEvent::Submitted { id: &id, reattached });
-        entry.id = Some(id.clone());
-        self.wait(entry, id, origin).await
-    }
-
-    /// Waits for the statement of the entry.
-    pub(super) async fn wait(
-        &mut self,
-        entry: Box<Entry>,
-        id: StatementId,
-        origin: Origin,
-    ) -> Result<Outcome> {
-        self.turn = None;
-        let (began, mut requests) = (Instant::now(), std::mem::take(&mut self.requests));
-        let waited = self.wait_until_ended(&entry, &id, origin, &mut requests).await;
-        self.requests = requests;
+    /// Waits for the end of the statement. Counts the requests, and records how long the statement took.
+    pub(super) async fn wait(&mut self, statement: &SubmittedStatement) -> WaitOutcome {
+        let (began, mut requests) = (Instant::now(), RequestCounts::default());
+        let waited = self.wait_until_ended(statement, &mut requests).await;
+        self.requests.add(&requests);
         if let Some(description) = waited.ended().filter(|ended| ended.status == Status::Finished) {
             let duration = description.execution_time.unwrap_or_else(|| began.elapsed());
             self.orchestrator.durations.add(&self.key.step, duration);
         }
-        Box::pin(self.conclude(entry, id, origin, waited)).await
+        waited
     }
 
     /// Waits until the statement has ended or its timeout has expired, and reports polls and messages.
     async fn wait_until_ended(
         &self,
-        entry: &Entry,
-        id: &StatementId,
-        origin: Origin,
+        statement: &SubmittedStatement,
         requests: &mut RequestCounts,
     ) -> WaitOutcome {
+        let SubmittedStatement { entry, id, origin } = statement;
         let orchestrator = self.orchestrator;
         let report = |event: WaitEvent<'_>| self.report(event);
         let check = |seen: &Description| self.check_identity(entry, seen);
@@ -69,8 +50,8 @@ impl Call<'_> {
             .with_before_cancel(&before_cancel)
             .with_cancel_accepted(entry.cancel_pending)
             .with_check(&check);
-        if origin == Origin::Reattached {
-            wait = wait.with_time_since_submit(self.age(entry));
+        if *origin == Origin::Reattached {
+            wait = wait.with_time_since_submit(entry.time_since_submit(orchestrator.now()));
         }
         let until_ended = Box::pin(wait.until_ended(requests));
         let mut on_drop = CancelOnDrop { orchestrator, key: self.key, id: Some(id) };

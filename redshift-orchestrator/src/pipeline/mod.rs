@@ -39,11 +39,12 @@
 //! # Ok::<(), redshift_orchestrator::Error>(())
 //! ```
 //!
-//! Each step has exactly one of `sql`, `call`, `batch` and `file`. `file` is the path of an SQL file,
-//! relative to the directory of the pipeline file. `${name}` is replaced by the value of the run's parameter
-//! `name`. In the step's `parameters`, this value can be any text, because the service keeps these parameters
-//! separate from the SQL. In the SQL itself, the value must be a word, a number or a qualified name.
-//! [`Pipeline::template`] returns the texts before the replacement, split at their parameters.
+//! Each step has exactly one of `sql`, `call`, `batch`, `file`, `glue` and `hudi`. `file` is the path of an
+//! SQL file, relative to the directory of the pipeline file. `glue` and `hudi` are [tasks](crate::task).
+//! `${name}` is replaced by the value of the run's parameter `name`. In the step's `parameters`, this value
+//! can be any text, because the service keeps these parameters separate from the SQL. In the SQL itself, the
+//! value must be a word, a number or a qualified name. [`Pipeline::template`] returns the texts before the
+//! replacement, split at their parameters.
 
 mod language;
 mod model;
@@ -55,7 +56,7 @@ pub use language::{
 };
 #[cfg(feature = "schema")]
 pub use language::{json_schema, schema_file};
-pub use model::{OnFailure, Overlap, Pipeline, RetryPolicy, Run, Step, StepStatement, StopSignal};
+pub use model::{OnFailure, Overlap, Pipeline, RetryPolicy, Run, Step, StepStatement, StepWork, StopSignal};
 #[doc(hidden)]
 pub use report::printable;
 pub use report::{AttemptReport, Plan, Report, StepReport, StepStatus, Totals};

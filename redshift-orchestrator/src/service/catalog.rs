@@ -23,13 +23,13 @@ use crate::{Column, Compute, PageToken, Result, SessionId, StatementId, Target};
 /// A page may be shorter than requested, even empty, and still have a next page.
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync {
-    /// Lists the databases to which the caller may connect, by name.
+    /// Lists the databases to which the caller can connect, ordered by name.
     async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>>;
 
-    /// Lists the schemas of a database, by name. [`CatalogFilter::schema`] is a pattern.
+    /// Lists the schemas of a database, ordered by name. [`CatalogFilter::schema`] is a pattern.
     async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>>;
 
-    /// Lists the tables and views of a database, by schema and name. [`CatalogFilter::schema`] and
+    /// Lists the tables and views of a database, ordered by schema and name. [`CatalogFilter::schema`] and
     /// [`CatalogFilter::table`] are patterns.
     async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>>;
 
@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_those_of_like() {
+    fn patterns_follow_like() {
         for (pattern, name, expected) in [
             ("%", "", true),
             ("dim_%", "dim_customer", true),

@@ -71,8 +71,8 @@ pub enum ErrorKind {
     /// to a Glue job; nothing was submitted. Use another name for the run, or a separate journal for each
     /// target.
     StepKeyConflict,
-    /// The response is unknown to this version. The error contains its text, and the request is never retried
-    /// automatically.
+    /// This version does not recognise the response. The error contains its text, and the request is never
+    /// retried automatically.
     Other,
 }
 
@@ -150,6 +150,8 @@ struct Inner {
     context: Vec<(&'static str, String)>,
     retry_after: Option<Duration>,
     submitted: Option<StatementId>,
+    /// A submit or a start without a definite response preceded the error.
+    follows_uncertain_submit: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -163,6 +165,7 @@ impl Error {
             context: Vec::new(),
             retry_after: None,
             submitted: None,
+            follows_uncertain_submit: false,
             source: None,
         }))
     }
@@ -181,9 +184,9 @@ impl Error {
         self
     }
 
-    /// Replaces the message.
+    /// Replaces the message. Kind, context and cause are kept.
     #[must_use]
-    pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
         self.0.message = message.into();
         self
     }
@@ -214,9 +217,29 @@ impl Error {
         self.0.submitted.as_ref()
     }
 
-    /// Returns `true` if a statement may have run despite the error.
-    pub(crate) fn leaves_unknown(&self) -> bool {
-        self.0.submitted.is_some() || self.0.kind == ErrorKind::IdentityConflict
+    /// Notes that a submit without a definite response preceded the error.
+    #[must_use]
+    pub(crate) fn after_uncertain_submit(mut self) -> Self {
+        self.0.follows_uncertain_submit = true;
+        self
+    }
+
+    /// Notes that an earlier process left the attempt open, so that its work may be running despite the error.
+    /// Does nothing if `is_open` is `false`, or if the open attempt belongs to other work.
+    #[must_use]
+    pub(crate) fn of_attempt(self, is_open: bool) -> Self {
+        match is_open && self.0.kind != ErrorKind::StepKeyConflict {
+            true => self.after_uncertain_submit(),
+            false => self,
+        }
+    }
+
+    /// Returns `true` if the statement, the job or the task may have run despite the error. Its outcome is
+    /// then not known, and the next call with the same key searches for it.
+    pub fn may_have_run(&self) -> bool {
+        self.0.submitted.is_some()
+            || self.0.follows_uncertain_submit
+            || self.0.kind == ErrorKind::IdentityConflict
     }
 
     /// Returns the error's kind.
@@ -241,7 +264,7 @@ impl Error {
     }
 
     /// Returns a copy of the error, with `change` applied to its message and to its sources. The sources
-    /// become a single text.
+    /// become a single string.
     pub(crate) fn clone_with_messages(&self, change: impl Fn(&str) -> String) -> Self {
         let causes = Some(self.causes()).filter(|causes| !causes.is_empty());
         Self(Box::new(Inner {
@@ -251,6 +274,7 @@ impl Error {
             context: self.0.context.clone(),
             retry_after: self.0.retry_after,
             submitted: self.0.submitted.clone(),
+            follows_uncertain_submit: self.0.follows_uncertain_submit,
             source: causes.map(|causes| change(&causes).into()),
         }))
     }

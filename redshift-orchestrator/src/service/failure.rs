@@ -32,13 +32,15 @@ pub enum FailureKind {
     Aborted,
     /// The step's timeout expired, and its statement was cancelled.
     TimedOut,
+    /// The Glue job or the write of a Hudi table failed.
+    Task,
     /// The service rejected the statement, or could not be reached in time; the statement did not run.
     NotSubmitted,
 }
 
 impl FailureKind {
     /// All kinds, for messages and documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SerializationConflict,
         Self::Deadlock,
         Self::ConcurrentDdl,
@@ -47,6 +49,7 @@ impl FailureKind {
         Self::Sql,
         Self::Aborted,
         Self::TimedOut,
+        Self::Task,
         Self::NotSubmitted,
     ];
 
@@ -61,6 +64,7 @@ impl FailureKind {
             Self::Sql => "sql",
             Self::Aborted => "aborted",
             Self::TimedOut => "timed-out",
+            Self::Task => "task",
             Self::NotSubmitted => "not-submitted",
         }
     }
@@ -135,7 +139,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Classifies the codes of Redshift's own errors. Classifies the codes of Redshift's own errors. Sources:
+    /// Classifies the codes of Redshift's own errors. Sources:
     /// `c_serial_isolation.html` in the Redshift guide (1018, 1023), awslabs/aws-lambda-redshift-loader#68
     /// (1020, `abort query`, `system requested abort`).
     fn by_code(&self) -> Option<FailureKind> {
@@ -224,7 +228,8 @@ fn is_name(text: &str) -> bool {
     }
 }
 
-/// Removes the id that Redshift adds at the end of a message: ` [ErrorId: 1-64da9ea9-672e60d16356d0f719974665]`.
+/// Removes the id that Redshift adds at the end of a message, such as
+/// ` [ErrorId: 1-64da9ea9-672e60d16356d0f719974665]`.
 fn without_error_id(text: &str) -> &str {
     let found = text.strip_suffix(']').and_then(|text| text.rsplit_once("[ErrorId:"));
     match found {
@@ -344,7 +349,7 @@ mod tests {
     /// estuary/connectors#5218, awslabs/aws-lambda-redshift-loader#68, dbt-labs/dbt-redshift#766), and from
     /// PostgreSQL.
     #[test]
-    fn reads_the_databases_messages() {
+    fn classifies_the_databases_messages() {
         use FailureKind::*;
         for (text, kind) in [
             // Messages with a code of Redshift's own errors.
@@ -455,7 +460,7 @@ mod tests {
     /// Regression: a procedure raised or quoted a message with a known text in it. The message was classified
     /// by that text, and the step was retried.
     #[test]
-    fn words_within_a_message_have_no_meaning() {
+    fn words_within_a_message_do_not_classify_it() {
         for text in [
             "ERROR: upstream said: connection refused",
             "ERROR: upstream said: connection refused [SQLSTATE P0001]\n  Where: PL/pgSQL function load() line 3 at RAISE",
@@ -494,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_in_files_is_the_name_in_reports() {
+    fn names_are_equal_in_files_and_reports() {
         for kind in FailureKind::ALL {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
         }

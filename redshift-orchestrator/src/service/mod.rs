@@ -28,8 +28,8 @@ pub(crate) use pages::Pages;
 pub use results::arrow;
 pub use results::{Column, Field, PageData, ResultPage, StatementExecutorExt};
 pub use statement::{
-    ClientToken, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, SqlText, Statement,
-    StatementId, Value,
+    ClientToken, Commits, ExecutionMode, MAX_BATCH, PageToken, Parameter, ResultFormat, SessionId, SqlText,
+    Statement, StatementId, Value,
 };
 pub use status::Status;
 pub use target::{Auth, Compute, Target};

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_known_word_survives_the_round_trip() {
+    fn every_known_status_survives_the_round_trip() {
         for word in ["SUBMITTED", "PICKED", "STARTED", "FINISHED", "FAILED", "ABORTED"] {
             let status = Status::from(word);
             assert!(!matches!(status, Status::Other(_)));

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_all_others_to_the_database() {
+    fn leaves_other_commands_to_the_database() {
         for sql in [
             "",
             "SELECT 'VACUUM sales'",

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_run_does_not_count_and_old_ones_are_forgotten() {
+    fn outliers_do_not_count_and_old_durations_are_forgotten() {
         assert_eq!(of(&[]).expected("step"), None);
         assert_eq!(of(&[10, 600]).expected("step"), Some(Duration::from_secs(10)));
         assert_eq!(of(&[60, 61, 5, 62, 63]).expected("step"), Some(Duration::from_secs(61)));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_outlives_the_process() {
+    fn durations_survive_the_process() {
         let learned = of(&[60, 61]);
         let text = serde_json::to_string(&learned).unwrap();
         assert_eq!(text, r#"{"step":[60.0,61.0]}"#);

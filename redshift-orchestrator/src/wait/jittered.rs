@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_earliest_middle_and_latest_instant() {
+    fn jitter_covers_its_range_from_earliest_to_latest() {
         let second = Duration::from_secs(1);
         assert_eq!(moved(second, 0.2, 0.0), Duration::from_millis(800));
         assert_eq!(moved(second, 0.2, 0.5), second);

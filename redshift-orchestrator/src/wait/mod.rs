@@ -78,7 +78,7 @@ pub struct Wait<'a> {
 }
 
 /// Default of [`Wait::with_expired_credentials_limit`].
-const EXPIRED_CREDENTIALS_LIMIT: Duration = Duration::from_secs(15 * 60);
+pub(crate) const EXPIRED_CREDENTIALS_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 impl<'a> Wait<'a> {
     /// Creates a wait, without a timeout, for a statement that was just submitted.
@@ -171,7 +171,7 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Sets whether an earlier wait received the acceptance of a cancel.
+    /// Marks a cancel as accepted by the service during an earlier wait. Default: `false`.
     #[must_use]
     pub(crate) fn with_cancel_accepted(mut self, cancel_accepted: bool) -> Self {
         self.cancel_accepted = cancel_accepted;
@@ -214,7 +214,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Cancels the statement and waits for it to end. Adds the requests sent to `requests`.
+    /// Cancels the statement and waits for it to end. Increments `requests` by the number of requests sent.
     pub async fn cancel(self, requests: &mut RequestCounts) -> CancelOutcome {
         let mut state = self.state(requests);
         self.cancel_now(&mut state).await

@@ -108,7 +108,7 @@ async fn submit_error(reply: Reply) -> Error {
 #[case(429, "WeatherException", "rain", Throttled)]
 #[case(500, "WeatherException", "rain", ServiceFault)]
 #[tokio::test]
-async fn an_answer_becomes_a_kind_and_keeps_its_code(
+async fn a_response_is_converted_to_a_kind_and_keeps_its_code(
     #[case] status: u16,
     #[case] code: &str,
     #[case] message: &str,
@@ -126,7 +126,7 @@ async fn an_answer_becomes_a_kind_and_keeps_its_code(
 }
 
 #[tokio::test]
-async fn a_namespaced_code_is_known_by_its_name() {
+async fn a_namespaced_code_is_recognised() {
     let error =
         submit_error(Reply::error(400, "com.amazonaws.redshiftdata#ActiveStatementsExceededException", ""))
             .await;
@@ -251,7 +251,7 @@ async fn a_submit_that_the_sdk_repeated_may_have_taken_effect() {
 }
 
 #[tokio::test]
-async fn a_reused_connection_that_broke_meanwhile_is_never_taken_for_unsent() {
+async fn a_broken_reused_connection_never_counts_as_not_sent() {
     let server = Server::replying([Reply::json(200, json!({ "Id": ID }))]).await;
     let executor = Arc::new(executor(&server.url()));
     executor.submit(&Statement::sql("SELECT 1"), None).await.unwrap();

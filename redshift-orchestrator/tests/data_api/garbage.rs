@@ -108,7 +108,7 @@ fn body() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn no_answer_panics_or_lets_a_sent_submit_look_unsent() {
+fn no_response_panics_or_makes_a_sent_submit_count_as_not_sent() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = Arc::new(Mutex::new(Reply::HangUp));
     let answer = reply.clone();

@@ -6,10 +6,10 @@
 #[path = "../support/http.rs"]
 mod http;
 
-mod answers;
 mod failures;
 mod garbage;
 mod requests;
+mod responses;
 mod settings;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};

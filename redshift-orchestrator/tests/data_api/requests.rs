@@ -88,7 +88,7 @@ async fn a_batch_is_sent_with_every_member() {
 }
 
 #[tokio::test]
-async fn members_that_are_not_set_are_not_sent() {
+async fn unset_members_are_not_sent() {
     for statement in [Statement::sql("SELECT 1"), Statement::batch(["SELECT 1"])] {
         let (_, body) = submitted(Target::cluster("dwh", "mystore"), statement, None).await;
         let body = body.as_object().unwrap();
@@ -102,7 +102,7 @@ async fn members_that_are_not_set_are_not_sent() {
 }
 
 #[tokio::test]
-async fn a_session_is_named_instead_of_the_target() {
+async fn a_session_is_sent_instead_of_the_target() {
     let statement = Statement::sql("SELECT 1")
         .in_session(SessionId::new("5a254dc6-4fc2-4203-87a8-551155432ee4"))
         .with_client_token(ClientToken::new("t").unwrap());
@@ -114,7 +114,7 @@ async fn a_session_is_named_instead_of_the_target() {
 }
 
 #[tokio::test]
-async fn a_statement_may_name_a_target_of_its_own() {
+async fn a_statement_can_have_its_own_target() {
     let statement = Statement::sql("SELECT 1")
         .with_target(Target::workgroup("analytics", "other"))
         .with_client_token(ClientToken::new("t").unwrap());
@@ -126,14 +126,14 @@ async fn a_statement_may_name_a_target_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_keep_alive_that_no_request_can_carry_is_refused_before_it_is_sent() {
+async fn an_invalid_keep_alive_is_rejected_before_the_request() {
     let statement = Statement::sql("SELECT 1").with_session_keep_alive(Duration::from_secs(u64::MAX / 2));
     let error = executor("http://127.0.0.1:1").submit(&statement, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
 #[tokio::test]
-async fn describe_and_cancel_name_the_statement() {
+async fn describe_and_cancel_send_the_statement_id() {
     let server = Server::replying([
         Reply::json(200, json!({ "Id": ID, "Status": "STARTED" })),
         Reply::json(200, json!({ "Id": ID, "Status": "STARTED" })),

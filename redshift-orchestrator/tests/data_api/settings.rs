@@ -27,7 +27,7 @@ fn hostile() -> aws_config::SdkConfig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_never_comes_is_given_up_after_the_longest_long_poll() {
+async fn a_missing_response_is_given_up_after_the_longest_long_poll() {
     let executor = DataApiExecutor::new(&hostile(), target());
     let id = StatementId::new(ID);
     let start = Instant::now();
@@ -42,7 +42,7 @@ async fn a_reply_that_never_comes_is_given_up_after_the_longest_long_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_is_given_more_time() {
+async fn a_listing_has_a_longer_timeout() {
     let executor = DataApiExecutor::new(&hostile(), target());
     let start = Instant::now();
     executor.list(&StatementFilter::default(), None).await.unwrap_err();
@@ -50,7 +50,7 @@ async fn a_listing_is_given_more_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_of_ones_own_is_used_as_it_is() {
+async fn a_custom_configuration_is_not_changed() {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(7)).build();
     let conf = DataApiExecutor::config(&hostile()).timeout_config(timeouts).build();
     let executor = DataApiExecutor::from_conf(conf, target());
@@ -60,7 +60,7 @@ async fn a_configuration_of_ones_own_is_used_as_it_is() {
 }
 
 #[test]
-fn the_sdk_neither_retries_nor_takes_a_long_poll_for_a_dead_connection() {
+fn the_sdk_neither_retries_nor_interrupts_a_long_poll() {
     let conf = DataApiExecutor::config(&hostile()).build();
     assert!(!conf.retry_config().unwrap().has_retry());
     assert!(!conf.stalled_stream_protection().unwrap().is_enabled());

@@ -18,7 +18,10 @@ use redshift_orchestrator::{
 use tokio::time::Instant;
 
 #[derive(Debug)]
-pub(crate) struct Service(Mutex<State>);
+pub(crate) struct Service {
+    state: Mutex<State>,
+    target: Option<&'static str>,
+}
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -34,6 +37,10 @@ pub(crate) struct State {
     pub(crate) listed_after: Duration,
     /// Fault of the next request.
     pub(crate) fault: Option<Fault>,
+    /// `true` if each page of a listing has the token of the first page.
+    pub(crate) is_cyclic: bool,
+    /// `true` while all requests fail because of expired credentials.
+    pub(crate) is_expired: bool,
     pub(crate) calls: Vec<&'static str>,
     faults: Option<fastrand::Rng>,
 }
@@ -80,7 +87,7 @@ impl Run {
 
 impl Default for Service {
     fn default() -> Self {
-        Self(Mutex::new(State {
+        let state = State {
             job: None,
             created: 0,
             updates: Vec::new(),
@@ -89,9 +96,12 @@ impl Default for Service {
             next: (Duration::from_secs(90), JobRunState::Succeeded),
             listed_after: Duration::ZERO,
             fault: None,
+            is_cyclic: false,
+            is_expired: false,
             calls: Vec::new(),
             faults: None,
-        }))
+        };
+        Self { state: Mutex::new(state), target: None }
     }
 }
 
@@ -102,13 +112,33 @@ impl Service {
         service
     }
 
+    pub(crate) fn at(target: &'static str) -> Self {
+        Self { target: Some(target), ..Self::default() }
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
+    }
+
+    /// Returns the value of an argument of a run.
+    pub(crate) fn argument(&self, run: usize, name: &str) -> String {
+        self.state().runs[run].arguments[name].clone()
     }
 
     /// Returns the total number of runs started.
     pub(crate) fn started(&self) -> usize {
         self.state().runs.len()
+    }
+
+    /// Returns the arguments of a run.
+    pub(crate) fn arguments(&self, run: usize) -> BTreeMap<String, String> {
+        self.state().runs[run].arguments.clone()
+    }
+
+    /// Returns the time between the start of a run and the request to stop it.
+    pub(crate) fn stopped_after(&self, run: usize) -> Option<Duration> {
+        let run = &self.state().runs[run];
+        Some(run.stopped? - run.started)
     }
 
     pub(crate) fn calls(&self) -> Vec<&'static str> {
@@ -134,7 +164,15 @@ impl State {
         self.fault.take().or(drawn)
     }
 
+    fn check_credentials(&self) -> Result<()> {
+        match self.is_expired {
+            true => Err(Error::new(ErrorKind::CredentialsExpired, "the security token has expired")),
+            false => Ok(()),
+        }
+    }
+
     fn read(&mut self, call: &'static str) -> Result<()> {
+        self.check_credentials()?;
         match self.begin(call) {
             None => Ok(()),
             Some(Fault::Throttle) => Err(Error::new(ErrorKind::Throttled, "rate exceeded")),
@@ -161,6 +199,7 @@ impl JobService for Service {
 
     async fn start(&self, _: &str, arguments: &BTreeMap<String, String>) -> Result<String> {
         let mut state = self.state();
+        state.check_credentials()?;
         let fault = state.begin("start");
         match fault {
             Some(Fault::Throttle) => return Err(Error::new(ErrorKind::Throttled, "rate exceeded")),
@@ -196,6 +235,7 @@ impl JobService for Service {
         let mut listed: Vec<_> = state.runs.iter().enumerate().filter(|(_, run)| is_listed(run)).collect();
         listed.reverse();
         let next = (listed.len() > skipped + PAGE).then(|| (skipped + PAGE).to_string());
+        let next = if state.is_cyclic { Some("0".to_owned()) } else { next };
         let runs = listed.into_iter().skip(skipped).take(PAGE);
         Ok(JobRunPage::new(runs.map(|(number, run)| run.described(number)).collect(), next))
     }
@@ -210,5 +250,9 @@ impl JobService for Service {
         }
         run.stopped.get_or_insert_with(Instant::now);
         Ok(true)
+    }
+
+    fn target(&self) -> Option<String> {
+        self.target.map(str::to_owned)
     }
 }

@@ -6,11 +6,9 @@ use bytes::Bytes;
 use hyper::{Request, Response};
 use redshift_orchestrator::{
     ErrorKind,
-    glue::{
-        Ensured, GlueJob, GlueService, JobDefinition, JobOutcomeKind, JobService, RUN_TOKEN,
-        aws_sdk_glue::Client,
-    },
-    journal::MemoryJournal,
+    glue::{Ensured, GlueJob, GlueService, JobDefinition, JobService, RUN_TOKEN, aws_sdk_glue::Client},
+    journal::{Journal, MemoryJournal},
+    task::TaskOutcomeKind,
 };
 use serde_json::{Value, json};
 
@@ -72,13 +70,15 @@ async fn a_start_whose_response_is_lost_is_sent_once() {
         } }))),
         other => panic!("{other}"),
     });
-    let job = GlueJob::new(Arc::new(service), MemoryJournal::new(), "clean");
+    let journal = Arc::new(MemoryJournal::new());
+    let job = GlueJob::new(Arc::new(service), journal.clone(), "clean");
     let outcome = job.run(&key(), &[("--cycle", "7")]).await.unwrap();
     assert_eq!(
         outcome.to_string(),
         "run jr_1 of job clean failed, FAILED: no such column; log: log groups /shop/jobs/output and \
          /shop/jobs/error, stream jr_1"
     );
+    assert_eq!(journal.entry(&key()).await.unwrap().unwrap().target.unwrap(), "aws:eu-west-1:glue/clean");
     let starts = wire.inputs("StartJobRun");
     assert_eq!(starts.len(), 1, "{starts:?}");
     assert_eq!((&starts[0]["JobName"], &starts[0]["Arguments"]["--cycle"]), (&"clean".into(), &"7".into()));
@@ -124,7 +124,7 @@ async fn a_run_that_has_ended_is_not_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_created_whole() {
+async fn a_job_is_created_with_every_property() {
     let wire = Wire::default();
     let service = wire.service(|operation, _| {
         Some(match operation {
@@ -148,7 +148,7 @@ async fn a_job_is_created_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_the_service_forgot_is_unknown() {
+async fn a_run_without_a_record_is_unknown() {
     let wire = Wire::default();
     let service = wire.service(|operation, _| {
         Some(match operation {
@@ -158,6 +158,6 @@ async fn a_run_that_the_service_forgot_is_unknown() {
     });
     let job = GlueJob::new(Arc::new(service), MemoryJournal::new(), "clean");
     let outcome = job.run(&key(), &[]).await.unwrap();
-    let JobOutcomeKind::Unknown { manual_check, .. } = &outcome.kind else { panic!("{outcome}") };
+    let TaskOutcomeKind::Unknown { manual_check, .. } = &outcome.kind else { panic!("{outcome}") };
     assert!(manual_check.contains("look at run jr_1 of job clean"), "{manual_check}");
 }

@@ -153,7 +153,7 @@ impl World {
 /// Regression: the clients of object stores do not repeat a conditional put whose response was lost. Such a
 /// loss ended the run, or gave up the lease if the put was a renewal.
 #[tokio::test(start_paused = true)]
-async fn lost_requests_and_answers_do_not_end_a_run() {
+async fn lost_requests_and_responses_do_not_end_a_run() {
     let pipeline = Pipeline::builder("nightly")
         .with_step(Step::sql("a", "SELECT 1"))
         .with_step(Step::sql("b", "SELECT 2").after(["a"]))
@@ -177,7 +177,7 @@ async fn lost_requests_and_answers_do_not_end_a_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_kept_through_lost_answers() {
+async fn a_lease_survives_lost_responses() {
     for seed in 0..100 {
         let world = World::new();
         let claim = |run: &str| {
@@ -199,7 +199,7 @@ async fn a_lease_is_kept_through_lost_answers() {
 /// Regression: after an outage of the bucket that was longer than the journal repeats a put, every further
 /// statement of the run failed until the process was restarted.
 #[tokio::test(start_paused = true)]
-async fn a_journal_recovers_when_its_store_does() {
+async fn a_journal_recovers_with_its_store() {
     let intent = |step: &str| {
         let event = Event::Intent {
             token: ClientToken::new(step).unwrap(),
@@ -244,7 +244,7 @@ async fn a_journal_recovers_when_its_store_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_was_taken_for_dead_stays_refused_when_its_store_recovers() {
+async fn an_owner_with_an_expired_lease_is_rejected_after_its_store_recovers() {
     let world = World::new();
     let store = world.store(0, 0.0);
     let (first, second) = (world.journal_on(store.clone()), world.journal(0, 0.0));

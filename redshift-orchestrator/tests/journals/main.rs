@@ -8,10 +8,10 @@ mod bucket;
 mod intercept;
 mod leases;
 mod lossy;
-mod odd_names;
 mod removal;
 mod requests;
 mod s3;
+mod unusual_names;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -276,7 +276,7 @@ async fn a_resumed_removal_leaves_a_run_to_the_process_that_started_it_again() {
 
 /// Without its marker, a removal that dies after the first object leaves a run that stays unreadable.
 #[tokio::test(start_paused = true)]
-async fn a_removal_keeps_the_marker_of_one_that_is_still_running() {
+async fn a_removal_keeps_the_marker_of_an_active_removal() {
     let store = Arc::new(InMemory::new());
     let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
     let first = journal(store.clone(), clock);
@@ -296,8 +296,8 @@ async fn a_removal_keeps_the_marker_of_one_that_is_still_running() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// A process that was suspended during a removal must not delete the records of a process that has started the
-/// run again since.
+/// A process that was suspended during a removal must not delete the records of a process that has started
+/// the run again since.
 #[tokio::test(start_paused = true)]
 async fn a_removal_without_claims_deletes_nothing() {
     let store = Arc::new(InMemory::new());

@@ -64,7 +64,7 @@ fn intent(run: &str, step: &str) -> Record {
 
 #[tokio::test]
 #[ignore = "needs an S3 server: scripts/test"]
-async fn of_sixteen_that_claim_a_pipeline_at_once_one_has_it() {
+async fn one_of_sixteen_concurrent_claims_of_a_pipeline_succeeds() {
     let bucket = Bucket::new("claims");
     let journals: Vec<_> = (0..16).map(|_| bucket.journal()).collect();
     let claims = journals.iter().enumerate().map(|(number, journal)| {
@@ -82,7 +82,7 @@ async fn of_sixteen_that_claim_a_pipeline_at_once_one_has_it() {
 /// Without claims, only the conditional puts of numbered objects prevent two writers.
 #[tokio::test]
 #[ignore = "needs an S3 server: scripts/test"]
-async fn of_eight_that_write_one_run_at_once_one_goes_on() {
+async fn one_of_eight_concurrent_writers_of_a_run_continues() {
     let bucket = Bucket::new("writers");
     let journals: Vec<_> = (0..8).map(|_| bucket.journal()).collect();
     // Every journal loads the run before any of them writes.
@@ -109,7 +109,7 @@ async fn of_eight_that_write_one_run_at_once_one_goes_on() {
 
 #[tokio::test]
 #[ignore = "needs an S3 server: scripts/test"]
-async fn a_person_can_read_it() {
+async fn objects_are_human_readable() {
     let bucket = Bucket::new("readable");
     let orchestrator =
         Orchestrator::new(LocalExecutor::scripted(Script::new())).with_journal(bucket.journal());

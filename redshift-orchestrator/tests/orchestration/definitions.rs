@@ -2,7 +2,8 @@
 
 use redshift_orchestrator::{
     Error, ErrorKind, ExecutionMode, Pipeline, Run,
-    pipeline::{Piece, Step, StepStatement, TemplateText},
+    pipeline::{Piece, Step, StepStatement, StepWork, TemplateText},
+    task::TaskWork,
 };
 
 fn error(text: &str) -> Error {
@@ -82,7 +83,57 @@ fn an_error_in_a_file_names_line_step_and_way_out() {
 }
 
 #[test]
-fn a_long_circle_is_named_in_part() {
+fn an_error_in_a_task_names_line_step_and_way_out() {
+    let glue = |content: &str| format!("name = \"p\"\n\n[[steps]]\nname = \"a\"\n[steps.glue]\n{content}\n");
+    let hudi = |content: &str| format!("name = \"p\"\n\n[[steps]]\nname = \"a\"\nhudi = {{ {content} }}\n");
+    let files = "files = [\"s3://raw/a.csv\"]";
+    let cases = [
+        ("a job and a table", glue("job = \"clean\"") + "[steps.hudi]\ntable = \"t\"\n" + files),
+        ("a job and SQL", hudi("table = \"t\", files = [\"x\"]") + "sql = \"SELECT 1\"\n"),
+        ("an unknown key of a job", glue("jobb = \"clean\"")),
+        ("a job without a name", glue("job = \"\"")),
+        ("an argument without dashes", glue("job = \"clean\"\narguments = { day = 7 }")),
+        (
+            "the argument of the orchestrator",
+            glue("job = \"clean\"\n[steps.glue.arguments]\n\"--run-token\" = 7"),
+        ),
+        ("an undeclared parameter", glue("job = \"clean\"\narguments = { \"--day\" = \"${day}\" }")),
+        (
+            "a secret argument",
+            glue("job = \"clean\"\narguments = { \"--key\" = \"${key}\" }")
+                + "[parameters.key]\nsecret = true",
+        ),
+        ("placeholders of a job", glue("job = \"clean\"\n[steps.parameters]\nday = 7")),
+        ("a table that is a path", hudi(&format!("table = \"lake/customer\", {files}"))),
+        ("a table without files", hudi("table = \"customer\", files = []")),
+        ("a file without a URL", hudi("table = \"customer\", files = [\"\"]")),
+        ("a table that commits", hudi(&format!("table = \"customer\", {files}")) + "commits = true"),
+        (
+            "a table with an execution mode",
+            hudi(&format!("table = \"customer\", {files}")) + "execution_mode = \"auto-commit\"",
+        ),
+    ];
+    let printed: Vec<_> = cases.iter().map(|(what, text)| format!("{what}\n  {}", error(text))).collect();
+    insta::assert_snapshot!(printed.join("\n"));
+}
+
+#[test]
+fn the_values_of_a_task_are_checked_with_the_run() {
+    let text = "name = \"p\"\n[parameters.table]\n[parameters.file]\ndefault = \"a b'.csv\"\n[[steps]]\nname = \"a\"\n\
+                hudi = { table = \"${table}\", files = [\"s3://raw/${file}\"] }\n";
+    let pipeline = Pipeline::from_toml(text).unwrap();
+    let rendered = |table: &str| pipeline.rendered(&Run::new("r").with_parameter("table", table));
+    let StepWork::Task(TaskWork::Hudi(upsert)) = rendered("customer").unwrap().remove(0) else { panic!() };
+    assert_eq!((upsert.table.as_str(), upsert.files[0].as_str()), ("customer", "s3://raw/a b'.csv"));
+    let refused = rendered("../customer").unwrap_err();
+    assert!(refused.to_string().contains("letters, digits, `_` and `-`"), "{refused}");
+    assert!(pipeline.statements(&Run::new("r").with_parameter("table", "customer")).unwrap().is_empty());
+    let debug = format!("{:?} {pipeline:?}", pipeline.template().steps()[0].task);
+    assert!(!debug.contains("raw"), "{debug}");
+}
+
+#[test]
+fn a_long_cycle_is_shortened_in_the_error() {
     let step = |number: usize| {
         format!(
             "[[steps]]\nname = \"s{number}\"\nsql = \"SELECT 1\"\nafter = [\"s{}\"]\n",
@@ -95,7 +146,7 @@ fn a_long_circle_is_named_in_part() {
 }
 
 #[test]
-fn json_says_the_same_as_toml() {
+fn json_and_toml_define_the_same_pipeline() {
     let toml = Pipeline::from_toml(include_str!("../data/cycle.toml")).unwrap();
     let value: toml::Value = toml::from_str(include_str!("../data/cycle.toml")).unwrap();
     let text = serde_json::to_string_pretty(&value).unwrap();
@@ -125,10 +176,10 @@ fn a_sql_file_is_one_statement_or_a_batch() {
     );
     let pipeline = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap();
     assert!(
-        matches!(pipeline.steps()[0].statement(), StepStatement::Sql(sql) if sql.ends_with("CALL load()"))
+        matches!(pipeline.steps()[0].statement(), Some(StepStatement::Sql(sql)) if sql.ends_with("CALL load()"))
     );
     assert!(
-        matches!(pipeline.steps()[1].statement(), StepStatement::Batch(sqls, ExecutionMode::Transaction) if sqls.len() == 2)
+        matches!(pipeline.steps()[1].statement(), Some(StepStatement::Batch(sqls, ExecutionMode::Transaction)) if sqls.len() == 2)
     );
     write("p.toml", "name = \"p\"\n[[steps]]\nname = \"gone\"\nfile = \"gone.sql\"\n");
     let error = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap_err().to_string();
@@ -137,7 +188,7 @@ fn a_sql_file_is_one_statement_or_a_batch() {
 }
 
 #[test]
-fn parameters_stand_apart_from_the_sql() {
+fn parameters_are_separate_from_the_sql() {
     let pipeline = Pipeline::builder("p")
         .with_parameter("who", None)
         .with_parameter("schema", Some("mystore"))
@@ -167,7 +218,7 @@ fn generated(text: &TemplateText) -> String {
 }
 
 #[test]
-fn a_template_has_all_of_a_pipeline_but_the_values() {
+fn a_template_contains_the_pipeline_without_values() {
     let pipeline = Pipeline::from_toml(include_str!("../data/cycle.toml")).unwrap();
     let template = pipeline.template();
     let described: Vec<_> = template
@@ -196,7 +247,7 @@ fn a_template_has_all_of_a_pipeline_but_the_values() {
 }
 
 #[test]
-fn values_filled_in_later_give_the_statements_of_a_run() {
+fn a_template_with_values_gives_the_statements_of_a_run() {
     let pipeline = Pipeline::builder("p")
         .with_parameter("cycle", None)
         .with_parameter("schema", Some("mystore"))
@@ -247,7 +298,7 @@ fn debug_and_plan_show_no_sql_and_no_values() {
 }
 
 #[test]
-fn values_are_what_was_written() {
+fn values_keep_their_text() {
     let step = |value: &str| {
         format!("name = \"p\"\n[[steps]]\nname = \"a\"\nsql = \"SELECT :v\"\nparameters = {{ v = {value} }}")
     };
@@ -282,7 +333,7 @@ fn error_of(text: &str) -> String {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_a_file() {
+fn a_byte_order_mark_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         std::fs::write(directory.path().join(name), format!("\u{feff}{text}")).unwrap()
@@ -292,6 +343,6 @@ fn a_byte_order_mark_is_no_part_of_a_file() {
     write("p.json", r#"{"name": "p", "steps": [{"name": "a", "file": "a.sql"}]}"#);
     let toml = Pipeline::from_toml_file(directory.path().join("p.toml")).unwrap();
     let json = Pipeline::from_json_file(directory.path().join("p.json")).unwrap();
-    assert_eq!(toml.steps()[0].statement().sqls(), ["SELECT 1"]);
+    assert_eq!(toml.steps()[0].work().sqls(), ["SELECT 1"]);
     assert_eq!(toml.steps(), json.steps());
 }

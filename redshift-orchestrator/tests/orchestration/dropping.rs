@@ -70,7 +70,7 @@ async fn dropped_after(orchestrator: &Orchestrator, seconds: f64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_in_a_queue_nothing_is_sent() {
+async fn a_drop_in_a_queue_sends_nothing() {
     let world = World::new(100);
     let full = Arc::new(Limit::new(world.service.clone(), 1));
     let other = full.submit(&Statement::sql("CALL other()"), None).await.unwrap();
@@ -86,7 +86,7 @@ async fn dropped_in_a_queue_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_between_two_tries_nothing_more_is_sent() {
+async fn a_drop_between_two_submits_sends_nothing_more() {
     let world = World::new(1);
     let throttled = Faults::seeded(0).with(Operation::Submit, Fault::Throttle, 1.0);
     dropped_after(&world.over(Faulty::new(world.service.clone(), throttled)), 5.0).await;
@@ -96,7 +96,7 @@ async fn dropped_between_two_tries_nothing_more_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_while_the_submit_is_in_flight_the_id_is_recorded() {
+async fn a_drop_during_the_submit_still_records_the_id() {
     let world = World::new(100);
     dropped_after(&world.slow(), 5.0).await;
     assert!(!world.id_is_known().await);
@@ -113,7 +113,7 @@ async fn a_second_call_before_the_response_submits_no_second_statement() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_while_it_is_waited_for_the_statement_runs_on() {
+async fn a_drop_during_the_wait_leaves_the_statement_running() {
     let world = World::new(100);
     dropped_after(&world.over(world.service.clone()), 50.0).await;
     assert!(world.id_is_known().await);
@@ -121,7 +121,7 @@ async fn dropped_while_it_is_waited_for_the_statement_runs_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_on_drop_while_it_is_waited_for() {
+async fn a_drop_during_the_wait_cancels_if_enabled() {
     let world = World::new(100);
     let orchestrator = world.over(world.service.clone()).with_cancel_on_drop(true);
     dropped_after(&orchestrator, 50.0).await;
@@ -136,7 +136,7 @@ async fn cancelled_on_drop_while_it_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_on_drop_while_the_submit_is_in_flight() {
+async fn a_drop_during_the_submit_cancels_if_enabled() {
     let world = World::new(100);
     dropped_after(&world.slow().with_cancel_on_drop(true), 5.0).await;
     sleep(secs(200)).await;
@@ -146,7 +146,7 @@ async fn cancelled_on_drop_while_the_submit_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ended_is_not_cancelled_by_dropping_its_orchestrator() {
+async fn a_drop_after_the_end_cancels_nothing() {
     let world = World::new(1);
     let cancels = Arc::new(AtomicBool::new(false));
     let orchestrator =
@@ -209,7 +209,7 @@ impl StatementExecutor for Cancels {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_pipeline_cancels_what_runs_if_it_is_to() {
+async fn a_dropped_pipeline_cancels_active_statements_if_enabled() {
     let world = World::new(100);
     let pipeline = Pipeline::builder("nightly")
         .with_concurrency(2)
@@ -233,7 +233,7 @@ async fn a_dropped_pipeline_cancels_what_runs_if_it_is_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_person_can_cancel_an_attempt_by_its_key() {
+async fn an_attempt_can_be_cancelled_by_its_key() {
     let world = World::new(100);
     let orchestrator = world.over(world.service.clone());
     let error = orchestrator.cancel(&key()).await.unwrap_err();

@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::MAX;
 
 /// Regression: the CLI panicked when it ran this pipeline file.
 #[tokio::test(start_paused = true)]
-async fn a_pipeline_may_have_the_longest_timeout_and_pause() {
+async fn a_pipeline_can_have_the_longest_timeout_and_pause() {
     let longest = format!("{}s", i64::MAX);
     let pipeline = Pipeline::from_toml(&format!(
         "name = \"p\"\ntimeout = \"{longest}\"\n\
@@ -36,7 +36,7 @@ async fn a_pipeline_may_have_the_longest_timeout_and_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_setting_may_be_the_longest_duration() {
+async fn every_setting_can_be_the_longest_duration() {
     let run = ScriptedExecution::finished(Duration::from_secs(600));
     let service = LocalExecutor::scripted(Script::new().otherwise(run));
     let orchestrator = Orchestrator::new(Retry::new(Fleet::new(service)).with_retry_timeout(LONGEST))
@@ -90,7 +90,7 @@ impl StatementExecutor for Patient {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_may_ask_for_the_longest_pause() {
+async fn a_service_can_request_the_longest_pause() {
     let stack = Retry::new(Rate::new(Patient, RequestRates::default()));
     assert_eq!(
         stack.submit(&Statement::sql("SELECT 1"), None).await.unwrap_err().kind(),

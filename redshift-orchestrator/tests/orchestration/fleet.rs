@@ -55,7 +55,7 @@ fn most_in_a_second(instants: &[f64]) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_second_sees_more_requests_than_the_rate_wherever_it_begins() {
+async fn no_interval_of_a_second_contains_more_requests_than_the_rate() {
     let prepared = Arc::new(Prepared::new([now(Status::Started)], []));
     let fleet = Arc::new(Fleet::new(prepared.clone()));
     let id = StatementId::new("prepared");
@@ -72,7 +72,7 @@ async fn no_second_sees_more_requests_than_the_rate_wherever_it_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_dropped_leaves_its_turn_to_the_next_one() {
+async fn a_dropped_request_passes_its_turn_to_the_next() {
     let prepared = Arc::new(Prepared::new([now(Status::Started)], []));
     let rate = Rate::new(prepared.clone(), RequestRates::default().with(Request::DescribeStatement, 1));
     let id = StatementId::new("prepared");
@@ -100,7 +100,7 @@ async fn after_a_throttled_request_only_its_operation_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_response_is_returned_at_once_although_requests_wait() {
+async fn a_throttled_response_is_returned_at_once_while_other_requests_wait() {
     use super::support::Answer;
     let half = Duration::from_millis(500);
     let refusal = Answer { after: half, answer: Err(ErrorKind::Throttled) };
@@ -132,7 +132,7 @@ async fn the_catalog_has_its_own_rates() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_submitted_first_runs_first_also_after_a_refusal() {
+async fn submits_run_in_order_also_after_a_rejection() {
     // The service accepts three active statements. The fleet has to learn this limit.
     let service = limited(10, 3, 500);
     let fleet = Arc::new(Fleet::new(service.clone()));
@@ -159,7 +159,7 @@ async fn what_is_submitted_first_runs_first_also_after_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn room_is_learned_from_refusals_and_tried_again() {
+async fn the_limit_adapts_to_rejections_and_is_probed_again() {
     let fleet = Arc::new(Fleet::new(limited(100, 40, 500)).with_statements(200));
     let waits: Vec<_> = (0..100)
         .map(|number| {
@@ -182,7 +182,7 @@ async fn room_is_learned_from_refusals_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_of_hours_makes_no_statement_unknown() {
+async fn hours_in_a_queue_do_not_make_a_statement_unknown() {
     // 30 statements each run for an hour, two at a time. The last submit waits for 14 hours, longer than the
     // retry timeout.
     let service = limited(3_600, 2, 500);
@@ -209,7 +209,7 @@ async fn the_permit_of_a_statement_that_is_not_polled_is_reclaimed() {
 
 /// A statement of an hour holds the only permit. The queued submit must not poll in a loop.
 #[tokio::test(start_paused = true)]
-async fn a_queued_submit_wakes_only_to_describe_a_silent_statement() {
+async fn a_queued_submit_describes_only_statements_that_are_not_polled() {
     let limit = Limit::new(service(3_600), 1);
     limit.submit(&statement(), None).await.unwrap();
     let mut polls = 0;
@@ -227,7 +227,7 @@ async fn a_queued_submit_wakes_only_to_describe_a_silent_statement() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queued_submit_is_not_lost_while_describes_of_other_statements_queue_in_front_of_it() {
+async fn a_submit_queued_behind_describes_does_not_count_as_lost() {
     let service = service(1_800);
     let rates = RequestRates::default().with(Request::DescribeStatement, 1);
     let fleet = Arc::new(Fleet::new(service.clone()).with_rates(rates).with_statements(1));
@@ -325,16 +325,16 @@ impl StatementExecutor for LosesFirst {
     }
 }
 
-fn doubtful() -> Statement {
-    statement().with_name("doubtful").with_client_token(ClientToken::new("0123456789").unwrap())
+fn uncertain() -> Statement {
+    statement().with_name("uncertain").with_client_token(ClientToken::new("0123456789").unwrap())
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_submit_that_a_listing_shows_keeps_its_permit_until_the_statement_ends() {
+async fn a_listed_uncertain_submit_keeps_its_permit_until_the_statement_ends() {
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
-    fleet.submit(&doubtful(), None).await.unwrap_err();
+    fleet.submit(&uncertain(), None).await.unwrap_err();
     assert_eq!(fleet.active(), 1);
-    let listed = fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
+    let listed = fleet.list(&StatementFilter::default().with_name_prefix("uncertain"), None).await.unwrap();
     let id = &listed.statements[0].id;
     assert_eq!(fleet.active(), 1, "the statement is active");
     fleet.describe(id, Some(WaitTime::MAX)).await.unwrap();
@@ -342,35 +342,35 @@ async fn a_doubtful_submit_that_a_listing_shows_keeps_its_permit_until_the_state
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_submit_whose_statement_has_ended_when_it_is_listed_releases_its_permit() {
+async fn a_listed_uncertain_submit_of_an_ended_statement_releases_its_permit() {
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
-    fleet.submit(&doubtful(), None).await.unwrap_err();
+    fleet.submit(&uncertain(), None).await.unwrap_err();
     sleep(secs(20)).await;
     // The listing may be by a prefix of the name.
-    fleet.list(&StatementFilter::default().with_name_prefix("doubt"), None).await.unwrap();
+    fleet.list(&StatementFilter::default().with_name_prefix("uncert"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_submit_that_no_listing_shows_releases_its_permit() {
+async fn an_unlisted_uncertain_submit_releases_its_permit() {
     let fleet = Limit::new(LosesFirst::new(service(10), false), 2);
-    fleet.submit(&doubtful(), None).await.unwrap_err();
+    fleet.submit(&uncertain(), None).await.unwrap_err();
     fleet.list(&StatementFilter::default().with_name_prefix("another"), None).await.unwrap();
     fleet.list(&StatementFilter::default(), None).await.unwrap();
     assert_eq!(fleet.active(), 1, "the listings say nothing about it");
-    fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
+    fleet.list(&StatementFilter::default().with_name_prefix("uncertain"), None).await.unwrap();
     assert_eq!(fleet.active(), 0);
 }
 
 /// Regression: the last page of a listing that began before the submit released the permit of the statement,
 /// which ran.
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_began_before_a_doubtful_submit_says_nothing_about_it() {
-    for filter in [StatementFilter::default(), StatementFilter::default().with_name_prefix("doubtful")] {
+async fn a_listing_that_began_before_an_uncertain_submit_is_ignored() {
+    for filter in [StatementFilter::default(), StatementFilter::default().with_name_prefix("uncertain")] {
         let fleet = Limit::new(LosesFirst { listing: secs(5), ..LosesFirst::new(service(10), true) }, 2);
         let submit = async {
             sleep(secs(1)).await;
-            fleet.submit(&doubtful(), None).await.unwrap_err();
+            fleet.submit(&uncertain(), None).await.unwrap_err();
         };
         let (listed, ()) = tokio::join!(fleet.list(&filter, None), submit);
         assert_eq!((listed.unwrap().statements.len(), fleet.active()), (0, 1), "{filter:?}");
@@ -380,15 +380,15 @@ async fn a_listing_that_began_before_a_doubtful_submit_says_nothing_about_it() {
 /// Regression: the permit was released when a repetition was throttled, although the first submit may have
 /// taken effect. More statements than the limit could then be active.
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_submit_keeps_its_permit_when_its_repetition_is_rejected() {
+async fn an_uncertain_submit_keeps_its_permit_when_its_repetition_is_rejected() {
     for kind in [ErrorKind::Throttled, ErrorKind::NotSent, ErrorKind::Denied, ErrorKind::CredentialsExpired] {
         let network = LosesFirst::new(service(10), true).then_rejects(kind);
         let fleet = Limit::new(network, 2);
         for expected in [ErrorKind::Disconnected, kind] {
-            let error = fleet.submit(&doubtful(), None).await.unwrap_err();
+            let error = fleet.submit(&uncertain(), None).await.unwrap_err();
             assert_eq!((error.kind(), fleet.active()), (expected, 1));
         }
-        let id = fleet.submit(&doubtful(), None).await.unwrap().id;
+        let id = fleet.submit(&uncertain(), None).await.unwrap().id;
         assert_eq!(fleet.active(), 1, "{kind}: the statement holds one permit");
         fleet.describe(&id, Some(WaitTime::MAX)).await.unwrap();
         assert_eq!(fleet.active(), 0, "{kind}");
@@ -396,21 +396,21 @@ async fn a_doubtful_submit_keeps_its_permit_when_its_repetition_is_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_submit_keeps_its_permit_when_the_service_has_no_capacity() {
+async fn an_uncertain_submit_keeps_its_permit_when_the_service_has_no_capacity() {
     let network = LosesFirst::new(service(10), true).then_rejects(ErrorKind::TooManyStatements);
     let (fleet, begun) = (Limit::new(network, 2), Instant::now());
-    fleet.submit(&doubtful(), None).await.unwrap_err();
-    fleet.submit(&doubtful(), None).await.unwrap();
+    fleet.submit(&uncertain(), None).await.unwrap_err();
+    fleet.submit(&uncertain(), None).await.unwrap();
     assert_eq!(fleet.active(), 1);
     assert_eq!(begun.elapsed(), secs(10), "the limit is raised again after 10 seconds");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_session_is_known_once_its_statement_is_listed() {
+async fn an_uncertain_session_is_known_once_its_statement_is_listed() {
     let fleet = Limit::new(LosesFirst::new(service(10), true), 2).with_sessions(1);
-    let kept = doubtful().with_session_keep_alive(secs(60));
+    let kept = uncertain().with_session_keep_alive(secs(60));
     fleet.submit(&kept, None).await.unwrap_err();
-    let listed = fleet.list(&StatementFilter::default().with_name_prefix("doubtful"), None).await.unwrap();
+    let listed = fleet.list(&StatementFilter::default().with_name_prefix("uncertain"), None).await.unwrap();
     assert_eq!(fleet.open_sessions(), 1);
     fleet.describe(&listed.statements[0].id, Some(WaitTime::MAX)).await.unwrap();
     sleep(secs(60)).await;
@@ -418,9 +418,9 @@ async fn a_doubtful_session_is_known_once_its_statement_is_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn permits_of_doubtful_submits_are_reclaimed_after_15_minutes() {
+async fn permits_of_uncertain_submits_are_reclaimed_after_15_minutes() {
     let fleet = Limit::new(LosesFirst::new(service(10), true), 1);
-    fleet.submit(&doubtful(), None).await.unwrap_err();
+    fleet.submit(&uncertain(), None).await.unwrap_err();
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
     // The permit is kept for 15 minutes, because the caller may repeat the submit in this time.
@@ -429,7 +429,7 @@ async fn permits_of_doubtful_submits_are_reclaimed_after_15_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_is_counted_until_it_was_idle_for_its_keep_alive() {
+async fn a_session_counts_until_it_has_been_idle_for_its_keep_alive() {
     let fleet = Limit::new(service(10), 100).with_sessions(1);
     let kept = statement().with_session_keep_alive(secs(60));
     let begun = Instant::now();
@@ -447,7 +447,7 @@ async fn a_session_is_counted_until_it_was_idle_for_its_keep_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_of_others_are_waited_for() {
+async fn a_submit_waits_for_sessions_of_other_clients() {
     let service = limited(1, 500, 2);
     let other = statement().with_session_keep_alive(secs(30));
     service.submit(&other, None).await.unwrap();
@@ -472,8 +472,8 @@ async fn a_timeout_applies_to_a_poll_that_is_still_queued() {
     let mut requests = RequestCounts::default();
     let wait = Wait::new(&fleet, &id, &strategy).with_timeout(secs(20)).until_ended(&mut requests);
     let begun = Instant::now();
-    let (_, ending) = tokio::join!(others, wait);
-    assert!(matches!(ending, WaitOutcome::TimedOut { .. }), "{ending:?}");
+    let (_, outcome) = tokio::join!(others, wait);
+    assert!(matches!(outcome, WaitOutcome::TimedOut { .. }), "{outcome:?}");
     let cancelled = prepared.sent().iter().find_map(|sent| match sent {
         super::support::Sent::Cancel(at) => Some(*at),
         _ => None,
@@ -499,8 +499,8 @@ async fn three_thousand_waits_share_100_polls_a_second() {
     let begun = Instant::now();
     let waits = ids.iter().map(|id| async {
         let mut requests = RequestCounts::default();
-        let ending = Wait::new(&fleet, id, &LongPoll::default()).until_ended(&mut requests).await;
-        assert!(matches!(ending, WaitOutcome::Ended(_)), "{ending:?}");
+        let outcome = Wait::new(&fleet, id, &LongPoll::default()).until_ended(&mut requests).await;
+        assert!(matches!(outcome, WaitOutcome::Ended(_)), "{outcome:?}");
         (begun.elapsed().as_secs_f64() - 602.0, requests)
     });
     let ended = join_all(waits).await;
@@ -549,26 +549,26 @@ impl StatementExecutor for Far {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_submit_that_is_dropped_in_flight_keeps_its_permit() {
+async fn a_submit_dropped_in_flight_keeps_its_permit() {
     let fleet = Limit::new(Far { inner: service(1_000), submits: secs(120) }, 1);
-    assert!(timeout(secs(60), fleet.submit(&doubtful(), None)).await.is_err());
+    assert!(timeout(secs(60), fleet.submit(&uncertain(), None)).await.is_err());
     assert_eq!(fleet.active(), 1, "the statement may run");
     // The repetition uses the permit of the first submit.
-    fleet.submit(&doubtful(), None).await.unwrap();
+    fleet.submit(&uncertain(), None).await.unwrap();
     assert_eq!(fleet.active(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_submit_that_is_dropped_in_the_queue_of_its_rate_releases_its_permit() {
+async fn a_submit_dropped_in_the_queue_of_its_rate_releases_its_permit() {
     let rates = RequestRates::default().with(Request::ExecuteStatement, 1);
     let fleet = Fleet::new(service(1_000)).with_rates(rates);
     fleet.submit(&statement(), None).await.unwrap();
-    assert!(timeout(Duration::from_millis(500), fleet.submit(&doubtful(), None)).await.is_err());
+    assert!(timeout(Duration::from_millis(500), fleet.submit(&uncertain(), None)).await.is_err());
     assert_eq!(fleet.active(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_ends_after_the_longest_run_even_if_nobody_described_its_statement() {
+async fn a_session_expires_although_its_statement_is_never_described() {
     let fleet = Limit::new(service(10), 100).with_sessions(1);
     let kept = statement().with_session_keep_alive(secs(60));
     fleet.submit(&kept, None).await.unwrap();
@@ -582,7 +582,7 @@ async fn a_session_ends_after_the_longest_run_even_if_nobody_described_its_state
 }
 
 #[tokio::test(start_paused = true)]
-async fn permits_that_are_free_are_found_one_after_the_other_without_a_pause() {
+async fn free_permits_are_acquired_without_a_pause() {
     let far = Far { inner: service(10), submits: Duration::from_millis(50) };
     let fleet = Limit::new(far, 20);
     let statement = statement();

@@ -39,19 +39,19 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
-    fn a_damaged_toml_file_is_read_or_refused(edits in edits()) {
+    fn a_damaged_toml_file_is_read_or_rejected(edits in edits()) {
         read(&damaged(CYCLE, &edits), Pipeline::from_toml)?;
     }
 
     #[test]
-    fn a_damaged_json_file_is_read_or_refused(edits in edits()) {
+    fn a_damaged_json_file_is_read_or_rejected(edits in edits()) {
         let value: toml::Value = toml::from_str(CYCLE).unwrap();
         let text = serde_json::to_string_pretty(&value).unwrap();
         read(&damaged(&text, &edits), Pipeline::from_json)?;
     }
 
     #[test]
-    fn a_damaged_journal_is_read_or_refused(edits in edits()) {
+    fn a_damaged_journal_is_read_or_rejected(edits in edits()) {
         let line = r#"{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"intent","token":"t","name":"n"}"#;
         let ended = r#"{"at":"2026-11-23T06:30:00Z","run":"r","step":"a","attempt":1,"event":"ended","status":"FAILED","executing":1.5}"#;
         let directory = tempfile::tempdir().unwrap();

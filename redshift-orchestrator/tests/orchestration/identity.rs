@@ -47,7 +47,7 @@ async fn one_pipeline_on_two_databases_of_one_account_is_two_statements() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_began_on_another_target_of_the_executor_is_refused() {
+async fn a_run_that_began_on_another_target_is_rejected() {
     let (service, journal) = (service(), Arc::new(MemoryJournal::new()));
     let on = |workgroup: &str| {
         Orchestrator::new(service.clone().with_target(Target::workgroup(workgroup, "mystore")))
@@ -101,7 +101,7 @@ async fn one_journal_for_two_targets_never_returns_the_outcome_of_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_intent_of_an_earlier_version_names_no_target_and_is_continued() {
+async fn an_intent_without_a_target_is_continued() {
     let (service, journal) = (service(), Arc::new(MemoryJournal::new()));
     let intent = r#"{"event":"intent","token":"ro2-0123456789abcdef","name":"r/s/1 0123456789abcdef"}"#;
     let intent: Event = serde_json::from_str(intent).unwrap();
@@ -201,7 +201,7 @@ async fn a_statement_in_another_database_is_an_error_of_its_own_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_by_name_leaves_out_statements_that_are_older_than_the_intent() {
+async fn a_listing_by_name_ignores_statements_older_than_the_intent() {
     let (inner, journal) = (service(), Arc::new(MemoryJournal::new()));
     let (key, name) = (StepKey::new("r", "s"), "r/s/1 0123456789abcdef");
     inner.submit(&Statement::sql("CALL load()").with_name(name), None).await.unwrap();

@@ -70,7 +70,7 @@ async fn a_rejected_repetition_does_not_prove_that_the_first_cancel_had_no_effec
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_keep_to_the_rate_in_the_order_in_which_they_came() {
+async fn requests_are_sent_at_the_rate_and_in_order() {
     let prepared = Arc::new(Prepared::new([now(Status::Started)], []));
     let rates = RequestRates::default().with(Request::DescribeStatement, 10);
     // Executors of one account share the rate, by clones of one value.
@@ -103,7 +103,7 @@ async fn a_permit_is_held_until_its_statement_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_submit_in_doubt_keeps_its_permit_for_its_token() {
+async fn an_uncertain_submit_keeps_its_permit_for_its_token() {
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
     let executor = Limit::new(Faulty::new(service(10), faults), 1);
     let token = ClientToken::new("token").unwrap();
@@ -114,7 +114,7 @@ async fn a_submit_in_doubt_keeps_its_permit_for_its_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_prints_as_it_is_nested() {
+async fn a_stack_of_layers_is_printed_as_nested() {
     let prepared = Prepared::new([], []);
     let faulty = Faulty::new(service(1), Faults::seeded(1));
     assert_eq!(Fleet::new(faulty).to_string(), "Fleet(Limit(500, Rate(Faulty(Local(Scripted)))))");

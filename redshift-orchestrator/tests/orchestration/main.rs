@@ -1,14 +1,10 @@
 //! Tests of the orchestrator, pipelines, waits and layers, on a scripted service in paused time.
 #![allow(clippy::unwrap_used)]
 
-#[cfg(feature = "arrow")]
-mod circles;
 mod definitions;
-mod doubt;
 mod dropping;
 #[path = "../support/dying.rs"]
 mod dying;
-mod endings;
 mod extremes;
 mod fleet;
 mod garbage;
@@ -16,7 +12,9 @@ mod identity;
 #[path = "../support/intercept.rs"]
 mod intercept;
 mod layers;
-mod odd_reports;
+mod outcomes;
+#[cfg(feature = "arrow")]
+mod page_cycles;
 mod parts;
 mod pipelines;
 #[cfg(feature = "object-store")]
@@ -25,5 +23,7 @@ mod runs;
 #[cfg(feature = "object-store")]
 mod simulation;
 mod support;
+mod uncertain_submits;
+mod unusual_reports;
 mod waiting;
 mod walks;

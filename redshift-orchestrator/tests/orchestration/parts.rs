@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redshift_data_local::{LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
-    AttemptOptions, BatchPart, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin, OutcomeKind,
-    Pipeline, Report, Statement, StepKey, Target, TokioClock,
+    AttemptOptions, BatchPart, Commits, ErrorKind, ExecutionMode, FailureKind, Orchestrator, Origin,
+    OutcomeKind, Pipeline, Report, Statement, StepKey, Target, TokioClock,
     journal::{Journal, MemoryJournal, RunOutcome, SettledOutcome},
     pipeline::{self, RetryPolicy, Step, StopSignal},
 };
@@ -17,7 +17,7 @@ fn long(count: usize) -> Statement {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_batch_runs_in_order_each_part_once() {
+async fn a_long_batch_runs_each_part_once_in_order() {
     let script = Script::new()
         .on("(050", ScriptedExecution::failed(Duration::from_secs(1), "ERROR: division by zero"))
         .otherwise(ScriptedExecution::finished(Duration::from_secs(1)));
@@ -39,7 +39,7 @@ async fn a_long_batch_runs_in_order_each_part_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_parts_share_their_time_and_end_with_it() {
+async fn the_parts_share_one_timeout() {
     let service =
         LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(1))));
     let orchestrator = Orchestrator::new(service.clone());
@@ -51,7 +51,7 @@ async fn the_parts_share_their_time_and_end_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_whose_time_is_over_between_two_parts_is_no_success() {
+async fn a_batch_that_times_out_between_two_parts_is_not_a_success() {
     let service =
         LocalExecutor::scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(1))));
     let orchestrator = Orchestrator::new(service.clone());
@@ -75,7 +75,7 @@ async fn a_rejected_statement_leaves_no_record_in_the_journal() {
     for statement in [
         transaction,
         Statement::batch(["TRUNCATE stage", "INSERT INTO stage SELECT 1"]),
-        Statement::batch(["CALL load()", "SELECT 1"]).with_commits(true),
+        Statement::batch(["CALL load()", "SELECT 1"]).with_commits(Commits::Yes),
         Statement::sql("SELECT 1").with_parameter("unused", "1"),
     ] {
         let error = orchestrator.run_batch(&key, statement).await.unwrap_err();
@@ -85,7 +85,7 @@ async fn a_rejected_statement_leaves_no_record_in_the_journal() {
 }
 
 #[test]
-fn a_pipeline_keeps_what_commits_out_of_a_transaction() {
+fn a_pipeline_rejects_a_transaction_batch_with_statements_that_commit() {
     let text = |rest: &str| {
         format!("name = 'p'\n[[steps]]\nname = 'load'\nbatch = ['CALL load()', 'SELECT 1']\n{rest}\n")
     };
@@ -97,11 +97,11 @@ fn a_pipeline_keeps_what_commits_out_of_a_transaction() {
     let truncates = Step::batch("s", ["TRUNCATE t", "SELECT 1"], ExecutionMode::Transaction);
     let build = |step| Pipeline::builder("p").with_step(step).build();
     assert!(build(truncates.clone()).unwrap_err().to_string().contains("`commits = false`"));
-    assert!(build(truncates.with_commits(false)).is_ok());
+    assert!(build(truncates.with_commits(Commits::No)).is_ok());
 }
 
 #[test]
-fn a_pipeline_keeps_what_cannot_run_in_a_transaction_out_of_one() {
+fn a_pipeline_rejects_a_transaction_batch_with_statements_that_cannot_run_in_one() {
     let text = |sql: &str, rest: &str| {
         format!("name = 'p'\n[[steps]]\nname = 'upkeep'\nbatch = ['SELECT 1', \"{sql}\"]\n{rest}\n")
     };
@@ -157,7 +157,7 @@ fn expected() -> Vec<u32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_step_runs_in_parts_and_says_so() {
+async fn a_long_step_runs_in_parts_and_reports_them() {
     let pipeline = pipeline(load(0..100));
     assert!(pipeline.plan().to_string().contains("batch of 100 in 3 parts, each committed"));
     let service = service();
@@ -171,7 +171,7 @@ async fn a_long_step_runs_in_parts_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_step_that_dies_anywhere_in_it_runs_each_statement_once() {
+async fn a_long_step_killed_anywhere_runs_each_statement_once() {
     for tenths in (1..1_020).step_by(37) {
         let (service, journal) = (service(), MemoryJournal::new());
         let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
@@ -188,7 +188,7 @@ async fn a_long_step_that_dies_anywhere_in_it_runs_each_statement_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_named() {
+async fn a_retry_repeats_all_parts_if_every_failure_is_listed() {
     let script = || {
         let deadlock = ScriptedExecution::failed(seconds(1.0), "ERROR: deadlock detected");
         Script::new().on_each("(050", [deadlock, ScriptedExecution::finished(seconds(1.0))])
@@ -215,21 +215,37 @@ async fn a_further_attempt_is_about_all_parts_and_needs_every_failure_to_be_name
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_step_that_was_redefined_half_way_is_refused_and_one_that_finished_is_not() {
+async fn a_long_step_redefined_before_its_end_is_rejected() {
     let (service, journal) = (service(), MemoryJournal::new());
     let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
     let run = async |step: Step| {
         let run = pipeline::Run::new("r");
         pipeline(step).run(&orchestrator, run).await.unwrap()
     };
-    let killed = timeout(seconds(50.0), run(load(0..100))).await;
-    assert!(killed.is_err());
-    let before = service.effects().len();
-    for step in [load(1..100), load(0..41), load((1..2).chain(0..99)), load(0..3)] {
+    let changed = || [load(1..100), load(0..41), load((1..2).chain(0..99)), load(0..3)];
+    let stop = StopSignal::new();
+    let stopping = async {
+        sleep(seconds(10.0)).await;
+        stop.request();
+    };
+    let (whole, stopped) = (pipeline(load(0..100)), pipeline::Run::new("r").with_stop_signal(stop.clone()));
+    let report = tokio::join!(whole.run(&orchestrator, stopped), stopping).0.unwrap();
+    assert_eq!(report.step("load").unwrap().status.as_str(), "not started", "{report}");
+    // Between two parts, no attempt is open. The step is rejected.
+    for step in changed() {
         let report = run(step).await;
         let attempt = report.step("load").unwrap().last_attempt().unwrap();
         assert_eq!(report.step("load").unwrap().status.as_str(), "not submitted");
         assert!(attempt.error.as_deref().unwrap().contains("started with other statements"), "{report}");
+    }
+    let killed = timeout(seconds(30.0), run(load(0..100))).await;
+    assert!(killed.is_err());
+    let before = service.effects().len();
+    // The second part is open. The run is rejected.
+    for step in changed() {
+        let refused = pipeline(step).run(&orchestrator, pipeline::Run::new("r")).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.context("run")), (ErrorKind::Definition, Some("r")));
+        assert!(refused.to_string().contains("started with other statements"), "{refused}");
     }
     sleep(seconds(100.0)).await;
     assert_eq!(service.effects().len(), 80, "only the part in flight continued, after {before} statements");
@@ -262,7 +278,7 @@ async fn a_stop_request_takes_effect_between_two_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_timeout_of_a_step_is_for_all_of_its_parts() {
+async fn the_timeout_of_a_step_applies_to_all_of_its_parts() {
     let service = service();
     let orchestrator = Orchestrator::new(service.clone());
     for (limit, ran) in [(60.0, 59..=60), (80.0, 79..=80)] {
@@ -277,7 +293,7 @@ async fn the_timeout_of_a_step_is_for_all_of_its_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_whose_fate_is_unknown_is_settled_by_itself() {
+async fn a_part_with_an_unknown_outcome_is_settled_separately() {
     let journal = MemoryJournal::new();
     let before = Orchestrator::new(service()).with_journal(journal.clone());
     let pipeline = pipeline(load(0..100));
@@ -311,7 +327,7 @@ fn rejects_a_long_transaction_and_a_long_batch_with_session_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finished_batch_on_a_target_of_its_own_is_known_after_its_definition_changed() {
+async fn a_finished_batch_with_its_own_target_stays_finished_after_a_redefinition() {
     let service = LocalExecutor::scripted(Script::new()).with_target(Target::workgroup("one", "db"));
     let orchestrator = Orchestrator::new(service.clone());
     let key = StepKey::new("run", "load");

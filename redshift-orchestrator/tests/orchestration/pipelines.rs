@@ -5,13 +5,16 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script};
 use redshift_orchestrator::{
     ErrorKind, FailureKind, Observer, Orchestrator, Pipeline, ProgressEvent, Report, Run, StepKey,
     TokioClock,
-    journal::{FileJournal, MemoryJournal},
+    journal::{Entry, FileJournal, Journal, MemoryJournal},
     pipeline::{OnFailure, RetryPolicy, Step},
 };
+
+use crate::intercept::{Intercept, Intercepted};
 
 const CYCLE: &str = include_str!("../data/cycle.toml");
 
@@ -20,7 +23,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_is_reported_as_text_json_and_picture() {
+async fn a_run_is_reported_as_text_json_and_chart() {
     let conflict = "ERROR: 1023 DETAIL: Serializable isolation violation on table - 107";
     let script = Script::new()
         .on("dim_customer", local::ScriptedExecution::finished(seconds(4.2)).with_affected_rows(120))
@@ -77,7 +80,7 @@ fn statuses(report: &Report) -> Vec<&'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_run_goes_on_where_it_stopped() {
+async fn a_killed_run_resumes_where_it_stopped() {
     let service = slow_row();
     let journal = MemoryJournal::new();
     let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
@@ -93,6 +96,54 @@ async fn a_killed_run_goes_on_where_it_stopped() {
     // If the run is repeated after it has finished, all outcomes come from the journal.
     let again = row().run(&orchestrator(), Run::new("r")).await.unwrap();
     assert_eq!((again.totals().statements, again.is_success()), (0, true));
+}
+
+/// Journal that records each read of entries.
+#[derive(Debug, Default)]
+struct Reads {
+    inner: MemoryJournal,
+    reads: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Intercept for Reads {
+    fn inner(&self) -> &dyn Journal {
+        &self.inner
+    }
+
+    async fn entry(&self, key: &StepKey) -> redshift_orchestrator::Result<Option<Entry>> {
+        self.reads.lock().unwrap().push(key.step.clone());
+        self.inner.entry(key).await
+    }
+
+    async fn entries(&self, run: &str) -> redshift_orchestrator::Result<Vec<Entry>> {
+        self.reads.lock().unwrap().push(format!("all of {run}"));
+        self.inner.entries(run).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_reads_its_entries_once_and_reports_finished_steps_from_them() {
+    let reads = Arc::new(Mutex::new(Vec::new()));
+    let journal = Reads { reads: reads.clone(), ..Reads::default() };
+    let orchestrator = Orchestrator::new(slow_row()).with_journal(Intercepted(journal));
+    assert!(row().run(&orchestrator, Run::new("r").with_steps(["one"])).await.unwrap().is_success());
+    assert_eq!(std::mem::take(&mut *reads.lock().unwrap()), ["all of r", "one"]);
+    assert!(row().run(&orchestrator, Run::new("r")).await.unwrap().is_success());
+    assert_eq!(*reads.lock().unwrap(), ["all of r", "two", "three"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_finished_before_is_not_reported_as_skipped() {
+    let script = Script::new().on("one", local::ScriptedExecution::failed(seconds(1.0), "ERROR: no"));
+    let notes = Notes::default();
+    let orchestrator = Orchestrator::new(LocalExecutor::scripted(script)).with_observer(notes.clone());
+    assert!(row().run(&orchestrator, Run::new("r").with_steps(["two"])).await.unwrap().is_success());
+    let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
+    assert_eq!(statuses(&report), ["failed", "finished", "skipped"]);
+    let notes = notes.0.lock().unwrap();
+    let skipped: Vec<_> = notes.iter().filter(|note| note.contains("skipped")).collect();
+    assert_eq!(skipped, ["three/1 skipped because of one"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,7 +162,7 @@ async fn a_run_is_not_resumed_without_a_step_whose_statement_may_be_running() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_run_goes_on_with_a_new_attempt_at_the_step_that_failed() {
+async fn a_failed_run_resumes_with_a_new_attempt_at_the_failed_step() {
     let script = Script::new().on_each(
         "two",
         [
@@ -133,7 +184,7 @@ async fn a_failed_run_goes_on_with_a_new_attempt_at_the_step_that_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_named_failures_are_tried_again() {
+async fn only_listed_failures_are_retried() {
     let conflict = "ERROR: 1023 Serializable isolation violation";
     let script = Script::new().on_each(
         "work",
@@ -192,7 +243,7 @@ async fn the_effect_of_a_failure_on_other_steps_follows_on_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_statements_run_at_a_time_than_allowed() {
+async fn concurrent_statements_are_limited() {
     let script = Script::new().otherwise(local::ScriptedExecution::finished(seconds(10.0)));
     let pipeline = (0..7)
         .fold(Pipeline::builder("p").with_concurrency(3), |builder, n| {
@@ -226,7 +277,7 @@ impl Observer for Notes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_sees_a_run_as_it_goes() {
+async fn an_observer_receives_the_events_of_a_run() {
     let script = Script::new().on_each(
         "two",
         [
@@ -250,7 +301,7 @@ async fn an_observer_sees_a_run_as_it_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_journal_on_disk_carries_a_run_from_process_to_process() {
+async fn a_journal_on_disk_resumes_a_run_in_another_process() {
     let service = slow_row();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.jsonl");
@@ -270,7 +321,7 @@ async fn a_journal_on_disk_carries_a_run_from_process_to_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_step_says_what_to_look_at_and_holds_its_dependents_back() {
+async fn an_unknown_step_names_the_manual_checks_and_skips_its_dependents() {
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostRequest, 1.0);
     let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
     let orchestrator = Orchestrator::new(Faulty::new(slow_row(), faults)).with_clock(clock);

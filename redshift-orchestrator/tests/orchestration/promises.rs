@@ -53,7 +53,7 @@ fn on_all_cores(seeds: Range<u64>) -> Result<Tally, Broken> {
 }
 
 #[test]
-fn a_schedule_repeats_itself() {
+fn a_schedule_is_repeatable() {
     for seed in 0..100 {
         assert_eq!(play(seed), play(seed));
     }

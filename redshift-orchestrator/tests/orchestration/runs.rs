@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{
-    Clock, ErrorKind, Orchestrator, Pipeline, Report, Run, TokioClock,
-    journal::{Journal, MemoryJournal, RunOutcome},
-    pipeline::{OnFailure, Overlap, RetryPolicy, Step, StopSignal},
+    Clock, Error, ErrorKind, Orchestrator, Pipeline, Report, Result, Run, StepKey, TokioClock,
+    journal::{ActiveRun, Claim, Entry, Journal, MemoryJournal, RunOutcome},
+    pipeline::{OnFailure, Overlap, RetryPolicy, Step, StepStatus, StopSignal},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::intercept::{Intercept, Intercepted};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -33,7 +36,7 @@ fn statuses(report: &Report) -> Vec<&'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_is_not_selected_does_nothing_and_keeps_the_order() {
+async fn an_unselected_step_does_not_run_and_preserves_the_order() {
     let orchestrator = Orchestrator::new(service());
     let report = row().run(&orchestrator, Run::new("odd").with_tags(["odd"])).await.unwrap();
     assert!(report.is_success());
@@ -50,7 +53,7 @@ async fn a_step_that_is_not_selected_does_nothing_and_keeps_the_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_reaches_through_steps_that_are_not_selected() {
+async fn a_failure_skips_dependents_behind_unselected_steps() {
     let script = Script::new().on("'one'", local::ScriptedExecution::failed(seconds(1), "ERROR: no"));
     let orchestrator = Orchestrator::new(LocalExecutor::scripted(script));
     let report = row().run(&orchestrator, Run::new("r").with_tags(["odd"])).await.unwrap();
@@ -58,7 +61,7 @@ async fn a_failure_reaches_through_steps_that_are_not_selected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tag_or_step_that_is_not_there_is_named() {
+async fn an_unknown_tag_or_step_is_reported_with_a_suggestion() {
     let orchestrator = Orchestrator::new(service());
     let error = row().run(&orchestrator, Run::new("r").with_tags(["firs"])).await.unwrap_err();
     assert!(error.to_string().contains("did you mean `first`?"), "{error}");
@@ -66,8 +69,37 @@ async fn a_tag_or_step_that_is_not_there_is_named() {
     assert!(error.to_string().contains("no step `twoo`; did you mean `two`?"), "{error}");
 }
 
+/// A journal whose claims are lost at an instant.
+#[derive(Debug)]
+struct Lost(MemoryJournal, Instant);
+
+#[async_trait]
+impl Intercept for Lost {
+    fn inner(&self) -> &dyn Journal {
+        &self.0
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        let lost = self.1;
+        Ok(self.0.claim(claim).await?.with_check(move || async move { Instant::now() < lost }))
+    }
+}
+
+/// Regression: a run went on starting steps after its claim had expired, beside the next run of the pipeline.
 #[tokio::test(start_paused = true)]
-async fn a_second_run_is_refused_queued_or_allowed() {
+async fn no_step_starts_after_the_claim_was_lost() {
+    let journal = Intercepted(Lost(MemoryJournal::new(), Instant::now() + seconds(15)));
+    let orchestrator = Orchestrator::new(service()).with_journal(journal);
+    let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
+    assert_eq!(statuses(&report), ["finished", "finished", "not started"]);
+    let status = &report.step("three").unwrap().status;
+    let StepStatus::NotStarted { because_of } = status else { panic!("{status:?}") };
+    assert!(because_of.contains("the loss of the run's claim"), "{because_of}");
+    assert!(!report.is_success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_run_is_rejected_queued_or_allowed() {
     let service = service();
     let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
     let orchestrator = Orchestrator::new(service.clone()).with_clock(clock);
@@ -89,7 +121,7 @@ async fn a_second_run_is_refused_queued_or_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_dropped_makes_way() {
+async fn a_dropped_run_releases_its_claim() {
     let orchestrator = Orchestrator::new(service());
     let dropped = timeout(seconds(5), row().run(&orchestrator, Run::new("one"))).await;
     assert!(dropped.is_err());
@@ -97,7 +129,7 @@ async fn a_run_that_is_dropped_makes_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_stopped_waits_for_active_steps_and_starts_no_others() {
+async fn a_stopped_run_waits_for_active_steps_and_starts_no_others() {
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service()).with_journal(journal.clone());
     let stop = StopSignal::new();
@@ -113,6 +145,68 @@ async fn a_run_that_is_stopped_waits_for_active_steps_and_starts_no_others() {
     assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunOutcome::Stopped);
     let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
     assert!(report.is_success() && report.totals().statements == 1);
+}
+
+/// Journal whose storage fails when the attempts at the step `one` are read.
+#[derive(Debug)]
+struct Unreadable(MemoryJournal);
+
+#[async_trait]
+impl Intercept for Unreadable {
+    fn inner(&self) -> &dyn Journal {
+        &self.0
+    }
+
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        match key.step.as_str() {
+            "one" => Err(Error::new(ErrorKind::Journal, "the storage cannot be reached")),
+            _ => self.0.entry(key).await,
+        }
+    }
+}
+
+/// Regression: a statement that an earlier process had submitted was reported as not submitted if its entry
+/// could not be read, and the next step ran beside it.
+#[tokio::test(start_paused = true)]
+async fn an_open_attempt_that_cannot_be_read_is_unknown() {
+    let long = Script::new().otherwise(local::ScriptedExecution::finished(seconds(600)));
+    let (service, journal) = (LocalExecutor::scripted(long), MemoryJournal::new());
+    let pipeline = Pipeline::builder("row")
+        .with_on_failure(OnFailure::Continue)
+        .with_step(Step::sql("one", "SELECT 'one'"))
+        .with_step(Step::sql("two", "SELECT 'two'").after(["one"]))
+        .build()
+        .unwrap();
+    let orchestrator = Orchestrator::new(service.clone()).with_journal(journal.clone());
+    assert!(timeout(seconds(5), pipeline.run(&orchestrator, Run::new("r"))).await.is_err());
+    let unreadable = Orchestrator::new(service).with_journal(Intercepted(Unreadable(journal.clone())));
+    let report = pipeline.run(&unreadable, Run::new("r")).await.unwrap();
+    assert_eq!(statuses(&report), ["unknown", "skipped"], "{report}");
+    assert_eq!(journal.run_entry("r").await.unwrap().unwrap().ended.unwrap().1, RunOutcome::Unknown);
+    // An attempt that is not open was not submitted.
+    let report = pipeline.run(&unreadable, Run::new("other")).await.unwrap();
+    assert_eq!(statuses(&report), ["not submitted", "finished"], "{report}");
+}
+
+/// Regression: a queued run was active since the time at which it was queued.
+#[tokio::test(start_paused = true)]
+async fn a_queued_run_is_active_since_it_began() {
+    let start: jiff::Timestamp = "2026-11-23T06:30:00Z".parse().unwrap();
+    let orchestrator = Orchestrator::new(service()).with_clock(TokioClock::starting_at(start));
+    let pipeline = row();
+    let after = async |pause, run: Run| {
+        sleep(seconds(pause)).await;
+        pipeline.run(&orchestrator, run).await
+    };
+    let (first, queued, rejected) = tokio::join!(
+        after(0, Run::new("first")),
+        after(5, Run::new("queued").with_overlap(Overlap::Queue)),
+        after(40, Run::new("rejected")),
+    );
+    assert!(first.unwrap().is_success() && queued.unwrap().is_success());
+    let rejected = rejected.unwrap_err();
+    assert_eq!(rejected.context("active_run"), Some("queued"));
+    assert_eq!(rejected.context("active_since"), Some("2026-11-23T06:30:31Z"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +243,7 @@ async fn a_run_of_another_pipeline_or_target_is_not_resumed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_journal_keeps_what_a_run_was_begun_with_and_no_secrets() {
+async fn the_journal_records_the_parameters_of_a_run_without_secrets() {
     let journal = MemoryJournal::new();
     let orchestrator = Orchestrator::new(service()).with_journal(journal.clone());
     let pipeline = Pipeline::builder("p")

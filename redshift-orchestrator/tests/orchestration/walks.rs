@@ -102,7 +102,7 @@ fn check_times(seed: u64, concurrency: usize, steps: &[Drawn], report: &Report) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_step_becomes_what_its_graph_says_and_waits_for_nothing_else() {
+async fn every_step_has_the_status_of_the_model_and_waits_only_for_its_dependencies() {
     for seed in 0..300 {
         let (concurrency, steps) = draw(&mut fastrand::Rng::with_seed(seed), false);
         let report = run(concurrency, &steps).await;
@@ -113,7 +113,7 @@ async fn every_step_becomes_what_its_graph_says_and_waits_for_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_step_that_stops_the_run_nothing_begins_and_nothing_is_lost() {
+async fn after_a_stopping_step_no_step_starts_and_no_report_is_lost() {
     let mut stopped = 0;
     for seed in 0..300 {
         let (concurrency, steps) = draw(&mut fastrand::Rng::with_seed(seed), true);

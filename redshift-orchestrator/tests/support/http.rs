@@ -1,4 +1,4 @@
-//! Small HTTP/1.1 server on loopback. It records each request, and lets a closure choose the reply.
+//! Small HTTP/1.1 server on loopback. It records each request. A closure chooses the response.
 
 #![allow(dead_code, reason = "a test that includes this file may use only parts of it")]
 
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// Reply of the server to a request.
+/// Response of the server to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Answer {
@@ -98,7 +98,7 @@ impl Server {
         Self { address, requests, task }
     }
 
-    /// Starts a server that sends these replies, one per request, and then hangs up.
+    /// Starts a server that sends these responses, one per request, and then hangs up.
     pub(crate) async fn replying(replies: impl IntoIterator<Item = Reply>) -> Self {
         let mut replies = replies.into_iter().collect::<Vec<_>>().into_iter();
         Self::start(move |_| replies.next().unwrap_or(Reply::HangUp)).await

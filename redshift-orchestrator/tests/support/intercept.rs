@@ -18,8 +18,20 @@ pub(crate) trait Intercept: Debug + Send + Sync {
         self.inner().append(record).await
     }
 
+    async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
+        self.inner().entry(key).await
+    }
+
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        self.inner().entries(run).await
+    }
+
     async fn run_entry(&self, run: &str) -> Result<Option<RunEntry>> {
         self.inner().run_entry(run).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
+        self.inner().claim(claim).await
     }
 }
 
@@ -35,15 +47,15 @@ impl<I: Intercept> Journal for Intercepted<I> {
     }
 
     async fn entry(&self, key: &StepKey) -> Result<Option<Entry>> {
-        self.0.inner().entry(key).await
+        self.0.entry(key).await
     }
 
     async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
-        self.0.inner().entries(run).await
+        self.0.entries(run).await
     }
 
     async fn claim(&self, claim: &Claim) -> Result<ActiveRun> {
-        self.0.inner().claim(claim).await
+        self.0.claim(claim).await
     }
 
     async fn append_run(&self, record: RunRecord) -> Result<()> {

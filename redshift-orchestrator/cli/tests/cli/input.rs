@@ -2,12 +2,44 @@
 
 use crate::support::{PIPELINE, Stage};
 
+/// A Glue job, a Hudi table, and a statement.
+const LAKE: &str = r#"
+name = "lake"
+[[steps]]
+name = "clean"
+glue = { job = "clean-customer", arguments = { "--day" = 7 } }
+tags = ["lake"]
+[[steps]]
+name = "address"
+hudi = { table = "address", files = ["s3://raw/a.csv", "s3://raw/b.csv"] }
+tags = ["lake"]
+[[steps]]
+name = "load"
+sql = "UPDATE one SET classified = 1"
+after = ["clean", "address"]
+tags = ["warehouse"]
+"#;
+
 #[test]
-fn bad_input_is_one_message_and_exit_code_2() {
+fn a_plan_has_jobs_and_tables_and_a_part_without_them_runs() {
+    let stage = Stage::new(LAKE, "");
+    let plan = stage.call(&["plan", "load.toml", "--show-sql"]);
+    for line in ["clean    Glue job clean-customer", "address  Hudi table address, 2 files", "-- load"] {
+        assert!(plan.out.contains(line), "{}", plan.out);
+    }
+    assert!(!plan.out.contains("-- clean"), "{}", plan.out);
+    assert_eq!(stage.call(&["validate", "load.toml"]).code, Some(0));
+    let done = stage.call(&["run", "load.toml", "--tags", "warehouse"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
+fn invalid_input_is_one_message_and_exit_code_2() {
     let stage = Stage::without_emulator(PIPELINE);
     stage.write("unknown_key.toml", &PIPELINE.replace("after", "aftr"));
     stage.write("circle.toml", &PIPELINE.replace("tags = [\"first\"]", "after = [\"three\"]"));
     stage.write("not.json", "{\"name\": ");
+    stage.write("lake.toml", LAKE);
     stage.write("letters.toml", "\u{fffd}\0");
     for (arguments, part) in [
         (&["run", "gone.toml"][..], "file: gone.toml"),
@@ -18,6 +50,7 @@ fn bad_input_is_one_message_and_exit_code_2() {
         (&["validate", "circle.toml"], "the steps wait for each other"),
         (&["validate", "not.json"], "line: 1"),
         (&["validate", "letters.toml"], "line: 1"),
+        (&["run", "lake.toml"], "the step is of the kind `hudi`, and this program has no Hudi"),
         (&["run", "load.toml"], "does not set the parameter `cycle`"),
         (&["run", "load.toml", "-p", "cycle=1", "-p", "day=2"], "no parameter `day`"),
         (&["run", "load.toml", "-p", "cycle="], "is empty"),
@@ -45,6 +78,12 @@ fn bad_input_is_one_message_and_exit_code_2() {
             &["settle", "load.toml", "one", "--run-id", "a", "--as", "done", "--because", "x"],
             "possible values",
         ),
+        (
+            &["settle", "load.toml", "one", "--run-id", "a", "--as", "finished", "--because", " "],
+            "a text that is not empty",
+        ),
+        (&["run", "load.toml", "-p", "cycle=1", "--service-name", ""], "a text that is not empty"),
+        (&["status", "load.toml", "--limit", "0"], "--limit"),
         (&["danced"], "unrecognized subcommand"),
     ] {
         let done = stage.call(arguments);
@@ -55,13 +94,14 @@ fn bad_input_is_one_message_and_exit_code_2() {
 }
 
 #[test]
-fn a_service_or_journal_that_cannot_be_used_is_exit_code_5() {
+fn an_unusable_service_or_journal_is_exit_code_5() {
     let stage = Stage::without_emulator(PIPELINE);
     let run = ["run", "load.toml", "-p", "cycle=1"];
     let away = [&run[..], &["--postgres", "postgresql://nobody@127.0.0.1:1/none"]].concat();
     let done = stage.call(&away);
     assert_eq!(done.code, Some(5), "{done:?}");
     assert!(done.err.contains("database unreachable"), "{}", done.err);
+    assert!(done.err.contains("host: 127.0.0.1:1 }"), "{}", done.err);
     stage.write("load.toml.journal", "{}\n");
     let done = stage.call(&away);
     assert_eq!(done.code, Some(5));
@@ -80,7 +120,7 @@ fn a_service_or_journal_that_cannot_be_used_is_exit_code_5() {
 }
 
 #[test]
-fn missing_credentials_are_an_error_at_once_and_an_emulator_needs_none() {
+fn missing_credentials_fail_at_once_and_an_emulator_needs_none() {
     let stage = Stage::without_emulator(PIPELINE);
     let run = ["run", "load.toml", "-p", "cycle=1"];
     let service = ["--region", "eu-west-1", "--cluster", "dwh", "--database", "dev"];

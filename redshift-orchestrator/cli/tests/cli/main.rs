@@ -10,6 +10,8 @@ mod emulator;
 mod input;
 mod interrupts;
 mod postgres;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod runs;
 mod s3;
 mod schema;

@@ -16,7 +16,7 @@ after = ["prepare"]
 
 #[test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-fn what_a_procedure_says_is_seen_while_it_runs_and_a_killed_run_goes_on() {
+fn messages_of_a_procedure_are_shown_while_it_runs_and_a_killed_run_resumes() {
     let url = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL").unwrap();
     let stage = Stage::without_emulator(&PIPELINE.replace("[parameters.table]\n", ""));
     let table = format!("told_{}", std::process::id());
@@ -96,7 +96,7 @@ fn a_batch_in_parts_whose_run_is_killed_runs_each_statement_once() {
 #[cfg(unix)]
 #[test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-fn a_second_process_interrupts_what_the_server_works_on() {
+fn a_second_process_cancels_an_active_statement() {
     let url = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL").unwrap();
     let stage = Stage::without_emulator(
         "name = \"slow\"\n[[steps]]\nname = \"sleep\"\nsql = \"SELECT pg_sleep(600)\"\n",

@@ -3,7 +3,7 @@
 use crate::support::{PIPELINE, Stage};
 
 #[test]
-fn a_run_is_reported_and_the_same_run_again_submits_nothing() {
+fn a_repeated_run_is_reported_and_submits_nothing() {
     let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'UPDATE'\nrows = 3");
     let run = ["run", "load.toml", "--run-id", "a", "-p", "cycle=7"];
     let done =
@@ -27,7 +27,7 @@ fn a_run_is_reported_and_the_same_run_again_submits_nothing() {
 }
 
 #[test]
-fn every_event_is_one_object_a_line() {
+fn every_event_is_one_object_per_line() {
     let script = "[[statement]]\ncontains = 'two'\nruns = [{ fails = 'ERROR: deadlock detected' }, {}]";
     let pipeline = PIPELINE.replace(
         "after = [\"one\"]",
@@ -48,7 +48,7 @@ fn every_event_is_one_object_a_line() {
 
 /// Regression guard: programs read these fields, so renaming or removing one is a breaking change.
 #[test]
-fn objects_have_the_fields_that_the_guide_names() {
+fn objects_have_the_fields_listed_in_the_guide() {
     let script = "[[statement]]\ncontains = 'two'\nfails = 'ERROR: deadlock detected'";
     let pipeline = PIPELINE.replace(
         "after = [\"one\"]",
@@ -96,7 +96,7 @@ fn objects_have_the_fields_that_the_guide_names() {
 }
 
 #[test]
-fn a_failed_run_goes_on_with_what_did_not_finish() {
+fn a_failed_run_resumes_with_its_unfinished_steps() {
     let stage = Stage::new(
         PIPELINE,
         "[[statement]]\ncontains = 'two'\nruns = [{ fails = 'ERROR: no such table' }, {}]",
@@ -121,13 +121,16 @@ fn a_failed_run_goes_on_with_what_did_not_finish() {
 
 #[cfg(unix)]
 #[test]
-fn a_killed_run_keeps_others_away_until_it_is_dead_and_is_then_gone_on_with() {
+fn a_run_excludes_others_until_its_process_is_dead_and_is_then_resumed() {
     let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '2s'");
     let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
     going.until("two  submitted");
     let refused = stage.call(&["run", "load.toml", "--run-id", "b", "-p", "cycle=8"]);
     assert_eq!(refused.code, Some(4), "{refused:?}");
     assert!(refused.err.contains("active_run: a, active_since: 20"), "{}", refused.err);
+    let refused = stage.call(&["prune", "load.toml", "--keep", "1d"]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.err.contains("remove old runs when that process has ended"), "{}", refused.err);
     let status = stage.call(&["status", "load.toml"]);
     assert!(status.out.contains("a  row  active"), "{}", status.out);
     let settle =
@@ -146,7 +149,7 @@ fn a_killed_run_keeps_others_away_until_it_is_dead_and_is_then_gone_on_with() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_queues_behind_another_if_it_is_told_to() {
+fn a_run_waits_for_another_with_the_queue_option() {
     let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '1s'");
     let mut first = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
     first.until("two  submitted");
@@ -157,14 +160,16 @@ fn a_run_queues_behind_another_if_it_is_told_to() {
 
 #[cfg(unix)]
 #[test]
-fn an_unknown_step_is_shown_settled_and_gone_on_from() {
+fn an_unknown_step_is_listed_settled_and_resumed() {
     let mut stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\ntakes = '60s'");
-    let mut going = stage.start(&["run", "load.toml", "--run-id", "a", "-p", "cycle=7"]);
+    let named = ["--service-name", "dwh"];
+    let run = ["run", "load.toml", "--run-id", "a", "-p", "cycle=7"];
+    let mut going = stage.start(&[&run[..], &named].concat());
     going.until("two  submitted");
     killed(going);
     // The restarted service has lost all records.
     stage.restart("");
-    let done = stage.call(&["resume", "load.toml"]);
+    let done = stage.call(&[&["resume", "load.toml"][..], &named].concat());
     assert_eq!(done.code, Some(3), "{done:?}");
     assert!(done.out.contains("look at") && done.out.contains("sys_query_history"), "{}", done.out);
     let status = stage.call(&["status", "load.toml"]);
@@ -191,12 +196,12 @@ fn an_unknown_step_is_shown_settled_and_gone_on_from() {
             .read("load.toml.journal")
             .contains(r#""found":"finished","by":"ada","because":"the rows are there""#)
     );
-    let done = stage.call(&["resume", "load.toml", "--run-id", "a"]);
+    let done = stage.call(&[&["resume", "load.toml", "--run-id", "a"][..], &named].concat());
     assert_eq!(done.code, Some(0), "{done:?}");
 }
 
 #[test]
-fn tags_and_names_select_steps_and_a_resumed_run_keeps_them() {
+fn tags_and_names_select_steps_also_when_a_run_is_resumed() {
     let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'one'\nruns = [{ fails = 'ERROR: no' }, {}]");
     let done =
         stage.call(&["run", "load.toml", "-p", "cycle=7", "--tags", "first", "--only", "three", "--json"]);
@@ -210,7 +215,7 @@ fn tags_and_names_select_steps_and_a_resumed_run_keeps_them() {
 }
 
 #[test]
-fn no_sql_and_no_values_are_shown_unless_asked_for() {
+fn sql_and_values_are_shown_only_on_request() {
     let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\nfails = 'ERROR: no'");
     let mut seen = String::new();
     for arguments in [
@@ -232,7 +237,7 @@ fn no_sql_and_no_values_are_shown_unless_asked_for() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_goes_on_when_nobody_reads_what_it_says() {
+fn a_run_continues_when_its_output_is_closed() {
     let stage = Stage::new(PIPELINE, "");
     for (number, arguments) in [&["--no-progress"][..], &["--json"]].into_iter().enumerate() {
         let id = format!("r{number}");
@@ -250,7 +255,7 @@ fn killed(mut going: crate::support::Going) -> crate::support::Done {
 }
 
 #[test]
-fn status_pages_from_the_newest_run_on() {
+fn status_lists_pages_of_runs_newest_first() {
     let stage = Stage::new(PIPELINE, "");
     for id in ["a", "b", "c"] {
         assert_eq!(stage.call(&["run", "load.toml", "--run-id", id, "-p", "cycle=7"]).code, Some(0));
@@ -272,7 +277,7 @@ fn status_pages_from_the_newest_run_on() {
 }
 
 #[test]
-fn prune_removes_old_runs_that_finished() {
+fn prune_removes_old_finished_runs() {
     let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'two'\nruns = [{}, { fails = 'ERROR: no' }]");
     assert_eq!(stage.call(&["run", "load.toml", "--run-id", "good", "-p", "cycle=7"]).code, Some(0));
     assert_eq!(stage.call(&["run", "load.toml", "--run-id", "bad", "-p", "cycle=8"]).code, Some(1));
@@ -293,4 +298,46 @@ fn prune_removes_old_runs_that_finished() {
     assert_eq!(stage.call(&["status", "load.toml"]).out, "no runs\n");
     let wrong = stage.call(&["prune", "load.toml", "--keep", "90"]);
     assert!(wrong.code == Some(2) && wrong.err.contains("such as 90d"), "{wrong:?}");
+}
+
+/// Regression: the journal recorded neither the URL nor the region of the service. On a second service, the
+/// run was reported as finished although it had not run there.
+#[test]
+fn a_run_of_another_service_is_refused() {
+    let mut stage = Stage::new(PIPELINE, "");
+    let run = ["run", "load.toml", "--run-id", "a", "-p", "cycle=7"];
+    let west = ["--region", "eu-west-1"];
+    assert_eq!(stage.call(&[&run[..], &west].concat()).code, Some(0));
+    let refused = stage.call(&[&run[..], &["--region", "us-east-1"]].concat());
+    assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""), "{refused:?}");
+    assert!(refused.err.contains(":eu-west-1:cluster/local/dev"), "{}", refused.err);
+    assert!(refused.err.contains(":us-east-1:cluster/local/dev"), "{}", refused.err);
+    assert_eq!(stage.call(&[&run[..], &west].concat()).code, Some(0));
+    let before = stage.emulator_url();
+    stage.restart("");
+    for command in [&run[..], &["resume", "load.toml", "--run-id", "a"]] {
+        let refused = stage.call(&[command, &west].concat());
+        assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""), "{refused:?}");
+        let advice = format!("add --service-name '{before}:eu-west-1' if both are the same database");
+        assert!(refused.err.contains(&advice), "{}", refused.err);
+    }
+    // The name is the way out for a service with a new URL.
+    let named = format!("{before}:eu-west-1");
+    let done = stage.call(&[&run[..], &["--service-name", &named, "--json"]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.objects().iter().all(|object| object["event"] != "submitted"), "{done:?}");
+}
+
+/// Earlier versions recorded `endpoint:cluster/local/dev` for every endpoint.
+#[test]
+fn a_run_of_an_earlier_version_continues_under_its_name() {
+    let stage = Stage::new(PIPELINE, "[[statement]]\ncontains = 'one'\nruns = [{ fails = 'ERROR: no' }, {}]");
+    let early = ["--service-name", "endpoint"];
+    let run = ["run", "load.toml", "--run-id", "a", "-p", "cycle=7"];
+    assert_eq!(stage.call(&[&run[..], &early].concat()).code, Some(1));
+    assert!(stage.read("load.toml.journal").contains(r#""target":"endpoint:cluster/local/dev""#));
+    let refused = stage.call(&["resume", "load.toml"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("add --service-name 'endpoint'"), "{}", refused.err);
+    assert_eq!(stage.call(&[&["resume", "load.toml"][..], &early].concat()).code, Some(0));
 }

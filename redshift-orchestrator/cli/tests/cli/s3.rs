@@ -81,7 +81,7 @@ fn text(bytes: &[u8]) -> String {
 /// error that names the active run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an S3 server: scripts/test"]
-async fn of_two_processes_one_runs_the_pipeline_and_the_other_is_refused() {
+async fn one_of_two_processes_runs_the_pipeline_and_the_other_is_rejected() {
     let world = World::new("processes").await;
     let start = |run: &str| world.start(&["run", "nightly.toml", "--run-id", run]);
     let (one, two) = (start("one"), start("two"));
@@ -98,7 +98,7 @@ async fn of_two_processes_one_runs_the_pipeline_and_the_other_is_refused() {
 /// append of that process failed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an S3 server: scripts/test"]
-async fn cancel_and_settle_leave_the_records_to_the_process_that_runs_the_run() {
+async fn cancel_and_settle_leave_the_records_to_the_owner_of_the_run() {
     let world = World::new("beside").await;
     let running = world.start(&["run", "nightly.toml", "--run-id", "one", "--no-progress"]);
     let settle =

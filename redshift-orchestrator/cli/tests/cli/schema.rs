@@ -14,7 +14,7 @@ fn value(toml: &str) -> Value {
 }
 
 #[test]
-fn the_schema_in_the_repository_is_the_one_that_is_printed() {
+fn the_schema_in_the_repository_equals_the_printed_one() {
     let path = repository("docs/pipeline.schema.json");
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         std::fs::write(&path, schema_file()).unwrap();
@@ -26,7 +26,7 @@ fn the_schema_in_the_repository_is_the_one_that_is_printed() {
 }
 
 #[test]
-fn every_pipeline_of_the_repository_fits() {
+fn every_pipeline_in_the_repository_matches_the_schema() {
     let schema = json_schema();
     let guide = std::fs::read_to_string(repository("docs/pipelines.md")).unwrap();
     let examples = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
@@ -45,7 +45,7 @@ fn every_pipeline_of_the_repository_fits() {
 }
 
 #[test]
-fn what_a_schema_can_tell_is_refused_by_it_too() {
+fn the_schema_rejects_invalid_pipelines() {
     let schema = json_schema();
     let step = |lines: &str| format!("name = \"p\"\n[[steps]]\nname = \"a\"\nsql = \"SELECT 1\"\n{lines}");
     for broken in [

@@ -8,12 +8,17 @@ use std::{
 
 use serde_json::Value;
 
-use crate::emulator::Emulator;
+use crate::{
+    emulator::Emulator,
+    proxy::{Treatment, proxy},
+};
 
 /// A directory with a pipeline file, and an emulator that runs its statements.
 pub(crate) struct Stage {
     directory: tempfile::TempDir,
     emulator: Option<Emulator>,
+    /// URL of a proxy, which the program uses instead of the emulator.
+    proxy: Option<String>,
 }
 
 /// Three steps, one after the other. A script can give `two` a duration.
@@ -60,7 +65,7 @@ pub(crate) struct Going {
 impl Stage {
     /// Creates a pipeline file, and starts an emulator with this script.
     pub(crate) fn new(pipeline: &str, script: &str) -> Self {
-        let mut stage = Self { directory: tempfile::tempdir().unwrap(), emulator: None };
+        let mut stage = Self { directory: tempfile::tempdir().unwrap(), emulator: None, proxy: None };
         stage.write("load.toml", pipeline);
         stage.restart(script);
         stage
@@ -72,6 +77,15 @@ impl Stage {
         self.emulator = Some(Emulator::scripted(script));
     }
 
+    pub(crate) fn emulator_url(&self) -> String {
+        self.emulator.as_ref().expect("the stage has an emulator").url.clone()
+    }
+
+    /// Puts a proxy before the emulator.
+    pub(crate) fn treat(&mut self, rule: impl Fn(&str, &str) -> Treatment + Send + Sync + 'static) {
+        self.proxy = Some(proxy(&self.emulator_url(), rule));
+    }
+
     /// Creates a pipeline file, and starts an emulator that uses a PostgreSQL server.
     pub(crate) fn on_postgres(pipeline: &str, url: &str) -> Self {
         let mut stage = Self::without_emulator(pipeline);
@@ -80,7 +94,7 @@ impl Stage {
     }
 
     pub(crate) fn without_emulator(pipeline: &str) -> Self {
-        let stage = Self { directory: tempfile::tempdir().unwrap(), emulator: None };
+        let stage = Self { directory: tempfile::tempdir().unwrap(), emulator: None, proxy: None };
         stage.write("load.toml", pipeline);
         stage
     }
@@ -105,7 +119,7 @@ impl Stage {
             && matches!(arguments[0], "run" | "resume" | "cancel")
             && !arguments.contains(&"--postgres")
         {
-            command.args(["--endpoint-url", &emulator.url]);
+            command.args(["--endpoint-url", self.proxy.as_ref().unwrap_or(&emulator.url)]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

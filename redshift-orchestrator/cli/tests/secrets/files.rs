@@ -18,7 +18,7 @@ batch = ["SELECT 'sesame' AS one", "SELECT 'sesame' AS two"]
 "#;
 
 #[test]
-fn errors_in_files_tell_no_sql() {
+fn errors_in_files_contain_no_sql() {
     assert!(Pipeline::from_toml(GOOD).is_ok());
     let replace = |from: &str, to: &str| {
         assert!(GOOD.contains(from), "{from}");

@@ -9,7 +9,7 @@ use redshift_orchestrator::{ExecutionMode, Orchestrator, Pipeline, Run, Statemen
 use crate::{capture, search, services::Heard};
 
 #[tokio::test]
-async fn urls_with_passwords_are_not_told() {
+async fn urls_with_passwords_are_not_printed() {
     capture::listen();
     for url in [
         "postgresql://me:sesame@127.0.0.1:1/none",
@@ -29,7 +29,7 @@ async fn urls_with_passwords_are_not_told() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn errors_and_messages_of_the_server_tell_no_sql_of_ours() {
+async fn errors_and_messages_of_the_server_contain_no_sql() {
     capture::listen();
     let url = std::env::var("REDSHIFT_ORCHESTRATOR_POSTGRES_URL").unwrap();
     let url = url.replacen("postgres@", "postgres:sesame-password@", 1);

@@ -49,7 +49,7 @@ fn call(program: &str, directory: &Path, arguments: &[&str]) -> (Option<i32>, St
 }
 
 #[test]
-fn the_program_prints_and_writes_none() {
+fn the_program_prints_and_writes_no_secrets() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     write("p.toml", PIPELINE);
@@ -100,7 +100,7 @@ fn the_program_prints_and_writes_none() {
         let journal = std::fs::metadata(directory.path().join("p.toml.journal")).unwrap();
         assert_eq!(journal.permissions().mode() & 0o077, 0, "only the owner can read the journal");
     }
-    let asked = [&["run", "p.toml", "--run-id", "c", "--quotations"][..], &pin, &at].concat();
+    let asked = [&["run", "p.toml", "--run-id", "c", "--unredacted"][..], &pin, &at].concat();
     assert!(call(program, directory.path(), &asked).1.contains("no 'sesame-value' in UPDATE"));
     assert!(call(program, directory.path(), &["plan", "p.toml", "--show-sql"]).1.contains("sesame-literal"));
 }

@@ -75,7 +75,7 @@ async fn run_and_search(what: &str, executor: impl StatementExecutor + 'static) 
 }
 
 #[tokio::test]
-async fn the_local_executor_behind_every_layer() {
+async fn the_local_executor_behind_every_layer_prints_no_secrets() {
     let faults = Faults::seeded(3).with(Operation::Submit, Fault::LostReply, 0.4).with(
         Operation::Describe,
         Fault::Throttle,
@@ -88,7 +88,7 @@ async fn the_local_executor_behind_every_layer() {
 }
 
 #[tokio::test]
-async fn the_real_sdk_against_the_emulator() {
+async fn the_real_sdk_against_the_emulator_prints_no_secrets() {
     capture::listen();
     let emulator = Emulator::new(Traced::new(LocalExecutor::scripted(script())));
     let listening = emulator.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -119,10 +119,10 @@ async fn the_real_sdk_against_the_emulator() {
     serving.abort();
 }
 
-/// With quotations enabled, errors are not redacted.
+/// Without redaction, errors contain the values.
 #[tokio::test(start_paused = true)]
-async fn quotations_are_told_when_asked_for() {
-    let orchestrator = Orchestrator::new(LocalExecutor::scripted(script())).with_quotations(true);
+async fn quotations_are_kept_on_request() {
+    let orchestrator = Orchestrator::new(LocalExecutor::scripted(script())).with_redaction(false);
     let report = pipeline().run(&orchestrator, Run::new("r").with_parameter("pin", PIN)).await.unwrap();
     assert_eq!(report.steps()[0].attempts[0].error.as_deref(), Some(SAID));
 }

@@ -21,14 +21,14 @@ fn pipeline() -> Pipeline {
 }
 
 #[test]
-fn debug_of_what_is_public_prints_none() {
+fn debug_output_of_public_types_contains_no_secrets() {
     let statement = Statement::sql(SQL)
         .with_parameter("pin", PIN)
         .bind("note", PIN)
         .with_target(Target::workgroup("dwh", "dev").with_secret(ARN));
     let mut description = Description::new(StatementId::new("id"), Status::Failed).with_error(SAID);
     description.sql = Some(SqlText::new(SQL));
-    description.parameters = vec![Parameter { name: "pin".into(), value: PIN.into() }];
+    description.parameters = vec![Parameter::new("pin", PIN)];
     description.target = Some(Target::cluster("dwh", "dev").with_secret(ARN));
     let mut sub = SubStatement::new(StatementId::new("id:1"), Status::Failed);
     (sub.sql, sub.error) = (Some(SqlText::new(SQL)), Some(SAID.to_owned()));
@@ -60,7 +60,7 @@ fn debug_of_what_is_public_prints_none() {
 }
 
 #[test]
-fn refusals_of_statements_and_runs_tell_none() {
+fn rejections_of_statements_and_runs_contain_no_secrets() {
     let base = || Statement::sql(SQL).with_parameter("pin", PIN);
     let transaction = |last: &str| Statement::batch([SQL, last]).with_parameter("pin", PIN);
     let mut refused: Vec<Error> = [

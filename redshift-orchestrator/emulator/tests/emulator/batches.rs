@@ -54,7 +54,7 @@ async fn run(executor: &impl StatementExecutor, format: ResultFormat) -> Stateme
 }
 
 #[tokio::test]
-async fn csv_pages_become_batches_digit_for_digit() {
+async fn csv_pages_are_converted_to_batches_exactly() {
     let executor = Served::new(sales()).await.into_executor();
     let id = run(&executor, ResultFormat::Csv).await;
     let batches =
@@ -84,7 +84,7 @@ async fn csv_pages_become_batches_digit_for_digit() {
 }
 
 #[tokio::test]
-async fn json_and_csv_give_the_same_batches_here_and_there() {
+async fn json_and_csv_give_the_same_batches_locally_and_over_http() {
     let service = sales();
     let there = Served::new(service.clone()).await.into_executor();
     let mut results = Vec::new();
@@ -99,7 +99,7 @@ async fn json_and_csv_give_the_same_batches_here_and_there() {
 }
 
 #[tokio::test]
-async fn the_stream_ends_with_the_error_that_names_row_and_column() {
+async fn the_stream_ends_with_an_error_that_names_row_and_column() {
     let executor = Served::new(sales()).await.into_executor();
     let id = run(&executor, ResultFormat::Csv).await;
     let options = RecordBatchOptions::default()

@@ -43,7 +43,7 @@ async fn prints_its_address_serves_and_exits_cleanly_on_a_signal() {
 }
 
 #[test]
-fn a_bad_file_or_address_is_an_error_with_a_way_out() {
+fn an_invalid_file_or_address_is_an_error_with_a_way_out() {
     let script = file("[[statement]]\ncontains = 'x'\ntakes = 'long'");
     let (code, text) = fails(&["--scripted", script.path().to_str().unwrap()]);
     assert_eq!(code, Some(1));

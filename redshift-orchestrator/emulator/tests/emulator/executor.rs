@@ -114,7 +114,7 @@ async fn error_kinds_are_transmitted_exactly() {
 }
 
 #[tokio::test]
-async fn listings_are_filtered_by_the_target_that_was_named() {
+async fn listings_are_filtered_by_target() {
     let executor = Served::new(LocalExecutor::scripted(script())).await.into_executor();
     let id = executor.submit(&Statement::sql("SELECT 1"), Some(WaitTime::MAX)).await.unwrap().id;
     let mut filter = StatementFilter::default();

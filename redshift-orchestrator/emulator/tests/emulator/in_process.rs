@@ -40,7 +40,7 @@ async fn the_data_api_on_a_connector_conforms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_of_four_hours_takes_a_question_every_30_seconds() {
+async fn a_statement_of_four_hours_takes_one_poll_per_30_seconds() {
     let takes = Duration::from_secs(4 * 3_600 - 10);
     let script = Script::new().otherwise(ScriptedExecution::finished(takes));
     let orchestrator = Orchestrator::new(executor(LocalExecutor::scripted(script)));
@@ -79,7 +79,7 @@ async fn a_pipeline_over_the_sdk_survives_a_bad_network_and_runs_each_step_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_never_comes_is_given_up_after_40_seconds() {
+async fn a_missing_response_is_given_up_after_40_seconds() {
     let config = connector::sdk_config(|_| futures::future::pending().boxed());
     let executor = DataApiExecutor::new(&config, Target::cluster("dwh", "dev"));
     let begin = Instant::now();

@@ -29,7 +29,7 @@ fn raise_open_files() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_are_held_on_one_process_and_answered_at_once() {
+async fn a_thousand_long_polls_wait_in_one_process_and_are_answered_at_once() {
     const HELD: usize = 1_000;
     #[cfg(unix)]
     raise_open_files();
@@ -79,7 +79,7 @@ async fn a_client_that_disconnects_releases_its_slot() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_what_is_held_with_the_status_of_that_moment() {
+async fn a_shutdown_answers_long_polls_with_the_current_status() {
     let service = LocalExecutor::scripted(Script::from_toml(SLOW).unwrap());
     let served = Served::new(service).await;
     let id = submit(&served, "CALL slow()").await;

@@ -7,7 +7,7 @@ use crate::support::Served;
 const PLACE: &str = r#""ClusterIdentifier": "dwh", "Database": "dev""#;
 
 #[tokio::test]
-async fn an_error_has_its_name_in_body_and_header_and_a_request_id() {
+async fn an_error_has_a_request_id_and_its_name_in_body_and_header() {
     let served = Served::scripted("").await;
     let (status, head, body) = served.call("ExecuteStatement", &format!("{{{PLACE}}}")).await.unwrap();
     assert_eq!(status, 400);
@@ -71,7 +71,7 @@ async fn times_are_seconds_since_the_epoch_and_unknown_amounts_are_minus_one() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_is_a_connection_that_closes() {
+async fn a_lost_response_closes_the_connection() {
     use redshift_data_local::{Faults, Faulty, LocalExecutor, Script};
     let faults = "[[fault]]\nfault = 'lost reply'\nrate = 1.0\noperation = 'ExecuteStatement'";
     let service = LocalExecutor::scripted(Script::new());
@@ -83,7 +83,7 @@ async fn a_lost_reply_is_a_connection_that_closes() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_all_limits_is_refused() {
+async fn an_oversized_body_is_rejected() {
     let served = Served::scripted("").await;
     let head = "POST / HTTP/1.1\r\nhost: emulator\r\nconnection: close\r\ncontent-type: application/x-amz-json-1.1\r\n\
                 x-amz-target: RedshiftData.ListStatements\r\ncontent-length: 99999999\r\n\r\n";
@@ -92,7 +92,7 @@ async fn a_body_beyond_all_limits_is_refused() {
 }
 
 #[tokio::test]
-async fn it_listens_to_its_own_machine_only() {
+async fn it_listens_on_loopback_only() {
     use redshift_data_emulator::Emulator;
     use redshift_data_local::{LocalExecutor, Script};
     let service = LocalExecutor::scripted(Script::new());

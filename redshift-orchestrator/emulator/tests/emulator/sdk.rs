@@ -58,7 +58,7 @@ name = "note"
 "#;
 
 #[tokio::test]
-async fn a_statement_and_its_typed_result_on_all_pages() {
+async fn a_statement_returns_its_typed_result_on_all_pages() {
     let served = Served::scripted(SCRIPT).await;
     let client = served.client();
     let submitted = client
@@ -239,6 +239,12 @@ async fn listing_returns_finished_statements_by_default_and_filters() {
         names(list().status(StatusString::All).cluster_identifier("dwh").database("dev")).await,
         ["load-2", "load-1"]
     );
+    // A page token belongs to the listing that returned it.
+    let all = list().status(StatusString::All);
+    let next = all.clone().max_results(2).send().await.unwrap().next_token.unwrap();
+    assert_eq!(all.next_token(&next).send().await.unwrap().statements().len(), 2);
+    let refused = list().next_token(&next).send().await.unwrap_err().into_service_error();
+    assert!(refused.is_validation_exception(), "{refused}");
     let page = list().send().await.unwrap();
     assert_eq!(page.statements()[0].query_string(), Some("SELECT 1"));
     assert_eq!(page.statements()[0].is_batch_statement(), Some(false));
@@ -259,7 +265,7 @@ async fn a_running_statement_can_be_cancelled_once() {
 }
 
 #[tokio::test]
-async fn the_result_of_a_statement_that_still_runs_is_not_found() {
+async fn the_result_of_a_running_statement_is_not_found() {
     let served = Served::scripted(SCRIPT).await;
     let client = served.client();
     let request = client.execute_statement().cluster_identifier("dwh").database("dev").sql("CALL slow()");
@@ -320,7 +326,7 @@ async fn the_catalog_is_listed_by_pattern_and_page() {
 }
 
 #[tokio::test]
-async fn a_session_is_opened_used_listed_and_refused_while_it_is_busy() {
+async fn a_session_is_opened_used_listed_and_rejected_while_it_is_busy() {
     let served = Served::scripted(SCRIPT).await;
     let client = served.client();
     let opened = client.execute_statement().workgroup_name("my-workgroup").database("dev").sql("UPDATE a");
@@ -328,6 +334,10 @@ async fn a_session_is_opened_used_listed_and_refused_while_it_is_busy() {
     let session = opened.session_id().unwrap();
     let again = client.execute_statement().session_id(session).sql("CALL slow()").send().await.unwrap();
     assert_eq!((again.session_id(), again.workgroup_name()), (Some(session), Some("my-workgroup")));
+    let other = client.execute_statement().session_id(session).database("other").sql("SELECT 1");
+    let other = other.send().await.unwrap_err().into_service_error();
+    assert!(other.is_validation_exception(), "{other:?}");
+    assert!(other.to_string().contains("the session uses database dev"), "{other}");
 
     let listed = client.list_sessions().workgroup_name("my-workgroup").database("dev").send().await.unwrap();
     let [data] = listed.sessions() else { panic!("{listed:?}") };

@@ -50,11 +50,14 @@ impl Served {
         Client::from_conf(DataApiExecutor::config(&self.sdk_config()).build())
     }
 
+    /// Returns an executor that uses this emulator. All emulators of a test are one service, although each
+    /// has a port of its own.
     pub(crate) fn executor(&self) -> DataApiExecutor {
-        DataApiExecutor::new(&self.sdk_config(), Target::cluster("dwh", "dev"))
+        let target = Target::cluster("dwh", "dev").with_service_name("emulator");
+        DataApiExecutor::new(&self.sdk_config(), target)
     }
 
-    /// Returns an executor that uses this emulator. The emulator serves until the test's runtime ends.
+    /// Returns an [executor](Self::executor). The emulator serves until the test's runtime ends.
     pub(crate) fn into_executor(self) -> DataApiExecutor {
         let executor = self.executor();
         std::mem::forget(self);

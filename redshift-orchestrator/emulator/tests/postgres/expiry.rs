@@ -77,7 +77,7 @@ async fn the_next_run_recovers_as_documented_hours_later() {
         (1, false, 7.0, (Ok(Origin::Reattached), 1)),
         (1, false, 8.5, (Ok(Origin::Reattached), 1)),
         (1, false, 24.5, (Err(U::SubmitTooOld), 1)),
-        // The id is recorded, but the ending is not.
+        // The id is recorded, but the outcome is not.
         (1, true, 23.9, (Ok(Origin::Reattached), 1)),
         (1, true, 24.1, (Err(U::RecordExpired), 1)),
         // Everything is recorded.

@@ -1,5 +1,5 @@
-//! External inputs: replies of the service, journals, pipeline files, script and fault files, requests to the
-//! emulator. None may cause a panic, an endless loop, or an undocumented response.
+//! External inputs: responses of the service, journals, pipeline files, script and fault files, requests to
+//! the emulator. None may cause a panic, an endless loop, or an undocumented response.
 //!
 //! `cargo fuzz` generates them by coverage, with one target for each kind; `tests/fuzz.rs` generates
 //! mutations from seeds in every test run.

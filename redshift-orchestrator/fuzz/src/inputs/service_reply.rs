@@ -1,4 +1,4 @@
-//! Replies of the service, read by the SDK's client.
+//! Responses of the service, read by the SDK's client.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -50,7 +50,7 @@ pub(super) const SEEDS: &[&str] = &[
     "200 ListSchemas\n{\"Schemas\":[\"mystore\",\"public\"]}",
 ];
 
-/// The reply to the next requests.
+/// The response to the next requests.
 type Reply = Arc<Mutex<(u16, Bytes)>>;
 
 fn executor() -> &'static (DataApiExecutor, Reply) {
@@ -100,7 +100,7 @@ async fn answered(executor: &DataApiExecutor, operation: &str) {
         "ListTables" => drop(executor.tables(&CatalogFilter::default(), page).await),
         "DescribeTable" => drop(executor.columns(&CatalogFilter::default(), page).await),
         _ => {
-            // Every request for the rows of a result gets the same reply. A page that has a next page is
+            // Every request for the rows of a result gets the same response. A page that has a next page is
             // therefore its own next page.
             drop(executor.describe(&id, None).await);
             drop(executor.rows::<(Option<i64>, String)>(&id).await);

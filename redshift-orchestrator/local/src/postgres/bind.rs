@@ -65,15 +65,14 @@ mod tests {
 
     #[test]
     fn numbers_every_occurrence_and_leaves_strings_and_casts_alone() {
-        let parameters =
-            ["a", "b"].map(|name| Parameter { name: name.to_owned(), value: format!("<{name}>") });
+        let parameters = ["a", "b"].map(|name| Parameter::new(name, format!("<{name}>")));
         let bound = bind("CALL f(:a, ':a', :b::date, :a) -- :b", &parameters);
         assert_eq!(bound.sql, "CALL f($1, ':a', $2::date, $3) -- :b");
         assert_eq!(bound.values, ["<a>", "<b>", "<a>"].map(TextValue));
     }
 
     #[test]
-    fn without_parameters_the_text_stays_as_it_is() {
+    fn without_parameters_the_text_is_unchanged() {
         assert_eq!(bind("SELECT a[1:n], ':x', :y", &[]).sql, "SELECT a[1:n], ':x', :y");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     catalog::{cut, cut_sessions},
 };
 use redshift_orchestrator::{
-    Column, PageToken, Result,
+    Column, Error, ErrorKind, PageToken, Result, Target,
     catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
 };
 
@@ -62,6 +62,16 @@ impl Postgres {
         params.extend(values.iter().map(|value| (*value as &(dyn ToSql + Sync), Type::TEXT)));
         lease.link()?.query_typed(sql, &params).await.map_err(errors::catalog)
     }
+
+    /// Fails if the request names a database that does not exist.
+    fn check_databases(&self, filter: &CatalogFilter) -> Result<()> {
+        let connected = filter.target.as_ref().map(Target::database);
+        let mut names = [connected, filter.database.as_deref()].into_iter().flatten();
+        match names.find_map(|name| self.missing_database(name)) {
+            Some(text) => Err(Error::new(ErrorKind::DatabaseUnreachable, text)),
+            None => Ok(()),
+        }
+    }
 }
 
 fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
@@ -72,17 +82,24 @@ fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
 #[deny(clippy::missing_trait_methods)]
 impl Catalog for LocalExecutor<Postgres> {
     async fn databases(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.backend().check_databases(filter)?;
+        let names = &self.backend().databases;
+        if !names.is_empty() {
+            return cut(names.clone(), filter, page);
+        }
         let rows = self.backend().ask(DATABASES, &[]).await?;
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, filter, page)
     }
 
-    /// Lists the schemas of the connected database, even if the request names another one.
+    /// Lists the schemas of the database that the URL names.
     async fn schemas(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<String>> {
+        self.backend().check_databases(filter)?;
         let rows = self.backend().ask(SCHEMAS, &[&filter.schema]).await?;
         cut(rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?, filter, page)
     }
 
     async fn tables(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Table>> {
+        self.backend().check_databases(filter)?;
         let rows = self.backend().ask(TABLES, &[&filter.schema, &filter.table]).await?;
         let table = |row: &Row| {
             let table = Table::new(get::<String>(row, 0)?, get::<String>(row, 1)?);
@@ -92,6 +109,7 @@ impl Catalog for LocalExecutor<Postgres> {
     }
 
     async fn columns(&self, filter: &CatalogFilter, page: Option<PageToken>) -> Result<Page<Column>> {
+        self.backend().check_databases(filter)?;
         let rows = self.backend().ask(COLUMNS, &[&filter.schema, &filter.table]).await?;
         cut(rows.iter().map(column).collect::<Result<_>>()?, filter, page)
     }

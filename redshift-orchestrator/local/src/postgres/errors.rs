@@ -4,6 +4,7 @@ use std::{error::Error as _, fmt::Write};
 
 use tokio_postgres::{
     Config,
+    config::Host,
     error::{DbError, SqlState},
 };
 
@@ -78,11 +79,31 @@ pub(super) fn unreachable(config: &Config, error: tokio_postgres::Error) -> Erro
         Some(refusal) => format!("the database rejected the connection: {}", refusal.message()),
         None => "the database cannot be reached".to_owned(),
     };
-    let hosts: Vec<_> = config.get_hosts().iter().map(|host| format!("{host:?}")).collect();
     Error::new(ErrorKind::DatabaseUnreachable, message)
         .with_context("database", config.get_dbname().unwrap_or("(default)"))
-        .with_context("host", hosts.join(" "))
+        .with_context("host", addresses(config))
         .with_source(error)
+}
+
+/// Returns the addresses of the server, separated by commas: `127.0.0.1:5432`, or the directory of a socket.
+pub(super) fn addresses(config: &Config) -> String {
+    let ports = config.get_ports();
+    // The driver uses a single port for all hosts, or one port for each.
+    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+    let name = |host: &Host| match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(directory) => directory.display().to_string(),
+    };
+    let mut hosts: Vec<_> = config.get_hosts().iter().map(name).collect();
+    if hosts.is_empty() {
+        hosts = config.get_hostaddrs().iter().map(ToString::to_string).collect();
+    }
+    let addresses = hosts.iter().enumerate().map(|(index, host)| match host.contains(':') {
+        true => format!("[{host}]:{}", port(index)),
+        false => format!("{host}:{}", port(index)),
+    });
+    addresses.collect::<Vec<_>>().join(",")
 }
 
 /// Returns the error of a failed catalog query.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     backend::{Job, Report},
-    record::{Ending, Part},
+    record::{Part, StatementOutcome},
 };
 use redshift_orchestrator::{ExecutionMode, Result, Status};
 
@@ -43,7 +43,7 @@ impl Postgres {
         if let Some(id) = job.statement.session() {
             self.sessions().remove(id);
         }
-        // The ending and the effect were either both committed or both rolled back. The record shows which.
+        // The outcome and the effect were either both committed or both rolled back. The record shows which.
         Ok(attempt.unwrap_or(Attempt::Again))
     }
 
@@ -67,7 +67,7 @@ impl Postgres {
     }
 
     /// Runs a statement in a transaction that the caller began and that may span several statements. Of these
-    /// statements, only the ending of the final `COMMIT` can be recorded in the same transaction.
+    /// statements, only the outcome of the final `COMMIT` can be recorded in the same transaction.
     async fn in_callers_hands(
         &self,
         link: &Link,
@@ -89,7 +89,7 @@ impl Postgres {
         }
         let atomic = mode == Some(ExecutionMode::Transaction);
         let mut results = vec![None; parts.len()];
-        let mut ending = None;
+        let mut outcome = None;
         for (index, sql) in job.statement.sqls().iter().enumerate() {
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             let started = Instant::now();
@@ -107,7 +107,7 @@ impl Postgres {
                     {
                         self.sessions().remove(id);
                     }
-                    ending = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
+                    outcome = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
                     if atomic {
                         // If the connection is closed, the server has already rolled back.
                         let _ = session.batch_execute("ROLLBACK").await;
@@ -116,33 +116,33 @@ impl Postgres {
                 }
             }
         }
-        let finished = ending.is_none();
-        let mut ending =
-            ending.unwrap_or_else(|| Ending::of_parts(parts, mode.is_some(), Some(begin.elapsed())));
+        let finished = outcome.is_none();
+        let mut outcome = outcome
+            .unwrap_or_else(|| StatementOutcome::of_parts(parts, mode.is_some(), Some(begin.elapsed())));
         if sealed && finished {
-            return Ok(Attempt::Ended(ending));
+            return Ok(Attempt::Ended(outcome));
         }
         if atomic
             && finished
             && let Err(error) = session.batch_execute("COMMIT").await
         {
-            let last = ending.parts.len() - 1;
-            ending = fail(ending.parts, last, true, &Failure::from(error), begin.elapsed());
+            let last = outcome.parts.len() - 1;
+            outcome = fail(outcome.parts, last, true, &Failure::from(error), begin.elapsed());
         }
         link.batch_execute("BEGIN").await.map_err(errors::records)?;
-        self.write_end(link, job, &ending, &results).await?;
-        self.commit(link, ending).await
+        self.write_end(link, job, &outcome, &results).await?;
+        self.commit(link, outcome).await
     }
 
-    /// Writes the ending of a `COMMIT` into the transaction that it commits. Returns `false` and leaves the
-    /// transaction unchanged if the ending cannot be written.
+    /// Writes the outcome of a `COMMIT` into the transaction that it commits. Returns `false` and leaves the
+    /// transaction unchanged if the outcome cannot be written.
     async fn seal(&self, session: &Link, job: &Job<'_>, parts: &[Part]) -> Result<bool> {
         if session.batch_execute("SAVEPOINT redshift_data_local").await.is_err() {
             return Ok(false);
         }
         let finished = vec![Part::new(Status::Finished); parts.len()];
-        let ending = Ending::of_parts(finished, false, Some(Duration::ZERO));
-        let written = self.write_end(session, job, &ending, &[]).await;
+        let outcome = StatementOutcome::of_parts(finished, false, Some(Duration::ZERO));
+        let written = self.write_end(session, job, &outcome, &[]).await;
         let end = match written {
             Ok(()) => "RELEASE redshift_data_local",
             // The transaction is read-only, or runs as another role.

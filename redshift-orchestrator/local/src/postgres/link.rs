@@ -85,6 +85,11 @@ impl Pool {
         Self { config, connections: connections.max(1), records: Arc::default(), idle: Arc::default() }
     }
 
+    /// Returns the addresses of the server.
+    pub(super) fn server(&self) -> String {
+        errors::addresses(&self.config)
+    }
+
     /// Returns `true` if a single connection manages the records and runs the statements.
     pub(super) fn is_single(&self) -> bool {
         self.connections == 1
@@ -169,7 +174,7 @@ impl Link {
         self.notices.clone()
     }
 
-    /// Returns the number of notices that have not been taken.
+    /// Returns the number of notices that have not been read yet.
     pub(super) fn notice_count(&self) -> usize {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).notices.len()
     }

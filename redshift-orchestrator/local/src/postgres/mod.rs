@@ -22,7 +22,7 @@ use super::{
     backend::{Admission, Backend, Job},
     limits,
     machine::{Parts, later},
-    record::{Ending, Record},
+    record::{Record, StatementOutcome},
     table::{page_number, page_of},
 };
 use link::{Link, Notices, Pool};
@@ -54,6 +54,8 @@ pub struct Postgres {
     /// Notices of running statements.
     running_notices: Mutex<HashMap<StatementId, Arc<Mutex<Notices>>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Link>>>,
+    /// Database names that exist for clients. Empty if every name does.
+    databases: Vec<String>,
     /// Time at which expired records were last removed from the database.
     cleaned_at: Mutex<Timestamp>,
 }
@@ -67,6 +69,7 @@ pub struct PostgresBuilder {
     url: String,
     schema: String,
     connections: usize,
+    databases: Vec<String>,
     limits: Limits,
     latency: Latency,
     clock: Arc<dyn Clock>,
@@ -111,11 +114,17 @@ impl LocalExecutor<Postgres> {
             url: url.into(),
             schema: "redshift_data_local".to_owned(),
             connections: 5,
+            databases: Vec::new(),
             limits: Limits::default(),
             latency: Latency::default(),
             clock: Arc::new(SystemClock),
             seed: None,
         }
+    }
+
+    /// Returns the addresses of the server, such as `127.0.0.1:5432`, without the user and the password.
+    pub fn server(&self) -> String {
+        self.backend().pool.server()
     }
 
     /// Returns the notices of a statement that ran in this process, in order. For a running statement,
@@ -137,6 +146,16 @@ impl PostgresBuilder {
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Sets the names of databases that exist. A statement whose target has another database fails as in the
+    /// service: `FATAL: database "other" does not exist`. All names refer to the database of the URL.
+    /// Default: every name exists.
+    #[must_use]
+    pub fn with_databases<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.databases = names.into_iter().map(Into::into).collect();
+        self.databases.sort();
         self
     }
 
@@ -206,6 +225,7 @@ impl PostgresBuilder {
                 notices: Mutex::default(),
                 running_notices: Mutex::default(),
                 sessions: Mutex::default(),
+                databases: self.databases,
             },
         });
         executor.adopt(found);
@@ -247,6 +267,12 @@ impl Postgres {
         self.running_notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the error text if the database does not exist.
+    fn missing_database(&self, name: &str) -> Option<String> {
+        let exists = self.databases.is_empty() || self.databases.iter().any(|one| one == name);
+        (!exists).then(|| format!("FATAL: database \"{name}\" does not exist [SQLSTATE 3D000]"))
+    }
+
     /// Returns `true` if expired records are due for removal, and restarts the interval.
     fn is_cleaning_due(&self) -> bool {
         let now = self.clock.now();
@@ -281,7 +307,7 @@ impl Backend for Postgres {
         Ok(admission)
     }
 
-    async fn run(&self, job: &Job<'_>) -> Option<Ending> {
+    async fn run(&self, job: &Job<'_>) -> Option<StatementOutcome> {
         self.take_to_end(job).await
     }
 

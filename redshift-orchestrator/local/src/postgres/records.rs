@@ -1,14 +1,14 @@
 //! Stores the records of statements in tables of the database.
 //!
 //! ```text
-//! statement     one row for each submit: the statement, its status and its ending
+//! statement     one row for each submit: the statement, its status and its outcome
 //! part          one row for each SQL text that has ended (a single statement has one text, a batch several)
 //! result_page   the rows of results as JSON, one page per row
 //! client_token  the statement that was submitted with a token, and the token's expiry
 //! version       the version of these tables
 //! ```
 //!
-//! The ending of a statement is written in the same transaction as its effect, so that both are committed or
+//! The outcome of a statement is written in the same transaction as its effect, so that both are committed or
 //! neither is.
 
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use crate::{
     Limits,
     backend::Admission,
     machine::later,
-    record::{Ending, Part, Record},
+    record::{Part, Record, StatementOutcome},
     table::Table,
 };
 use redshift_orchestrator::{
@@ -229,8 +229,8 @@ impl Records {
     /// Claims a statement for this connection, until the connection is reset or closed.
     pub(super) async fn claim(&self, link: &Link, id: &StatementId, now: Timestamp) -> Result<Ownership> {
         // The advisory lock keeps a second process from starting the same statement. Even without the lock, a
-        // statement could not take effect twice: its ending is written in the transaction of its effect, and
-        // only if no ending exists yet.
+        // statement could not take effect twice: its outcome is written in the transaction of its effect, and
+        // only if no outcome exists yet.
         const CLAIM: &str = "
             UPDATE ~.statement SET status = 'STARTED', attempts = attempts + 1, pid = pg_backend_pid(), updated_at = $2
             WHERE id = $1 AND ended_at IS NULL
@@ -268,7 +268,7 @@ impl Records {
         Ok(self.execute(link, sql, &[(&id.as_str(), Type::TEXT), (&(part as i32), Type::INT4)]).await? == 1)
     }
 
-    /// Writes the ending of a part and its result. Fails if an ending already exists.
+    /// Writes the outcome of a part and its result. Fails if an outcome already exists.
     pub(super) async fn end_part(
         &self,
         link: &Link,
@@ -314,13 +314,13 @@ impl Records {
         Ok(())
     }
 
-    /// Writes the ending of a statement. Returns `false` if the statement had already ended. The caller must
+    /// Writes the outcome of a statement. Returns `false` if the statement had already ended. The caller must
     /// then roll back the transaction.
     pub(super) async fn end(
         &self,
         link: &Link,
         id: &StatementId,
-        ending: &Ending,
+        outcome: &StatementOutcome,
         now: Timestamp,
     ) -> Result<bool> {
         const END: &str =
@@ -332,9 +332,9 @@ impl Records {
                 END,
                 &[
                     (&id.as_str(), Type::TEXT),
-                    (&ending.status.as_str(), Type::TEXT),
-                    (&ending.error, Type::TEXT),
-                    (&ending.duration.map(micros), Type::INT8),
+                    (&outcome.status.as_str(), Type::TEXT),
+                    (&outcome.error, Type::TEXT),
+                    (&outcome.duration.map(micros), Type::INT8),
                     (&now, Type::TIMESTAMPTZ),
                 ],
             )

@@ -1,4 +1,4 @@
-//! Runs statements on a connection: in a transaction that also records the ending, or outside a transaction
+//! Runs statements on a connection: in a transaction that also records the outcome, or outside a transaction
 //! if the SQL does not allow one.
 
 use std::time::Duration;
@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use tokio_postgres::error::{DbError, Severity};
 
 use super::{
-    Notice, Postgres, bind, dialect, errors, fields,
+    Notice, Postgres, bind,
+    dialect::{self, Case},
+    errors, fields,
     fields::Raw,
     link::{AS_IN_THE_SERVICE, Lease, Link},
     records::{Ownership, Records},
@@ -16,10 +18,10 @@ use super::{
 };
 use crate::{
     backend::{Job, Report},
-    record::{Ending, Part},
+    record::{Part, StatementOutcome},
     table::Table,
 };
-use redshift_orchestrator::{ExecutionMode, Result, Status, sql::outside_transaction};
+use redshift_orchestrator::{ExecutionMode, Result, Status, Target, sql::outside_transaction};
 
 /// Maximum number of attempts at a statement that is interrupted each time because the process or the
 /// database stops. Without a maximum, a statement that crashes the server would do so forever.
@@ -43,18 +45,18 @@ pub(super) enum Failure {
 
 /// Outcome of one attempt to run a statement.
 pub(super) enum Attempt {
-    Ended(Ending),
+    Ended(StatementOutcome),
     /// Another process runs the statement.
     Elsewhere,
     /// The record may have changed, so the attempt must be repeated.
     Again,
-    /// The server closed the connection with an error. The ending must be written on another connection.
-    Broken(Ending),
+    /// The server closed the connection with an error. The outcome must be written on another connection.
+    Broken(StatementOutcome),
 }
 
 impl Postgres {
     /// Runs a statement to its end. Returns `None` if another process runs it.
-    pub(super) async fn take_to_end(&self, job: &Job<'_>) -> Option<Ending> {
+    pub(super) async fn take_to_end(&self, job: &Job<'_>) -> Option<StatementOutcome> {
         let mut verdict = None;
         loop {
             let mut lease = self.pool.next_worker().await;
@@ -76,10 +78,10 @@ impl Postgres {
             }
             drop(lease);
             match attempt {
-                Ok(Attempt::Ended(ending)) => return Some(ending),
+                Ok(Attempt::Ended(outcome)) => return Some(outcome),
                 Ok(Attempt::Elsewhere) => return None,
                 Ok(Attempt::Again) => {}
-                Ok(Attempt::Broken(ending)) => verdict = Some(ending),
+                Ok(Attempt::Broken(outcome)) => verdict = Some(outcome),
                 Err(error) => {
                     tracing::warn!(statement_id = %job.id, %error, "a statement was interrupted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -102,9 +104,14 @@ impl Postgres {
         }
     }
 
-    /// Makes one attempt to run a statement. `verdict` is an ending that could not be written on an earlier
+    /// Makes one attempt to run a statement. `verdict` is an outcome that could not be written on an earlier
     /// connection.
-    async fn attempt(&self, job: &Job<'_>, lease: &Lease, verdict: Option<Ending>) -> Result<Attempt> {
+    async fn attempt(
+        &self,
+        job: &Job<'_>,
+        lease: &Lease,
+        verdict: Option<StatementOutcome>,
+    ) -> Result<Attempt> {
         let link = lease.link()?;
         let mut parts = (job.parts)();
         let session = job.statement.session();
@@ -131,7 +138,7 @@ impl Postgres {
                 return Ok(Attempt::Elsewhere);
             }
             Ownership::Gone => {
-                return Ok(Attempt::Ended(Ending::failed(
+                return Ok(Attempt::Ended(StatementOutcome::failed(
                     parts,
                     "ERROR: the record of the statement was removed from the database",
                     None,
@@ -144,24 +151,30 @@ impl Postgres {
                     }
                 }
                 if cancelled {
-                    return self.end(link, job, Ending::aborted(parts, None)).await;
+                    return self.end(link, job, StatementOutcome::aborted(parts, None)).await;
                 }
                 if let Some(index) = outside
                     && parts.get(index).is_some_and(|part| !part.status.is_terminal())
                 {
-                    return self.end(link, job, Ending::failed(parts, INTERRUPTED_OUTSIDE, None)).await;
+                    return self
+                        .end(link, job, StatementOutcome::failed(parts, INTERRUPTED_OUTSIDE, None))
+                        .await;
                 }
-                if let Some(ending) = verdict {
-                    return self.end(link, job, ending).await;
+                if let Some(outcome) = verdict {
+                    return self.end(link, job, outcome).await;
                 }
                 let at_its_end = parts.iter().all(|part| part.status.is_terminal());
                 if attempt > MAX_ATTEMPTS && !at_its_end {
                     let text = format!(
                         "ERROR: interrupted {MAX_ATTEMPTS} times because the executor or the database stopped; each time, uncommitted work was rolled back"
                     );
-                    return self.end(link, job, Ending::failed(parts, text, None)).await;
+                    return self.end(link, job, StatementOutcome::failed(parts, text, None)).await;
                 }
             }
+        }
+        let database = job.statement.target().map(Target::database);
+        if let Some(text) = database.and_then(|name| self.missing_database(name)) {
+            return self.end(link, job, StatementOutcome::failed(parts, text, None)).await;
         }
         let started = link.query_typed(&format!("SELECT pg_backend_pid(), {AS_IN_THE_SERVICE}"), &[]).await;
         let pid = started.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
@@ -173,13 +186,13 @@ impl Postgres {
                 let text = format!(
                     "ERROR: the connection of session {session} was lost; its uncommitted work was rolled back"
                 );
-                return self.end(link, job, Ending::failed(parts, text, None)).await;
+                return self.end(link, job, StatementOutcome::failed(parts, text, None)).await;
             }
         }
         self.run_on(link, job, parts).await
     }
 
-    /// Runs the statement on a connection that is not in a transaction. The ending of each part is recorded
+    /// Runs the statement on a connection that is not in a transaction. The outcome of each part is recorded
     /// in the transaction that runs the part.
     pub(super) async fn run_on(&self, link: &Link, job: &Job<'_>, parts: Vec<Part>) -> Result<Attempt> {
         match job.statement.execution_mode() {
@@ -188,7 +201,7 @@ impl Postgres {
         }
     }
 
-    /// Runs all SQL texts in one transaction, which also records the ending.
+    /// Runs all SQL texts in one transaction, which also records the outcome.
     async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
         let is_batch = job.statement.execution_mode().is_some();
@@ -211,8 +224,8 @@ impl Postgres {
                     if link.batch_execute("ROLLBACK").await.is_err() {
                         // Closing the connection also rolls back. An embedded engine can be in this state
                         // after an `EXCEPTION` block.
-                        let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
-                        return Ok(Attempt::Broken(ending));
+                        let outcome = fail(parts, index, is_batch, &failure, begin.elapsed());
+                        return Ok(Attempt::Broken(outcome));
                     }
                     if let Failure::Server(error) = &failure
                         && errors::wants_no_transaction(error)
@@ -220,31 +233,31 @@ impl Postgres {
                     {
                         return self.outside(link, job, parts, begin).await;
                     }
-                    let ending = fail(parts, index, is_batch, &failure, begin.elapsed());
-                    return self.end(link, job, ending).await;
+                    let outcome = fail(parts, index, is_batch, &failure, begin.elapsed());
+                    return self.end(link, job, outcome).await;
                 }
             }
         }
-        let ending = Ending::of_parts(parts, is_batch, Some(begin.elapsed()));
+        let outcome = StatementOutcome::of_parts(parts, is_batch, Some(begin.elapsed()));
         let sealed = async {
-            self.write_end(link, job, &ending, &results).await?;
+            self.write_end(link, job, &outcome, &results).await?;
             link.batch_execute("COMMIT").await.map_err(errors::records)
         };
         match sealed.await {
-            Ok(()) => Ok(Attempt::Ended(ending)),
+            Ok(()) => Ok(Attempt::Ended(outcome)),
             Err(error) => {
                 // A deferred constraint failed, or the statement made the transaction read-only or changed
                 // its role. In each case the statement fails.
                 let failure = errors::refusal(error)?;
                 link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
                 let last = job.statement.sqls().len() - 1;
-                let ending = fail(ending.parts, last, is_batch, &Failure::Server(failure), begin.elapsed());
-                self.end(link, job, ending).await
+                let outcome = fail(outcome.parts, last, is_batch, &Failure::Server(failure), begin.elapsed());
+                self.end(link, job, outcome).await
             }
         }
     }
 
-    /// Runs each SQL text in a separate transaction, which also records the part's ending. Skips parts that
+    /// Runs each SQL text in a separate transaction, which also records the part's outcome. Skips parts that
     /// an earlier process completed.
     async fn one_by_one(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
@@ -253,7 +266,7 @@ impl Postgres {
                 continue;
             }
             if job.is_cancelled() {
-                return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
+                return self.end(link, job, StatementOutcome::aborted(parts, Some(begin.elapsed()))).await;
             }
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             let started = Instant::now();
@@ -283,7 +296,9 @@ impl Postgres {
             let (part, result) = match ran {
                 SqlEnd::Finished(part, result) => (part, result),
                 SqlEnd::Failed(failure) if is_abort(&failure) => {
-                    return self.end(link, job, Ending::aborted(parts, Some(begin.elapsed()))).await;
+                    return self
+                        .end(link, job, StatementOutcome::aborted(parts, Some(begin.elapsed())))
+                        .await;
                 }
                 SqlEnd::Failed(failure) => (failed_part(&failure, started.elapsed()), None),
             };
@@ -294,10 +309,10 @@ impl Postgres {
             parts[index] = part.clone();
             (job.report)(Report::Part(index, part));
         }
-        self.end(link, job, Ending::of_parts(parts, true, Some(begin.elapsed()))).await
+        self.end(link, job, StatementOutcome::of_parts(parts, true, Some(begin.elapsed()))).await
     }
 
-    /// Records the ending of a part and commits. If the server rejects either, the part fails.
+    /// Records the outcome of a part and commits. If the server rejects either, the part fails.
     async fn seal_part(
         &self,
         link: &Link,
@@ -318,7 +333,7 @@ impl Postgres {
         Ok(failed)
     }
 
-    /// Runs a statement that commits by itself or cannot run in a transaction. The ending is recorded
+    /// Runs a statement that commits by itself or cannot run in a transaction. The outcome is recorded
     /// afterwards. If the process stops before that, the statement is later reported as interrupted.
     async fn outside(
         &self,
@@ -335,57 +350,57 @@ impl Postgres {
         match self.run_sql(link, job, sql).await {
             SqlEnd::Finished(part, result) => {
                 parts[0] = part;
-                let ending = Ending::of_parts(parts, false, Some(begin.elapsed()));
+                let outcome = StatementOutcome::of_parts(parts, false, Some(begin.elapsed()));
                 link.batch_execute("BEGIN").await.map_err(errors::records)?;
-                self.write_end(link, job, &ending, &[result]).await?;
-                self.commit(link, ending).await
+                self.write_end(link, job, &outcome, &[result]).await?;
+                self.commit(link, outcome).await
             }
             SqlEnd::Failed(Failure::Lost) => Err(lost()),
             SqlEnd::Failed(failure) => {
-                let ending = fail(parts, 0, false, &failure, begin.elapsed());
-                self.end(link, job, ending).await
+                let outcome = fail(parts, 0, false, &failure, begin.elapsed());
+                self.end(link, job, outcome).await
             }
         }
     }
 
-    /// Writes the ending of a statement that had no effect, or whose effect is already committed.
-    async fn end(&self, link: &Link, job: &Job<'_>, ending: Ending) -> Result<Attempt> {
+    /// Writes the outcome of a statement that had no effect, or whose effect is already committed.
+    async fn end(&self, link: &Link, job: &Job<'_>, outcome: StatementOutcome) -> Result<Attempt> {
         link.batch_execute("BEGIN").await.map_err(errors::records)?;
         let parts = self.records.load(link, job.id).await?.map(|record| record.parts).unwrap_or_default();
-        for (index, part) in ending.parts.iter().enumerate() {
+        for (index, part) in outcome.parts.iter().enumerate() {
             let written = parts.get(index).is_some_and(|part| part.status.is_terminal());
             if !written && part.status.is_terminal() {
                 self.records.end_part(link, job.id, index, part, None).await?;
             }
         }
-        if !self.records.end(link, job.id, &ending, self.clock.now()).await? {
+        if !self.records.end(link, job.id, &outcome, self.clock.now()).await? {
             link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
             return Ok(Attempt::Again);
         }
-        self.commit(link, ending).await
+        self.commit(link, outcome).await
     }
 
     pub(super) async fn write_end(
         &self,
         link: &Link,
         job: &Job<'_>,
-        ending: &Ending,
+        outcome: &StatementOutcome,
         results: &[Option<Table>],
     ) -> Result<()> {
-        for (index, part) in ending.parts.iter().enumerate() {
+        for (index, part) in outcome.parts.iter().enumerate() {
             let result = results.get(index).and_then(Option::as_ref);
             self.records.end_part(link, job.id, index, part, result).await?;
         }
-        match self.records.end(link, job.id, ending, self.clock.now()).await? {
+        match self.records.end(link, job.id, outcome, self.clock.now()).await? {
             true => Ok(()),
             // Dropping the connection rolls back this transaction.
             false => Err(lost()),
         }
     }
 
-    pub(super) async fn commit(&self, link: &Link, ending: Ending) -> Result<Attempt> {
+    pub(super) async fn commit(&self, link: &Link, outcome: StatementOutcome) -> Result<Attempt> {
         link.batch_execute("COMMIT").await.map_err(errors::records)?;
-        Ok(Attempt::Ended(ending))
+        Ok(Attempt::Ended(outcome))
     }
 
     /// Runs one SQL text. After the statement is cancelled, sends cancel requests to the server.
@@ -430,6 +445,20 @@ impl Postgres {
     }
 }
 
+/// Returns the treatment of quoted names that the session has selected.
+async fn case_of_names(link: &Link, sql: &str) -> Case {
+    if !Case::matters(sql) {
+        return Case::Folded;
+    }
+    // The query fails in a failed transaction and on a closed connection. The statement itself then also
+    // fails.
+    let rows = link.query_typed(Case::QUERY, &[]).await.unwrap_or_default();
+    match rows.first().and_then(|row| row.try_get(0).ok().flatten()) {
+        Some(true) => Case::Kept,
+        _ => Case::Folded,
+    }
+}
+
 /// Translates and runs SQL, and reads its rows.
 async fn fetch(
     link: &Link,
@@ -437,7 +466,8 @@ async fn fetch(
     sql: &str,
     records: &Records,
 ) -> Result<(Part, Option<Table>), Failure> {
-    let sql = dialect::translate(sql, records.schema()).map_err(Failure::Refused)?;
+    let case = case_of_names(link, sql).await;
+    let sql = dialect::translate(sql, records.schema(), case).map_err(Failure::Refused)?;
     let bound = bind::bind(&sql, job.statement.parameters());
     let prepared = link.prepare(&bound.sql).await.map_err(Failure::from)?;
     if prepared.params().len() != bound.values.len() {
@@ -515,18 +545,18 @@ pub(super) fn fail(
     is_batch: bool,
     failure: &Failure,
     duration: Duration,
-) -> Ending {
+) -> StatementOutcome {
     if is_abort(failure) {
-        for part in &mut parts {
+        for part in &mut parts[index..] {
             *part = Part::new(Status::Aborted);
         }
-        return Ending::aborted(parts, Some(duration));
+        return StatementOutcome::aborted(parts, Some(duration));
     }
     parts[index] = failed_part(failure, duration);
     for later in &mut parts[index + 1..] {
         *later = Part::new(Status::Aborted);
     }
-    Ending::of_parts(parts, is_batch, Some(duration))
+    StatementOutcome::of_parts(parts, is_batch, Some(duration))
 }
 
 pub(super) fn failed_part(failure: &Failure, duration: Duration) -> Part {

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_first_word_controls_a_transaction() {
+    fn only_the_first_word_controls_a_transaction() {
         for (sql, word) in [
             (" -- !\n commit;", Some("COMMIT")),
             ("START TRANSACTION", Some("START")),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_end_that_keeps_what_was_done_commits() {
+    fn only_an_end_that_keeps_the_changes_commits() {
         assert!(commits("COMMIT") && commits("end transaction;") && commits("-- now\nCOMMIT WORK"));
         for sql in ["COMMIT AND CHAIN", "COMMIT PREPARED 'x'", "ROLLBACK", "SELECT 1", ""] {
             assert!(!commits(sql), "{sql}");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_through_the_connection_is_told_from_others() {
+    fn a_copy_through_the_connection_is_recognised() {
         assert!(copies_through_the_connection("COPY t (a) FROM STDIN WITH (FORMAT csv)"));
         assert!(!copies_through_the_connection("COPY t FROM 's3://STDIN/x'"));
         assert!(!copies_through_the_connection("SELECT STDIN"));

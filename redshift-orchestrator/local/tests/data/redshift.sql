@@ -704,5 +704,107 @@ ANALYZE COMPRESSION mystore.sales
 BEGIN
 --> fails: BEGIN cannot be submitted
 
+SELECT CAST(12.75 AS DECIMAL), CONVERT(DECIMAL, '1.6'), 12.75::NUMERIC, NUMERIC '0.4', ROUND(12.75)
+--> 13 | 2 | 13 | 0 | 13
+
+CREATE TABLE mystore.whole (a DECIMAL, b NUMERIC(5), c DEC(8,2))
+&& INSERT INTO mystore.whole VALUES (12.75, 12.75, 12.755)
+&& CREATE TABLE mystore.whole_too AS SELECT c::decimal AS c FROM mystore.whole
+&& SELECT a, b, whole.c, whole_too.c FROM mystore.whole, mystore.whole_too
+--> 13 | 13 | 12.76 | 13
+
+CREATE PROCEDURE mystore.whole_of(x IN FLOAT, total OUT VARCHAR(20)) AS $$ DECLARE d DECIMAL; BEGIN d := x; total := d; END $$ LANGUAGE plpgsql
+&& CALL mystore.whole_of(12.75)
+--> 13
+
+CREATE TABLE mystore."MixedT" ("Id" INT, "Total Amount" INT)
+&& INSERT INTO mystore.mixedt (ID, "total amount") VALUES (1, 2)
+&& SELECT x.id, x.total FROM (SELECT id, "TOTAL AMOUNT" AS "Total" FROM mystore.MixedT) x
+--> 1 | 2
+
+SET enable_case_sensitive_identifier TO true
+&& CREATE TABLE mystore."KeptT" ("Id" INT, "ID" INT)
+&& INSERT INTO mystore."KeptT" VALUES (1, 2)
+&& SELECT "Id", "ID" FROM mystore."KeptT"
+--> 1 | 2
+
+SELECT * FROM mystore.keptt
+--> fails: relation "mystore.keptt" does not exist
+
+CREATE TABLE mystore.a_name_that_is_so_long_that_postgresql_would_silently_truncate_its_end (a INT)
+--> fails: has 70 bytes
+
+SELECT EXTRACT(ms FROM TIMESTAMP '2009-09-09 12:08:43.101234'), EXTRACT(us FROM TIMESTAMP '2009-09-09 12:08:43.101234'), EXTRACT(sec FROM TIMESTAMP '2009-09-09 12:08:43.101234')
+--> 101 | 234 | 43
+
+SELECT EXTRACT(ms FROM TIME '12:08:43.101'), EXTRACT(ms FROM '2009-09-09 12:08:43.101+00'::timestamptz), DATE_PART(ms, TIMESTAMP '2009-09-09 12:08:43.101')
+--> 101 | 101 | 43101
+
+SELECT REGEXP_SUBSTR('abc', 'z') = '', REGEXP_SUBSTR(NULL, 'z') IS NULL, REGEXP_SUBSTR('abc', 'b', 9) = '', REGEXP_SUBSTR('abc', 'b', 1, 0) IS NULL
+--> true | true | true | true
+
+SELECT REGEXP_SUBSTR('This is a Test', 'this is a (\\w+)', 1, 1, 'ie'), REGEXP_SUBSTR('a1b22', 'b([0-9])', 1, 1, 'e'), REGEXP_SUBSTR('a1b22', '[0-9]+', 1, 2, 'e'), REGEXP_SUBSTR('abc', '(?<=a)b', 1, 1, 'p')
+--> Test | 2 | 22 | b
+
+SELECT REGEXP_INSTR('the fox', '(f)[a-z]', 1, 1, 0, 'e'), REGEXP_COUNT('aAa', 'a', 1, 'i'), REGEXP_COUNT('aAa', 'a', 1, 'p')
+--> 5 | 3 | 2
+
+SELECT STDDEV(x), VARIANCE(x), VAR_POP(x), STDDEV_POP(x), STDDEV_SAMP(x), VAR_SAMP(x) FROM (SELECT 3 AS x UNION ALL SELECT 5)
+--> 1.4142135623730951 | 2 | 1 | 1 | 1.4142135623730951 | 2
+
+SELECT STDDEV_SAMP(DISTINCT x::DECIMAL(8,2)) / 3, VAR_SAMP(x) OVER () FROM (SELECT 3 AS x) GROUP BY x
+--> NULL | NULL
+
+SELECT JSON_EXTRACT_ARRAY_ELEMENT_TEXT('[1,2,3]', -1), JSON_EXTRACT_ARRAY_ELEMENT_TEXT('[1,2,3]', -1, true), JSON_EXTRACT_ARRAY_ELEMENT_TEXT('[1,2,3]', 2)
+--> NULL | NULL | 3
+
+SELECT TO_DATE('20010631', 'YYYYMMDD'), TO_DATE('20010631', 'YYYYMMDD', FALSE), TO_DATE('31/02/2024', 'DD/MM/YYYY'), TO_DATE('02 Oct 2001', 'DD Mon YYYY', TRUE)
+--> 2001-07-01 | 2001-07-01 | 2024-03-02 | 2001-10-02
+
+SELECT TO_TIMESTAMP('2011-12-18 24:38:15', 'YYYY-MM-DD HH24:MI:SS'), TO_TIMESTAMP('2011-12-18 11:38:15', 'YYYY-MM-DD HH24:MI:SS')::timestamp
+--> 2011-12-19 00:38:15+00 | 2011-12-18 11:38:15
+
+SELECT TO_DATE('20010631', 'YYYYMMDD', TRUE)
+--> fails: date/time field value out of range
+
+SELECT TO_DATE('31 Jun 2001', 'DD Mon YYYY'), TO_DATE('2001/13/1', 'YYYY-MM-DD')
+--> 2001-07-01 | 2002-01-01
+
+SELECT TO_DATE('01-06-31', 'YY-MM-DD')
+--> fails: date/time field value out of range
+
+SELECT DATEADD(minute, 1.5, '2024-01-01'::timestamp), DATEADD(day, 2::bigint, DATE '2024-01-01'), DATEADD(day, '1', '2024-01-01'), DATEADD(day, -1.5::float8, DATE '2024-01-10')
+--> 2024-01-01 00:02:00 | 2024-01-03 00:00:00 | 2024-01-02 00:00:00 | 2024-01-08 00:00:00
+
+SELECT SPLIT_PART('a,b,c', ',', 2), SPLIT_PART('a', ',', 3) = ''
+--> b | true
+
+SELECT SPLIT_PART('a,b,c', ',', -1)
+--> fails: field position must be greater than zero
+
+SELECT OCTETINDEX('q', 'Äpfelqb'), TO_HEX(2147447899), TO_HEX('abc'::VARBYTE), CURRENT_USER_ID > 0
+--> 7 | 7fff745b | 616263 | true
+
+SELECT TEXT_TO_INT_ALT('123-')
+--> refused: the function TEXT_TO_INT_ALT
+
+SELECT HLL(amount) FROM mystore.sales
+--> refused: use COUNT(DISTINCT …)
+
+SELECT ARRAY(1, 2)
+--> refused: the function ARRAY of the type SUPER
+
+SELECT region, SUM(amount) FROM mystore.sales GROUP BY ALL
+--> refused: GROUP BY ALL
+
+SELECT region FROM mystore.sales START WITH region IS NULL CONNECT BY PRIOR sale_id = customer_id
+--> refused: CONNECT BY
+
+SELECT SUM(amount) OVER (ORDER BY sale_id) FROM mystore.sales
+--> fails: Aggregate window functions with an ORDER BY clause require a frame clause
+
+SELECT UPPER('é'), LOWER('ÄÖ'), INITCAP('écru'), 'b' < 'ä', 'Z' < 'a'
+--> É | äö | Écru | true | true
+
 DROP TABLE IF EXISTS mystore.sales CASCADE
 --> ok

@@ -53,7 +53,7 @@ const SELECT: &str = r#"
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn batches_hold_what_the_database_counts() {
+async fn batches_equal_the_aggregates_of_the_database() {
     let database = Database::new("batches").await;
     // Redshift's EXTRACT returns whole seconds, and the executor translates it accordingly.
     let micros = "CREATE FUNCTION micros(timestamp) RETURNS int8 LANGUAGE sql AS 'SELECT (extract(epoch FROM $1) * 1000000)::int8'";
@@ -93,7 +93,7 @@ async fn batches_hold_what_the_database_counts() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn what_arrow_cannot_hold_is_named_and_text_holds_it() {
+async fn values_out_of_arrows_range_are_named_and_can_be_read_as_text() {
     let database = Database::new("odd_batches").await;
     let service = database.start().await;
     let sql = "SELECT n, CASE n WHEN 3 THEN 'infinity'::timestamp ELSE '2026-11-23'::timestamp END AS at FROM generate_series(1, 4) AS n";

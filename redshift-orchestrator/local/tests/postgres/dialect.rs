@@ -34,7 +34,7 @@ async fn does(service: &LocalExecutor<Postgres>, sql: &str) {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn functions_have_redshifts_results() {
+async fn functions_return_redshifts_results() {
     let service = Database::new("dialect_functions").await.start().await;
     // The expected results are copied from Redshift's documentation if it has the example.
     for (sql, expected) in [
@@ -100,7 +100,7 @@ async fn functions_have_redshifts_results() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn tables_queries_and_maintenance_are_understood() {
+async fn tables_queries_and_maintenance_are_translated() {
     let service = Database::new("dialect_tables").await.start().await;
     for sql in [
         "CREATE TABLE item (id BIGINT IDENTITY(0, 1) NOT NULL ENCODE az64 DISTKEY, kind VARCHAR(MAX) ENCODE zstd, price DECIMAL(10, 2), at DATETIME DEFAULT SYSDATE)
@@ -142,7 +142,7 @@ async fn tables_queries_and_maintenance_are_understood() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn procedures_give_what_they_give_on_redshift() {
+async fn procedures_return_redshifts_results() {
     let service = Database::new("dialect_procedures").await.start().await;
     does(&service, "CREATE TABLE log (at TIMESTAMP DEFAULT GETDATE(), what VARCHAR(MAX)) DISTSTYLE EVEN")
         .await;
@@ -176,7 +176,7 @@ async fn procedures_give_what_they_give_on_redshift() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn what_only_redshift_has_fails_by_name_and_leaves_nothing() {
+async fn features_of_redshift_only_fail_by_name_without_an_effect() {
     let database = Database::new("dialect_refused").await;
     let service = database.start().await;
     for (sql, feature) in [
@@ -209,7 +209,7 @@ async fn what_only_redshift_has_fails_by_name_and_leaves_nothing() {
 /// error, or `refused:` with a feature. `&&` joins statements into a batch.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn what_elt_people_write_runs_as_on_redshift_or_is_refused_by_name() {
+async fn typical_elt_sql_runs_as_on_redshift_or_is_rejected_by_name() {
     let service = Database::new("dialect_elt").await.start().await;
     let mut wrong = Vec::new();
     for case in include_str!("../data/redshift.sql").split("\n\n") {
@@ -246,5 +246,23 @@ async fn outcome(service: &LocalExecutor<Postgres>, sql: &str) -> String {
     match done.has_result_set {
         false => "ok".to_owned(),
         true => texts(rows(service, &id).await),
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn the_columns_of_a_result_have_redshifts_names_and_types() {
+    let service = Database::new("dialect_columns").await.start().await;
+    for (sql, expected) in [
+        ("SELECT 1 AS \"Total\", 2 AS \"Group Name\"", "total int4, group name int4"),
+        ("SELECT STDDEV(x), VAR_POP(x) FROM (SELECT 1.5 AS x)", "stddev float8, var_pop float8"),
+        ("SELECT CURRENT_USER_ID, REGEXP_SUBSTR('a', 'a')", "current_user_id int4, regexp_substr varchar"),
+        ("SELECT TO_DATE('20010631', 'YYYYMMDD'), 1.5::DECIMAL", "to_date date, numeric numeric"),
+    ] {
+        let done = run(&service, &Statement::sql(sql)).await;
+        assert_eq!(done.error, None, "{sql}");
+        let columns = service.result(&done.id, None).await.unwrap().columns;
+        let names: Vec<_> = columns.iter().map(|one| format!("{} {}", one.name, one.type_name)).collect();
+        assert_eq!(names.join(", "), expected, "{sql}");
     }
 }

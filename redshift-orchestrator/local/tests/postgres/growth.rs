@@ -49,7 +49,7 @@ async fn a_listing_reads_a_page_and_not_all_records() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn what_expired_is_forgotten_in_memory_and_in_the_database() {
+async fn expired_statements_are_removed_from_memory_and_from_the_database() {
     let database = Database::new("growth_expired").await;
     let clock = TurnedClock::new();
     let service = database.service().with_clock(Arc::new(clock.clone())).start().await.unwrap();

@@ -23,7 +23,7 @@ const AT_THE_GATE: &str =
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn what_was_accepted_and_did_not_run_runs_after_a_restart() {
+async fn an_accepted_statement_runs_after_a_restart() {
     let database = Database::new("accepted").await;
     with_gate(&database).await;
     database.client.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
@@ -46,7 +46,7 @@ async fn what_was_accepted_and_did_not_run_runs_after_a_restart() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_terminated_backend_fails_the_statement_and_undoes_it() {
+async fn a_terminated_backend_fails_and_rolls_back_the_statement() {
     let database = Database::new("terminated").await;
     with_gate(&database).await;
     database.client.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
@@ -70,7 +70,7 @@ async fn a_terminated_backend_fails_the_statement_and_undoes_it() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn what_was_interrupted_outside_of_a_transaction_is_not_run_again() {
+async fn a_statement_interrupted_outside_a_transaction_is_not_repeated() {
     let database = Database::new("outside").await;
     with_gate(&database).await;
     let create = "CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$
@@ -132,7 +132,7 @@ async fn another_process_can_cancel() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_submit_runs_although_its_caller_is_gone() {
+async fn a_submit_completes_after_its_future_is_dropped() {
     let database = Database::new("gone").await;
     let service = database.start().await;
     let statement = Statement::sql("INSERT INTO effects VALUES ('gone')").with_name("gone");
@@ -146,7 +146,7 @@ async fn a_submit_runs_although_its_caller_is_gone() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn an_auto_commit_batch_goes_on_where_it_was() {
+async fn an_auto_commit_batch_resumes_where_it_stopped() {
     let database = Database::new("goes_on").await;
     with_gate(&database).await;
     database.client.batch_execute("BEGIN; LOCK TABLE gate").await.unwrap();
@@ -174,7 +174,7 @@ async fn an_auto_commit_batch_goes_on_where_it_was() {
 /// other statement must have had no effect.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn killed_again_and_again_every_statement_takes_effect_once() {
+async fn every_statement_takes_effect_once_despite_repeated_kills() {
     const SEED: u64 = 20260101;
     let database = Database::new("killed").await;
     let create = "CREATE PROCEDURE load(what text) LANGUAGE plpgsql AS $$ BEGIN INSERT INTO effects VALUES (what); END $$";

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use redshift_data_local::LocalExecutor;
 use redshift_orchestrator::{
-    Catalog, ClientToken, ErrorKind, ExecutionMode, Field, Statement, StatementExecutor, Status, WaitTime,
-    catalog::SessionFilter,
+    Catalog, ClientToken, ErrorKind, ExecutionMode, Field, Statement, StatementExecutor, Status, Target,
+    WaitTime,
+    catalog::{CatalogFilter, SessionFilter},
 };
 
 use crate::harness::{Database, ended, rows, run};
@@ -40,7 +41,7 @@ async fn a_session_keeps_its_temporary_tables_and_its_transaction() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_busy_session_takes_no_other_statement_and_can_be_cancelled() {
+async fn a_busy_session_rejects_statements_and_can_be_cancelled() {
     let database = Database::new("session_busy").await;
     let service = database.start().await;
     let nap = Statement::sql("SELECT pg_sleep(600)").with_session_keep_alive(HOUR);
@@ -86,17 +87,17 @@ async fn a_session_ends_with_its_process() {
     assert_eq!(other.submit(&next, None).await.unwrap_err().kind(), ErrorKind::SessionGone);
 }
 
-/// Regression: a statement in a session was committed before its ending was recorded. If the process died in
+/// Regression: a statement in a session was committed before its outcome was recorded. If the process died in
 /// between, the statement had taken effect but was reported as failed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_statement_in_a_session_and_its_end_are_one() {
+async fn a_statement_in_a_session_and_its_ending_commit_together() {
     let database = Database::new("session_atomic").await;
     let service = database.start().await;
     let first = Statement::sql("SELECT 1 AS n").with_session_keep_alive(HOUR);
     let session = service.submit(&first, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
     let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
-    // The trigger records whether the ending was written by the session's transaction, which also wrote the
+    // The trigger records whether the outcome was written by the session's transaction, which also wrote the
     // effect.
     let sql = "CREATE TABLE seen (id text, by_effect boolean);
         CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -125,7 +126,7 @@ async fn a_statement_in_a_session_and_its_end_are_one() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_failed_transaction_of_a_session_goes_on_until_it_is_rolled_back() {
+async fn a_failed_transaction_of_a_session_lasts_until_its_rollback() {
     let database = Database::new("session_failed").await;
     let service = database.start().await;
     let begin = Statement::sql("BEGIN").with_session_keep_alive(HOUR);
@@ -150,7 +151,7 @@ async fn a_failed_transaction_of_a_session_goes_on_until_it_is_rolled_back() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_committed() {
+async fn a_session_whose_connection_breaks_is_closed_and_rolled_back() {
     let database = Database::new("session_breaks").await;
     let service = database.start().await;
     let begin = Statement::sql("BEGIN").with_session_keep_alive(HOUR);
@@ -173,7 +174,7 @@ async fn a_session_whose_connection_breaks_is_gone_and_loses_what_was_not_commit
 /// another statement, the connection was kept and an unknown session was listed.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_submit_that_was_another_leaves_no_session_behind() {
+async fn a_repeated_submit_opens_no_further_session() {
     let database = Database::new("session_ghost").await;
     // The second executor does not know the token.
     let (service, other) = (database.start().await, database.start().await);
@@ -193,4 +194,36 @@ async fn a_submit_that_was_another_leaves_no_session_behind() {
     let held = "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     database.until(held).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_database_that_does_not_exist_fails_the_statement() {
+    let database = Database::new("session_databases").await;
+    let at = |name: &str| Target::workgroup("analytics", name);
+    let missing = "FATAL: database \"nodb\" does not exist";
+    let service = database.service().with_databases(["dev", "mystore"]).start().await.unwrap();
+    for (name, error) in [("dev", None), ("mystore", None), ("nodb", Some(missing))] {
+        let statement = Statement::sql("INSERT INTO effects VALUES ('x')").with_target(at(name));
+        let done = run(&service, &statement).await;
+        let found = done.error.as_deref();
+        assert!(
+            found.is_some() == error.is_some()
+                && found.unwrap_or_default().starts_with(error.unwrap_or_default()),
+            "{found:?}"
+        );
+        assert_eq!(done.status, if error.is_some() { Status::Failed } else { Status::Finished });
+    }
+    assert_eq!(database.effects("x").await, 2);
+    let mut filter = CatalogFilter::default();
+    assert_eq!(service.databases(&filter, None).await.unwrap().entries, ["dev", "mystore"]);
+    filter.target = Some(at("nodb"));
+    let refused = service.tables(&filter, None).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::DatabaseUnreachable);
+    assert!(refused.message().starts_with(missing), "{refused}");
+
+    // Without a list, every name exists.
+    let any = database.service().with_schema("other_records").start().await.unwrap();
+    let done = run(&any, &Statement::sql("SELECT 1").with_target(at("nodb"))).await;
+    assert_eq!(done.error, None);
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use object_store::{
     Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
@@ -15,28 +16,35 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex as AsyncMutex, oneshot},
     task::JoinHandle,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{Inner, PAUSES, failed, may_pass};
 use crate::{
-    Clock, Error, ErrorKind, Result,
+    Clock, Error, ErrorKind, Result, Statement, StepKey,
     journal::{ActiveRun, Claim, RunEntry},
 };
 
+/// Timeout of the request that deletes the lease of an attempt.
+const DELETE_LIMIT: Duration = Duration::from_secs(30);
+
 impl Inner {
-    /// Acquires the leases of a run and reads its records. After an error, the leases that were acquired are
-    /// released.
+    /// Acquires the leases of a run or an attempt, and reads the records of the run. After an error, the
+    /// leases that were acquired are released.
     pub(super) async fn claim(self: Arc<Self>, claim: Claim) -> Result<ActiveRun> {
         let mut acquired = Vec::new();
         let claimed = async {
             if claim.is_exclusive {
                 acquired.push(self.acquire(self.pipeline_lease(&claim.pipeline), &claim).await?);
             }
-            acquired.push(self.acquire(self.run_lease(&claim.run), &claim).await?);
+            let path = match &claim.attempt {
+                Some(key) => self.attempt_lease(key)?,
+                None => self.run_lease(&claim.run),
+            };
+            acquired.push(self.acquire(path, &claim).await?);
             // The records are read after the lease was acquired. From then on, the previous owner cannot add
             // records.
-            self.reload(&claim.run).await
+            self.reload(&claim).await
         };
         if let Err(error) = claimed.await {
             for lease in &mut acquired {
@@ -44,7 +52,7 @@ impl Inner {
             }
             return Err(error);
         }
-        Ok(self.active(claim.run, Leases(acquired.into_iter().map(AsyncMutex::new).collect())))
+        Ok(self.active(claim, Leases(acquired.into_iter().map(AsyncMutex::new).collect())))
     }
 
     /// Acquires the lease of a run whose removal is to be finished. The records are not read, because some of
@@ -52,23 +60,37 @@ impl Inner {
     pub(super) async fn claim_for_removal(self: Arc<Self>, run: &str) -> Result<ActiveRun> {
         let claim = Claim::new("", run, self.clock.now());
         let lease = self.acquire(self.run_lease(run), &claim).await?;
-        Ok(self.active(claim.run, Leases(vec![AsyncMutex::new(lease)])))
+        Ok(self.active(claim, Leases(vec![AsyncMutex::new(lease)])))
     }
 
-    /// Creates the guard of a run whose leases this process holds, and starts the renewal of the leases.
-    fn active(self: Arc<Self>, run: String, leases: Leases) -> ActiveRun {
+    /// Creates the guard of a claim whose leases this process holds, and starts the renewal of the leases.
+    fn active(self: Arc<Self>, claim: Claim, leases: Leases) -> ActiveRun {
         let leases = Arc::new(leases);
-        self.leases().insert(run.clone(), leases.clone());
+        if claim.attempt.is_none() {
+            self.leases().insert(claim.run.clone(), leases.clone());
+        }
         let (held, clock, duration) = (leases.clone(), self.clock.clone(), self.lease);
-        let renewal = tokio::spawn(async move { held.renew(&*clock, duration).await });
+        let renewal = tokio::spawn(async move { held.renew_regularly(&*clock, duration).await });
+        let (held, clock) = (leases.clone(), self.clock.clone());
+        let renew = move || {
+            let (held, clock) = (held.clone(), clock.clone());
+            async move { held.renew_all(&*clock, duration).await }
+        };
+        let (held, clock) = (leases.clone(), self.clock.clone());
+        let is_held = move || {
+            let (held, clock) = (held.clone(), clock.clone());
+            async move { held.are_held(&*clock).await }
+        };
         let (sender, released) = oneshot::channel();
-        let active = Active { inner: self, run, leases, renewal, released: Some(sender) };
+        let active = Active { inner: self, claim, leases, renewal, released: Some(sender) };
         ActiveRun::released_by(active, async {
             let _ = released.await;
         })
+        .with_renewal(renew)
+        .with_check(is_held)
     }
 
-    /// Ends the claim of a guard. Does nothing if another call has claimed the run since.
+    /// Ends the claim of a run. Does nothing if another call has claimed the run since.
     fn unclaim(&self, run: &str, leases: &Arc<Leases>) {
         {
             let mut claimed = self.leases();
@@ -80,7 +102,8 @@ impl Inner {
     }
 
     fn lease(&self, path: Path, held: Held, version: UpdateVersion) -> Lease {
-        Lease { store: self.store.clone(), path, held, version, is_over: false }
+        let (store, clock, duration) = (self.store.clone(), self.clock.clone(), self.lease);
+        Lease { store, clock, duration, path, held, version, is_over: false }
     }
 
     /// Acquires the lease at `path`.
@@ -115,7 +138,7 @@ impl Inner {
                 Ok(version) => {
                     return Ok(self.lease(path, held, version));
                 }
-                // Another process put its lease first. The next iteration reads that lease.
+                // Another process wrote its lease first. The next iteration reads that lease.
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
                 Err(error) => match pauses.next().filter(|_| may_pass(&error)) {
                     Some(pause) => sleep(pause).await,
@@ -127,13 +150,27 @@ impl Inner {
 
     /// Sets [`RunEntry::is_active`] to `true` if a process holds the lease of the run.
     pub(super) async fn with_lease_of(&self, entry: RunEntry) -> Result<RunEntry> {
-        let lease = Held::at(&*self.store, &self.run_lease(&entry.run)).await?;
-        let is_active = lease.is_some_and(|(held, _)| held.is_current(self.clock.now()));
+        let ours = self.leases().get(&entry.run).cloned();
+        // The object is read only if this process does not hold the lease.
+        let is_active = match ours {
+            Some(ours) if ours.are_held(&*self.clock).await => true,
+            _ => {
+                let lease = Held::at(&*self.store, &self.run_lease(&entry.run)).await?;
+                lease.is_some_and(|(held, _)| held.is_current(self.clock.now()))
+            }
+        };
         Ok(RunEntry { is_active, ..entry })
     }
 
     pub(super) fn run_lease(&self, run: &str) -> Path {
         self.prefix.clone().join("leases").join("runs").join(format!("{run}.json"))
+    }
+
+    /// Returns the path of an attempt's lease. Its name is a digest, because the names of run and step
+    /// together can exceed the maximum length of a path.
+    fn attempt_lease(&self, key: &StepKey) -> Result<Path> {
+        let digest = key.client_token(None, &Statement::sql("lease"))?;
+        Ok(self.prefix.clone().join("leases").join("attempts").join(format!("{}.json", digest.as_str())))
     }
 
     fn pipeline_lease(&self, pipeline: &str) -> Path {
@@ -194,6 +231,8 @@ impl Held {
 /// Lease held by this process.
 pub(super) struct Lease {
     store: Arc<dyn ObjectStore>,
+    clock: Arc<dyn Clock>,
+    duration: Duration,
     path: Path,
     held: Held,
     version: UpdateVersion,
@@ -205,31 +244,40 @@ pub(super) struct Lease {
 impl Lease {
     /// Renews the lease until the time `until`. Returns `false` if [`is_over`](Self::is_over) is set.
     async fn renew(&mut self, until: Timestamp) -> bool {
-        if !self.is_over && !self.extend(until).await {
+        // A renewal begins when two thirds of the lease are left. The timeouts of its three puts and three
+        // reads add up to less, because a single request without a response must not cost the lease.
+        if !self.is_over && !self.extend(until, self.duration / 10).await {
             tracing::warn!(lease = %self.path, "another process has taken over a lease");
             self.is_over = true;
         }
         !self.is_over
     }
 
-    async fn extend(&mut self, until: Timestamp) -> bool {
+    /// Puts the lease with the expiry `until`, in up to three attempts. Waits for each response for `limit`.
+    /// Returns `false` if the object contains another lease.
+    async fn extend(&mut self, until: Timestamp, limit: Duration) -> bool {
         for _ in 0..3 {
             let held = Held { expires_at: until, ..self.held.clone() };
-            match put(&*self.store, &self.path, &held, PutMode::Update(self.version.clone())).await {
-                Ok(version) => {
+            let put = put(&*self.store, &self.path, &held, PutMode::Update(self.version.clone()));
+            match timeout(limit, put).await {
+                Ok(Ok(version)) => {
                     (self.held, self.version) = (held, version);
                     return true;
                 }
-                Err(error) => {
-                    tracing::debug!(%error, lease = %self.path, "no response to the renewal of a lease")
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, lease = %self.path, "the renewal of a lease failed")
                 }
+                Err(_) => tracing::debug!(lease = %self.path, "no response to the renewal of a lease"),
             }
             // The put, or an earlier one, may have taken effect although its response was lost. The object
             // then contains this lease.
-            match Held::at(&*self.store, &self.path).await {
-                Ok(Some((there, version))) if there.is(&held) => (self.held, self.version) = (there, version),
-                Ok(_) => return false,
-                Err(error) => tracing::debug!(%error, "a lease cannot be read"),
+            match timeout(limit, Held::at(&*self.store, &self.path)).await {
+                Ok(Ok(Some((there, version)))) if there.is(&held) => {
+                    (self.held, self.version) = (there, version)
+                }
+                Ok(Ok(_)) => return false,
+                Ok(Err(error)) => tracing::debug!(%error, "a lease cannot be read"),
+                Err(_) => tracing::debug!(lease = %self.path, "a lease cannot be read in time"),
             }
             if self.held.expires_at == until {
                 return true;
@@ -241,10 +289,43 @@ impl Lease {
     }
 
     /// Releases the lease by setting its expiry to 1970. With the current time, a process whose clock is
-    /// behind would still see the lease as held.
+    /// behind would still see the lease as held. The object of an attempt is deleted instead, because no
+    /// [`prune`](crate::journal::prune) would delete it later.
     async fn release(&mut self) {
-        if !std::mem::replace(&mut self.is_over, true) {
-            self.extend(Timestamp::UNIX_EPOCH).await;
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let is_deleted = self.held.claim.attempt.is_some() && self.delete().await;
+        if !is_deleted {
+            self.extend(Timestamp::UNIX_EPOCH, Duration::MAX).await;
+        }
+    }
+
+    /// Deletes the object of the lease. Returns `false` if the store denied the request, so that nothing was
+    /// deleted.
+    ///
+    /// A store deletes an object even if another process has put it. The lease is therefore first extended
+    /// for longer than the delete can take: while the lease is current, no other process puts the object.
+    /// After a delete without a response, the object is left until the lease expires.
+    async fn delete(&mut self) -> bool {
+        let until = expiry(self.clock.now(), self.duration + 2 * DELETE_LIMIT);
+        if !self.extend(until, Duration::MAX).await || self.held.expires_at != until {
+            return false;
+        }
+        match timeout(DELETE_LIMIT, self.store.delete(&self.path)).await {
+            Ok(Ok(()) | Err(StoreError::NotFound { .. })) => true,
+            Ok(Err(StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. })) => {
+                tracing::debug!(lease = %self.path, "the store does not allow the deletion of a lease");
+                false
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, lease = %self.path, "a lease could not be deleted");
+                true
+            }
+            Err(_) => {
+                tracing::warn!(lease = %self.path, "no response to the deletion of a lease");
+                true
+            }
         }
     }
 }
@@ -264,21 +345,37 @@ async fn put(
     store.put_opts(path, PutPayload::from(text), PutOptions::from(mode)).await.map(UpdateVersion::from)
 }
 
-/// Leases of an active run: the lease of the run, and for an exclusive claim also the lease of the pipeline.
+/// Leases of a claim: the lease of the run or the attempt, and for an exclusive claim also the lease of the
+/// pipeline.
 pub(super) struct Leases(pub(super) Vec<AsyncMutex<Lease>>);
 
 impl Leases {
     /// Renews the leases after each third of `duration`. Returns when this process no longer holds any of
     /// them.
-    async fn renew(&self, clock: &dyn Clock, duration: Duration) {
+    async fn renew_regularly(&self, clock: &dyn Clock, duration: Duration) {
         let mut is_held = true;
         while is_held {
             sleep(duration / 3).await;
-            is_held = false;
-            for lease in &self.0 {
-                is_held |= lease.lock().await.renew(expiry(clock.now(), duration)).await;
-            }
+            is_held = self.renew_each(clock, duration).await.into_iter().any(|is_held| is_held);
         }
+    }
+
+    /// Renews the leases concurrently, so that a slow request for one does not delay the others. Returns for
+    /// each of them if this process still holds it.
+    async fn renew_each(&self, clock: &dyn Clock, duration: Duration) -> Vec<bool> {
+        let renewals = self.0.iter().map(|lease| async move {
+            let mut lease = lease.lock().await;
+            // The clock is read after the wait for a renewal in flight.
+            let until = expiry(clock.now(), duration);
+            lease.renew(until).await
+        });
+        join_all(renewals).await
+    }
+
+    /// Renews the leases now. Returns `true` if this process holds all of them afterwards.
+    async fn renew_all(&self, clock: &dyn Clock, duration: Duration) -> bool {
+        self.renew_each(clock, duration).await;
+        self.are_held(clock).await
     }
 
     /// Releases the leases in a separate task, which continues if the caller's future is dropped.
@@ -294,15 +391,12 @@ impl Leases {
         }
     }
 
-    /// Returns `true` if this process holds all of the leases at the time `now`.
-    pub(super) async fn are_held(&self, now: Timestamp) -> bool {
-        for lease in &self.0 {
-            let lease = lease.lock().await;
-            if lease.is_over || !lease.held.is_current(now) {
-                return false;
-            }
-        }
-        true
+    /// Returns `true` if this process holds all of the leases now.
+    pub(super) async fn are_held(&self, clock: &dyn Clock) -> bool {
+        let leases = join_all(self.0.iter().map(AsyncMutex::lock)).await;
+        // The clock is read after the wait for renewals in flight, during which a lease may have expired.
+        let now = clock.now();
+        leases.iter().all(|lease| !lease.is_over && lease.held.is_current(now))
     }
 
     /// Marks the lease at `path` as over, because its object will be deleted and must not be put again.
@@ -314,10 +408,10 @@ impl Leases {
     }
 }
 
-/// Guard of an active run.
+/// Guard of a claim.
 struct Active {
     inner: Arc<Inner>,
-    run: String,
+    claim: Claim,
     leases: Arc<Leases>,
     renewal: JoinHandle<()>,
     /// Dropped after the leases were released, which completes [`ActiveRun::release`].
@@ -329,7 +423,9 @@ impl Drop for Active {
     /// has ended, its leases are already released, and another call may have claimed the run again.
     fn drop(&mut self) {
         self.renewal.abort();
-        self.inner.unclaim(&self.run, &self.leases);
+        if self.claim.attempt.is_none() {
+            self.inner.unclaim(&self.claim.run, &self.leases);
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (leases, released) = (self.leases.clone(), self.released.take());
             runtime.spawn(async move {

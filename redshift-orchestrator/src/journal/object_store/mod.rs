@@ -33,6 +33,7 @@ mod lease;
 /// PREFIX/by-time/TIME/RUN                  list of runs, newest first (TIME is smaller for later times)
 /// PREFIX/removing/ID.json                  runs that are being removed
 /// PREFIX/leases/runs/RUN.json              lease of a run: its process and expiry
+/// PREFIX/leases/attempts/DIGEST.json       lease of an attempt, deleted when its claim ends
 /// PREFIX/leases/pipelines/PIPELINE.json    lease of an exclusive run of a pipeline
 /// ```
 ///
@@ -40,13 +41,17 @@ mod lease;
 ///   the list of runs and, for each of its leases, one `PUT` after each third of the [lease's
 ///   duration](Self::with_lease). Opening a run costs one `LIST` and one `GET` for each object of this run.
 ///   This cost does not depend on the number of other runs.
+/// * A [claim of an attempt](Claim::of_attempt) costs one `GET`, one `PUT` and the cost of opening the run,
+///   and at its end one `PUT` and one `DELETE`. If the store denies the `DELETE`, the expired lease is left.
 /// * A page of the list of runs costs one `LIST`, and for each run on the page the cost of opening it and one
 ///   `GET` for its lease. The store must list objects in the order of their names. S3 (except directory
 ///   buckets), Google Cloud Storage and Azure meet this condition.
 /// * Two processes cannot write to the same run. Objects are numbered, and each is put only if no object has
 ///   its number. A process that has not read the other process's record therefore fails to write its intent,
 ///   before it submits a statement. If a process has not claimed the run, its first record costs one `GET`
-///   for the lease and is rejected while another process holds the lease.
+///   for the lease and is rejected while another process holds the lease. If no process has claimed the run,
+///   a process that reads the records and writes the next one takes the run over: the records of the other
+///   process fail from then on, until it claims the run.
 /// * A run is removed from memory when it ends. Its records are read again when they are needed.
 /// * S3 limits a key to 1,024 bytes. A run's name of 200 ASCII characters fits, because each takes at most 3
 ///   bytes. Other characters take up to 12 bytes each, so only about 80 of them fit. A run with a longer name
@@ -57,6 +62,9 @@ mod lease;
 ///   resume the run. The clocks of the processes must differ by less than the duration of a lease. Otherwise,
 ///   a process can acquire a lease that the other process still holds; the numbering of objects prevents both
 ///   from writing even then.
+/// * If the renewals of a lease fail or take longer than its duration, the lease expires although its process
+///   is alive. Another process can then claim the same run, and one of the two fails at its next record. If
+///   it begins a different run of an exclusive pipeline instead, both runs continue.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> redshift_orchestrator::Result<()> {
@@ -163,8 +171,9 @@ impl Inner {
         Ok(loaded.get_or_try_init(|| self.load(run)).await?.clone())
     }
 
-    /// Loads the current records of a run after its lease was acquired.
-    async fn reload(&self, run: &str) -> Result<()> {
+    /// Loads the current records of a run after its lease, or the lease of an attempt, was acquired.
+    async fn reload(&self, claim: &Claim) -> Result<()> {
+        let run = &claim.run;
         let (loaded, mut is_fresh) = (self.loaded(run), false);
         let load = || {
             is_fresh = true;
@@ -179,7 +188,7 @@ impl Inner {
             sink.next = next;
             group.reset(index);
         }
-        sink.is_admitted = true;
+        sink.is_admitted |= claim.attempt.is_none();
         Ok(())
     }
 
@@ -336,8 +345,8 @@ impl Inner {
         Ok(looks.into_iter().flatten().collect())
     }
 
-    /// Continues an interrupted removal. The marker object is kept if another process holds one of the runs: a
-    /// `prune` that is still running, or a process that has started the run again.
+    /// Continues an interrupted removal. The marker object is kept if another process holds one of the runs:
+    /// a `prune` that is still running, or a process that has started the run again.
     async fn resume_removal(self: &Arc<Self>, marker: Path, left: Vec<Removed>) -> Result<()> {
         let claims = stream::iter(left).map(|removed| async move {
             match self.clone().claim_for_removal(&removed.run).await {
@@ -361,8 +370,8 @@ impl Inner {
     /// Deletes the objects of the runs. The caller must have claimed each of the runs.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Journal`] if the lease of a run has expired, because another process may then have
-    /// started the run again.
+    /// Returns [`ErrorKind::Journal`] if the lease of a run has expired, because another process may then
+    /// have started the run again.
     async fn remove(&self, runs: &[Removed]) -> Result<()> {
         for removed in runs {
             self.runs().remove(&removed.run);
@@ -397,7 +406,7 @@ impl Inner {
         for removed in runs {
             let leases = self.leases().get(&removed.run).cloned();
             let is_held = match leases {
-                Some(leases) => leases.are_held(self.clock.now()).await,
+                Some(leases) => leases.are_held(&*self.clock).await,
                 None => false,
             };
             if !is_held {
@@ -781,7 +790,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_processes_cannot_be_at_one_pipeline_and_a_dead_one_makes_way() {
+    async fn two_processes_cannot_claim_one_pipeline_until_the_first_is_dead() {
         let store = Arc::new(InMemory::new());
         let (first, second) = (journal(&store), journal(&store));
         let active = first.claim(&claim("one")).await.unwrap();
@@ -808,7 +817,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_owner_that_was_taken_for_dead_cannot_write_any_more() {
+    async fn an_owner_with_an_expired_lease_cannot_write() {
         let store = Arc::new(InMemory::new());
         let (first, second) = (journal(&store), journal(&store));
         first.append_run(begun("one")).await.unwrap();
@@ -886,7 +895,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn records_that_come_together_share_an_object() {
+    async fn concurrent_records_share_an_object() {
         let store = Arc::new(InMemory::new());
         let journal = journal(&store);
         let names: Vec<_> = (0..50).map(|number| format!("s{number}")).collect();

@@ -4,14 +4,17 @@ use std::{fs, path::Path};
 
 use super::{
     builder::{DEFAULT_CONCURRENCY, PipelineBuilder},
-    definition::{Definition, Mode, RetryDefinition, StepDefinition, TargetDefinition},
+    definition::{
+        Definition, GlueDefinition, HudiDefinition, Mode, RetryDefinition, StepDefinition, TargetDefinition,
+    },
     problem::{Location, Problem},
     read::without_mark,
 };
 use crate::{
-    ExecutionMode, Parameter, Target,
-    pipeline::{RetryPolicy, Step, StepStatement, model::Declared},
+    Commits, ExecutionMode, Parameter, Target,
+    pipeline::{RetryPolicy, Step, StepStatement, StepWork, model::Declared},
     sql,
+    task::{GlueRun, HudiUpsert, TaskWork},
 };
 
 impl Definition {
@@ -78,45 +81,73 @@ impl TargetDefinition {
 }
 
 impl StepDefinition {
-    fn build(self, directory: Option<&Path>) -> Result<Step, (&'static str, String)> {
-        let mode = match self.execution_mode {
-            None | Some(Mode::Transaction) => ExecutionMode::Transaction,
-            Some(Mode::AutoCommit) => ExecutionMode::AutoCommit,
-        };
-        let work = match (self.sql, self.call, self.batch, self.file) {
-            (Some(sql), None, None, None) => StepStatement::Sql(sql),
-            (None, Some(call), None, None) => StepStatement::Call(call),
-            (None, None, Some(sqls), None) => StepStatement::Batch(sqls, mode),
-            (None, None, None, Some(file)) => statements_of_file(&file, directory, mode)?,
-            (None, None, None, None) => {
-                return Err((
-                    "work",
-                    "the step runs nothing; add one of `sql`, `call`, `batch`, `file`".to_owned(),
-                ));
-            }
-            _ => {
-                return Err((
-                    "work",
-                    "the step has more than one of `sql`, `call`, `batch`, `file`; keep one".to_owned(),
-                ));
-            }
-        };
-        if self.execution_mode.is_some() && !matches!(work, StepStatement::Batch(..)) {
-            return Err((
-                "execution_mode",
-                "a single statement has no execution mode; remove it, or make the step a `batch`".to_owned(),
-            ));
+    fn build(mut self, directory: Option<&Path>) -> Result<Step, (&'static str, String)> {
+        let work = self.work(directory)?;
+        if self.execution_mode.is_some() && !matches!(work, StepWork::Statement(StepStatement::Batch(..))) {
+            let message = match work {
+                StepWork::Statement(_) => {
+                    "a single statement has no execution mode; remove it, or make the step a `batch`"
+                }
+                StepWork::Task(_) => "only a batch has an execution mode; remove it",
+            };
+            return Err(("execution_mode", message.to_owned()));
         }
         let mut built = Step::new(self.name, work);
         built.parameters =
-            self.parameters.into_iter().map(|(name, value)| Parameter { name, value: value.0 }).collect();
+            self.parameters.into_iter().map(|(name, value)| Parameter::new(name, value.0)).collect();
         built.after = self.after;
         built.tags = self.tags;
         built.timeout = self.timeout.map(|timeout| timeout.0);
         built.retry = self.retry.map(RetryDefinition::build);
         built.on_failure = self.on_failure;
-        built.commits = self.commits;
+        built.commits = match self.commits {
+            None => Commits::Detected,
+            Some(true) => Commits::Yes,
+            Some(false) => Commits::No,
+        };
         Ok(built)
+    }
+}
+
+impl StepDefinition {
+    /// Takes the work out of the definition.
+    fn work(&mut self, directory: Option<&Path>) -> Result<StepWork, (&'static str, String)> {
+        let keys = || Self::WORK.map(|key| format!("`{key}`")).join(", ");
+        let mode = match self.execution_mode {
+            None | Some(Mode::Transaction) => ExecutionMode::Transaction,
+            Some(Mode::AutoCommit) => ExecutionMode::AutoCommit,
+        };
+        let statements = (self.sql.take(), self.call.take(), self.batch.take(), self.file.take());
+        let statement = match (statements, self.glue.take(), self.hudi.take()) {
+            ((None, None, None, None), Some(glue), None) => {
+                return Ok(StepWork::Task(TaskWork::Glue(glue.build())));
+            }
+            ((None, None, None, None), None, Some(hudi)) => {
+                return Ok(StepWork::Task(TaskWork::Hudi(hudi.build())));
+            }
+            ((Some(sql), None, None, None), None, None) => StepStatement::Sql(sql),
+            ((None, Some(call), None, None), None, None) => StepStatement::Call(call),
+            ((None, None, Some(sqls), None), None, None) => StepStatement::Batch(sqls, mode),
+            ((None, None, None, Some(file)), None, None) => statements_of_file(&file, directory, mode)?,
+            ((None, None, None, None), None, None) => {
+                return Err(("work", format!("the step runs nothing; add one of {}", keys())));
+            }
+            _ => return Err(("work", format!("the step has more than one of {}; keep one", keys()))),
+        };
+        Ok(StepWork::Statement(statement))
+    }
+}
+
+impl GlueDefinition {
+    fn build(self) -> GlueRun {
+        let arguments = self.arguments.into_iter().map(|(name, value)| (name, value.0)).collect();
+        GlueRun { job: self.job, arguments }
+    }
+}
+
+impl HudiDefinition {
+    fn build(self) -> HudiUpsert {
+        HudiUpsert { table: self.table, files: self.files }
     }
 }
 

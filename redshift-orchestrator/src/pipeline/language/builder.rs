@@ -21,7 +21,7 @@ use crate::{
 /// Maximum number of names in the message about a cycle.
 const MAX_NAMES_IN_CYCLE: usize = 12;
 
-/// Default for the maximum number of concurrent statements.
+/// Default for the maximum number of steps that run concurrently.
 pub(super) const DEFAULT_CONCURRENCY: usize = 8;
 
 impl Pipeline {
@@ -70,7 +70,7 @@ pub struct PipelineBuilder {
 }
 
 impl PipelineBuilder {
-    /// Sets the maximum number of concurrent statements. Default: 8.
+    /// Sets the maximum number of steps that run concurrently. Default: 8.
     #[must_use]
     pub fn with_concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
@@ -170,6 +170,8 @@ impl PipelineBuilder {
             }
             check::work(step).map_err(|message| at("work", message))?;
             check::commits(step).map_err(|(key, message)| at(key, message))?;
+            check::task(step, &self.parameters)
+                .map_err(|(location, message)| Problem::of_step(&name, number, location, message))?;
             check::tags(&step.tags).map_err(|message| at("tags", message))?;
             check::parameters(step, &self.parameters)
                 .map_err(|(location, message)| Problem::of_step(&name, number, location, message))?;
@@ -230,14 +232,13 @@ impl PipelineBuilder {
 
 impl PipelineBuilder {
     fn unused_parameter(&self) -> Option<String> {
-        let uses = |step: &Step, name: &str| {
+        let texts = self.steps.iter().flat_map(|step| {
             let values = step.parameters.iter().map(|parameter| parameter.value.clone());
-            step.statement
-                .sqls()
-                .into_iter()
-                .chain(values)
-                .any(|text| TemplateText::parse(&text).parameters().any(|it| it == name))
-        };
-        self.parameters.keys().find(|name| !self.steps.iter().any(|step| uses(step, name))).cloned()
+            step.work.texts().into_iter().chain(values)
+        });
+        let used: BTreeSet<String> = texts
+            .flat_map(|text| TemplateText::parse(&text).parameters().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        self.parameters.keys().find(|name| !used.contains(*name)).cloned()
     }
 }

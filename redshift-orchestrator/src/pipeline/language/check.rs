@@ -5,15 +5,16 @@ use std::{
     fmt,
 };
 
-use super::{TemplateText, problem::Location};
+use super::{Piece, TemplateText, problem::Location};
 use crate::{
-    Statement,
+    Commits, Statement,
     identity::MAX_NAME,
     pipeline::{
-        RetryPolicy, Step, StepStatement,
+        RetryPolicy, Step, StepStatement, StepWork,
         model::{Declared, suggest},
     },
     sql::{self, Token},
+    task::{RUN_TOKEN, TaskWork},
 };
 
 pub(super) fn name(what: impl fmt::Display, name: &str) -> Result<(), String> {
@@ -25,14 +26,15 @@ pub(super) fn name(what: impl fmt::Display, name: &str) -> Result<(), String> {
 }
 
 pub(super) fn work(step: &Step) -> Result<(), String> {
-    let sqls = step.statement.sqls();
+    let StepWork::Statement(statement) = &step.work else { return Ok(()) };
+    let sqls = statement.sqls();
     if sqls.is_empty() {
         return Err("a batch has at least one statement; add one, or remove the step".to_owned());
     }
     if let Some(batch) = batch(step) {
         batch.check_divisible().map_err(|error| with_names_of_file_keys(error.message()))?;
     }
-    if let StepStatement::Call(call) = &step.statement {
+    if let StepStatement::Call(call) = statement {
         let words: Vec<_> = sql::tokens(call).filter(|token| !matches!(token, Token::Blank(_))).collect();
         match words[..] {
             [] | [Token::Symbol("("), ..] => {
@@ -53,7 +55,7 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
             return Err("the SQL contains the character NUL, which the database does not accept; remove it"
                 .to_owned());
         }
-        match (sql::count(text), &step.statement) {
+        match (sql::count(text), statement) {
             (0, _) => return Err("a statement is empty; add the SQL, or remove the statement".to_owned()),
             (1, _) => {}
             (several, StepStatement::Batch(..)) => {
@@ -75,30 +77,119 @@ pub(super) fn work(step: &Step) -> Result<(), String> {
 /// Returns the key of the definition to correct, with a message.
 pub(super) fn commits(step: &Step) -> Result<(), (&'static str, String)> {
     let Some(batch) = batch(step) else { return Ok(()) };
-    let key = if step.commits == Some(true) { "commits" } else { "work" };
+    let key = if step.commits == Commits::Yes { "commits" } else { "work" };
     batch.check_commits().map_err(|error| (key, with_names_of_file_keys(error.message())))
 }
 
 /// Returns the statement of a step that runs a batch, with `${…}` unreplaced, or `None` for other steps.
 fn batch(step: &Step) -> Option<Statement> {
-    let StepStatement::Batch(sqls, mode) = &step.statement else { return None };
+    let StepWork::Statement(StepStatement::Batch(sqls, mode)) = &step.work else { return None };
     let statement = Statement::batch(sqls.clone()).with_execution_mode(*mode);
-    Some(match step.commits {
-        Some(commits) => statement.with_commits(commits),
-        None => statement,
-    })
+    Some(statement.with_commits(step.commits))
+}
+
+/// Rejects a task that no run could start, and keys that only a statement has.
+pub(super) fn task(step: &Step, declared: &BTreeMap<String, Declared>) -> Result<(), (Location, String)> {
+    let StepWork::Task(work) = &step.work else { return Ok(()) };
+    let kind = work.kind();
+    let at = |key, message: String| Err((Location::key(key), message));
+    if !step.parameters.is_empty() {
+        let place = match work {
+            TaskWork::Glue(_) => "the `arguments` of `glue`",
+            TaskWork::Hudi(_) => "`hudi`",
+        };
+        return at("parameters", format!("only SQL has placeholders; write the values in {place}"));
+    }
+    if step.commits != Commits::Detected {
+        return at("commits", format!("a step with `{kind}` has no SQL that could commit; remove `commits`"));
+    }
+    if work.texts().iter().any(|text| text.contains('\0')) {
+        return at("work", "the text contains the character NUL; remove it".to_owned());
+    }
+    for text in work.texts() {
+        let is_secret = |name: &&str| declared.get(*name).is_some_and(|parameter| parameter.is_secret);
+        if let Some(name) = TemplateText::parse(text).parameters().find(is_secret) {
+            let message = format!(
+                "the parameter `{name}` is secret, and the text would be stored in plain text; keep the value in Secrets \
+                 Manager, and pass the name of the secret"
+            );
+            return Err((Location { key: "work", needle: format!("${{{name}}}") }, message));
+        }
+    }
+    content(work).map_err(|(needle, message)| (Location { key: "work", needle }, message))
+}
+
+/// Checks the content of a task. Returns the text to correct, with a message.
+fn content(work: &TaskWork) -> Result<(), (String, String)> {
+    match work {
+        TaskWork::Glue(run) => {
+            if run.job.is_empty() {
+                return Err(("job".to_owned(), "the name of the job is empty; add it".to_owned()));
+            }
+            for name in run.arguments.keys() {
+                if !name.starts_with("--") || name.len() == 2 {
+                    let message = format!("the name of an argument begins with `--`, unlike `{name}`");
+                    return Err((name.clone(), message));
+                }
+                if name == RUN_TOKEN {
+                    let message = format!(
+                        "`{RUN_TOKEN}` is the argument by which a run is recognised; rename the argument"
+                    );
+                    return Err((name.clone(), message));
+                }
+            }
+        }
+        TaskWork::Hudi(upsert) => {
+            let table = TemplateText::parse(&upsert.table);
+            let literals = table.pieces().iter().filter_map(|piece| match piece {
+                Piece::Literal(text) => Some(text),
+                Piece::Parameter(_) => None,
+            });
+            if upsert.table.is_empty() || !literals.into_iter().all(|text| is_table_name(text)) {
+                return Err(("table".to_owned(), BAD_TABLE.to_owned()));
+            }
+            if upsert.files.is_empty() {
+                return Err(("files".to_owned(), "`files` is empty; name at least one file".to_owned()));
+            }
+            if upsert.files.iter().any(String::is_empty) {
+                return Err(("files".to_owned(), "the URL of a file is empty; remove it".to_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a task with the values of a run.
+pub(super) fn rendered(work: &TaskWork) -> Result<(), String> {
+    match work {
+        TaskWork::Glue(run) if run.job.is_empty() => {
+            Err("the name of the job is empty in this run".to_owned())
+        }
+        TaskWork::Hudi(upsert) if !is_table_name(&upsert.table) => Err(BAD_TABLE.to_owned()),
+        TaskWork::Hudi(upsert) if upsert.files.iter().any(String::is_empty) => {
+            Err("the URL of a file is empty in this run".to_owned())
+        }
+        TaskWork::Glue(_) | TaskWork::Hudi(_) => Ok(()),
+    }
+}
+
+/// Message for the name of a table that could be a path.
+pub(super) const BAD_TABLE: &str = "the name of a table consists of letters, digits, `_` and `-`; the program that takes the files in knows its URL";
+
+pub(super) fn is_table_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
 fn with_names_of_file_keys(text: &str) -> String {
     text.replace("`ExecutionMode::AutoCommit`", "`execution_mode = \"auto-commit\"`")
-        .replace("`with_commits(false)`", "`commits = false`")
+        .replace("`with_commits(Commits::No)`", "`commits = false`")
 }
 
 pub(super) fn parameters(
     step: &Step,
     declared: &BTreeMap<String, Declared>,
 ) -> Result<(), (Location, String)> {
-    let sqls = step.statement.sqls();
+    let sqls = step.work.sqls();
     let mut seen = BTreeSet::new();
     for parameter in &step.parameters {
         let name = &parameter.name;
@@ -127,7 +218,8 @@ pub(super) fn parameters(
         return Err((Location { key: "work", needle: format!(":{name}") }, message));
     }
     let values = step.parameters.iter().map(|parameter| ("parameters", &parameter.value));
-    for (key, text) in sqls.iter().map(|text| ("work", text)).chain(values) {
+    let texts = step.work.texts();
+    for (key, text) in texts.iter().map(|text| ("work", text)).chain(values) {
         if let Some(name) = TemplateText::parse(text).parameters().find(|name| !declared.contains_key(*name))
         {
             let known = declared.keys().map(String::as_str);

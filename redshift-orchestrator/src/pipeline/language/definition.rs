@@ -10,7 +10,8 @@ use crate::{
     pipeline::{OnFailure, Overlap},
 };
 
-/// A pipeline of redshift-orchestrator: a graph of SQL statements and calls of stored procedures.
+/// A pipeline of redshift-orchestrator: a graph of SQL statements, calls of stored procedures, Glue jobs, and
+/// raw files for Hudi tables.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -21,14 +22,14 @@ pub(super) struct Definition {
     /// Human-readable description. It has no effect.
     #[serde(rename = "description")]
     pub(super) _description: Option<String>,
-    /// Maximum number of concurrent statements. Default: 8.
+    /// Maximum number of steps that run concurrently. Default: 8.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) concurrency: Option<usize>,
-    /// Timeout of all steps that do not set their own. When it expires, the step's statement is cancelled.
+    /// Timeout of each step that does not set its own. When it expires, the step's statement is cancelled.
     pub(super) timeout: Option<Text<Duration>>,
-    /// Retry policy of all steps that do not set their own.
+    /// Retry policy of each step that does not set its own.
     pub(super) retry: Option<RetryDefinition>,
-    /// Effect of a failure on other steps, for all steps that do not set their own. Default: skip-dependents.
+    /// Effect of a failure on other steps, for each step that does not set its own. Default: skip-dependents.
     pub(super) on_failure: Option<OnFailure>,
     /// Behaviour of a run while another run of this pipeline is active. Default: refuse.
     #[serde(default)]
@@ -82,8 +83,8 @@ pub(super) struct ParameterDefinition {
     pub(super) _description: Option<String>,
 }
 
-/// A step of the pipeline: one statement or batch. Exactly one of `sql`, `call`, `batch` and `file` must be
-/// set.
+/// A step of the pipeline: a statement, a batch or a task. Exactly one of `sql`, `call`, `batch`, `file`,
+/// `glue` and `hudi` must be set.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -94,6 +95,8 @@ pub(super) struct ParameterDefinition {
         {"required": ["call"]},
         {"required": ["batch"]},
         {"required": ["file"]},
+        {"required": ["glue"]},
+        {"required": ["hudi"]},
     ]))
 )]
 pub(super) struct StepDefinition {
@@ -112,6 +115,10 @@ pub(super) struct StepDefinition {
     pub(super) batch: Option<Vec<String>>,
     /// SQL file with one statement or a batch. The path is relative to the directory of the pipeline file.
     pub(super) file: Option<String>,
+    /// The run of an AWS Glue job.
+    pub(super) glue: Option<GlueDefinition>,
+    /// Raw files that are taken in by a Hudi table, each once.
+    pub(super) hudi: Option<HudiDefinition>,
     /// Commit mode of a batch. Default: transaction.
     pub(super) execution_mode: Option<Mode>,
     /// Values of the placeholders `:name` in the SQL.
@@ -123,7 +130,7 @@ pub(super) struct StepDefinition {
     /// Tags, by which a run can select steps.
     #[serde(default)]
     pub(super) tags: Vec<String>,
-    /// Timeout of an attempt. When it expires, the statement is cancelled.
+    /// Timeout of an attempt. When it expires, the statement is cancelled, or the task is stopped.
     pub(super) timeout: Option<Text<Duration>>,
     /// Retry policy of the step.
     pub(super) retry: Option<RetryDefinition>,
@@ -133,6 +140,31 @@ pub(super) struct StepDefinition {
     /// TRUNCATE, or that it does not (false). A transaction batch that commits by itself is rejected.
     /// Default: determined from the SQL text, which does not show the contents of procedures.
     pub(super) commits: Option<bool>,
+}
+
+/// The run of an AWS Glue job. The job must exist.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(super) struct GlueDefinition {
+    /// Name of the job.
+    pub(super) job: String,
+    /// Arguments of the run, which replace the job's default arguments. Their names begin with `--`. Glue
+    /// stores the values in plain text, so they must not be secrets.
+    #[serde(default)]
+    pub(super) arguments: BTreeMap<String, Scalar>,
+}
+
+/// Raw files that are taken in by a Hudi table, each once.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(super) struct HudiDefinition {
+    /// Name of the table: letters, digits, `_` and `-`.
+    pub(super) table: String,
+    /// URLs of the files, such as `s3://raw/customer/${day}.csv`, in the order in which their rows apply.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub(super) files: Vec<String>,
 }
 
 /// Number of attempts at a step, and the kinds of failure after which the step is retried. A retry can be
@@ -159,4 +191,9 @@ pub(super) enum Mode {
     Transaction,
     /// Commits each statement separately. A failure does not affect the other statements.
     AutoCommit,
+}
+
+impl StepDefinition {
+    /// Keys that contain the work of a step. Exactly one of them is set.
+    pub(super) const WORK: [&str; 6] = ["sql", "call", "batch", "file", "glue", "hudi"];
 }

@@ -15,7 +15,7 @@ pub(super) struct Problem {
 /// Location of a problem: a key of a step or of the top level, and a text in the value of this key.
 #[derive(Debug)]
 pub(super) struct Location {
-    /// Name of the key. `work` means the key `sql`, `call`, `batch` or `file`, whichever is present.
+    /// Name of the key. `work` means the key that contains the work of the step, such as `sql`.
     pub(super) key: &'static str,
     pub(super) needle: String,
 }

@@ -9,8 +9,8 @@ use super::{
     value::{Scalar, Text},
 };
 
-/// Returns the JSON Schema (draft 2020-12) of pipeline files. The schema is generated from the types with
-/// which files are read. Conditions that a schema cannot express, such as unknown steps in `after`, cycles
+/// Returns the JSON Schema (draft 2020-12) of pipeline files. The schema is generated from the types that
+/// files are parsed into. Conditions that a schema cannot express, such as unknown steps in `after`, cycles
 /// and placeholders without values, are checked only when a file is read.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Definition).to_value()

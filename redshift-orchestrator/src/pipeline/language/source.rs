@@ -9,7 +9,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Location, Problem};
+use super::{
+    definition::StepDefinition,
+    problem::{Location, Problem},
+};
 use crate::toml_text::{self, too_deep};
 
 /// Text of a pipeline file with the positions of its keys.
@@ -62,16 +65,16 @@ impl<'a> Source<'a> {
         toml_text::line(self.text, offset)
     }
 
-    /// Returns the line of a problem. If the key of the problem is missing, returns the line of its step.
+    /// Returns the line of the key in which a problem was found. If the step has no such key, returns the
+    /// line of the step.
     pub(super) fn line_of(&self, problem: &Problem) -> Option<usize> {
         let Location { key, needle } = &problem.location;
         let keys = match problem.step {
             Some((_, number)) => self.steps.get(number)?,
             None => &self.head,
         };
-        let work = ["sql", "call", "batch", "file"];
         let range = match *key {
-            "work" => work.iter().find_map(|key| keys.keys.get(*key)),
+            "work" => StepDefinition::WORK.iter().find_map(|key| keys.keys.get(*key)),
             key => keys.keys.get(key),
         };
         let Some(range) = range else {

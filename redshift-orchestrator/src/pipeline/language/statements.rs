@@ -1,19 +1,31 @@
-//! The statements of a run: the pipeline's template with the run's parameter values.
+//! The work of a run: the pipeline's template with the run's parameter values.
 
 use std::collections::BTreeMap;
 
 use crate::{
     Error, ErrorKind, Result, Statement, StepKey,
-    pipeline::{Pipeline, Run, model::suggest},
+    pipeline::{Pipeline, Run, StepWork, model::suggest},
 };
 
 impl Pipeline {
-    /// Returns the statements of all steps for this run, in the order of definition.
+    /// Returns the statements of this run, in the order of definition. Steps that are tasks have none.
+    ///
+    /// # Errors
+    /// Returns the errors of [`rendered`](Self::rendered).
+    pub fn statements(&self, run: &Run) -> Result<Vec<Statement>> {
+        let statement = |work| match work {
+            StepWork::Statement(statement) => Some(statement),
+            StepWork::Task(_) => None,
+        };
+        Ok(self.rendered(run)?.into_iter().filter_map(statement).collect())
+    }
+
+    /// Returns the work of all steps with the values of this run, in the order of definition.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Definition`] if a parameter is missing or unknown, or if a value is not allowed
     /// where it is used; [`ErrorKind::Invalid`] if the name of the run is not valid.
-    pub fn statements(&self, run: &Run) -> Result<Vec<Statement>> {
+    pub fn rendered(&self, run: &Run) -> Result<Vec<StepWork<Statement>>> {
         StepKey::new(run.name(), "step").check()?;
         let mut values: BTreeMap<String, String> = self
             .parameters

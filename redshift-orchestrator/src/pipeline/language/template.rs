@@ -1,11 +1,12 @@
-//! [`Template`]: the statements of a pipeline before a run's parameter values are inserted.
+//! [`Template`]: the work of a pipeline's steps before a run's parameter values are inserted.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use super::{TemplateText, check, is_allowed_in_sql};
 use crate::{
     Error, ErrorKind, ExecutionMode, Result, Statement,
-    pipeline::{Pipeline, Step, StepStatement},
+    pipeline::{Pipeline, Step, StepStatement, StepWork},
+    task::TaskWork,
 };
 
 /// Steps of a pipeline, with each text split into literals and parameters of the run.
@@ -61,12 +62,14 @@ pub struct StepTemplate<'a> {
     /// Definition of the step: its name, dependencies, tags, timeout, retry, and the effect of its failure.
     pub step: &'a Step,
     /// SQL texts in execution order: the texts of a batch, or a single text. The text of a call begins with
-    /// `CALL`.
+    /// `CALL`. Empty for a task.
     pub sqls: Vec<TemplateText>,
     /// Commit mode of a batch, or `None` for a single statement.
     pub execution_mode: Option<ExecutionMode>,
     /// Values of the placeholders.
     pub parameters: Vec<TemplateParameter>,
+    /// The Glue job or the Hudi table, or `None` for a statement or batch.
+    pub task: Option<TaskWork<TemplateText>>,
 }
 
 /// Value of a `:name` placeholder in the SQL of a [`StepTemplate`].
@@ -111,10 +114,11 @@ impl<'a> Template<'a> {
 
 impl<'a> StepTemplate<'a> {
     fn new(pipeline: &'a Pipeline, step: &'a Step) -> Self {
-        let execution_mode = match step.statement {
-            StepStatement::Batch(_, mode) => Some(mode),
-            StepStatement::Sql(_) | StepStatement::Call(_) => None,
+        let execution_mode = match step.work {
+            StepWork::Statement(StepStatement::Batch(_, mode)) => Some(mode),
+            StepWork::Statement(StepStatement::Sql(_) | StepStatement::Call(_)) | StepWork::Task(_) => None,
         };
+        let parsed = |text: &'a String| Ok::<_, Infallible>(TemplateText::parse(text));
         let parameters = step.parameters.iter().map(|parameter| TemplateParameter {
             name: parameter.name.clone(),
             value: TemplateText::parse(&parameter.value),
@@ -122,9 +126,10 @@ impl<'a> StepTemplate<'a> {
         Self {
             pipeline,
             step,
-            sqls: step.statement.sqls().iter().map(|sql| TemplateText::parse(sql)).collect(),
+            sqls: step.work.sqls().iter().map(|sql| TemplateText::parse(sql)).collect(),
             execution_mode,
             parameters: parameters.collect(),
+            task: step.task().map(|work| work.try_map(parsed).unwrap_or_else(|never| match never {})),
         }
     }
 
@@ -133,19 +138,25 @@ impl<'a> StepTemplate<'a> {
         self.sqls.iter().chain(self.parameters.iter().map(|parameter| &parameter.value))
     }
 
-    /// Returns the statement with these values of the run's parameters. Does not apply the default values of
-    /// the pipeline.
+    /// Returns the work with these values of the run's parameters. Does not apply the default values of the
+    /// pipeline.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Definition`] if a parameter has no value, if a value is inserted into the SQL but
-    /// not [allowed](is_allowed_in_sql) there, or if the value of a placeholder is empty.
-    pub fn render(&self, values: &BTreeMap<String, String>) -> Result<Statement> {
+    /// not [allowed](is_allowed_in_sql) there, if the value of a placeholder is empty, or if the name of a
+    /// job or table or the URL of a file is not valid with its values.
+    pub fn render(&self, values: &BTreeMap<String, String>) -> Result<StepWork<Statement>> {
         let problem = |message: String| {
             Error::new(ErrorKind::Definition, message)
                 .with_context("pipeline", self.pipeline.name())
                 .with_context("step", self.step.name())
         };
         let missing = |name: &str| problem(format!("the parameter `{name}` has no value"));
+        if let Some(task) = &self.task {
+            let work = task.try_map(|text| text.render(values).map_err(missing))?;
+            check::rendered(&work).map_err(problem)?;
+            return Ok(StepWork::Task(work));
+        }
         let not_allowed = |name: &&str| values.get(*name).is_some_and(|value| !is_allowed_in_sql(value));
         if let Some(name) = self.sqls.iter().flat_map(TemplateText::parameters).find(not_allowed) {
             return Err(problem(format!(
@@ -170,9 +181,7 @@ impl<'a> StepTemplate<'a> {
         let secrets =
             secrets.filter(|name| self.pipeline.is_secret(name)).filter_map(|name| values.get(name));
         let statement = secrets.fold(statement, Statement::with_secret);
-        Ok(match self.step.commits {
-            Some(commits) => statement.with_commits(commits),
-            None => statement,
-        })
+        let statement = statement.with_commits(self.step.commits);
+        Ok(StepWork::Statement(statement))
     }
 }

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_what_is_known_and_names_what_is_not() {
+    fn replaces_known_parameters_and_reports_unknown_ones() {
         let values = BTreeMap::from([("cycle".to_owned(), "7".to_owned())]);
         let render = |text: &str| TemplateText::parse(text).render(&values).map_err(str::to_owned);
         assert_eq!(render("a ${cycle} b ${cycle}"), Ok("a 7 b 7".to_owned()));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_values_may_stand_in_sql() {
+    fn only_plain_values_are_allowed_in_sql() {
         for plain in ["7", "mystore.sales", "2026-11-23", "stage_1"] {
             assert!(is_allowed_in_sql(plain), "{plain}");
         }
@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_of_a_text_are_the_text(text in "[a{}$ ä]{0,40}") {
+        fn the_pieces_of_a_text_add_up_to_the_text(text in "[a{}$ ä]{0,40}") {
             let text_of = |piece: &Piece| match piece {
                 Piece::Literal(text) => text.clone(),
                 Piece::Parameter(name) => format!("${{{name}}}"),

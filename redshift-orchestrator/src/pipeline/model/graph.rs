@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_the_longest_way_to_a_step() {
+    fn a_level_is_the_longest_path_to_a_step() {
         let graph = Graph::new(4, &[(0, 1), (1, 3), (0, 3), (2, 3)]).unwrap();
         assert_eq!((0..4).map(|step| graph.level(step)).collect::<Vec<_>>(), [0, 1, 0, 2]);
         assert_eq!(graph.dependencies(), [0, 1, 0, 3]);

@@ -7,11 +7,13 @@ mod run;
 mod selection;
 mod step;
 pub(super) mod suggest;
+mod work;
 
 pub use overlap::{Overlap, StopSignal};
 pub use pipeline::Pipeline;
 pub use run::Run;
 pub use step::{OnFailure, RetryPolicy, Step, StepStatement};
+pub use work::StepWork;
 
 pub(super) use graph::Graph;
 pub(super) use pipeline::Declared;

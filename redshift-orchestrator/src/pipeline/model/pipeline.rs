@@ -37,7 +37,7 @@ impl Pipeline {
         &self.name
     }
 
-    /// Returns the maximum number of concurrent statements.
+    /// Returns the maximum number of steps that run concurrently.
     pub fn concurrency(&self) -> usize {
         self.concurrency
     }

@@ -56,9 +56,10 @@ impl Run {
         self
     }
 
-    /// Sets a label for the target, such as `aws:eu-west-1:workgroup/dwh/mystore`. Default: the executor's
-    /// target. Resuming a run with a different label is an error, because the steps that finished on the
-    /// first target have not run on this one.
+    /// Sets a label for the target, such as `111122223333:eu-west-1:workgroup/dwh/mystore`. Default: the
+    /// executor's target, with the [name of its service](crate::Target::with_service_name). Resuming a run
+    /// with a different label is an error, because the steps that finished on the first target have not run
+    /// on this one.
     #[must_use]
     pub fn with_target_label(mut self, label: impl Into<String>) -> Self {
         self.target = Some(label.into());

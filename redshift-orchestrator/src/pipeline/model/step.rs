@@ -1,13 +1,16 @@
-//! [`Step`]: one statement of a pipeline, its dependencies, and the effect of its failure.
+//! [`Step`]: one statement or task of a pipeline, its dependencies, and the effect of its failure.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutionMode, FailureKind, MAX_BATCH, Parameter};
+use super::StepWork;
+use crate::{
+    Commits, ExecutionMode, FailureKind, MAX_BATCH, Parameter,
+    task::{GlueRun, HudiUpsert, TaskWork},
+};
 
-/// One step of a pipeline: a statement, its dependencies, its timeout, its retry, and the effect of its
-/// failure.
+/// One step of a pipeline: its work, its dependencies, its timeout, its retry, and the effect of its failure.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,14 +26,14 @@ use crate::{ExecutionMode, FailureKind, MAX_BATCH, Parameter};
 #[derive(Clone, PartialEq)]
 pub struct Step {
     pub(in crate::pipeline) name: String,
-    pub(in crate::pipeline) statement: StepStatement,
+    pub(in crate::pipeline) work: StepWork,
     pub(in crate::pipeline) parameters: Vec<Parameter>,
     pub(in crate::pipeline) after: Vec<String>,
     pub(in crate::pipeline) tags: Vec<String>,
     pub(in crate::pipeline) timeout: Option<Duration>,
     pub(in crate::pipeline) retry: Option<RetryPolicy>,
     pub(in crate::pipeline) on_failure: Option<OnFailure>,
-    pub(in crate::pipeline) commits: Option<bool>,
+    pub(in crate::pipeline) commits: Commits,
 }
 
 /// Statement or batch of a step.
@@ -118,13 +121,13 @@ impl RetryPolicy {
 impl Step {
     /// Creates a step that runs one SQL statement.
     pub fn sql(name: impl Into<String>, sql: impl Into<String>) -> Self {
-        Self::new(name, StepStatement::Sql(sql.into()))
+        Self::of_statement(name, StepStatement::Sql(sql.into()))
     }
 
     /// Creates a step that calls a stored procedure. `procedure` is the call without the word `CALL`, such as
     /// `mystore.load_sales(:cycle)`, or only the name of the procedure.
     pub fn call(name: impl Into<String>, procedure: impl Into<String>) -> Self {
-        Self::new(name, StepStatement::Call(procedure.into()))
+        Self::of_statement(name, StepStatement::Call(procedure.into()))
     }
 
     /// Creates a step that runs SQL statements in order. In [`ExecutionMode::Transaction`], the number of
@@ -134,27 +137,43 @@ impl Step {
         sqls: impl IntoIterator<Item = S>,
         mode: ExecutionMode,
     ) -> Self {
-        Self::new(name, StepStatement::Batch(sqls.into_iter().map(Into::into).collect(), mode))
+        Self::of_statement(name, StepStatement::Batch(sqls.into_iter().map(Into::into).collect(), mode))
     }
 
-    pub(in crate::pipeline) fn new(name: impl Into<String>, statement: StepStatement) -> Self {
+    /// Creates a step that runs an AWS Glue job. Its name and the values of its arguments may contain `${…}`
+    /// parameters of the run.
+    pub fn glue(name: impl Into<String>, run: GlueRun) -> Self {
+        Self::new(name, StepWork::Task(TaskWork::Glue(run)))
+    }
+
+    /// Creates a step that takes raw files into a Hudi table. The name of the table and the URLs of the files
+    /// may contain `${…}` parameters of the run.
+    pub fn hudi(name: impl Into<String>, upsert: HudiUpsert) -> Self {
+        Self::new(name, StepWork::Task(TaskWork::Hudi(upsert)))
+    }
+
+    fn of_statement(name: impl Into<String>, statement: StepStatement) -> Self {
+        Self::new(name, StepWork::Statement(statement))
+    }
+
+    pub(in crate::pipeline) fn new(name: impl Into<String>, work: StepWork) -> Self {
         Self {
             name: name.into(),
-            statement,
+            work,
             parameters: Vec::new(),
             after: Vec::new(),
             tags: Vec::new(),
             timeout: None,
             retry: None,
             on_failure: None,
-            commits: None,
+            commits: Commits::Detected,
         }
     }
 
     /// Sets the value of the placeholder `:name`, which may contain `${…}` parameters of the run.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.parameters.push(Parameter { name: name.into(), value: value.into() });
+        self.parameters.push(Parameter::new(name, value));
         self
     }
 
@@ -172,7 +191,7 @@ impl Step {
         self
     }
 
-    /// Sets the timeout, after which the statement is cancelled.
+    /// Sets the timeout, after which the statement is cancelled or the task is stopped.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -193,12 +212,11 @@ impl Step {
         self
     }
 
-    /// Declares that the step commits by itself (`true`), for example because a procedure contains `COMMIT`
-    /// or `TRUNCATE`, or that it does not (`false`). A transaction batch that commits by itself is rejected.
-    /// Default: determined from the SQL text, which does not show the contents of procedures.
+    /// Declares if the step commits by itself, for example because a procedure contains `COMMIT` or
+    /// `TRUNCATE`. A transaction batch that commits by itself is rejected. Default: [`Commits::Detected`].
     #[must_use]
-    pub fn with_commits(mut self, commits: bool) -> Self {
-        self.commits = Some(commits);
+    pub fn with_commits(mut self, commits: Commits) -> Self {
+        self.commits = commits;
         self
     }
 
@@ -207,9 +225,25 @@ impl Step {
         &self.name
     }
 
-    /// Returns the statement or batch.
-    pub fn statement(&self) -> &StepStatement {
-        &self.statement
+    /// Returns the work: a statement, a batch or a task.
+    pub fn work(&self) -> &StepWork {
+        &self.work
+    }
+
+    /// Returns the statement or batch, or `None` for a task.
+    pub fn statement(&self) -> Option<&StepStatement> {
+        match &self.work {
+            StepWork::Statement(statement) => Some(statement),
+            StepWork::Task(_) => None,
+        }
+    }
+
+    /// Returns the task, or `None` for a statement or batch.
+    pub fn task(&self) -> Option<&TaskWork> {
+        match &self.work {
+            StepWork::Statement(_) => None,
+            StepWork::Task(work) => Some(work),
+        }
     }
 
     /// Returns the values of the placeholders, with `${…}` unreplaced.
@@ -227,7 +261,7 @@ impl Step {
         &self.tags
     }
 
-    /// Returns the timeout, after which the statement is cancelled.
+    /// Returns the timeout, after which the statement is cancelled or the task is stopped.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
@@ -242,8 +276,8 @@ impl Step {
         self.on_failure.unwrap_or_default()
     }
 
-    /// Returns the declared value of `with_commits`, if there is one.
-    pub fn commits(&self) -> Option<bool> {
+    /// Returns the declaration of [`with_commits`](Self::with_commits).
+    pub fn commits(&self) -> Commits {
         self.commits
     }
 }
@@ -283,7 +317,7 @@ impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Step")
             .field("name", &self.name)
-            .field("statement", &self.statement)
+            .field("work", &self.work)
             .field("after", &self.after)
             .finish_non_exhaustive()
     }

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suggests_what_is_close_and_lists_what_is_not() {
+    fn suggests_a_similar_name_or_lists_all_names() {
         let names = ["timeout", "retry", "after"];
         assert_eq!(among("tiemout", names.into_iter()), "; did you mean `timeout`?");
         assert_eq!(among("colour", names.into_iter()), "; there are `timeout`, `retry`, `after`");

@@ -17,7 +17,7 @@ const STYLE: &str = "\
 .g .t{font-size:15px;font-weight:600}.g .s{fill:#627282}.g .n{text-anchor:end}.g .a{text-anchor:middle;fill:#627282;font-size:11px}\
 .g .grid{stroke:#e4e9ee;stroke-width:1}.g .row{fill:#f7f9fb}.g .wait{fill:#c9d8ea}.g .run{fill:#2f6fb7}\
 .g .bad{fill:#c8372d}.g .badwait{fill:#f1c8c4}.g .done{fill:#9fb3c8}.g .skip{fill:#8795a3;font-style:italic}\
-.g .fault{fill:#e8a33d;stroke:#fff;stroke-width:1}";
+.g .retried{fill:#e8a33d;stroke:#fff;stroke-width:1}";
 
 impl Report {
     /// Returns a Gantt chart of the run as a self-contained SVG for light backgrounds. Pale bars show waiting
@@ -84,15 +84,20 @@ impl<'a> Chart<'a> {
         let totals = report.totals();
         let plural =
             |count: u32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        let tasks = match totals.tasks {
+            0 => String::new(),
+            count => format!(", {}", plural(count, "task", "tasks")),
+        };
         self.write(format_args!(
             "<text x=\"12\" y=\"24\" class=\"t\">{}</text><text x=\"12\" y=\"43\" class=\"s\">{}</text>",
             escape(&format!("{} · {}", shortened(&report.pipeline), shortened(&report.run))),
             escape(&format!(
-                "{} in {:.2} s · {} · {}",
+                "{}{} in {:.2} s · {} · {}",
                 plural(totals.statements, "statement", "statements"),
+                tasks,
                 report.elapsed.as_secs_f64(),
                 plural(totals.retries, "retry", "retries"),
-                plural(totals.retried_errors, "fault retried", "faults retried"),
+                plural(totals.retried_errors, "retried error", "retried errors"),
             ))
         ));
         let mut x = WIDTH - 330.0;
@@ -106,7 +111,7 @@ impl<'a> Chart<'a> {
             x += width;
         }
         self.write(format_args!(
-            "<circle cx=\"{}\" cy=\"19.5\" r=\"4.5\" class=\"fault\"/><text x=\"{}\" y=\"24\">faults</text>",
+            "<circle cx=\"{}\" cy=\"19.5\" r=\"4.5\" class=\"retried\"/><text x=\"{}\" y=\"24\">retried</text>",
             x + 5.0,
             x + 14.0
         ));
@@ -190,9 +195,9 @@ impl<'a> Chart<'a> {
             executing.as_secs_f64()
         );
         if attempt.total_retried_errors() > 0 {
-            let faults: Vec<_> =
+            let retried: Vec<_> =
                 attempt.retried_errors.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-            let _ = write!(title, ", retried {}", faults.join(", "));
+            let _ = write!(title, ", retried {}", retried.join(", "));
         }
         if let Some(error) = &attempt.error {
             let _ = write!(title, "\n{error}");
@@ -211,7 +216,7 @@ impl<'a> Chart<'a> {
         }
         if attempt.total_retried_errors() > 0 {
             self.write(format_args!(
-                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.5\" class=\"fault\"/>",
+                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.5\" class=\"retried\"/>",
                 from + 7.0,
                 y + BAR / 2.0
             ));

@@ -9,6 +9,7 @@ mod table;
 mod totals;
 
 pub use attempt::AttemptReport;
+pub(super) use attempt::AttemptResult;
 pub use plan::Plan;
 pub use result::Report;
 pub use step::{StepReport, StepStatus};

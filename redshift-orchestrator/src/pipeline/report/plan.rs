@@ -55,7 +55,7 @@ impl Plan<'_> {
                 "name": step.name,
                 "level": pipeline.graph.level(number) + 1,
                 "selected": self.selected[number],
-                "does": step.statement.summary(),
+                "does": step.work.summary(),
                 "after": step.after,
                 "tags": step.tags,
                 "timeout": step.timeout.map(|timeout| timeout.as_secs_f64()),
@@ -118,7 +118,7 @@ impl fmt::Display for Plan<'_> {
             }
         }
         let name_width = pipeline.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
-        let summaries: Vec<_> = pipeline.steps.iter().map(|step| step.statement.summary()).collect();
+        let summaries: Vec<_> = pipeline.steps.iter().map(|step| step.work.summary()).collect();
         let summary_width = summaries.iter().map(|summary| summary.chars().count()).max().unwrap_or(0);
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by_key(|number| (pipeline.graph.level(*number), *number));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::AttemptReport;
-use crate::pipeline::Step;
+use crate::{pipeline::Step, task::TaskKind};
 
 /// Result of a step.
 #[derive(Clone, Debug, Serialize)]
@@ -13,6 +13,9 @@ use crate::pipeline::Step;
 pub struct StepReport {
     /// Name of the step.
     pub name: String,
+    /// Kind of the task, or `None` for a statement or batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskKind>,
     /// Status of the step.
     #[serde(flatten)]
     pub status: StepStatus,
@@ -29,7 +32,7 @@ pub struct StepReport {
 pub enum StepStatus {
     /// The step succeeded.
     Finished,
-    /// The database ended the last attempt with an error.
+    /// The last attempt ended with an error.
     Failed,
     /// Another client or the service cancelled the last attempt.
     Aborted,
@@ -37,7 +40,7 @@ pub enum StepStatus {
     TimedOut,
     /// The outcome of the last attempt cannot be proved.
     Unknown,
-    /// The statement of the last attempt was not submitted.
+    /// The statement or task of the last attempt did not run.
     NotSubmitted,
     /// The step did not run, because a step on which it depends did not finish.
     Skipped {
@@ -46,7 +49,7 @@ pub enum StepStatus {
     },
     /// The run was stopped before the step, or a part of its batch, was started.
     NotStarted {
-        /// The step that stopped the run, or `the request to stop`.
+        /// The step that stopped the run, `the request to stop`, or the loss of the run's claim.
         because_of: String,
     },
     /// The run does not select the step.
@@ -68,25 +71,24 @@ impl StepStatus {
             Self::NotSelected => "not selected",
         }
     }
+}
 
-    pub(in crate::pipeline) fn of(self, step: &Step, attempts: Vec<AttemptReport>) -> StepReport {
-        StepReport {
+impl StepReport {
+    pub(in crate::pipeline) fn new(step: &Step, status: StepStatus, attempts: Vec<AttemptReport>) -> Self {
+        Self {
             name: step.name().to_owned(),
-            status: self,
+            task: step.task().map(|work| work.kind()),
+            status,
             after: step.dependencies().to_vec(),
             attempts,
         }
     }
-}
 
-impl StepReport {
-    /// Returns `true` if a statement of the last attempt may still be running.
+    /// Returns `true` if a statement or task of the last attempt may still be running.
     pub(in crate::pipeline) fn may_still_run(&self) -> bool {
         self.status == StepStatus::Unknown || self.attempts.last().is_some_and(|last| last.may_still_run)
     }
-}
 
-impl StepReport {
     /// Returns the report of the last attempt. If the attempt has parts, returns the last part.
     pub fn last_attempt(&self) -> Option<&AttemptReport> {
         self.attempts.last()

@@ -31,14 +31,14 @@ impl fmt::Display for Report {
         let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0).max(4);
         writeln!(
             f,
-            "\n  {:width$}  {:13}  {:>8}  {:>9}  {:>9}  {:>6}  statement",
-            "step", "status", "attempts", "waiting", "executing", "faults"
+            "\n  {:width$}  {:13}  {:>8}  {:>9}  {:>9}  {:>7}  statement",
+            "step", "status", "attempts", "waiting", "executing", "retried"
         )?;
         for step in &self.steps {
             let sum = |part: fn(&AttemptReport) -> Duration| {
                 step.attempts.iter().map(part).sum::<Duration>().as_secs_f64()
             };
-            let faults: u32 = step.attempts.iter().map(AttemptReport::total_retried_errors).sum();
+            let retried: u32 = step.attempts.iter().map(AttemptReport::total_retried_errors).sum();
             let statement = match (&step.status, step.last_attempt()) {
                 (StepStatus::Skipped { because_of } | StepStatus::NotStarted { because_of }, _) => {
                     format!("because of {because_of}")
@@ -52,7 +52,7 @@ impl fmt::Display for Report {
                 (_, None) => String::new(),
             };
             let line = format!(
-                "  {:width$}  {:13}  {:>8}  {:>7.2} s  {:>7.2} s  {faults:>6}  {statement}",
+                "  {:width$}  {:13}  {:>8}  {:>7.2} s  {:>7.2} s  {retried:>7}  {statement}",
                 step.name,
                 step.status.as_str(),
                 step.attempt_count(),

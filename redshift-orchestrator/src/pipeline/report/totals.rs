@@ -13,6 +13,9 @@ pub struct Totals {
     /// Number of attempts with a statement id. Attempts whose outcome was read from the journal are not
     /// counted, here and in the other fields except `retries`.
     pub statements: u32,
+    /// Number of attempts at Glue jobs and Hudi tables.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tasks: u32,
     /// Number of attempts beyond the first one of each step.
     pub retries: u32,
     /// Number of submits.
@@ -20,7 +23,6 @@ pub struct Totals {
     /// Number of polls.
     pub describes: u32,
     /// Number of retried errors.
-    #[serde(rename = "retried_faults")]
     pub retried_errors: u32,
     /// Sum of the execution times in the database, in seconds. Can exceed the duration of the run, because
     /// statements run concurrently.
@@ -31,10 +33,16 @@ pub struct Totals {
     pub waiting: Duration,
 }
 
+/// Omits a count from JSON.
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Totals {
     /// Adds the sums of `other`.
     pub fn add(&mut self, other: &Self) {
         self.statements += other.statements;
+        self.tasks += other.tasks;
         self.retries += other.retries;
         self.submits += other.submits;
         self.describes += other.describes;
@@ -51,7 +59,9 @@ impl Report {
         for step in &self.steps {
             totals.retries += step.attempt_count().saturating_sub(1);
             for attempt in step.attempts.iter().filter(|attempt| attempt.origin != "journal") {
-                totals.statements += u32::from(attempt.statement_id.is_some());
+                let is_task = step.task.is_some();
+                totals.tasks += u32::from(is_task && attempt.result != "not submitted");
+                totals.statements += u32::from(!is_task && attempt.statement_id.is_some());
                 totals.submits += attempt.submits;
                 totals.describes += attempt.describes;
                 totals.retried_errors += attempt.total_retried_errors();

@@ -19,9 +19,9 @@ impl Pipeline {
     /// stop is requested.
     pub(super) async fn claim(&self, orchestrator: &Orchestrator, run: &Run) -> Result<ActiveRun> {
         let overlap = run.overlap.unwrap_or(self.overlap);
-        let claim =
-            Claim::new(&self.name, &run.name, orchestrator.now()).with_exclusive(overlap != Overlap::Allow);
         loop {
+            let claim = Claim::new(&self.name, &run.name, orchestrator.now());
+            let claim = claim.with_exclusive(overlap != Overlap::Allow);
             match orchestrator.journal().claim(&claim).await {
                 Err(error)
                     if error.kind() == ErrorKind::Overlap

@@ -24,8 +24,7 @@ impl RecordedStep {
             return Self { attempt: 1, is_open: false, is_finished: false, entries: Vec::new() };
         };
         let last: Vec<_> = of_step().filter(|entry| entry.key.attempt == attempt).collect();
-        let is_open =
-            last.iter().any(|entry| matches!(entry.state, EntryState::Open | EntryState::Unknown(_)));
+        let is_open = last.iter().any(|entry| entry.state.is_unsettled());
         let failed = last.iter().any(|entry| match &entry.state {
             EntryState::Ended(_) => !is_finished(entry),
             EntryState::Settled(found) => *found == SettledOutcome::Failed,

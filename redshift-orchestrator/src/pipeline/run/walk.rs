@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
-use super::{STOP, attempts::StepAttempts, recorded::RecordedStep};
+use super::{LOST, STOP, attempts::StepAttempts, recorded::RecordedStep};
 use crate::{
     Orchestrator, ProgressEvent, Statement, StepKey,
-    journal::Entry,
-    pipeline::{OnFailure, Pipeline, Run, Step, StepReport, StepStatus, StopSignal},
+    journal::{ActiveRun, Entry},
+    pipeline::{OnFailure, Pipeline, Run, Step, StepReport, StepStatus, StepWork, StopSignal},
 };
 
 /// State of a run in this process. Steps are identified by their position in the definition.
@@ -24,40 +24,55 @@ pub(super) struct Walk<'a> {
     ready: BTreeSet<usize>,
     /// The first step whose failure stopped the run.
     stopped_by: Option<usize>,
+    /// `true` if the claim of the run was lost. Steps that are running continue, and no other is started.
+    is_claim_lost: bool,
 }
 
 /// State of a step in this process.
 struct StepState {
-    statement: Statement,
+    work: StepWork<Statement>,
     is_selected: bool,
     recorded: RecordedStep,
     is_started: bool,
     /// Number of dependencies that have not ended yet.
     waiting_for: usize,
+    /// Report of a step that finished in an earlier process. It becomes the step's report when the step is
+    /// reached.
+    finished_before: Option<StepReport>,
     report: Option<StepReport>,
 }
 
+/// Result of a [`Walk`].
+pub(super) struct WalkResult {
+    /// A report for each step, including steps that were not started.
+    pub(super) steps: Vec<StepReport>,
+    /// `true` if the run was stopped by the failure of a step.
+    pub(super) is_stopped_by_step: bool,
+    /// Time since the run began.
+    pub(super) elapsed: Duration,
+}
+
 impl<'a> Walk<'a> {
-    /// Creates the state at the beginning of a run. `statements` and `selected` contain an element for each
+    /// Creates the state at the beginning of a run. `work` and `selected` contain an element for each
     /// step. `entries` contains the run's entries in the journal.
     pub(super) fn new(
         pipeline: &'a Pipeline,
         orchestrator: &'a Orchestrator,
         run: &'a Run,
-        statements: Vec<Statement>,
+        work: Vec<StepWork<Statement>>,
         selected: &[bool],
         entries: &[Entry],
     ) -> Self {
-        let steps = pipeline.steps.iter().zip(statements).zip(selected).zip(pipeline.graph.dependencies());
-        let state =
-            |(((step, statement), is_selected), dependencies): (((&Step, _), &bool), &usize)| StepState {
-                statement,
-                is_selected: *is_selected,
-                recorded: RecordedStep::of(step.name(), entries),
-                is_started: false,
-                waiting_for: *dependencies,
-                report: None,
-            };
+        let steps = pipeline.steps.iter().zip(work).zip(selected).zip(pipeline.graph.dependencies());
+        let state = |(((step, work), is_selected), dependencies): (((&Step, _), &bool), &usize)| StepState {
+            work,
+            is_selected: *is_selected,
+            recorded: RecordedStep::of(step.name(), entries),
+            is_started: false,
+            waiting_for: *dependencies,
+            finished_before: None,
+            report: None,
+        };
         Self {
             pipeline,
             orchestrator,
@@ -67,57 +82,68 @@ impl<'a> Walk<'a> {
             steps: steps.map(state).collect(),
             ready: BTreeSet::new(),
             stopped_by: None,
+            is_claim_lost: false,
         }
     }
 
     /// Runs the steps until no further step can be started and all started steps have ended.
-    pub(super) async fn run_steps(&mut self) {
+    pub(super) async fn run(mut self, active: &ActiveRun) -> WalkResult {
         let mut running: FuturesUnordered<BoxFuture<'a, (usize, StepReport)>> = FuturesUnordered::new();
-        // Statements that an earlier process submitted may already be running. The run waits for them even if
-        // a dependency fails or the concurrency limit is exceeded.
         for number in 0..self.steps.len() {
-            if self.steps[number].recorded.is_open {
+            let StepState { recorded, is_selected, .. } = &self.steps[number];
+            if recorded.is_open {
+                // A statement that an earlier process submitted may already be running. The run waits for it
+                // even if a dependency fails or the concurrency limit is exceeded.
                 running.push(self.start(number));
+            } else if recorded.is_finished && *is_selected {
+                self.steps[number].finished_before = Some(self.attempts(number).report_finished());
             }
         }
         self.ready = (0..self.steps.len()).filter(|number| self.steps[*number].is_ready()).collect();
         loop {
+            self.is_claim_lost |= !active.is_held().await;
             while !self.is_stopped() && running.len() < self.pipeline.concurrency {
                 let Some(number) = self.ready.pop_first() else { break };
-                if self.steps[number].is_selected {
-                    running.push(self.start(number));
-                } else {
+                if !self.steps[number].is_selected {
                     self.end_unselected(number);
+                } else if let Some(report) = self.steps[number].finished_before.take() {
+                    self.record_end(number, report);
+                } else {
+                    running.push(self.start(number));
                 }
             }
-            let Some((number, report)) = running.next().await else { return };
+            let Some((number, report)) = running.next().await else { return self.into_result() };
             self.record_end(number, report);
         }
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopped_by.is_some() || self.stop.is_requested()
+        self.stopped_by.is_some() || self.stop.is_requested() || self.is_claim_lost
     }
 
     fn start(&mut self, number: usize) -> BoxFuture<'a, (usize, StepReport)> {
+        self.steps[number].is_started = true;
+        let attempts = self.attempts(number);
+        Box::pin(async move { (number, attempts.run_until_done().await) })
+    }
+
+    fn attempts(&mut self, number: usize) -> StepAttempts<'a> {
         let (step, state) = (&self.pipeline.steps[number], &mut self.steps[number]);
-        state.is_started = true;
-        let attempts = StepAttempts {
+        StepAttempts {
             orchestrator: self.orchestrator,
             step,
-            statement: state.statement.clone(),
+            work: state.work.clone(),
             key: StepKey::new(self.run, step.name()).with_attempt(state.recorded.attempt),
             entries: std::mem::take(&mut state.recorded.entries),
             begun: self.begun,
             stop: self.stop,
-        };
-        Box::pin(async move { (number, attempts.run_until_done().await) })
+        }
     }
 
     /// Ends a step that is not selected, so that its dependents do not wait for it.
     fn end_unselected(&mut self, number: usize) {
         let step = &self.pipeline.steps[number];
-        self.steps[number].report = Some(StepStatus::NotSelected.of(step, Vec::new()));
+        self.steps[number].report = Some(StepReport::new(step, StepStatus::NotSelected, Vec::new()));
         self.release_dependents(number);
     }
 
@@ -161,44 +187,35 @@ impl<'a> Walk<'a> {
             if state.report.is_some() || state.is_started {
                 continue;
             }
-            let status = StepStatus::Skipped { because_of: because_of.to_owned() };
-            state.report = Some(status.of(step, Vec::new()));
-            let key = StepKey::new(self.run, step.name());
-            self.orchestrator.observe(&key, &ProgressEvent::Skipped { because_of });
+            state.report = state.finished_before.take().or_else(|| {
+                let key = StepKey::new(self.run, step.name());
+                self.orchestrator.observe(&key, &ProgressEvent::Skipped { because_of });
+                let status = StepStatus::Skipped { because_of: because_of.to_owned() };
+                Some(StepReport::new(step, status, Vec::new()))
+            });
             open.extend_from_slice(self.pipeline.graph.dependents(number));
         }
     }
 
-    /// Adds reports, from the journal, of selected steps that finished in an earlier process but were not
-    /// started in this one.
-    pub(super) async fn add_finished_before(&mut self) {
-        for number in 0..self.steps.len() {
-            let step = &self.steps[number];
-            if step.recorded.is_finished && step.is_selected && !step.is_started {
-                let (number, report) = self.start(number).await;
-                self.steps[number].report = Some(report);
-            }
-        }
-    }
-
-    /// Returns `true` if the run was stopped by the failure of a step.
-    pub(super) fn is_stopped_by_step(&self) -> bool {
-        self.stopped_by.is_some()
-    }
-
-    /// Returns the time since the run began.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
-    }
-
-    /// Returns a report for each step, including steps that were not started.
-    pub(super) fn into_reports(self) -> Vec<StepReport> {
-        let because_of = self.stopped_by.map_or(STOP, |number| self.pipeline.steps[number].name());
-        let not_started = || StepStatus::NotStarted { because_of: because_of.to_owned() };
+    fn into_result(self) -> WalkResult {
+        let because_of = match self.stopped_by {
+            Some(number) => self.pipeline.steps[number].name(),
+            None if self.is_claim_lost => LOST,
+            None => STOP,
+        };
+        let not_started = |step| {
+            let status = StepStatus::NotStarted { because_of: because_of.to_owned() };
+            StepReport::new(step, status, Vec::new())
+        };
         let steps = self.steps.into_iter().zip(&self.pipeline.steps);
-        steps
-            .map(|(state, step)| state.report.unwrap_or_else(|| not_started().of(step, Vec::new())))
-            .collect()
+        let report = |(state, step): (StepState, _)| {
+            state.report.or(state.finished_before).unwrap_or_else(|| not_started(step))
+        };
+        WalkResult {
+            steps: steps.map(report).collect(),
+            is_stopped_by_step: self.stopped_by.is_some(),
+            elapsed: self.begun.elapsed(),
+        }
     }
 }
 

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_takes_columns_by_name_and_decimals_digit_for_digit() {
+    fn a_struct_reads_columns_by_name_and_decimals_exactly() {
         let read: Sale = row(&SALE, &sale(Field::Null)).unwrap();
         assert_eq!(read.price, "12345678901234567890.123400");
         assert_eq!((read.ticket, read.sold_on, read.returned), (7, jiff::civil::date(2026, 11, 23), false));
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tuple_takes_columns_by_position_and_a_value_the_only_one() {
+    fn a_tuple_reads_columns_by_position_and_a_value_reads_a_single_column() {
         let columns = [("a", "int8"), ("b", "float8")];
         assert_eq!(row::<(u8, f64)>(&columns, &[Field::Long(1), Field::Double(0.5)]), Ok((1, 0.5)));
         assert_eq!(row::<i64>(&[("count", "int8")], &[Field::Long(42)]), Ok(42));

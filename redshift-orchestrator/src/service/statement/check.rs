@@ -1,22 +1,22 @@
 //! Checks a statement against the service's rules before it is sent, and divides a batch that is too long.
 
-use super::{Body, ExecutionMode, MAX_BATCH, Parameter, Statement};
+use super::{Body, Commits, ExecutionMode, MAX_BATCH, Parameter, Statement};
 use crate::{
     Error, ErrorKind, Result,
     sql::{self, Token, outside_transaction, tokens},
 };
 
 impl Statement {
-    /// Declares whether one of the statements commits by itself, for example by calling a procedure that
-    /// contains `COMMIT` or `TRUNCATE`.
+    /// Declares if one of the statements commits by itself, for example by calling a procedure that contains
+    /// `COMMIT` or `TRUNCATE`. Default: [`Commits::Detected`].
     ///
     /// A commit inside a batch either ends the transaction of the batch or fails, so [`check`](Self::check)
     /// rejects it in [`ExecutionMode::Transaction`]. Without a declaration, `check` recognises `TRUNCATE` and
-    /// transaction control in the SQL text, but does not inspect procedures. After `with_commits(false)`, it
-    /// accepts a batch that contains such statements.
+    /// transaction control in the SQL text, but does not inspect procedures. With [`Commits::No`], it accepts
+    /// a batch that contains such statements.
     #[must_use]
-    pub fn with_commits(mut self, commits: bool) -> Self {
-        self.commits = Some(commits);
+    pub fn with_commits(mut self, commits: Commits) -> Self {
+        self.commits = commits;
         self
     }
 
@@ -125,11 +125,11 @@ impl Statement {
             .with_context("statement_number", number));
         }
         match (self.commits, found) {
-            (Some(true), _) => Err(invalid(format!(
+            (Commits::Yes, _) => Err(invalid(format!(
                 "a statement that commits by itself cannot be part of a transaction; {OUT}"
             ))),
-            (None, Some((number, word))) => Err(invalid(format!(
-                "`{word}` commits or ends the transaction of the batch; {OUT}, or declare `with_commits(false)`"
+            (Commits::Detected, Some((number, word))) => Err(invalid(format!(
+                "`{word}` commits or ends the transaction of the batch; {OUT}, or declare `with_commits(Commits::No)`"
             ))
             .with_context("statement_number", number)),
             _ => Ok(()),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn every_trap_of_parameters_names_the_way_out() {
+    fn every_error_about_parameters_names_the_way_out() {
         let sql = "SELECT 'classified', :day, :cycle";
         let base = || Statement::sql(sql).with_parameter("day", "classified").with_parameter("cycle", "7");
         assert!(base().check().is_ok());
@@ -294,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_service_may_take_for_a_placeholder_is_left_to_it() {
+    fn ambiguous_placeholders_are_left_to_the_service() {
         assert!(Statement::sql("SELECT $$ :day $$").with_parameter("day", "1").check().is_ok());
         assert!(Statement::sql("SELECT '12:30'::time, a[1:2]").check().is_ok());
     }
 
     #[test]
-    fn what_commits_is_no_part_of_a_transaction_batch() {
+    fn a_transaction_batch_rejects_statements_that_commit() {
         let batch = |sql: &str| Statement::batch(["SELECT 1".to_owned(), sql.to_owned()]);
         for sql in [
             "TRUNCATE stage",
@@ -313,18 +313,18 @@ mod tests {
             let text = refused(batch(sql));
             assert!(text.contains("statement_number: 2") && text.contains("AutoCommit"), "{text}");
             assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());
-            assert!(batch(sql).with_commits(false).check().is_ok());
+            assert!(batch(sql).with_commits(Commits::No).check().is_ok());
         }
         assert!(batch("SELECT 'COMMIT'").check().is_ok());
         assert!(batch("CALL load()").check().is_ok());
-        assert!(refused(batch("CALL load()").with_commits(true)).contains("AutoCommit"));
-        assert!(Statement::sql("CALL load()").with_commits(true).check().is_ok());
+        assert!(refused(batch("CALL load()").with_commits(Commits::Yes)).contains("AutoCommit"));
+        assert!(Statement::sql("CALL load()").with_commits(Commits::Yes).check().is_ok());
     }
 
     /// Regression: the check accepted a batch with a command that cannot run in a transaction. The batch
     /// failed in the database, after earlier steps had run.
     #[test]
-    fn what_cannot_run_in_a_transaction_is_no_part_of_a_transaction_batch() {
+    fn a_transaction_batch_rejects_statements_that_cannot_run_in_a_transaction() {
         let batch = |sql: &str| Statement::batch(["SELECT 1".to_owned(), sql.to_owned()]);
         for (sql, command) in [
             ("VACUUM sales", "`VACUUM`"),
@@ -334,15 +334,15 @@ mod tests {
             let text = refused(batch(sql));
             assert!(text.contains(command) && text.contains("AutoCommit"), "{text}");
             assert!(text.contains("statement_number: 2") && text.contains("a separate statement"), "{text}");
-            // Declaring `with_commits(false)` does not change the result.
-            assert_eq!(refused(batch(sql).with_commits(false)), text);
+            // Declaring `with_commits(Commits::No)` does not change the result.
+            assert_eq!(refused(batch(sql).with_commits(Commits::No)), text);
             assert!(batch(sql).with_execution_mode(ExecutionMode::AutoCommit).check().is_ok());
             assert!(Statement::sql(sql).check().is_ok());
         }
     }
 
     #[test]
-    fn what_lives_in_a_session_keeps_a_long_batch_whole() {
+    fn a_long_batch_with_session_state_is_not_divided() {
         let batch = |sql: &str| {
             Statement::batch(std::iter::once(sql).chain(["SELECT 1"; 40]))
                 .with_execution_mode(ExecutionMode::AutoCommit)

@@ -35,9 +35,7 @@ pub struct Statement {
     target: Option<Target>,
     session: Option<SessionId>,
     session_keep_alive: Option<Duration>,
-    /// Declaration that a statement of this one commits by itself, made with
-    /// [`with_commits`](Self::with_commits).
-    commits: Option<bool>,
+    commits: Commits,
     /// Names that were bound to NULL or an empty text, but have no placeholder in the SQL.
     unplaced: Vec<String>,
     /// Texts that are removed from all output, including messages of procedures.
@@ -61,6 +59,20 @@ pub enum ExecutionMode {
     Transaction,
     /// Each statement commits on its own; a failure leaves the other statements unaffected.
     AutoCommit,
+}
+
+/// Declaration for a statement that may commit by itself, such as the call of a procedure that contains
+/// `COMMIT` or `TRUNCATE`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Commits {
+    /// No declaration: the SQL text decides, which does not show the contents of procedures. The default.
+    #[default]
+    Detected,
+    /// The statement commits by itself.
+    Yes,
+    /// The statement does not commit by itself, even if its SQL text contains such a command.
+    No,
 }
 
 /// Format in which the service stores a result.
@@ -99,7 +111,7 @@ impl Statement {
             target: None,
             session: None,
             session_keep_alive: None,
-            commits: None,
+            commits: Commits::Detected,
             unplaced: Vec::new(),
             secrets: Vec::new(),
         }

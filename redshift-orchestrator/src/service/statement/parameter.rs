@@ -7,11 +7,19 @@ use crate::sql::{Token, tokens};
 
 /// Named value for the `:name` placeholders of a statement.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Parameter {
     /// Name of the placeholder without its colon: letters, digits and `_`.
     pub name: String,
     /// Text of the value; the database casts it to the type that the SQL requires.
     pub value: String,
+}
+
+impl Parameter {
+    /// Creates a parameter.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
 }
 
 impl fmt::Debug for Parameter {
@@ -20,7 +28,7 @@ impl fmt::Debug for Parameter {
     }
 }
 
-/// Value to [bind](Statement::bind): a text, a number, a boolean, a date or time, or NULL.
+/// Value to [bind](Statement::bind): a string, a number, a boolean, a date or time, or NULL.
 ///
 /// Numbers, dates and other values are sent as text, and the database casts them to the types that the SQL
 /// requires. Pass a value of any other type, such as a decimal, as text. `Debug` does not print the value.
@@ -68,7 +76,7 @@ impl Statement {
     /// values that may be NULL or empty.
     #[must_use]
     pub fn with_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.parameters.push(Parameter { name: name.into(), value: value.into() });
+        self.parameters.push(Parameter::new(name, value));
         self
     }
 
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn null_and_empty_texts_are_written_into_the_sql_and_nowhere_else() {
+    fn null_and_empty_text_are_written_into_the_sql() {
         let sql = "CALL load(:a::int, ':a', :ab, x[1:2] /* :a */, :a)";
         let bound = Statement::sql(sql).bind("a", Value::NULL);
         assert_eq!(bound.sqls(), ["CALL load(NULL::int, ':a', :ab, x[1:2] /* :a */, NULL)"]);
@@ -139,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_a_parameter_digit_for_digit() {
+    fn other_values_are_parameters_with_exact_text() {
         let statement = Statement::sql("SELECT :n, :d, :t, :b, :s")
             .bind("n", i64::MIN)
             .bind("d", 0.1 + 0.2)

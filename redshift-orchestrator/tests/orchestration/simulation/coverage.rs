@@ -58,7 +58,7 @@ impl Condition {
         (Self::LateCancel, "a cancel that came too late"),
         (Self::ExpiredInWait, "expired credentials in a wait"),
         (Self::ExpiredInSubmit, "expired credentials in a first submit"),
-        (Self::ExpiredInRepeat, "expired credentials after a submit in doubt"),
+        (Self::ExpiredInRepeat, "expired credentials after an uncertain submit"),
         (Self::ExpiredInLookup, "expired credentials in a lookup"),
         (Self::ExpiredInCancel, "expired credentials in a cancel"),
     ];

@@ -20,7 +20,7 @@ pub(super) struct Fate {
     odds: f64,
     /// `true` if the journal's storage fails at times; always `false` for a process that may be the last one.
     pub(super) journal_fails: bool,
-    /// Number of deaths that are left for all processes.
+    /// Number of remaining deaths of all processes.
     left: Arc<AtomicU64>,
     /// Lifetime of a process that dies between interactions.
     lifetime: Option<Duration>,
@@ -40,7 +40,7 @@ pub(super) enum Death {
 }
 
 impl Fate {
-    /// Draws the fate of a process. `left` is the number of deaths that are left for all processes. With
+    /// Draws the fate of a process. `left` is the number of remaining deaths of all processes. With
     /// `last`, the journal's storage never fails.
     pub(super) fn drawn(draw: &mut fastrand::Rng, left: &Arc<AtomicU64>, last: bool) -> Self {
         Self {

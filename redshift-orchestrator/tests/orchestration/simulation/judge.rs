@@ -42,11 +42,11 @@ pub(super) struct Evidence {
     pub(super) skew: Duration,
 }
 
-/// Time for which a token is certainly remembered: 8 hours, less the orchestrator's safety margin.
+/// Minimum time for which the service remembers a token: 8 hours, less the orchestrator's safety margin.
 const TOKENS_FADE: Duration = Duration::from_secs(27_900);
-/// Time for which a record certainly exists: 24 hours, less the safety margin.
+/// Minimum time for which the service keeps a record: 24 hours, less the safety margin.
 const RECORDS_FADE: Duration = Duration::from_secs(85_500);
-/// Time for which a submit is certainly repeated: the retry timeout, less the last pause.
+/// Minimum time for which a submit is repeated: the retry timeout, less the last pause.
 const PATIENCE: Duration = Duration::from_secs(14 * 60);
 /// Maximum duration of a lookup: its retry timeout, one more listing, and pauses.
 const LOOKUP: Duration = Duration::from_secs(30 * 60);

@@ -60,7 +60,7 @@
 //! | pruning removes an unfinished run | `PrunesUnfinished` | lost |
 //! | a journal that failed once fails until the process ends | `NeverRecovers` | stuck |
 //! | a journal that failed once loses its records when its storage recovers | `LosesRecords` | lost |
-//! | permits of doubtful submits are not released | `KeepsPermits` | stuck |
+//! | permits of uncertain submits are not released | `KeepsPermits` | stuck |
 //! | a renewal extends a lease that was released | `RenewsReleasedLeases` | locked |
 //! | the clock is set back by two hours with each restart, more than the promises allow | `StepsBack` | doubled |
 //! | a wait ends when credentials expire | `CredentialsAreFinal` | unjustified |

@@ -278,7 +278,7 @@ struct SubmitsInner {
     queued: HashMap<String, Instant>,
     sent: HashSet<String>,
     /// Names of statements whose submit may have taken effect.
-    doubtful: HashSet<String>,
+    uncertain: HashSet<String>,
     last_sent: Option<Instant>,
     /// Times at which cancels were accepted.
     cancelled: HashMap<StatementId, Instant>,
@@ -303,12 +303,12 @@ impl Submits {
     }
 
     /// Records that a submit may have taken effect.
-    fn doubt(&self, name: &str) {
-        locked(&self.0).doubtful.insert(name.to_owned());
+    fn add_uncertain(&self, name: &str) {
+        locked(&self.0).uncertain.insert(name.to_owned());
     }
 
-    fn is_doubtful(&self, name: &str) -> bool {
-        locked(&self.0).doubtful.contains(name)
+    fn is_uncertain(&self, name: &str) -> bool {
+        locked(&self.0).uncertain.contains(name)
     }
 
     /// Returns the time since the cancel of a statement was accepted.
@@ -396,13 +396,13 @@ impl Process {
     fn note_submit(&self, name: &str, answer: &Result<Submitted>) {
         let Err(error) = answer else { return };
         if error.kind() == ErrorKind::CredentialsExpired {
-            self.played(match self.submits.is_doubtful(name) {
+            self.played(match self.submits.is_uncertain(name) {
                 true => Condition::ExpiredInRepeat,
                 false => Condition::ExpiredInSubmit,
             });
         }
         if error.kind().may_have_taken_effect() {
-            self.submits.doubt(name);
+            self.submits.add_uncertain(name);
         }
     }
 
@@ -497,7 +497,7 @@ impl StatementExecutor for Process {
         let name = statement.name().unwrap_or_default().to_owned();
         match self.submits.sent(&name) {
             Some(since) => self.left_queue(since),
-            None if self.submits.is_doubtful(&name) => self.played(Condition::RetryLayer),
+            None if self.submits.is_uncertain(&name) => self.played(Condition::RetryLayer),
             None => {}
         }
         let (world, line, statement) = (self.world.clone(), self.line, statement.clone());
@@ -578,12 +578,12 @@ pub(super) struct Watched<E> {
 const TOKEN_RETENTION: Duration = Duration::from_hours(8);
 /// Interval at which a queued submit is checked.
 const LOOK: Duration = Duration::from_secs(600);
-/// Time after which a submit that waits for a permit without a reason is stuck. A layer looks up doubtful
-/// submits every 15 minutes.
-const LONGEST_DOUBT: Duration = Duration::from_secs(6 * 3_600);
+/// Time after which a submit counts as stuck if it waits for a permit and no statement is active. A layer
+/// looks up uncertain submits every 15 minutes.
+const LONGEST_UNCERTAIN: Duration = Duration::from_secs(6 * 3_600);
 
 impl<E> Watched<E> {
-    /// Returns `true` if the submit is in a queue without a reason: the line has no active statement, the
+    /// Returns `true` if nothing explains why the submit is in a queue: the line has no active statement, the
     /// process has sent no submit recently, and no outage prevents the lookup of earlier submits.
     async fn waits_for_nothing(&self, name: &str) -> bool {
         let Process { world, line, submits, .. } = &*self.process;
@@ -624,7 +624,7 @@ impl<E: StatementExecutor> StatementExecutor for Watched<E> {
                 return answer;
             }
             idle = if self.waits_for_nothing(name).await { idle + LOOK } else { Duration::ZERO };
-            if idle >= LONGEST_DOUBT && !self.process.fate.is_dead() {
+            if idle >= LONGEST_UNCERTAIN && !self.process.fate.is_dead() {
                 self.process.network().violated(format!(
                     "STUCK: the submit of `{name}` waited {idle:?} for a permit, and no statement was active"
                 ));

@@ -113,7 +113,7 @@ struct Play<'a> {
     flaw: Option<Flaw>,
     storage: Storage,
     draw: fastrand::Rng,
-    /// Number of deaths that are left.
+    /// Number of remaining deaths.
     left: Arc<AtomicU64>,
     processes: i32,
     /// Seconds by which the clock of the last process was ahead of the service's clock.

@@ -54,7 +54,7 @@ pub(crate) enum Flaw {
     NeverRecovers,
     /// A journal that failed once loses its records when its storage recovers.
     LosesRecords,
-    /// Permits of doubtful submits are not released.
+    /// Permits of uncertain submits are not released.
     KeepsPermits,
     /// A renewal extends a lease that was released.
     RenewsReleasedLeases,

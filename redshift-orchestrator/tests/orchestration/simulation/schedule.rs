@@ -177,8 +177,9 @@ struct Cancelling {
 }
 
 impl Cancelling {
-    /// Draws a rollback: one in eight of up to a minute, one in four of a minute to an hour, otherwise none.
-    /// One statement in four also has a commit, which takes a part of its duration.
+    /// Draws the rollback of a statement: one in eight takes up to a minute, one in four takes a minute to an
+    /// hour, and the others take no time. One statement in four also has a commit, which takes a part of its
+    /// duration.
     fn drawn(draw: &mut fastrand::Rng, takes: Duration) -> Self {
         let rollback = Duration::from_secs(match draw.u8(0..8) {
             0 => draw.u64(1..60),

@@ -40,7 +40,7 @@ const PREPARE: &str = "
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn a_pipeline_killed_at_any_moment_does_every_step_exactly_once() {
+async fn a_pipeline_killed_at_any_moment_runs_every_step_exactly_once() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (seed, kills) = (number("SEED").unwrap_or(1), number("KILLS").unwrap_or(200));
     let played = play("kill", seed, kills, false).await;
@@ -60,7 +60,7 @@ async fn a_pipeline_killed_at_any_moment_does_every_step_exactly_once() {
 /// steps take effect twice.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-async fn without_tokens_that_repeat_the_same_kills_double_steps() {
+async fn without_stable_tokens_the_same_kills_double_steps() {
     let played = play("kill_flawed", 1, 40, true).await;
     let doubled = played.ledger.iter().flat_map(|(_, booked)| booked).filter(|(_, count)| *count > 1);
     assert!(doubled.count() > 0, "{:?}", played.ledger);
@@ -117,7 +117,7 @@ async fn play(name: &str, seed: u64, kills: u64, flawed: bool) -> Played {
 
 const JOURNAL: &str = "journal.jsonl";
 
-/// Checks that the journal has the ending of every statement that the service has recorded.
+/// Checks that the journal has the outcome of every statement that the service has recorded.
 async fn no_statement_is_lost(played: &Played) {
     let executor = DataApiExecutor::new(&sdk_config(&played.emulator.url), Target::cluster("dwh", "dev"));
     let journal = FileJournal::open(played.directory.path().join(JOURNAL)).unwrap();
@@ -144,7 +144,7 @@ fn listening(address: &str, database: &str) -> Emulator {
     Emulator::start(&mut emulator(&["--listen", address, "--postgres", database]))
 }
 
-/// A child process, which runs a pipeline: this test program with only one test.
+/// Child process that runs a pipeline: this test program, limited to one test.
 struct Run {
     process: Child,
     lines: BufReader<ChildStdout>,

@@ -4,10 +4,9 @@
 use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 
 use super::{
-    Context, Reader,
+    Context, Reader, identifiers,
     names::{self, End},
-    refusal::refused,
-    translate_piece,
+    refusal::{as_on_redshift, refused},
 };
 use redshift_orchestrator::sql::{Token, tokens};
 
@@ -27,12 +26,12 @@ pub(super) enum Transactions {
 /// Translates a body in dollar quotes or single quotes. If the translation changes a body in single quotes,
 /// it is returned in dollar quotes.
 pub(super) fn translated<'a>(
+    reader: Reader<'_, '_>,
     quoted: &'a str,
-    library: &str,
     transactions: Transactions,
 ) -> Result<Cow<'a, str>, String> {
     let Some(inner) = unquoted(quoted) else { return Ok(Cow::Borrowed(quoted)) };
-    let text = body(&inner, library, transactions)?;
+    let text = body(reader, &inner, transactions)?;
     if text == inner {
         return Ok(Cow::Borrowed(quoted));
     }
@@ -53,9 +52,12 @@ fn unused_tag(text: &str) -> String {
 }
 
 /// Translates a body without its quotes.
-fn body(inner: &str, library: &str, transactions: Transactions) -> Result<String, String> {
+fn body(reader: Reader<'_, '_>, inner: &str, transactions: Transactions) -> Result<String, String> {
     let written: Vec<_> = tokens(inner).collect();
-    let body = Reader { tokens: &written, library };
+    let body = reader.of(&written);
+    if let Some(refused) = identifiers::too_long(&written).or_else(|| condition(body)) {
+        return Err(refused);
+    }
     let mut edits = executed(body)?;
     if transactions != Transactions::None {
         edits.extend(handlers(body, transactions));
@@ -70,9 +72,9 @@ fn body(inner: &str, library: &str, transactions: Transactions) -> Result<String
         at = edit.place.end;
     }
     edited.extend_from_slice(&written[at..]);
-    let names = names::of_text(Reader { tokens: &edited, library }, End::Closed);
+    let names = names::of_text(reader.of(&edited), End::Closed);
     let named = names::put_into(&edited, &names);
-    Reader { tokens: &named, library }.text(0..named.len(), Context::Body)
+    reader.of(&named).text(0..named.len(), Context::Body)
 }
 
 /// Replaces a range of tokens by text.
@@ -161,6 +163,18 @@ fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
         at += 1;
     }
     edits
+}
+
+/// Returns the error text for a handler of a condition other than `OTHERS`, which is the only one that
+/// Redshift supports.
+fn condition(body: Reader<'_, '_>) -> Option<String> {
+    let end = body.tokens.len();
+    let mut handlers = (0..end).filter(|at| is(body, *at, &["EXCEPTION"]) && begins(body, *at));
+    handlers.find_map(|at| {
+        let (name, _) = body.word(body.words(at + 1, end, &["WHEN"])?, end)?;
+        let text = format!("EXCEPTION WHEN {} is not supported", name.to_ascii_lowercase());
+        (name != "OTHERS").then(|| as_on_redshift(&text, "0A000", "write WHEN OTHERS, and compare SQLSTATE"))
+    })
 }
 
 fn continue_handler(body: Reader<'_, '_>) -> Option<String> {
@@ -272,7 +286,7 @@ fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Op
             Operand::Expression(_) => mark(number),
         })
         .collect();
-    let translated = translate_piece(&whole, body.library, end)?;
+    let translated = body.translate(&whole, end)?;
     if translated == whole {
         return Ok(None);
     }

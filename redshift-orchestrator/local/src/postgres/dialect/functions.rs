@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Context, Piece, Reader, qualify, windows};
+use super::{Context, Piece, Reader, names::is, qualify, windows};
 use redshift_orchestrator::sql::Token;
 
 const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC')";
 const SYSDATE: &str = "(transaction_timestamp() AT TIME ZONE 'UTC')";
 
 /// Functions that the library implements under the same name.
-const LIBRARY: [&str; 21] = [
+const LIBRARY: [&str; 35] = [
     "ADD_MONTHS",
     "ANY_VALUE",
     "AVG",
@@ -25,12 +25,26 @@ const LIBRARY: [&str; 21] = [
     "LAST_DAY",
     "MONTHS_BETWEEN",
     "NEXT_DAY",
+    "OCTETINDEX",
+    "REGEXP_COUNT",
+    "REGEXP_INSTR",
     "REGEXP_REPLACE",
+    "REGEXP_SUBSTR",
     "ROUND",
     "SHA2",
+    "SPLIT_PART",
+    "STDDEV",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
     "STRTOL",
+    "TO_DATE",
+    "TO_HEX",
+    "TO_TIMESTAMP",
     "TO_VARBYTE",
     "TRUNC",
+    "VARIANCE",
+    "VAR_POP",
+    "VAR_SAMP",
 ];
 
 /// Functions whose calls are rewritten.
@@ -133,6 +147,17 @@ pub(super) fn translate<'a>(
             };
         }
         ("SYSDATE", None) => return renamed(SYSDATE),
+        ("CURRENT_USER_ID", None) if !matches!(before, Some(token) if is(token, &["AS"])) => {
+            return Ok(Some((Cow::Owned(format!("{}.current_user_id()", reader.library)), at + 1)));
+        }
+        // A literal with a type, such as `DECIMAL '12.75'`.
+        ("DECIMAL" | "NUMERIC" | "DEC", None)
+            if reader.next(at + 1, end).is_some_and(
+                |next| matches!(reader.tokens[next], Token::Quoted(text) if text.starts_with('\'')),
+            ) =>
+        {
+            return super::tables::type_name(reader, part);
+        }
         // `WITH NO SCHEMA BINDING`, at the end of a late-binding view.
         ("WITH", None) => {
             let behind = reader.words(at + 1, end, &["NO", "SCHEMA", "BINDING"]);

@@ -31,17 +31,21 @@ CREATE OR REPLACE FUNCTION ~.date_parts(part text, number bigint) RETURNS interv
         ELSE (number || ' ' || ~.date_part_name(part))::interval END
 $$;
 
-CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at timestamp) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT at + ~.date_parts(part, number)
+-- The number is rounded to an integer. It is a double because a call with a string literal must have only one candidate.
+CREATE OR REPLACE FUNCTION ~.rounded(number double precision) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (sign(number) * floor(abs(number) + 0.5))::bigint
 $$;
-CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at date) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT at::timestamp + ~.date_parts(part, number)
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number double precision, at timestamp) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT at + ~.date_parts(part, ~.rounded(number))
 $$;
-CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT at + ~.date_parts(part, number)
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number double precision, at date) RETURNS timestamp LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT at::timestamp + ~.date_parts(part, ~.rounded(number))
 $$;
-CREATE OR REPLACE FUNCTION ~.dateadd(part text, number bigint, at time) RETURNS time LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT at + ~.date_parts(part, number)
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number double precision, at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT at + ~.date_parts(part, ~.rounded(number))
+$$;
+CREATE OR REPLACE FUNCTION ~.dateadd(part text, number double precision, at time) RETURNS time LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT at + ~.date_parts(part, ~.rounded(number))
 $$;
 
 -- Counts the boundaries of a date part between two times, as Redshift does.
@@ -170,14 +174,97 @@ RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
         pg_catalog.regexp_replace(replacement, '[$]([0-9])', E'\\\\\\1', 'g'), 'g' || CASE WHEN parameters LIKE '%i%' THEN 'i' ELSE 'c' END)
 $$;
 
+-- The parameter `i` ignores case, and `e` selects the first subexpression of a pattern that has one. The others have no equivalent
+-- or need none: `c` is the default, and PostgreSQL's patterns contain most of what `p` enables.
+CREATE OR REPLACE FUNCTION ~.regexp_flags(parameters text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN parameters LIKE '%i%' THEN 'i' ELSE 'c' END
+$$;
+CREATE OR REPLACE FUNCTION ~.regexp_group(pattern text, parameters text) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN parameters LIKE '%e%' AND array_length(regexp_match('', pattern || '|()'), 1) > 1 THEN 1 ELSE 0 END
+$$;
+CREATE OR REPLACE FUNCTION ~.regexp_substr(source text, pattern text, start int DEFAULT 1, occurrence int DEFAULT 1, parameters text DEFAULT 'c')
+RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT CASE WHEN occurrence BETWEEN 1 AND greatest(length(source), 1) THEN coalesce(
+        pg_catalog.regexp_substr(source, pattern, greatest(start, 1), occurrence, ~.regexp_flags(parameters), ~.regexp_group(pattern, parameters)), '') END
+$$;
+CREATE OR REPLACE FUNCTION ~.regexp_instr(source text, pattern text, start int DEFAULT 1, occurrence int DEFAULT 1, option int DEFAULT 0, parameters text DEFAULT 'c')
+RETURNS int LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT CASE WHEN occurrence < 1 THEN 0 ELSE
+        pg_catalog.regexp_instr(source, pattern, greatest(start, 1), occurrence, option, ~.regexp_flags(parameters), ~.regexp_group(pattern, parameters)) END
+$$;
+CREATE OR REPLACE FUNCTION ~.regexp_count(source text, pattern text, start int DEFAULT 1, parameters text DEFAULT 'c')
+RETURNS int LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT pg_catalog.regexp_count(source, pattern, greatest(start, 1), ~.regexp_flags(parameters))
+$$;
+CREATE OR REPLACE FUNCTION ~.split_part(value text, delimiter text, part int) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$ BEGIN
+    IF part < 1 THEN
+        RAISE EXCEPTION 'field position must be greater than zero' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN pg_catalog.split_part(value, delimiter, part);
+END $$;
+CREATE OR REPLACE FUNCTION ~.octetindex(part text, value text) RETURNS int LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT position(convert_to(part, 'UTF8') IN convert_to(value, 'UTF8'))
+$$;
+CREATE OR REPLACE FUNCTION ~.to_hex(value int) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT pg_catalog.to_hex(value) $$;
+CREATE OR REPLACE FUNCTION ~.to_hex(value bigint) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT pg_catalog.to_hex(value) $$;
+CREATE OR REPLACE FUNCTION ~.to_hex(value bytea) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT encode(value, 'hex') $$;
+CREATE OR REPLACE FUNCTION ~.current_user_id() RETURNS int LANGUAGE sql STABLE AS $$ SELECT usesysid::int FROM pg_catalog.pg_user WHERE usename = current_user $$;
+
+-- TO_DATE and TO_TIMESTAMP carry a part beyond its range over: the 31st of June is the 1st of July. PostgreSQL fails, as Redshift does
+-- if `is_strict` is true. Returns NULL if the format has other parts than these, so that the error of PostgreSQL remains.
+CREATE OR REPLACE FUNCTION ~.carried_over(value text, format text) RETURNS timestamp LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    pattern text := '^ *';
+    piece text;
+    names text[] := ARRAY[]::text[];
+    numbers text[];
+    part jsonb := '{"YYYY": 1, "MM": 1, "DD": 1, "HH24": 0, "MI": 0, "SS": 0}';
+BEGIN
+    FOR piece IN SELECT m[1] FROM regexp_matches(upper(format), 'YYYY|MONTH|MON|MM|DD|HH24|MI|SS|.', 'g') AS m LOOP
+        IF piece IN ('MONTH', 'MON') THEN
+            names := names || 'MM'::text;
+            pattern := pattern || '([A-Za-z]{3,9})';
+        ELSIF part ? piece THEN
+            names := names || piece;
+            pattern := pattern || CASE piece WHEN 'YYYY' THEN '([0-9]{1,4})' ELSE '([0-9]{1,2})' END;
+        ELSIF piece COLLATE "C" BETWEEN 'A' AND 'Z' OR piece = '"' THEN
+            RETURN NULL;
+        ELSE
+            pattern := pattern || '[^0-9]*';
+        END IF;
+    END LOOP;
+    numbers := regexp_match(value, pattern);
+    FOR place IN 1..coalesce(array_length(numbers, 1), 0) LOOP
+        part := part || jsonb_build_object(names[place], CASE WHEN left(numbers[place], 1) IN ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9') THEN numbers[place]::int
+            ELSE (strpos('JANFEBMARAPRMAYJUNJULAUGSEPOCTNOVDEC', upper(left(numbers[place], 3))) + 2) / 3 END);
+    END LOOP;
+    RETURN CASE WHEN numbers IS NOT NULL THEN make_timestamp((part ->> 'YYYY')::int, 1, 1, 0, 0, 0) + make_interval(
+        months => (part ->> 'MM')::int - 1, days => (part ->> 'DD')::int - 1,
+        hours => (part ->> 'HH24')::int, mins => (part ->> 'MI')::int, secs => (part ->> 'SS')::int) END;
+END $$;
+CREATE OR REPLACE FUNCTION ~.to_date(value text, format text, is_strict boolean DEFAULT false) RETURNS date LANGUAGE plpgsql STABLE STRICT AS $$ BEGIN
+    RETURN pg_catalog.to_date(value, format);
+EXCEPTION WHEN datetime_field_overflow THEN
+    IF is_strict OR ~.carried_over(value, format) IS NULL THEN RAISE; END IF;
+    RETURN ~.carried_over(value, format)::date;
+END $$;
+CREATE OR REPLACE FUNCTION ~.to_timestamp(value text, format text, is_strict boolean DEFAULT false) RETURNS timestamptz LANGUAGE plpgsql STABLE STRICT AS $$ BEGIN
+    RETURN pg_catalog.to_timestamp(value, format);
+EXCEPTION WHEN datetime_field_overflow THEN
+    IF is_strict OR ~.carried_over(value, format) IS NULL THEN RAISE; END IF;
+    RETURN ~.carried_over(value, format)::timestamptz;
+END $$;
+CREATE OR REPLACE FUNCTION ~.to_timestamp(epoch double precision) RETURNS timestamptz LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT pg_catalog.to_timestamp(epoch) $$;
+
 CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, VARIADIC path text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT nullif(document, '')::json #>> path
 $$;
 CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document json, VARIADIC path text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT document #>> path
 $$;
+-- PostgreSQL counts a negative position from the end. On Redshift, there is no such element.
 CREATE OR REPLACE FUNCTION ~.json_extract_array_element_text(document text, place int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT nullif(document, '')::json ->> place
+    SELECT nullif(document, '')::json ->> CASE WHEN place >= 0 THEN place END
 $$;
 CREATE OR REPLACE FUNCTION ~.json_array_length(document text) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT pg_catalog.json_array_length(nullif(document, '')::json)
@@ -241,24 +328,35 @@ CREATE OR REPLACE AGGREGATE ~.avg(real) (SFUNC = float4_accum, STYPE = double pr
 CREATE OR REPLACE AGGREGATE ~.avg(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
 CREATE OR REPLACE AGGREGATE ~.avg(interval) (SFUNC = ~.avg_add, STYPE = interval[], FINALFUNC = ~.avg_of, INITCOND = '{0 s,0 s}');
 
--- EXTRACT returns an integer, except for a timestamp with a zone.
+-- The standard deviation and the variance are doubles, whatever the type of the values.
+CREATE OR REPLACE AGGREGATE ~.stddev(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_stddev_samp, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.stddev_samp(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_stddev_samp, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.stddev_pop(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_stddev_pop, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.variance(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_var_samp, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.var_samp(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_var_samp, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.var_pop(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_var_pop, INITCOND = '{0,0,0}');
+
+-- EXTRACT returns an integer, except for a timestamp with a zone. Milliseconds exclude the seconds, and microseconds the milliseconds.
+CREATE OR REPLACE FUNCTION ~.one_part(part text, value double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN ~.date_part_name(part) IN ('millisecond', 'microsecond') THEN floor(value)::bigint % 1000 ELSE value END
+$$;
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timestamp) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+    SELECT floor(~.one_part(part, pg_catalog.date_part(~.date_part_name(part), at)))::integer
 $$;
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at date) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at::timestamp))::integer
+    SELECT floor(~.one_part(part, pg_catalog.date_part(~.date_part_name(part), at::timestamp)))::integer
 $$;
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timestamptz) RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT pg_catalog.date_part(~.date_part_name(part), at)
+    SELECT ~.one_part(part, pg_catalog.date_part(~.date_part_name(part), at))
 $$;
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at time) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+    SELECT floor(~.one_part(part, pg_catalog.date_part(~.date_part_name(part), at)))::integer
 $$;
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at timetz) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+    SELECT floor(~.one_part(part, pg_catalog.date_part(~.date_part_name(part), at)))::integer
 $$;
 CREATE OR REPLACE FUNCTION ~.extract_part(part text, at interval) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT floor(pg_catalog.date_part(~.date_part_name(part), at))::integer
+    SELECT floor(~.one_part(part, pg_catalog.date_part(~.date_part_name(part), at)))::integer
 $$;
 
 -- Overloads with `null_if_invalid`: if it is true, invalid JSON yields NULL.
@@ -284,7 +382,7 @@ CREATE OR REPLACE FUNCTION ~.json_extract_path_text(document text, a text, b tex
     SELECT ~.json_or_null(document, null_if_invalid) #>> ARRAY[a, b, c, d, e]
 $$;
 CREATE OR REPLACE FUNCTION ~.json_extract_array_element_text(document text, place int, null_if_invalid boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT ~.json_or_null(document, null_if_invalid) ->> place
+    SELECT ~.json_or_null(document, null_if_invalid) ->> CASE WHEN place >= 0 THEN place END
 $$;
 CREATE OR REPLACE FUNCTION ~.json_array_length(document text, null_if_invalid boolean) RETURNS int LANGUAGE sql IMMUTABLE AS $$
     SELECT pg_catalog.json_array_length(~.json_or_null(document, null_if_invalid))

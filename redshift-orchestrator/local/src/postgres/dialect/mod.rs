@@ -8,6 +8,7 @@ use redshift_orchestrator::sql::{Token, tokens};
 
 mod bodies;
 mod functions;
+mod identifiers;
 mod names;
 mod qualify;
 mod refusal;
@@ -15,6 +16,7 @@ mod statements;
 mod tables;
 mod windows;
 
+pub(super) use identifiers::Case;
 pub(super) use refusal::of_missing as refusal_of_missing;
 
 /// SQL that creates the Redshift functions which PostgreSQL lacks. `~` is a placeholder for their schema.
@@ -25,17 +27,8 @@ pub(super) const LIBRARY: &str = include_str!("library.sql");
 ///
 /// # Errors
 /// Returns the error text of the statement if PostgreSQL has no equivalent.
-pub(super) fn translate<'a>(sql: &'a str, library: &str) -> Result<Cow<'a, str>, String> {
-    translate_piece(sql, library, End::Closed)
-}
-
-/// Translates SQL that may be a fragment of a statement.
-fn translate_piece<'a>(sql: &'a str, library: &str, end: End) -> Result<Cow<'a, str>, String> {
-    let tokens: Vec<_> = tokens(sql).collect();
-    let names = names::of_text(Reader { tokens: &tokens, library }, end);
-    let tokens = names::put_into(&tokens, &names);
-    let text = Reader { tokens: &tokens, library }.text(0..tokens.len(), Context::Statement)?;
-    Ok(if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) })
+pub(super) fn translate<'a>(sql: &'a str, library: &str, case: Case) -> Result<Cow<'a, str>, String> {
+    Reader { tokens: &[], library, case }.translate(sql, End::Closed)
 }
 
 /// Syntactic context in which tokens are translated.
@@ -56,6 +49,7 @@ enum Context {
 struct Reader<'a, 'l> {
     tokens: &'a [Token<'a>],
     library: &'l str,
+    case: Case,
 }
 
 /// Words after which an operand follows.
@@ -67,6 +61,25 @@ const BEFORE_OPERAND: [&str; 25] = [
 
 /// Translation of some tokens, and the position after them.
 type Piece<'a> = (Cow<'a, str>, usize);
+
+impl<'l> Reader<'_, 'l> {
+    /// Returns a view of other tokens, with the same options.
+    fn of<'b>(self, tokens: &'b [Token<'b>]) -> Reader<'b, 'l> {
+        Reader { tokens, library: self.library, case: self.case }
+    }
+
+    /// Translates other SQL with the same options. It may be a fragment of a statement.
+    fn translate<'b>(self, sql: &'b str, end: End) -> Result<Cow<'b, str>, String> {
+        let tokens: Vec<_> = tokens(sql).collect();
+        if let Some(refused) = identifiers::too_long(&tokens) {
+            return Err(refused);
+        }
+        let names = names::of_text(self.of(&tokens), end);
+        let tokens = names::put_into(&tokens, &names);
+        let text = self.of(&tokens).text(0..tokens.len(), Context::Statement)?;
+        Ok(if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) })
+    }
+}
 
 impl<'a> Reader<'a, '_> {
     /// Translates a range of tokens.

@@ -12,13 +12,14 @@
 //! * PostgreSQL names a column after the function that is called, and the translation calls another function
 //!   than the original SQL.
 //! * The name of a common table expression, or an alias with a column list, looks like a call.
+//! * Redshift folds quoted names to lower case, unless a setting keeps their case.
 //!
 //! Aliases and quotes are inserted before the translation, so that the rest of the dialect only sees complete
 //! SQL.
 
 use std::ops::Range;
 
-use super::{Reader, bodies, functions, refusal};
+use super::{Reader, bodies, functions, identifiers, refusal};
 use redshift_orchestrator::sql::{Token, tokens};
 
 /// Words that can follow a table in a query.
@@ -126,6 +127,13 @@ pub(super) struct Insertion {
     text: String,
 }
 
+impl Insertion {
+    /// Replaces the token at this position by a quoted name.
+    pub(super) fn replacing(at: usize, text: String) -> Self {
+        Self { at, replaces: true, text }
+    }
+}
+
 /// Returns `true` if this text cannot continue the table or select-list item before it: it begins with
 /// neither an alias nor an operator.
 pub(super) fn closes(text: &str) -> bool {
@@ -149,7 +157,9 @@ pub(super) enum End {
 pub(super) fn of_text(reader: Reader<'_, '_>, end: End) -> Vec<Insertion> {
     let mut names = Tables::new(reader, end).names();
     names.extend(columns(reader, end));
-    names.sort_by_key(|name| name.at);
+    names.extend(identifiers::folded(reader));
+    // An alias is inserted before the token at its position.
+    names.sort_by_key(|name| (name.at, name.replaces));
     names
 }
 
@@ -343,7 +353,7 @@ impl<'a, 'l> Tables<'a, 'l> {
         let end = self.reader.tokens.len();
         if functions::is_known(word) && self.reader.list(at + 1, end).is_some() {
             let text = format!("\"{}\"", word.to_ascii_lowercase());
-            self.names.push(Insertion { at, replaces: true, text });
+            self.names.push(Insertion::replacing(at, text));
         }
     }
 

@@ -332,7 +332,7 @@ fn of_call(reader: Reader<'_, '_>, solid: &[usize]) -> Option<String> {
     })
 }
 
-/// Replaces the aliases of window functions in a condition by the functions themselves, because PostgreSQL
+/// Replaces the aliases of window functions in a condition with the functions themselves, because PostgreSQL
 /// does not allow aliases there.
 fn in_place_of_names(
     reader: Reader<'_, '_>,
@@ -363,7 +363,7 @@ fn in_place_of_names(
             None => tokens.push(reader.tokens[at]),
         }
     }
-    Reader { tokens: &tokens, library: reader.library }.expression(0..tokens.len())
+    reader.of(&tokens).expression(0..tokens.len())
 }
 
 /// Splits a sort key into its expression and its direction, such as `DESC NULLS LAST`.

@@ -197,6 +197,11 @@ pub(super) fn check() -> String {
     )
 }
 
+/// Returns the error text for the default of a parameter of a procedure or function.
+pub(super) fn default_of_parameter(reader: Reader<'_, '_>, at: usize) -> String {
+    syntax_error(reader, at, "pass the value in each call: parameters have no defaults")
+}
+
 fn syntax_error(reader: Reader<'_, '_>, at: usize, way_out: &str) -> String {
     let text = format!("syntax error at or near \"{}\"", reader.tokens[at].text().trim_matches('"'));
     as_on_redshift(&text, "42601", way_out)
@@ -296,12 +301,18 @@ pub(super) fn of_word(
             .list(at + 1, end)
             .filter(|(list, _)| reader.words(list.start, list.end, &["WHERE"]).is_some())
             .map(|(list, _)| syntax_error(reader, list.start - 1, "aggregate a CASE WHEN … THEN … END")),
+        _ if windows::lacks_frame(reader, at, end) => Some(as_on_redshift(
+            "Aggregate window functions with an ORDER BY clause require a frame clause",
+            "42601",
+            "add ROWS UNBOUNDED PRECEDING for a running value, or ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
+        )),
         _ => None,
     };
     if refused_by_redshift.is_some() {
         return refused_by_redshift;
     }
-    let (feature, way_out) = match word.to_ascii_uppercase().as_str() {
+    let name = word.to_ascii_uppercase();
+    let (feature, way_out) = match name.as_str() {
         "JSON_PARSE"
         | "JSON_SERIALIZE"
         | "JSON_SERIALIZE_TO_VARBYTE"
@@ -309,7 +320,21 @@ pub(super) fn of_word(
         | "GET_ARRAY_LENGTH"
             if calls() =>
         {
-            ("the type SUPER and its functions", SUPER)
+            return Some(refused(&format!("the function {name} of the type SUPER"), SUPER));
+        }
+        "ARRAY"
+            if reader
+                .list(at + 1, end)
+                .is_some_and(|(list, _)| reader.words(list.start, list.end, &["SELECT"]).is_none()) =>
+        {
+            ("the function ARRAY of the type SUPER", SUPER)
+        }
+        "CONNECT" if reader.words(at + 1, end, &["BY"]).is_some() => ("CONNECT BY", "write WITH RECURSIVE"),
+        "ALL"
+            if before.is_some_and(|before| is(before, &["BY"]))
+                && !begins_a_condition(reader, at + 1, end) =>
+        {
+            ("GROUP BY ALL", "list the columns to group by")
         }
         "PERCENTILE_DISC"
             if reader
@@ -319,12 +344,12 @@ pub(super) fn of_word(
             ("PERCENTILE_DISC with OVER", "aggregate in a subquery, and join it")
         }
         "IGNORE" if reader.words(at + 1, end, &["NULLS"]).is_some() => (
-            "IGNORE NULLS of LAG, LEAD and NTH_VALUE",
+            "IGNORE NULLS of LAG, LEAD or NTH_VALUE",
             "count the non-NULL values up to each row, and take the first row of each count",
         ),
         "EXCLUDE" if before == Some(Token::Symbol("*")) => ("SELECT * EXCLUDE", "list the columns to select"),
         "PIVOT" | "UNPIVOT" if calls() && follows_a_table(before) => {
-            ("PIVOT and UNPIVOT", "write a CASE for each column, with GROUP BY")
+            return Some(refused(&name, "write a CASE for each column, with GROUP BY"));
         }
         // A QUALIFY that could not be translated.
         "QUALIFY" if is_qualify(reader, part, before) => (
@@ -377,17 +402,17 @@ const SUPER: &str = "store the document in a VARCHAR, and read it with JSON_EXTR
 
 /// Returns the error text for a type.
 pub(super) fn of_type(name: &str) -> Option<String> {
-    let (feature, way_out) = match name.to_ascii_uppercase().as_str() {
-        "SUPER" => ("the type SUPER", SUPER),
-        "GEOMETRY" | "GEOGRAPHY" => {
-            ("the types GEOMETRY and GEOGRAPHY", "store the coordinates as numbers, or the shape as text")
-        }
-        "HLLSKETCH" => ("the type HLLSKETCH", "use COUNT(DISTINCT …)"),
+    let name = name.to_ascii_uppercase();
+    let way_out = match name.as_str() {
+        "SUPER" => SUPER,
+        "GEOMETRY" | "GEOGRAPHY" => "store the coordinates as numbers, or the shape as text",
+        "HLLSKETCH" => "use COUNT(DISTINCT …)",
         _ => return None,
     };
-    Some(refused(feature, way_out))
+    Some(refused(&format!("the type {name}"), way_out))
 }
 
+/// Formats the error for a feature that PostgreSQL lacks. `feature` is a singular noun.
 pub(super) fn refused(feature: &str, way_out: &str) -> String {
     format!("ERROR: {feature} exists on Amazon Redshift, but PostgreSQL has no equivalent\n  Hint: {way_out}")
 }
@@ -408,8 +433,13 @@ pub(in crate::postgres) fn of_missing(name: &str) -> Option<String> {
             "only the statement itself, and strings that a procedure EXECUTEs directly or through a variable, are translated: write the whole call in one of these"
         }
         "SHA" | "SHA1" | "FUNC_SHA1" => "use SHA2(…, 256)",
-        "CHECKSUM" | "CRC32" | "FARMHASH64" | "FARMFINGERPRINT64" | "FNV_HASH" | "MURMUR3_32_HASH"
-        | "HLL" => "use MD5 or SHA2, whose results differ",
+        "CHECKSUM" | "CRC32" | "FARMHASH64" | "FARMFINGERPRINT64" | "FNV_HASH" | "MURMUR3_32_HASH" => {
+            "use MD5 or SHA2, whose results differ"
+        }
+        "HLL" | "HLL_CREATE_SKETCH" | "HLL_CARDINALITY" | "HLL_COMBINE" | "HLL_COMBINE_SKETCHES" => {
+            "use COUNT(DISTINCT …)"
+        }
+        "TEXT_TO_INT_ALT" | "TEXT_TO_NUMERIC_ALT" => "use CAST or TO_NUMBER",
         "PG_LAST_QUERY_ID"
         | "PG_LAST_COPY_ID"
         | "PG_LAST_COPY_COUNT"

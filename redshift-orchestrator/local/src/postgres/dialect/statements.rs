@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use super::{
     Context, Piece, Reader,
     bodies::{self, Transactions},
-    tables,
+    refusal, tables,
 };
 use redshift_orchestrator::sql::Token;
 
@@ -203,7 +203,7 @@ fn routine<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piec
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             Token::Word(word) if word.eq_ignore_ascii_case("NONATOMIC") => (Cow::Borrowed(""), at + 1),
             Token::Quoted(quoted) if is_body(quoted, before) => {
-                (bodies::translated(quoted, reader.library, transactions)?, at + 1)
+                (bodies::translated(reader, quoted, transactions)?, at + 1)
             }
             _ => {
                 let returns =
@@ -234,6 +234,9 @@ fn out_word(reader: Reader<'_, '_>, parameter: &Range<usize>) -> Option<usize> {
 }
 
 /// Translates a parameter, `[name] [IN | OUT | INOUT] type`. The name and the mode may be in either order.
+///
+/// # Errors
+/// Returns the error text if the parameter has a default, which Redshift does not allow.
 fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool) -> Result<String, String> {
     let out = out_word(reader, &part).filter(|_| may_have_default);
     let mut text = String::new();
@@ -242,6 +245,10 @@ fn parameter(reader: Reader<'_, '_>, part: Range<usize>, may_have_default: bool)
         let (piece, next) = match reader.tokens[at] {
             Token::Blank(blank) => (Cow::Borrowed(blank), at + 1),
             _ if Some(at) == out => (Cow::Borrowed("INOUT"), at + 1),
+            Token::Word(word) if word.eq_ignore_ascii_case("DEFAULT") => {
+                return Err(refusal::default_of_parameter(reader, at));
+            }
+            Token::Symbol("=") => return Err(refusal::default_of_parameter(reader, at)),
             // The first word is the name or the mode of the parameter, or its type if the parameter has
             // neither. It is left unchanged in all cases.
             Token::Word(_) => {

@@ -22,6 +22,8 @@ pub(super) fn type_name<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
         ("NVARCHAR", None) => "VARCHAR".into(),
         ("VARBYTE" | "VARBINARY", _) => "BYTEA".into(),
         ("DATETIME", None) => "TIMESTAMP".into(),
+        // PostgreSQL's default keeps all decimals.
+        ("DECIMAL" | "NUMERIC" | "DEC", None) => format!("{word}(18, 0)").into(),
         _ => return Ok(None),
     };
     Ok(Some((text, behind)))

@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Piece, Reader, refusal::refused};
+use super::{
+    Piece, Reader,
+    names::{is, top_level},
+    refusal::refused,
+};
 use redshift_orchestrator::sql::Token;
 
 /// Returns `true` if `OVER` follows the call that ends before `behind`.
@@ -10,6 +14,42 @@ pub(super) fn is_windowed(reader: Reader<'_, '_>, behind: usize, end: usize) -> 
     let group = reader.words(behind, end, &["WITHIN", "GROUP"]).and_then(|group| reader.list(group, end));
     let behind = group.map_or(behind, |(_, behind)| behind);
     reader.words(behind, end, &["OVER"]).is_some()
+}
+
+/// Functions whose window must have a frame if it has an order.
+const FRAMED: [&str; 14] = [
+    "AVG",
+    "COUNT",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "MAX",
+    "MIN",
+    "NTH_VALUE",
+    "STDDEV",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "SUM",
+    "VARIANCE",
+    "VAR_POP",
+    "VAR_SAMP",
+];
+
+/// Returns `true` if the call at this position has a window with an order but without a frame, which Redshift
+/// does not accept.
+pub(super) fn lacks_frame(reader: Reader<'_, '_>, at: usize, end: usize) -> bool {
+    let window = || {
+        let (_, mut behind) = reader.list(at + 1, end)?;
+        for words in [["IGNORE", "NULLS"], ["RESPECT", "NULLS"]] {
+            behind = reader.words(behind, end, &words).unwrap_or(behind);
+        }
+        reader.list(reader.words(behind, end, &["OVER"])?, end)
+    };
+    is(reader.tokens[at], &FRAMED)
+        && window().is_some_and(|(window, _)| {
+            let has =
+                |words: &[&str]| top_level(reader, window.clone()).any(|at| is(reader.tokens[at], words));
+            has(&["ORDER"]) && !has(&["ROWS", "RANGE", "GROUPS"])
+        })
 }
 
 /// Translates `LISTAGG(…) WITHIN GROUP (ORDER BY …) OVER (…)`. The order moves into the window, and the frame

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_ends_with_either_line_end_or_with_the_text() {
+    fn a_record_ends_at_a_line_end_or_at_the_end_of_the_text() {
         for text in ["a,b\r\n1,2\r\n", "a,b\n1,2\n", "a,b\n1,2", "a,b\r\n1,2\r"] {
             assert_eq!(texts(text), [["a", "b"], ["1", "2"]], "{text:?}");
         }
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_is_read_back_however_it_is_cut(
+        fn every_text_is_read_back_regardless_of_its_chunks(
             records in prop::collection::vec(prop::collection::vec(field(), 1..4), 0..6),
             end in prop::sample::select(vec!["\n", "\r\n"]),
             size in 1_usize..9,
@@ -288,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(pieces in prop::collection::vec("[a,\"\\r\\n\u{e9}]{0,8}", 0..5)) {
+        fn no_text_causes_a_panic(pieces in prop::collection::vec("[a,\"\\r\\n\u{e9}]{0,8}", 0..5)) {
             let _ = read(pieces.iter().map(String::as_str));
         }
     }

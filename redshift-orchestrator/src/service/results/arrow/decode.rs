@@ -8,8 +8,8 @@ use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use super::{RecordBatchOptions, column::Builder, csv};
 use crate::{Column, Error, ErrorKind, Field, PageData, Result, StatementId};
 
-/// Size of the texts in a batch, in bytes, at which the batch is complete. An Arrow column holds less than 2
-/// GiB of text.
+/// A batch is complete when its texts have this size in bytes. An Arrow column holds less than 2 GiB of
+/// text.
 const MOST_BYTES: usize = 256 << 20;
 
 /// Receives the data of a result page by page, and returns record batches.
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_no_row_and_null_is_no_empty_text() {
+    fn the_header_is_not_a_row_and_null_is_not_an_empty_text() {
         let page = ["n,note\r\n1,\r\n,\"\"\r\n3,\"a, \"\"b\"\"\r\nc\"\r\n"];
         let all = batches(&two_columns(), Some(3), RecordBatchOptions::default(), &[&page]).unwrap();
         assert_eq!(all.len(), 1);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_text_is_null_unless_it_is_quoted() {
+    fn the_null_text_is_null_unless_it_is_quoted() {
         let page = ["n,note\r\n1,\\N\r\n,\r\n\\N,\"\\N\"\r\n"];
         let options = RecordBatchOptions::default().with_null_marker("\\N");
         let all = batches(&two_columns(), None, options, &[&page]).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_have_their_rows_however_pages_and_pieces_are_cut() {
+    fn batches_do_not_depend_on_pages_and_chunks() {
         let pages: [&[&str]; 4] =
             [&["n,no", "te\r\n1,a\r", "\n2,"], &[], &["", "\"b", "\"\"\"\r\n3,c\r\n"], &["4,d"]];
         let all = batches(&two_columns(), Some(4), RecordBatchOptions::default().with_batch_size(3), &pages)
@@ -327,14 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_is_the_null_of_a_result_of_one_column() {
+    fn an_empty_line_is_null_in_a_result_with_one_column() {
         let page = ["note\r\n\r\nx\r\n\r\n"];
         let all = batches(&two_columns()[1..], Some(3), RecordBatchOptions::default(), &[&page]).unwrap();
         assert_eq!(notes(&all[0]), [None, Some("x"), None]);
     }
 
     #[test]
-    fn a_header_that_a_further_page_repeats_is_no_row_but_a_row_like_it_is_one() {
+    fn a_repeated_header_is_not_a_row_but_an_equal_row_is_one() {
         let pages: [&[&str]; 2] = [&["n,note\r\n1,a\r\n"], &["n,note\r\n2,b\r\n"]];
         let all = batches(&two_columns(), Some(2), RecordBatchOptions::default(), &pages).unwrap();
         assert_eq!(notes(&all[0]), [Some("a"), Some("b")]);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_names_its_row_its_column_and_the_way_out() {
+    fn a_value_that_does_not_fit_is_an_error_with_row_column_and_way_out() {
         let fails = |columns: &[Column], total, pages: &[&[&str]]| {
             batches(columns, total, RecordBatchOptions::default(), pages).unwrap_err().to_string()
         };
@@ -434,7 +434,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_page_makes_it_panic(pieces in prop::collection::vec("[n1,\"\\r\\né]{0,9}", 0..6)) {
+        fn no_page_causes_a_panic(pieces in prop::collection::vec("[n1,\"\\r\\né]{0,9}", 0..6)) {
             let pages: Vec<Vec<&str>> = pieces.iter().map(|piece| vec![piece.as_str()]).collect();
             let pages: Vec<&[&str]> = pages.iter().map(Vec::as_slice).collect();
             let _ = batches(&two_columns(), None, RecordBatchOptions::default(), &pages);

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decimals_are_read_digit_for_digit() {
+    fn decimals_are_parsed_exactly() {
         assert_eq!(decimal("1.50", 5, 2), Some(150));
         assert_eq!(decimal("-0.01", 5, 2), Some(-1));
         assert_eq!(decimal("7", 5, 2), Some(700));
@@ -280,7 +280,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_timestamp_is_read_as_another_implementation_prints_it(
+        fn every_timestamp_is_parsed_as_jiff_prints_it(
             micros in -62_135_596_800_000_000_i64..253_402_207_200_000_000,
         ) {
             let printed = Timestamp::from_microsecond(micros).unwrap().to_string();
@@ -290,7 +290,7 @@ mod tests {
         }
 
         #[test]
-        fn every_date_is_read_as_another_implementation_counts_it(
+        fn every_date_is_parsed_as_jiff_counts_it(
             year in 1_i16..9_999, month in 1_i8..13, day in 1_i8..32,
         ) {
             let date = civil::Date::new(year, month, day).ok();
@@ -308,7 +308,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_them_panic(text in "\\PC{0,24}|[-+0-9:. TZBCEe]{0,40}") {
+        fn no_text_causes_a_panic_in_a_parser(text in "\\PC{0,24}|[-+0-9:. TZBCEe]{0,40}") {
             let _ = (decimal(&text, 38, 10), boolean(&text), bytes(&text), date(&text), time(&text));
             let _ = (timestamp(&text, true), timestamp(&text, false));
         }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Process;
 
-/// Client with the retries of an SDK.
+/// Client that retries as an SDK does.
 pub(super) struct Client<'a> {
     pub(super) process: &'a Process,
     attempts: u32,

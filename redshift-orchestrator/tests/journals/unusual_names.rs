@@ -70,7 +70,7 @@ async fn check(name: &str, journal: &dyn Journal) {
 }
 
 #[tokio::test]
-async fn odd_names_and_equal_times() {
+async fn unusual_names_and_equal_times_are_kept_apart() {
     check("memory", &MemoryJournal::new()).await;
     let directory = tempfile::tempdir().unwrap();
     check("file", &FileJournal::open(directory.path().join("journal")).unwrap()).await;

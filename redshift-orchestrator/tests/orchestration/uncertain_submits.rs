@@ -121,7 +121,7 @@ const ORDERS: usize = 10;
 /// Regression: after a lost response and a rejection, `Retry` returned the rejection. The statement was
 /// recorded as not submitted, and was submitted again.
 #[tokio::test(start_paused = true)]
-async fn a_later_rejection_does_not_hide_a_lost_reply() {
+async fn a_later_rejection_does_not_hide_a_lost_response() {
     for (order, rejection) in (0..ORDERS).flat_map(|order| {
         [ErrorKind::Throttled, ErrorKind::TooManyStatements, ErrorKind::NotSent, ErrorKind::Denied]
             .map(|kind| (order, kind))

@@ -59,7 +59,7 @@ fn check_xml(text: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gantt_chart_is_whole_whatever_names_and_errors_hold() {
+async fn a_gantt_chart_is_valid_with_any_names_and_errors() {
     let (_, report) = report().await;
     let svg = report.to_svg();
     check_xml(&svg);
@@ -70,7 +70,7 @@ async fn a_gantt_chart_is_whole_whatever_names_and_errors_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_text_report_moves_no_cursor_and_json_keeps_every_letter() {
+async fn a_text_report_escapes_control_characters_and_json_keeps_them() {
     let (_, report) = report().await;
     let text = report.to_string();
     assert!(!text.contains('\u{1b}') && !text.contains('\u{0}') && text.contains("second line"), "{text}");
@@ -82,7 +82,7 @@ async fn a_text_report_moves_no_cursor_and_json_keeps_every_letter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plan_of_odd_names_is_a_table_and_a_chart() {
+async fn a_plan_with_unusual_names_is_a_valid_table_and_chart() {
     let (pipeline, _) = report().await;
     let plan = pipeline.plan();
     assert_eq!(plan.to_string().lines().count(), 1 + pipeline.steps().len());
@@ -94,7 +94,7 @@ async fn a_plan_of_odd_names_is_a_table_and_a_chart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_of_no_time_and_one_of_many_days_are_drawn() {
+async fn runs_of_no_time_and_of_many_days_are_drawn() {
     for seconds in [0, 1, 86_000] {
         let script =
             Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(seconds)));

@@ -53,7 +53,7 @@ impl StatementExecutor for Circling {
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(start_paused = true)]
-async fn rows_and_batches_of_pages_that_go_round_are_an_error() {
+async fn a_cycle_of_page_tokens_is_an_error_for_rows_and_batches() {
     let id = StatementId::new("id");
     let error = timeout(HOUR, Circling.rows::<i64>(&id)).await.unwrap().unwrap_err();
     assert!(error.kind() == ErrorKind::Other && error.message().contains("cycle"), "{error}");
@@ -63,7 +63,7 @@ async fn rows_and_batches_of_pages_that_go_round_are_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_looked_for_in_pages_that_go_round_is_unknown() {
+async fn a_lookup_in_a_cycle_of_page_tokens_ends_as_unknown() {
     let orchestrator = Orchestrator::new(Circling).with_retry_timeout(HOUR);
     let (key, statement) = (StepKey::new("run", "step"), Statement::sql("CALL load()"));
     let outcome = timeout(24 * HOUR, orchestrator.run(&key, statement)).await.unwrap().unwrap();

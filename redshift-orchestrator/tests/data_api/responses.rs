@@ -100,7 +100,7 @@ async fn a_description_of_a_batch_has_every_member_of_the_response() {
 }
 
 #[tokio::test]
-async fn a_running_statement_has_no_numbers_yet() {
+async fn a_running_statement_has_no_duration_and_no_row_count() {
     let description = described(json!({ "Id": ID, "Status": "STARTED" })).await;
     assert_eq!(description.execution_time, None);
     assert_eq!(description.result_rows, None);
@@ -122,14 +122,14 @@ async fn unknown_statuses_are_kept_and_count_as_running() {
 }
 
 #[tokio::test]
-async fn members_that_this_version_does_not_know_are_passed_over() {
+async fn unknown_members_are_ignored() {
     let description =
         described(json!({ "Id": ID, "Status": "FINISHED", "Weather": { "of": ["tomorrow"] } })).await;
     assert_eq!(description.status, Status::Finished);
 }
 
 #[tokio::test]
-async fn a_json_result_comes_typed_and_page_by_page() {
+async fn a_json_result_is_typed_and_paged() {
     let column = json!([
         { "name": "c_birth", "label": "born", "typeName": "date", "nullable": 1, "precision": 13, "scale": 0 },
         { "name": "ss_price", "label": "", "typeName": "numeric", "nullable": 2, "precision": 7, "scale": 2 },
@@ -203,7 +203,7 @@ async fn a_csv_result_comes_from_the_operation_for_csv_on_every_page() {
 }
 
 #[tokio::test]
-async fn a_format_or_field_of_the_future_is_an_error_with_a_way_out() {
+async fn an_unknown_format_or_field_is_an_error_with_a_way_out() {
     let server = Server::replying([
         Reply::json(200, json!({ "Id": ID, "Status": "FINISHED", "ResultFormat": "PARQUET" })),
         Reply::json(200, json!({ "Records": [[{ "vectorValue": [1, 2] }]] })),
@@ -218,7 +218,7 @@ async fn a_format_or_field_of_the_future_is_an_error_with_a_way_out() {
 }
 
 #[tokio::test]
-async fn a_listing_comes_page_by_page() {
+async fn a_listing_is_paged() {
     let server = Server::replying([Reply::json(
         200,
         json!({

@@ -268,7 +268,7 @@ mod tests {
     use redshift_orchestrator::{StatementId, Status};
 
     #[test]
-    fn a_value_that_is_not_there_is_left_out_or_has_the_services_sign() {
+    fn an_absent_value_is_omitted_or_has_the_services_marker() {
         let running = Description::new(StatementId::new("id"), Status::Started);
         assert_eq!(
             description(&running),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_a_union_of_seven() {
+    fn a_field_has_one_of_seven_members() {
         let fields = [
             (Field::Null, json!({"isNull": true})),
             (Field::Boolean(false), json!({"booleanValue": false})),

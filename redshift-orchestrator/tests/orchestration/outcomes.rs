@@ -2,22 +2,27 @@
 //! statement.
 
 use std::{
-    sync::{Arc, Mutex},
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
-    AttemptOptions, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, OutcomeKind,
-    PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter, StatementId,
-    StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
+    AttemptOptions, Clock, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
+    OutcomeKind, PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter,
+    StatementId, StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
+    jiff::{SignedDuration, Timestamp},
     journal::{EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
     layer::Limit,
     pipeline::{OnFailure, RetryPolicy, Step},
     wait::{Durations, Fixed, Learned},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     dying::Dying,
@@ -134,6 +139,28 @@ async fn a_death_after_the_submit_is_settled_by_token_then_by_name_then_unknown(
     assert_eq!(found(1, false, 24.0).await, (Err(UnknownReason::SubmitTooOld), 1));
 }
 
+/// Regression: a process whose clock had been set back took an old intent for a recent one and submitted the
+/// statement again, although the service had forgotten the token.
+#[tokio::test(start_paused = true)]
+async fn an_intent_from_the_future_is_not_submitted_again() {
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
+    // The clock of the first process is ahead by 12 hours. The process dies after the submit.
+    let (journal, _) = Dying::at(world.journal.clone(), 1, false);
+    let ahead = TokioClock::starting_at("2026-11-23T18:30:00Z".parse().unwrap());
+    let first = Orchestrator::new(world.service.clone()).with_journal(journal).with_clock(ahead);
+    assert!(tokio::time::timeout(hours(1.0), first.run(&key(), statement())).await.is_err());
+    sleep(hours(9.0)).await;
+    // At the second call, the clock is no longer behind the intent.
+    for wait in [hours(3.0), hours(0.0)] {
+        let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
+        assert_eq!(unknown(&outcome), Some(UnknownReason::NoResponse), "{}", outcome.kind);
+        assert!(outcome.kind.to_string().contains("the clock was set back"), "{}", outcome.kind);
+        sleep(wait).await;
+    }
+    assert_eq!(world.effects(), 1);
+}
+
 /// Regression: in a busy account, a listing took longer than a minute and always timed out, so the outcome of
 /// the statement was unknown.
 #[tokio::test(start_paused = true)]
@@ -142,7 +169,7 @@ async fn a_listing_may_take_longer_than_a_minute() {
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     world.die_at(1, false).await;
     sleep(hours(10.0)).await;
-    let orchestrator = world.over(SlowListing(world.service.clone()));
+    let orchestrator = world.over(SlowListing::new(&world.service, 0));
     let outcome = orchestrator.run(&key(), statement()).await.unwrap();
     assert!(outcome.is_success(), "{}", outcome.kind);
     assert_eq!(outcome.requests.lists, 1);
@@ -168,35 +195,151 @@ async fn a_submit_that_may_have_taken_effect_is_not_sent_after_its_token_expired
     assert_eq!(world.service.effects().iter().filter(|effect| effect.sql == "CALL load()").count(), 1);
 }
 
-/// Service whose listings take 100 s.
+/// Regression: the timeout of a resumed statement was counted from its intent, so a statement that had waited
+/// in a queue was cancelled at once.
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_a_resumed_statement_is_counted_from_its_submit() {
+    let script = Script::new()
+        .on("CALL long()", local::ScriptedExecution::finished(hours(2.0)))
+        .otherwise(local::ScriptedExecution::finished(hours(0.5)));
+    let world = World::new(script);
+    let full = Arc::new(Limit::new(world.service.clone(), 1));
+    full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
+    let queued = world.over(full);
+    let (key, limit) = (key(), hours(1.0));
+    let died = tokio::time::timeout(hours(2.4), queued.run_with(&key, statement(), within(limit)));
+    assert!(died.await.is_err(), "the process dies while the statement runs");
+    let outcome = world.orchestrator().run_with(&key, statement(), within(limit)).await.unwrap();
+    assert!(outcome.is_success(), "{}", outcome.kind);
+    assert_eq!(outcome.origin, Origin::Reattached);
+}
+
+/// Regression: only the record of an earlier process had the time of the submit, so the timeout of a statement
+/// that was submitted by its token or found by its name was counted from the intent.
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_a_statement_found_again_is_counted_from_the_record_of_its_id() {
+    // The process dies before the submit, or before the record of the id. An hour later, the next process uses
+    // the token; nine hours later, the name.
+    for (death, after, down, takes) in [(0, true, 0.0, 0.2), (1, false, 0.0, 1.2), (1, false, 8.0, 9.2)] {
+        let world = World::new(Script::new().otherwise(local::ScriptedExecution::finished(hours(takes))));
+        world.die_at(death, after).await;
+        sleep(hours(down)).await;
+        let outcome = world.orchestrator().run_with(&key(), statement(), within(hours(0.5))).await.unwrap();
+        assert!(outcome.is_success(), "{takes} hours: {}", outcome.kind);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_intent_of_a_submit_in_a_queue_is_recorded_again_before_its_token_expires() {
+    let script = Script::new()
+        .on("CALL long()", local::ScriptedExecution::finished(hours(20.0)))
+        .otherwise(local::ScriptedExecution::finished(Duration::from_secs(60)));
+    let world = World::new(script);
+    let full = Arc::new(Limit::new(world.service.clone(), 1));
+    full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
+    let outcome = world.over(full).run(&key(), statement()).await.unwrap();
+    assert!(outcome.is_success(), "{}", outcome.kind);
+    assert_eq!(outcome.origin, Origin::Submitted);
+    let records = world.journal.records();
+    let intents = records.iter().filter(|record| matches!(record.event, Event::Intent { .. })).count();
+    assert_eq!(intents, 3);
+    assert_eq!(world.service.effects().iter().filter(|effect| effect.sql == "CALL load()").count(), 1);
+}
+
+/// Clock that moves nine hours ahead of the runtime's clock at an instant, because the machine sleeps.
 #[derive(Debug)]
-struct SlowListing(LocalExecutor<Scripted>);
+struct Asleep(TokioClock, Instant);
+
+impl Clock for Asleep {
+    fn now(&self) -> Timestamp {
+        let slept = if Instant::now() < self.1 { 0 } else { 9 };
+        self.0.now() + SignedDuration::from_hours(slept)
+    }
+}
+
+/// Regression: the age of the token was checked before the pause, and the runtime's clock stops while the
+/// machine sleeps.
+#[tokio::test(start_paused = true)]
+async fn a_submit_is_not_repeated_if_its_token_expired_while_the_machine_slept() {
+    let mut submits = BTreeSet::new();
+    for seconds in 1..100 {
+        let world = World::new(Script::new());
+        let falls_asleep = Instant::now() + Duration::from_secs(seconds);
+        let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0);
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let times = sent.clone();
+        let faulty = Faulty::new(world.service.clone(), faults)
+            .with_on_submitted(move |_, _| times.lock().unwrap().push(Instant::now()));
+        let orchestrator = world.over(faulty).with_clock(Asleep(world.clock, falls_asleep));
+        let outcome = orchestrator.run(&key(), statement()).await.unwrap();
+        assert!(outcome.is_success(), "{outcome:?}");
+        submits.insert(outcome.requests.submits);
+        let late = sent.lock().unwrap().iter().filter(|at| **at > falls_asleep).count();
+        assert_eq!(late, 0, "asleep after {seconds} s");
+    }
+    assert!(submits.len() > 2, "{submits:?}");
+}
+
+/// Regression: the time for retries was counted from the begin of the search.
+#[tokio::test(start_paused = true)]
+async fn a_throttled_page_is_requested_again_although_the_search_takes_long() {
+    let world =
+        World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
+    world.die_at(1, false).await;
+    sleep(hours(10.0)).await;
+    let orchestrator = world.over(SlowListing::new(&world.service, 11));
+    let outcome = orchestrator.run(&key(), statement()).await.unwrap();
+    assert!(outcome.is_success(), "{}", outcome.kind);
+    assert_eq!(outcome.requests.lists, 13);
+}
+
+/// Service whose listings take 100 s for each page. Before the page with the statements, there are `empty`
+/// ones; the first request after these is throttled.
+#[derive(Debug)]
+struct SlowListing {
+    service: LocalExecutor<Scripted>,
+    empty: usize,
+    requests: AtomicUsize,
+}
+
+impl SlowListing {
+    fn new(service: &LocalExecutor<Scripted>, empty: usize) -> Self {
+        Self { service: service.clone(), empty, requests: AtomicUsize::new(0) }
+    }
+}
 
 #[async_trait]
 impl StatementExecutor for SlowListing {
     fn target(&self) -> Option<redshift_orchestrator::Target> {
-        self.0.target()
+        self.service.target()
     }
 
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        self.0.submit(statement, wait).await
+        self.service.submit(statement, wait).await
     }
 
     async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.0.describe(id, wait).await
+        self.service.describe(id, wait).await
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.0.cancel(id).await
+        self.service.cancel(id).await
     }
 
     async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.0.result(id, page).await
+        self.service.result(id, page).await
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         sleep(Duration::from_secs(100)).await;
-        self.0.list(filter, page).await
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        if request < self.empty {
+            return Ok(StatementPage::new(Vec::new(), Some(PageToken::new(request.to_string()))));
+        }
+        if self.empty > 0 && request == self.empty {
+            return Err(Error::new(ErrorKind::Throttled, "rate exceeded"));
+        }
+        self.service.list(filter, page.filter(|_| self.empty == 0)).await
     }
 }
 
@@ -216,7 +359,7 @@ async fn a_death_after_the_outcome_was_recorded_has_no_effect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_for_one_key_at_the_same_time_are_one_statement() {
+async fn concurrent_calls_for_one_key_are_one_statement() {
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     let orchestrator = world.orchestrator();
@@ -281,7 +424,7 @@ async fn a_submit_without_a_response_is_looked_up_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_look_at() {
+async fn an_uncertain_submit_without_a_listing_is_unknown_and_names_the_manual_checks() {
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostRequest, 1.0);
     let outcome =
@@ -297,7 +440,7 @@ async fn what_may_have_been_sent_and_is_not_listed_is_unknown_and_says_what_to_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
+async fn a_submit_that_was_not_sent_is_an_error_and_can_be_repeated() {
     let world = World::new(Script::new());
     let faults = Faults::seeded(1).with(Operation::Submit, Fault::Throttle, 1.0);
     let error =
@@ -310,7 +453,7 @@ async fn what_was_certainly_not_sent_is_an_error_and_may_be_run_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_is_settled_by_hand() {
+async fn an_unknown_outcome_is_settled_by_an_operator() {
     for (found, effects) in
         [(SettledOutcome::Finished, 0), (SettledOutcome::Failed, 0), (SettledOutcome::NeverRan, 1)]
     {
@@ -332,7 +475,7 @@ async fn an_unknown_is_settled_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
+async fn a_redefined_step_does_not_run_concurrently_with_its_old_statement() {
     let world = World::new(Script::new());
     // The statement of the old definition was submitted, but its id was not recorded. It is found by its
     // name.
@@ -350,7 +493,7 @@ async fn a_step_that_was_redefined_does_not_run_beside_its_old_statement() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
+async fn a_statement_is_cancelled_after_its_timeout_and_has_no_effect() {
     let world = World::new(Script::new().otherwise(local::ScriptedExecution::finished(hours(2.0))));
     let limit = Duration::from_secs(90);
     let outcome = world.orchestrator().run_with(&key(), statement(), within(limit)).await.unwrap();
@@ -364,7 +507,7 @@ async fn a_statement_whose_time_is_over_is_cancelled_and_takes_no_effect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_that_ended_just_before_its_cancellation_keeps_its_ending_and_says_so() {
+async fn a_statement_that_ended_before_its_cancellation_keeps_its_ending() {
     // First case: the response to the submit is late, and the statement has ended before a cancel is sent.
     // Second case: the statement ends while the cancel is in flight.
     let world =
@@ -405,7 +548,7 @@ impl World {
 /// Regression: the outcome was unknown at first, and aborted after a resume. A retry on `timed-out` was
 /// therefore not applied.
 #[tokio::test(start_paused = true)]
-async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
+async fn a_statement_with_a_long_rollback_is_timed_out() {
     let world = World::new(Script::new());
     let limit = minutes(2);
     let outcome = world.polling(rolling_back(10)).run_with(&key(), statement(), within(limit)).await.unwrap();
@@ -415,7 +558,7 @@ async fn a_statement_that_takes_minutes_to_roll_back_timed_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_whose_cancellation_is_pending_timed_out_and_stays_open() {
+async fn a_pending_cancellation_is_timed_out_and_leaves_the_attempt_open() {
     let world = World::new(Script::new());
     let limit = minutes(2);
     let slow = world.polling(rolling_back(10)).with_cancel_grace(minutes(5));
@@ -539,7 +682,7 @@ impl StatementExecutor for ExpiredCredentials {
 /// Regression: a step failed immediately if the credentials had expired at its submit, although they were
 /// renewed soon after.
 #[tokio::test(start_paused = true)]
-async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_sent() {
+async fn a_submit_with_expired_credentials_counts_as_not_sent_and_is_repeated() {
     for (times, is_accepted) in [(3, true), (1_000, false)] {
         let world = World::new(Script::new());
         let expired = ExpiredCredentials { inner: world.service.clone(), submits: Mutex::new(times) };
@@ -554,7 +697,7 @@ async fn a_submit_with_expired_credentials_is_sent_again_and_was_certainly_not_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_that_could_not_be_cancelled_says_so_and_is_found_later() {
+async fn a_statement_that_could_not_be_cancelled_is_reported_and_found_later() {
     let world = World::new(Script::new().otherwise(local::ScriptedExecution::finished(hours(1.0))));
     let throttled = Faults::seeded(0).with(Operation::Cancel, Fault::Throttle, 1.0);
     let throttled = Faulty::new(world.service.clone(), throttled);
@@ -630,8 +773,16 @@ async fn a_failure_contains_the_error_text_and_its_kind() {
 #[derive(Debug)]
 struct FullJournal {
     inner: MemoryJournal,
+    /// If present, another process reads this journal. It also contains the first record that failed.
+    storage: Option<MemoryJournal>,
     appends: std::sync::atomic::AtomicUsize,
     fails_from: usize,
+}
+
+impl FullJournal {
+    fn new(inner: MemoryJournal, fails_from: usize) -> Self {
+        Self { inner, storage: None, appends: Default::default(), fails_from }
+    }
 }
 
 #[async_trait]
@@ -641,7 +792,11 @@ impl Intercept for FullJournal {
     }
 
     async fn append(&self, record: Record) -> Result<()> {
-        if self.appends.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= self.fails_from {
+        let number = self.appends.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(storage) = self.storage.as_ref().filter(|_| number <= self.fails_from) {
+            storage.append(record.clone()).await?;
+        }
+        if number >= self.fails_from {
             return Err(Error::new(ErrorKind::Journal, "no space left on device"));
         }
         self.inner.append(record).await
@@ -652,7 +807,7 @@ impl Intercept for FullJournal {
 async fn a_statement_is_not_submitted_without_an_intent_and_is_found_without_an_id() {
     for fails_from in 0..3 {
         let world = World::new(Script::new());
-        let journal = FullJournal { inner: world.journal.clone(), appends: Default::default(), fails_from };
+        let journal = FullJournal::new(world.journal.clone(), fails_from);
         let orchestrator = Orchestrator::new(world.service.clone())
             .with_journal(Arc::new(Intercepted(journal)))
             .with_clock(world.clock);
@@ -665,6 +820,60 @@ async fn a_statement_is_not_submitted_without_an_intent_and_is_found_without_an_
         let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
         assert!(outcome.is_success());
         assert_eq!(world.effects(), 1);
+    }
+}
+
+/// Regression: the error of the journal said that the statement did not run.
+#[tokio::test(start_paused = true)]
+async fn a_statement_whose_unknown_outcome_cannot_be_recorded_may_have_run() {
+    let world = World::new(Script::new());
+    let faults = Faults::seeded(1).with(Operation::Submit, Fault::LostReply, 1.0).with(
+        Operation::List,
+        Fault::Throttle,
+        1.0,
+    );
+    let journal = FullJournal::new(world.journal.clone(), 1);
+    let orchestrator = world.over(Faulty::new(world.service.clone(), faults));
+    let error =
+        orchestrator.with_journal(Arc::new(Intercepted(journal))).run(&key(), statement()).await.unwrap_err();
+    assert_eq!((error.kind(), error.submitted()), (ErrorKind::Journal, None));
+    assert!(error.may_have_run(), "{error}");
+    assert_eq!(world.effects(), 1);
+    // The next process finds it.
+    assert!(world.orchestrator().run(&key(), statement()).await.unwrap().is_success());
+    assert_eq!(world.effects(), 1);
+}
+
+/// Regression: the record that the statement was not submitted was stored, although its append failed. The
+/// process submitted the statement nevertheless, because it read the intent only. The next process read that
+/// the statement had not been submitted, and submitted it again.
+#[tokio::test(start_paused = true)]
+async fn a_failed_record_that_was_stored_does_not_hide_a_later_submit() {
+    for down in [0.0, 9.0, 30.0] {
+        let world = World::new(Script::new());
+        let full = FullJournal::new(MemoryJournal::new(), 1);
+        let journal = Arc::new(Intercepted(FullJournal { storage: Some(world.journal.clone()), ..full }));
+        let unreachable = Faults::seeded(1).with(Operation::Submit, Fault::DroppedConnection, 1.0);
+        let error = world
+            .over(Faulty::new(world.service.clone(), unreachable))
+            .with_journal(journal.clone())
+            .run(&key(), statement())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Journal);
+        let stored = world.journal.entry(&key()).await.unwrap().unwrap();
+        assert!(matches!(stored.state, EntryState::NotSubmitted(_)), "{stored:?}");
+
+        // The service can be reached again, but the storage still fails.
+        let error = world.orchestrator().with_journal(journal).run(&key(), statement()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Journal);
+        assert!(error.may_have_run(), "{error}");
+        let begun = world.effects();
+        sleep(hours(down)).await;
+        let outcome = world.orchestrator().run(&key(), statement()).await.unwrap();
+        sleep(hours(1.0)).await;
+        assert_eq!(world.effects(), 1, "{begun} before, {:?} {down} hours later", outcome.kind);
+        assert!(outcome.is_success(), "{:?}", outcome.kind);
     }
 }
 
@@ -710,7 +919,7 @@ async fn the_name_can_be_added_to_the_sql_and_does_not_change_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_that_is_not_answered_says_what_to_look_at() {
+async fn a_cancel_without_a_response_names_the_manual_checks() {
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(90_000))));
     let faults = Faults::seeded(1).with(Operation::Cancel, Fault::LostReply, 1.0).with(
