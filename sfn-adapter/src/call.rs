@@ -1,4 +1,4 @@
-//! The one SQL statement of the drop-in, built from two names.
+//! The only SQL statement of the drop-in, built from two names.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ pub struct Call(String);
 impl Call {
     /// Creates the call of `procedure` in `schema`.
     ///
-    /// A plain or already quoted name is used unchanged; any other name is quoted if it can be one
+    /// A plain or already quoted name is used unchanged. Any other name is quoted, if it can be a single
     /// identifier.
     ///
     /// # Errors
-    /// Returns [`Error::Config`], which names the variable, if a name cannot be one identifier: an empty
-    /// name, a name with a dot, a parenthesis, a quote or a semicolon, or a name of more than 127 bytes.
+    /// Returns [`Error::Config`], which names the variable, if a name cannot be a single identifier: it is
+    /// empty, contains a dot, a parenthesis, a quote or a semicolon, or is longer than 127 bytes.
     pub fn new(schema: &str, procedure: &str) -> Result<Self, Error> {
         let (schema, procedure) = (identifier("SCHEMA", schema)?, identifier("PROCEDURE", procedure)?);
         Ok(Self(format!("CALL {schema}.{procedure}();")))

@@ -26,7 +26,7 @@ pub const VARIABLES: [&str; 18] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
 ];
 
-/// The handler that the variable `SFN_ADAPTER_HANDLER` chooses.
+/// The handler, chosen by the variable `SFN_ADAPTER_HANDLER`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HandlerName {
     /// The drop-in replacement for the reference solution's function. The default.
@@ -34,13 +34,13 @@ pub enum HandlerName {
     Redshift,
     /// The full contract: submit, status, wait, cancel, result and list.
     Statement,
-    /// Answers of tasks, driven by the events of statements.
+    /// Completes tasks when the events of their statements arrive.
     #[cfg(feature = "callback")]
     Callback,
-    /// Raw files into a Hudi table, and its maintenance.
+    /// Takes raw files into a Hudi table, and maintains the table.
     #[cfg(feature = "hudi")]
     Hudi,
-    /// Jobs, the catalog and crawlers of AWS Glue.
+    /// Runs jobs of AWS Glue, and maintains its catalog and crawlers.
     #[cfg(feature = "glue")]
     Glue,
 }
@@ -58,7 +58,7 @@ impl HandlerName {
         Self::Glue,
     ];
 
-    /// Returns the name in the variable.
+    /// Returns the name as it is written in the variable.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Redshift => "redshift",
@@ -72,10 +72,10 @@ impl HandlerName {
         }
     }
 
-    /// Reads the choice from variables, usually the environment's.
+    /// Reads the handler from variables, usually the environment.
     ///
     /// # Errors
-    /// Returns [`Error::Config`], which lists the known handlers, for any other value.
+    /// Returns [`Error::Config`] for any other value. The message lists the known handlers.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let value = variable("SFN_ADAPTER_HANDLER").unwrap_or_default();
         let value = value.trim();
@@ -92,7 +92,7 @@ impl HandlerName {
     }
 }
 
-/// The warehouse, with the credentials of the statements.
+/// The warehouse and the credentials for its statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warehouse {
     /// The AWS region of the warehouse.
@@ -102,11 +102,11 @@ pub struct Warehouse {
 }
 
 impl Warehouse {
-    /// Reads the warehouse of the handler `statement` from variables, usually the environment's. Without a
+    /// Reads the warehouse of the handler `statement` from variables, usually the environment. Without a
     /// secret and a database user, statements run with the function's IAM identity.
     ///
     /// # Errors
-    /// Returns [`Error::Config`], which names every missing variable, or the first invalid one. The message
+    /// Returns [`Error::Config`]. The message names all missing variables, or the first invalid one, and
     /// contains no values.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let variables = Variables(&variable);
@@ -127,11 +127,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the configuration of the drop-in from variables, usually the environment's. An empty variable
-    /// counts as a missing one.
+    /// Reads the configuration of the drop-in from variables, usually the environment. An empty variable
+    /// counts as missing.
     ///
     /// # Errors
-    /// Returns [`Error::Config`], which names every missing variable, or the first invalid one. The message
+    /// Returns [`Error::Config`]. The message names all missing variables, or the first invalid one, and
     /// contains no values.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let variables = Variables(&variable);
@@ -142,7 +142,7 @@ impl Config {
     }
 }
 
-/// Reads the region, which is all that the handlers `callback` and `glue` need.
+/// Reads the region, the only setting that the handlers `callback` and `glue` need.
 #[cfg(any(feature = "callback", feature = "glue"))]
 pub(crate) fn region(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
     let variables = Variables(&variable);
@@ -161,7 +161,7 @@ impl Variables<'_> {
         self.get(name).unwrap_or_default()
     }
 
-    /// AWS Lambda sets `AWS_REGION`, to the function's own region.
+    /// AWS Lambda sets `AWS_REGION` to the function's own region.
     fn region(&self) -> Option<String> {
         self.get("REGION").or_else(|| self.get("AWS_REGION"))
     }
@@ -218,8 +218,8 @@ impl Variables<'_> {
 }
 
 impl ErrorNames {
-    /// Reads the choice from the variable `ERROR_NAMES`: `boto3` or `qualified`. Default: `boto3` for the
-    /// drop-in, and `qualified` for the other handlers.
+    /// Reads the naming scheme from the variable `ERROR_NAMES`: `boto3` or `qualified`. Default: `boto3` for
+    /// the drop-in, and `qualified` for the other handlers.
     ///
     /// # Errors
     /// Returns [`Error::Config`] for any other value.

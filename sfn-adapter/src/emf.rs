@@ -1,9 +1,9 @@
-//! Metrics as lines of the CloudWatch embedded metric format, which CloudWatch reads from the function's log.
+//! Metrics as lines of the CloudWatch embedded metric format. CloudWatch reads them from the function's log.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-/// Metrics of one invocation, and properties by which its line is found in the log.
+/// Metrics of one invocation, and properties for finding its line in the log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
     values: Vec<(&'static str, Unit, f64)>,
@@ -13,11 +13,11 @@ pub struct Metrics {
 /// Unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A number of things.
+    /// A count.
     Count,
-    /// A duration.
+    /// A duration in seconds.
     Seconds,
-    /// A short duration.
+    /// A duration in milliseconds.
     Milliseconds,
 }
 
@@ -40,13 +40,13 @@ impl Metrics {
         self
     }
 
-    /// Adds the number one.
+    /// Adds a metric with the value one.
     #[must_use]
     pub fn counting(self, name: &'static str) -> Self {
         self.with(name, Unit::Count, 1.0)
     }
 
-    /// Adds a property. It is not a dimension, so it creates no metric of its own.
+    /// Adds a property. A property is not a dimension, so it creates no separate metric.
     #[must_use]
     pub fn about(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.properties.push((name, value.into()));

@@ -6,29 +6,30 @@ use lambda_runtime::Diagnostic;
 use redshift_orchestrator::{Error as ServiceError, ErrorKind};
 use thiserror::Error as ThisError;
 
-use crate::sentence::sentence;
+use crate::sentence::{LONGEST_SENTENCE, cut, sentence};
 
-/// The reason for a failed invocation. A failed statement is a reply, and an error only if the event asks for
-/// it.
+/// The reason for a failed invocation. A failed statement is a reply; it is an error only if the event asks
+/// for one.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
-    /// The event is not one that the handler knows. Correct the state machine's input.
+    /// The handler does not accept the event. Correct the state machine's input.
     #[error("{0}")]
     BadInput(String),
-    /// The function's environment is incomplete or contradicts itself. Correct the deployment.
+    /// The function's environment is incomplete or contradictory. Correct the deployment.
     #[error("{0}")]
     Config(String),
     /// The service did not respond before the function's timeout. Invoke the function again with the same
-    /// event: a submit is not doubled if its token came from the event. Give the function a longer timeout.
+    /// event: if the token of a submit came from the event, the statement does not run twice. Increase the
+    /// function's timeout. The message says what is unknown.
     #[error(
-        "no response before the function's timeout; invoke again with the same event, or set a longer timeout"
+        "no response before the function's timeout, so {0}; invoke again with the same event, or set a longer timeout"
     )]
-    Deadline,
-    /// The reply exceeds the maximum of Step Functions. The message names another way to the data.
+    Deadline(String),
+    /// The reply exceeds the maximum size of Step Functions. The message names another way to get the data.
     #[error("{0}")]
     TooLarge(String),
-    /// The statement has not finished, and the event asks for an error instead of a reply.
+    /// The statement has not finished, and the event asked for an error in this case.
     #[error("{cause}")]
     Statement {
         /// The error name: one of [`Error::STATEMENT`].
@@ -36,10 +37,10 @@ pub enum Error {
         /// The database's error text, or the status.
         cause: String,
     },
-    /// Step Functions did not accept the answer of a task. Deliver the event again.
+    /// Step Functions did not accept the completion of a task. Deliver the event again.
     #[error("{0}")]
     Tasks(String),
-    /// The Hudi table or its raw files are the reason. The cause says what happened to the table, and what to
+    /// An error of the Hudi table or of its raw files. The cause says what happened to the table and what to
     /// do.
     #[error("{cause}")]
     Hudi {
@@ -48,7 +49,7 @@ pub enum Error {
         /// The reason, and the remedy.
         cause: String,
     },
-    /// A job, the catalog, a crawler or the journal of Glue is the reason.
+    /// An error of a job, the catalog, a crawler or the journal of Glue.
     #[error("{cause}")]
     Glue {
         /// The error name: one of [`Error::GLUE`].
@@ -56,8 +57,8 @@ pub enum Error {
         /// The reason, and the remedy.
         cause: String,
     },
-    /// A defect of the function itself. Its log has the details.
-    #[error("the function panicked; see its log for the place")]
+    /// A bug in the function itself. Its log has the details.
+    #[error("the function panicked; see its log for the location")]
     Internal,
     /// An error of the service, or of the connection to it.
     #[error("{}", sentence(.0))]
@@ -67,18 +68,18 @@ pub enum Error {
 /// The naming scheme for the service's errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ErrorNames {
-    /// The bare class names that a Python handler over boto3 raises, such as `ValidationException`, and
-    /// `ClientError` for codes that the service's model lacks. A state machine written for the reference
-    /// solution matches these names.
+    /// The plain class names that a Python handler over boto3 raises, such as `ValidationException`, and
+    /// `ClientError` for codes that the service's model lacks. State machines written for the reference
+    /// solution match these names.
     #[default]
     Boto3,
     /// The names that Step Functions itself uses when it calls the service directly, such as
-    /// `RedshiftData.ValidationException`, and more precise ones if this library has more information. Use it
-    /// in new state machines.
+    /// `RedshiftData.ValidationException`, and more specific names where this library knows more. Use these
+    /// names in new state machines.
     Qualified,
 }
 
-/// The errors of the service's model, for which SDKs have their own classes.
+/// The errors in the service's model. SDKs have a class for each of them.
 const MODELLED: [&str; 10] = [
     "ActiveSessionsExceededException",
     "ActiveStatementsExceededException",
@@ -93,15 +94,16 @@ const MODELLED: [&str; 10] = [
 ];
 
 impl Error {
-    /// The names of statements that have not finished.
+    /// The error names of statements that have not finished.
     pub const STATEMENT: [&'static str; 4] =
         ["Statement.Aborted", "Statement.Failed", "Statement.Running", "Statement.Unknown"];
 
-    /// The names of errors of the handler `hudi`.
-    pub const HUDI: [&'static str; 12] = [
+    /// The error names of the handler `hudi`.
+    pub const HUDI: [&'static str; 13] = [
         "Hudi.Conflict",
         "Hudi.Corrupt",
         "Hudi.Deadline",
+        "Hudi.Denied",
         "Hudi.FileNotFound",
         "Hudi.InvalidDefinition",
         "Hudi.InvalidInput",
@@ -113,7 +115,7 @@ impl Error {
         "Hudi.Unsupported",
     ];
 
-    /// The names of errors of the handler `glue`.
+    /// The error names of the handler `glue`.
     pub const GLUE: [&'static str; 16] = [
         "Glue.Conflict",
         "Glue.Deadline",
@@ -133,25 +135,35 @@ impl Error {
         "Glue.Unsupported",
     ];
 
-    /// The name of an error at the deadline of the handler `glue`.
+    /// The error name of the handler `glue` at its deadline.
     #[cfg(feature = "glue")]
     pub(crate) const GLUE_DEADLINE: &'static str = "Glue.Deadline";
 
-    /// The name of an error at the function's own deadline.
+    /// The error name of the handler `hudi` at its deadline.
     #[cfg(feature = "hudi")]
     pub(crate) const HUDI_DEADLINE: &'static str = "Hudi.Deadline";
 
-    /// Returns `true` if the message may quote SQL or values, which are not logged.
+    /// Adds to the error of a request without a response what is unknown because of it. Returns any other
+    /// error unchanged.
+    pub(crate) fn unfinished(self, what: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Deadline(_) => Self::Deadline(what()),
+            other => other,
+        }
+    }
+
+    /// Returns `true` if the message may quote SQL or values, which must not be logged.
     pub(crate) fn may_quote(&self) -> bool {
         matches!(
             self,
-            Self::Statement { .. }
+            Self::Service(_)
+                | Self::Statement { .. }
                 | Self::Hudi { name: "Hudi.InvalidInput", .. }
                 | Self::Glue { name: "Glue.Failed" | "Glue.Stopped" | "Glue.TimedOut", .. }
         )
     }
 
-    /// Returns the same error for another message of the event.
+    /// Returns a copy of the error for another message of the same event.
     #[cfg(feature = "hudi")]
     pub(crate) fn again(&self) -> Self {
         match self {
@@ -160,12 +172,12 @@ impl Error {
         }
     }
 
-    /// Returns the name that `ErrorEquals` matches. [`ErrorNames::all`] lists all of them.
+    /// Returns the name that `ErrorEquals` matches. [`ErrorNames::all`] lists all names.
     pub fn name(&self, names: ErrorNames) -> Cow<'static, str> {
         match self {
             Self::BadInput(_) => "SfnAdapter.BadInput".into(),
             Self::Config(_) => "SfnAdapter.Config".into(),
-            Self::Deadline => "SfnAdapter.Deadline".into(),
+            Self::Deadline(_) => "SfnAdapter.Deadline".into(),
             Self::Internal => "SfnAdapter.Internal".into(),
             Self::TooLarge(_) => "SfnAdapter.TooLarge".into(),
             Self::Tasks(_) => "SfnAdapter.Tasks".into(),
@@ -196,7 +208,7 @@ fn boto3(error: &ServiceError) -> &'static str {
 
 fn qualified(error: &ServiceError) -> &'static str {
     match (error.kind(), modelled(error)) {
-        // Cases in which the error kind is more precise than the code.
+        // In these cases the error kind is more specific than the code.
         (ErrorKind::Throttled, _) => "ThrottlingException",
         (ErrorKind::RecordExpired, _) => "StatementExpired",
         (ErrorKind::Denied | ErrorKind::CredentialsExpired, _) => "AccessDeniedException",
@@ -247,7 +259,10 @@ pub struct Reported {
 
 impl From<Reported> for Diagnostic {
     fn from(Reported { error, names }: Reported) -> Self {
-        Self { error_type: error.name(names).into_owned(), error_message: error.to_string() }
+        Self {
+            error_type: error.name(names).into_owned(),
+            error_message: cut(&error.to_string(), LONGEST_SENTENCE),
+        }
     }
 }
 
@@ -264,7 +279,7 @@ mod tests {
     #[rstest]
     #[case(Error::BadInput(String::new()), "SfnAdapter.BadInput", "SfnAdapter.BadInput")]
     #[case(Error::Config(String::new()), "SfnAdapter.Config", "SfnAdapter.Config")]
-    #[case(Error::Deadline, "SfnAdapter.Deadline", "SfnAdapter.Deadline")]
+    #[case(Error::Deadline(String::new()), "SfnAdapter.Deadline", "SfnAdapter.Deadline")]
     #[case(Error::Internal, "SfnAdapter.Internal", "SfnAdapter.Internal")]
     #[case(Error::Tasks(String::new()), "SfnAdapter.Tasks", "SfnAdapter.Tasks")]
     #[case(Error::TooLarge(String::new()), "SfnAdapter.TooLarge", "SfnAdapter.TooLarge")]
@@ -347,6 +362,7 @@ mod tests {
                 "Hudi.Conflict",
                 "Hudi.Corrupt",
                 "Hudi.Deadline",
+                "Hudi.Denied",
                 "Hudi.FileNotFound",
                 "Hudi.InvalidDefinition",
                 "Hudi.InvalidInput",
@@ -403,6 +419,7 @@ mod tests {
                 "Hudi.Conflict",
                 "Hudi.Corrupt",
                 "Hudi.Deadline",
+                "Hudi.Denied",
                 "Hudi.FileNotFound",
                 "Hudi.InvalidDefinition",
                 "Hudi.InvalidInput",
@@ -461,5 +478,8 @@ mod tests {
         let diagnostic = Diagnostic::from(Reported { error, names: ErrorNames::Qualified });
         assert_eq!(diagnostic.error_type, "SfnAdapter.BadInput");
         assert_eq!(diagnostic.error_message, "the event is not a JSON object");
+        let error = Error::Statement { name: "Statement.Failed", cause: "x".repeat(1 << 20) };
+        let diagnostic = Diagnostic::from(Reported { error, names: ErrorNames::Qualified });
+        assert!(diagnostic.error_message.len() < 11_000);
     }
 }

@@ -1,22 +1,22 @@
-//! The identity of a submit: its client token, and the name of a statement that answers a task.
+//! The identity of a submit: its client token, and the name of a statement that completes a task.
 
 use redshift_orchestrator::{ClientToken, Statement, StepKey, Target};
 
 use crate::{Error, contract::statement::Identity};
 
-/// Beginning of the name of a statement that answers a task: the `prefix` of the rule that sends the events of
-/// these statements to the handler `callback`.
+/// Prefix of the name of a statement that completes a task. The rule that sends the events of these
+/// statements to the handler `callback` filters by this `prefix`.
 pub const TASK_PREFIX: &str = "sfn-task ";
 
 /// Maximum length of a statement's name in characters (`StatementName`).
 const LONGEST_NAME: usize = 2048;
 
 impl Identity {
-    /// Returns the client token of a statement: a digest of execution, redrive, step, attempt, target, SQL and
-    /// parameters.
+    /// Returns the client token of a statement: a digest of the execution, redrive, step, attempt, target,
+    /// SQL and parameters.
     ///
-    /// A retried invocation has the same token, and the service answers it with the first statement for 8
-    /// hours. Another execution, a redrive and another attempt have tokens of their own.
+    /// A retried invocation computes the same token. For 8 hours the service returns the first statement for
+    /// it. Another execution, redrive or attempt has a different token.
     ///
     /// # Errors
     /// Returns [`Error::Service`] if the service would not accept the token.
@@ -34,13 +34,13 @@ impl Identity {
     }
 }
 
-/// Returns the name of a statement that answers a task: `sfn-task LABEL TOKEN`.
+/// Returns the name of a statement that completes a task: `sfn-task LABEL TOKEN`.
 ///
-/// The token of a task is a part of the statement's name, because the event at the statement's end contains
-/// the name, and nothing else needs to be stored. The label is cut if both do not fit.
+/// The task token is a part of the statement's name, because the event of the statement's end contains the
+/// name. No other storage is needed. The label is truncated if both do not fit.
 ///
 /// # Errors
-/// Returns [`Error::BadInput`] for a token that is empty, contains white space, or does not fit.
+/// Returns [`Error::BadInput`] if the token is empty, contains white space, or does not fit.
 pub fn task_name(label: &str, token: &str) -> Result<String, Error> {
     let left = LONGEST_NAME.checked_sub(TASK_PREFIX.len() + 1 + token.chars().count());
     match left {
@@ -55,7 +55,7 @@ pub fn task_name(label: &str, token: &str) -> Result<String, Error> {
     }
 }
 
-/// Returns the task token in a statement's name, or `None` if the statement answers no task.
+/// Returns the task token in a statement's name, or `None` if the statement completes no task.
 pub fn task_token(name: &str) -> Option<&str> {
     let (_, token) = name.strip_prefix(TASK_PREFIX)?.rsplit_once(' ')?;
     (!token.is_empty()).then_some(token)
@@ -103,7 +103,7 @@ mod tests {
             on(&Target::workgroup("dwh", "mystore"), &sql),
         ];
         assert_eq!(tokens.iter().collect::<BTreeSet<_>>().len(), tokens.len());
-        // A name or a format does not make it another statement.
+        // A different name or result format does not make it a different statement.
         assert_eq!(on(&target, &sql.clone().with_name("x")), tokens[0]);
     }
 

@@ -14,11 +14,11 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// The maximum number of times that a request is sent.
 const ATTEMPTS: u32 = 3;
 
-/// The pause after the first attempt; it doubles. It is short, because a waiting function is billed. For more
-/// attempts, give the state machine a `Retry`.
+/// The pause after the first attempt. It doubles after each attempt. It is short, because a function is
+/// billed while it waits. For more attempts, use a `Retry` in the state machine.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Time after which a response counts as lost. Without long polls it takes well under a second.
+/// Time after which a response counts as lost. A request other than a long poll takes well under a second.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// One invocation of the function.
@@ -30,7 +30,7 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Creates the invocation with this request id, which may take `remaining` from now on.
+    /// Creates the invocation with this request id. It may take `remaining`, counted from now.
     pub fn new(request_id: impl Into<String>, remaining: Duration) -> Self {
         Self {
             request_id: request_id.into(),
@@ -62,14 +62,14 @@ impl Invocation {
         self.clock
     }
 
-    /// Returns the time that is left before the reply.
+    /// Returns the time that remains before the reply must be sent.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Sends a request, and repeats it after a transient failure while time remains.
+    /// Sends a request. Repeats it after a transient failure while time remains.
     ///
-    /// The request must be repeatable: a poll, or a submit with a client token.
+    /// The request must be safe to repeat: a poll, or a submit with a client token.
     pub(crate) async fn request<T, F>(&self, send: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, ServiceError>>,
@@ -77,7 +77,7 @@ impl Invocation {
         self.patient_request(PATIENCE, send).await
     }
 
-    /// Sends a request like [`request`](Self::request) whose response the service delays for `wait`.
+    /// Like [`request`](Self::request), for a request whose response the service delays for `wait`.
     pub(crate) async fn delayed_request<T, F>(
         &self,
         wait: Option<WaitTime>,
@@ -89,7 +89,7 @@ impl Invocation {
         self.patient_request(PATIENCE + wait.map_or(Duration::ZERO, WaitTime::duration), send).await
     }
 
-    /// Sends a request like [`request`](Self::request) that may take all the time that is left: a listing took
+    /// Like [`request`](Self::request), for a request that may take all of the remaining time. A listing took
     /// up to 120 s in a busy account.
     pub(crate) async fn long_request<T, F>(&self, send: impl FnMut() -> F) -> Result<T, Error>
     where
@@ -98,13 +98,14 @@ impl Invocation {
         self.patient_request(self.remaining(), send).await
     }
 
-    /// Runs a future until the deadline.
-    #[cfg(feature = "callback")]
-    pub(crate) async fn before_deadline<T>(
+    /// Runs a future until the deadline. At the deadline, returns the error of `late`.
+    #[cfg(any(feature = "callback", feature = "glue", feature = "hudi"))]
+    pub(crate) async fn before_deadline<T, E: From<Error>>(
         &self,
-        future: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        timeout_at(self.deadline, future).await.unwrap_or(Err(Error::Deadline))
+        late: impl FnOnce() -> Error,
+        future: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        timeout_at(self.deadline, future).await.unwrap_or_else(|_| Err(late().into()))
     }
 
     async fn patient_request<T, F>(&self, patience: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
@@ -117,7 +118,7 @@ impl Invocation {
             let error = match timeout_at(limit, send()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
-                Err(_) if limit == self.deadline => return Err(Error::Deadline),
+                Err(_) if limit == self.deadline => return Err(late()),
                 Err(_) => lost(patience),
             };
             let wait = error.retry_after().unwrap_or(pause).max(pause);
@@ -128,15 +129,20 @@ impl Invocation {
             sleep(wait).await;
             pause *= 2;
         }
-        Err(Error::Deadline)
+        Err(late())
     }
+}
+
+/// Returns the error at the deadline. A handler replaces its text by a sentence about what is unknown.
+pub(crate) fn late() -> Error {
+    Error::Deadline("its effect is not known".to_owned())
 }
 
 fn lost(patience: Duration) -> ServiceError {
     ServiceError::new(ErrorKind::Disconnected, format!("no response within {} seconds", patience.as_secs()))
 }
 
-/// Returns `true` for failures that are often over within a second. A full cluster is not one of them.
+/// Returns `true` for failures that often end within a second. A full cluster is not one of them.
 fn may_pass(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -154,7 +160,7 @@ mod tests {
         ServiceError::new(kind, "it rains")
     }
 
-    /// Returns the instants of the attempts in milliseconds, and the error.
+    /// Returns the times of the attempts in milliseconds, and the error.
     async fn tried(remaining: Duration, error: impl Fn() -> ServiceError) -> (Vec<u128>, Error) {
         let start = Instant::now();
         let attempts = RefCell::new(Vec::new());
@@ -220,7 +226,7 @@ mod tests {
         let start = Instant::now();
         let invocation = Invocation::new("r-1", Duration::from_secs(10));
         let outcome = invocation.request(pending::<Result<(), _>>).await;
-        assert!(matches!(outcome, Err(Error::Deadline)));
+        assert!(matches!(outcome, Err(Error::Deadline(_))));
         assert_eq!(start.elapsed(), Duration::from_millis(9_500));
     }
 }

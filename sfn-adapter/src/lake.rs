@@ -9,7 +9,7 @@ use hudi_scd::{Result, Table, TableOptions, object_store::ObjectStore};
 ///
 /// # For implementors
 ///
-/// The table is opened for each invocation, because its options contain the invocation's deadline.
+/// The table is opened for each invocation, because its options contain the deadline of the invocation.
 #[async_trait]
 pub trait Lake: fmt::Debug + Send + Sync {
     /// Opens the table.

@@ -1,23 +1,38 @@
-//! Errors of the service as one sentence: the request, the reason, and the remedy.
+//! Formats errors of the service as one sentence: the request, the reason, and the remedy.
 
 use redshift_orchestrator::{Error as ServiceError, ErrorKind};
 
 /// Maximum length of a quoted message in characters.
-const LONGEST: usize = 1_000;
+pub(crate) const LONGEST: usize = 1_000;
 
-/// Returns the sentence for a failed request, with ids in words.
+/// Maximum length of an id or a name in characters. An event may contain any string in its place.
+pub(crate) const LONGEST_ID: usize = 200;
+
+/// Maximum length of a whole message in characters. The longest part of a message is text of the database.
+pub(crate) const LONGEST_SENTENCE: usize = 10_000;
+
+/// Returns the sentence for a failed request, including its ids.
 pub(crate) fn sentence(error: &ServiceError) -> String {
-    let operation = error.context("operation").unwrap_or("a request to the Redshift Data API");
-    let about = error.context("statement_id").map(|id| format!(" of statement {id}")).unwrap_or_default();
-    let endpoint = error.context("endpoint").map(|url| format!(" at {url}")).unwrap_or_default();
-    let request = error.context("request_id").map(|id| format!(" (request {id})")).unwrap_or_default();
+    let entry = |name| error.context(name).map(|value| cut(value, LONGEST_ID));
+    let operation = entry("operation").unwrap_or_else(|| "a request to the Redshift Data API".to_owned());
+    let about = entry("statement_id").map(|id| format!(" of statement {id}")).unwrap_or_default();
+    let endpoint = entry("endpoint").map(|url| format!(" at {url}")).unwrap_or_default();
+    let request = entry("request_id").map(|id| format!(" (request {id})")).unwrap_or_default();
     let (reason, remedy) = (reason(error), remedy(error.kind()));
     format!("{operation}{about}{endpoint} failed: {reason}; {remedy}{request}")
 }
 
-/// Returns the message with the part of the statement that it is about.
+/// Says of a status request without a response what is not known because of it.
+pub(crate) fn unknown_status(statement: &str) -> String {
+    format!(
+        "the status of statement {} is not known, and it may still be running",
+        cut(statement, LONGEST_ID)
+    )
+}
+
+/// Returns the message, including the part of the statement that it is about.
 pub(crate) fn reason(error: &ServiceError) -> String {
-    let parameter = error.context("parameter").map(|name| format!("parameter `{name}`: "));
+    let parameter = error.context("parameter").map(|name| format!("parameter `{}`: ", cut(name, LONGEST_ID)));
     let number = error.context("statement_number").map(|number| format!("statement {number} of the batch: "));
     let place = parameter.or(number).unwrap_or_default();
     let message =
@@ -27,11 +42,11 @@ pub(crate) fn reason(error: &ServiceError) -> String {
     format!("{place}{}", cut(message, LONGEST))
 }
 
-/// Names of the library's messages, and the members of an event that correspond to them.
+/// Names in the library's messages, and the corresponding members of an event.
 const IN_EVENTS: [(&str, &str); 4] = [
     ("`ExecutionMode::AutoCommit`", "`execution_mode` `auto-commit`"),
     ("`Statement::bind`", "`parameters`"),
-    ("`Statement::with_commits(false)`", "a statement of its own"),
+    (", or declare `with_commits(Commits::No)`", ""),
     ("`Orchestrator::run_batch`", "several submits"),
 ];
 
@@ -54,11 +69,22 @@ fn remedy(kind: ErrorKind) -> &'static str {
         ErrorKind::CredentialsExpired => "retry after the function's credentials are renewed",
         ErrorKind::Unsupported => "use another action",
         ErrorKind::DatabaseUnreachable => "retry when the database can be reached",
-        _ => "look at the statement before running it again",
+        _ => "look up the statement before running it again",
     }
 }
 
-/// Returns at most this number of characters of a text.
+/// Returns the locations that an error names, with their wording, as ` (file x, line 3)`. Returns an empty
+/// string if there are none.
+#[cfg(any(feature = "glue", feature = "hudi"))]
+pub(crate) fn places<'a>(places: impl IntoIterator<Item = (&'a str, Option<String>)>) -> String {
+    let places = places.into_iter().filter_map(|(word, value)| Some(format!("{word} {}", value?)));
+    match places.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => none,
+        places => format!(" ({places})"),
+    }
+}
+
+/// Truncates a text to this number of characters.
 pub(crate) fn cut(text: &str, longest: usize) -> String {
     match text.char_indices().nth(longest) {
         None => text.to_owned(),
@@ -68,6 +94,8 @@ pub(crate) fn cut(text: &str, longest: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use redshift_orchestrator::Statement;
+
     use super::*;
 
     #[test]
@@ -84,14 +112,30 @@ mod tests {
         let error = ServiceError::new(ErrorKind::Other, "");
         assert_eq!(
             sentence(&error),
-            "a request to the Redshift Data API failed: unknown response; look at the statement before running it again"
+            "a request to the Redshift Data API failed: unknown response; look up the statement before running it again"
         );
+    }
+
+    /// Regression: the message named a method of the library, which an event does not have.
+    #[test]
+    fn messages_of_the_library_name_no_methods() {
+        let batch = Statement::batch(["TRUNCATE a", "SELECT 1"]);
+        let text = sentence(&batch.check().unwrap_err());
+        assert!(
+            text.contains("`TRUNCATE` commits") && text.contains("`execution_mode` `auto-commit`"),
+            "{text}"
+        );
+        assert!(!text.contains("with_commits"), "{text}");
     }
 
     #[test]
     fn long_messages_are_cut() {
         let error = ServiceError::new(ErrorKind::Invalid, "ü".repeat(5_000));
         assert!(sentence(&error).chars().count() < 1_200);
+        let error = ["statement_id", "request_id", "parameter"]
+            .into_iter()
+            .fold(error, |error, name| error.with_context(name, "x".repeat(1 << 20)));
+        assert!(sentence(&error).chars().count() < 2_000);
         assert_eq!((cut("üü", 2), cut("üüü", 2)), ("üü".to_owned(), "üü…".to_owned()));
     }
 }

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 
 use crate::Error;
 
-/// Answers tasks of state machines by their tokens.
+/// Completes tasks of state machines by their tokens.
 ///
 /// # For implementors
 ///
-/// A task that cannot be answered any more is [`Answered::Over`] and not an error, because events are delivered
-/// at least once. An error means that the answer may succeed later.
+/// A task that can no longer be completed gives [`Answered::Over`] and not an error, because events may be
+/// delivered more than once. After an error, a later call may succeed.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait TaskTokens: fmt::Debug + Send + Sync {
@@ -23,11 +23,12 @@ pub trait TaskTokens: fmt::Debug + Send + Sync {
     async fn fail(&self, token: &str, error: &str, cause: &str) -> Result<Answered, Error>;
 }
 
-/// Result of an answer.
+/// Result of completing a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answered {
-    /// The task has the answer.
+    /// The service accepted the result.
     Delivered,
-    /// The task was answered before or has timed out, its execution has ended, or the token is of no task.
+    /// The task was already completed or has timed out, its execution has ended, or the token does not belong
+    /// to a task.
     Over,
 }

@@ -1,4 +1,4 @@
-//! The schema files are those of the types, and the fixtures are read by them.
+//! Checks that the schema files match the types, and that the types can read the fixtures.
 
 #![cfg(all(feature = "schema", feature = "callback", feature = "glue", feature = "hudi"))]
 #![allow(clippy::unwrap_used)]
@@ -12,7 +12,7 @@ fn folder(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), name].iter().collect()
 }
 
-/// Returns the fixtures whose names begin and end like this.
+/// Returns the fixtures of this handler and kind.
 fn fixtures(handler: &str, kind: &str) -> Vec<(String, String)> {
     let files = fs::read_dir(folder("fixtures")).unwrap().map(|file| file.unwrap().path());
     let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -32,6 +32,84 @@ fn schema_files_are_those_of_the_types() {
         let file = fs::read_to_string(&path).unwrap_or_default();
         assert!(file == schema, "schemas/{name} is outdated; run this test with UPDATE_SCHEMAS=1");
     }
+}
+
+/// Returns `true` if a value is valid by a schema. Supports only the keywords that the schema files use.
+fn is_valid(schema: &Value, value: &Value, root: &Value) -> bool {
+    let any = |name: &str| {
+        schema[name].as_array().map(|schemas| schemas.iter().filter(|s| is_valid(s, value, root)).count())
+    };
+    let length =
+        || value.as_str().map(|text| text.chars().count()).or_else(|| value.as_array().map(Vec::len));
+    let at_least = |limit: &Value, figure: Option<f64>| {
+        figure.zip(limit.as_f64()).is_none_or(|(figure, limit)| figure >= limit)
+    };
+    schema.as_object().into_iter().flatten().all(|(keyword, rule)| match keyword.as_str() {
+        "$ref" => {
+            is_valid(root.pointer(rule.as_str().unwrap().trim_start_matches('#')).unwrap(), value, root)
+        }
+        "anyOf" => any("anyOf") > Some(0),
+        "oneOf" => any("oneOf") == Some(1),
+        "const" => value == rule || (value.as_f64().is_some() && value.as_f64() == rule.as_f64()),
+        "enum" => rule.as_array().unwrap().contains(value),
+        "type" => {
+            let types = rule.as_array().cloned().unwrap_or_else(|| vec![rule.clone()]);
+            types.iter().any(|name| match name.as_str().unwrap() {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "null" => value.is_null(),
+                "number" => value.is_number(),
+                "integer" => value.is_u64() || value.is_i64(),
+                other => panic!("{other}"),
+            })
+        }
+        "required" => {
+            let has = |name: &Value| value.get(name.as_str().unwrap()).is_some();
+            !value.is_object() || rule.as_array().unwrap().iter().all(has)
+        }
+        "properties" => rule
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(name, schema)| value.get(name).is_none_or(|value| is_valid(schema, value, root))),
+        "additionalProperties" => {
+            let known = |name: &String| schema["properties"].get(name).is_some();
+            let mut others = value.as_object().into_iter().flatten().filter(|(name, _)| !known(name));
+            others.all(|(_, value)| rule != &Value::Bool(false) && is_valid(rule, value, root))
+        }
+        "items" => value.as_array().into_iter().flatten().all(|item| is_valid(rule, item, root)),
+        "minimum" => at_least(rule, value.as_f64()),
+        "maximum" => value.as_f64().zip(rule.as_f64()).is_none_or(|(figure, limit)| figure <= limit),
+        "minItems" | "minLength" => length().is_none_or(|length| length as u64 >= rule.as_u64().unwrap()),
+        "maxItems" | "maxLength" => length().is_none_or(|length| length as u64 <= rule.as_u64().unwrap()),
+        "$defs" | "$schema" | "default" | "description" | "format" | "title" => true,
+        other => panic!("{other}"),
+    })
+}
+
+#[test]
+fn the_fixtures_are_valid_by_the_schemas() {
+    let mut checked = 0;
+    for (name, schema) in schema::files() {
+        let schema: Value = serde_json::from_str(&schema).unwrap();
+        let (handler, kind) = name.trim_end_matches(".json").split_once('.').unwrap();
+        let named = if name == "hudi.event.json" {
+            vec![format!(".{kind}.json"), ".messages.json".to_owned()]
+        } else {
+            vec![format!(".{kind}.json")]
+        };
+        for (fixture, text) in named.iter().flat_map(|ending| fixtures(&format!("{handler}."), ending)) {
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert!(is_valid(&schema, &value, &schema), "{fixture} by {name}");
+            checked += 1;
+        }
+        for wrong in [serde_json::json!({}), serde_json::json!({ "version": 2, "action": "upsert" })] {
+            assert!(!is_valid(&schema, &wrong, &schema), "{name}");
+        }
+    }
+    assert!(checked > 30, "{checked}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The README and the deployment files agree with the code.
+//! Checks that the README and the deployment files agree with the code.
 
 #![cfg(all(feature = "callback", feature = "glue", feature = "hudi"))]
 #![allow(clippy::unwrap_used)]
@@ -30,7 +30,7 @@ fn the_readme_names_every_variable_and_every_error() {
         assert!(README.contains(&format!("`{name}`")), "{name}");
     }
     for name in ErrorNames::Qualified.all() {
-        // A pair of names that differs only by the prefix has one entry in the table.
+        // Two names that differ only in the prefix share one entry in the table.
         let bare = name.trim_start_matches("RedshiftData.");
         assert!(README.contains(&format!("`{name}`")) || README.contains(&format!("`{bare}`")), "{name}");
     }
@@ -100,6 +100,17 @@ fn only_actions_without_a_resource_are_allowed_anywhere() {
 }
 
 #[test]
+fn the_machine_runs_the_listed_jobs_and_nothing_else_of_glue() {
+    let template = parsed(include_str!("../deploy/machine.json"));
+    let statement = &template["Resources"]["JobsPolicy"]["Properties"]["PolicyDocument"]["Statement"];
+    let integration = ["StartJobRun", "GetJobRun", "GetJobRuns", "BatchStopJobRun"];
+    assert_eq!(actions(statement), integration.map(|action| format!("glue:{action}")));
+    assert_eq!(statement[0]["Resource"]["Ref"], "GlueJobArns");
+    let substitutions = &template["Resources"]["Machine"]["Properties"]["DefinitionSubstitutions"];
+    assert_eq!(substitutions["HudiArn"]["Ref"], "HudiArn");
+}
+
+#[test]
 fn every_template_has_alarms_and_logs_with_an_end() {
     for text in [
         include_str!("../deploy/template.json"),
@@ -121,6 +132,49 @@ fn every_template_has_alarms_and_logs_with_an_end() {
             assert!(logs["Properties"]["RetentionInDays"].is_u64());
         }
         assert_eq!(template["Parameters"]["Architecture"].get("Default").unwrap_or(&"arm64".into()), "arm64");
+    }
+}
+
+#[test]
+fn every_alarm_counts_what_can_happen() {
+    let handlers = [
+        (include_str!("../deploy/template.json"), "redshift"),
+        (include_str!("../deploy/machine.json"), "statement"),
+        (include_str!("../deploy/glue.json"), "glue"),
+    ];
+    for (text, handler) in handlers {
+        let template = parsed(text);
+        for (name, resource) in template["Resources"].as_object().unwrap() {
+            let alarm = &resource["Properties"];
+            // An alarm over an expression has its metric in a list.
+            let of_expression = &alarm["Metrics"][1]["MetricStat"]["Metric"];
+            let alarm = if of_expression.is_object() { of_expression } else { alarm };
+            if alarm["Namespace"] == "sfn-adapter" {
+                assert_eq!(alarm["Dimensions"][0]["Value"], handler, "{name}");
+                let metric = format!("`{}`", alarm["MetricName"].as_str().unwrap());
+                assert!(README.contains(&metric), "{name}: {metric}");
+            }
+        }
+    }
+    // A generated machine has no TimeoutSeconds, so none of its executions times out.
+    assert!(!include_str!("../deploy/machine.json").contains("ExecutionsTimedOut"));
+}
+
+#[test]
+fn every_form_has_an_alarm_for_a_timeout() {
+    let template = parsed(include_str!("../deploy/machine.json"));
+    let (rule, alarm) =
+        (&template["Resources"]["TimedOutRule"], &template["Resources"]["TimedOutExecutionAlarm"]);
+    assert!(rule["Condition"].is_null() && alarm["Condition"].is_null());
+    assert_eq!(alarm["Properties"]["Dimensions"][0]["Value"]["Ref"], "TimedOutRule");
+    let detail = &rule["Properties"]["EventPattern"]["detail"];
+    assert_eq!(detail["stateMachineArn"][0]["Ref"], "Machine");
+    // The errors of generated machines.
+    let generated = include_str!("asl/snapshots/day-sdk-jsonata.snap");
+    let errors = detail["error"].as_array().unwrap();
+    assert_eq!(errors.len(), 3);
+    for error in errors {
+        assert!(generated.contains(&format!("'error': '{}'", error.as_str().unwrap())), "{error}");
     }
 }
 

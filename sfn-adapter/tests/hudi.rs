@@ -1,5 +1,5 @@
-//! The handler `hudi` over storage in memory: each raw file once, by several functions that may die; formats,
-//! limits, and calls.
+//! The handler `hudi` on storage in memory: each raw file is taken in once, by several functions that may
+//! die. Also formats, limits and calls.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,6 @@ use flate2::{Compression, write::GzEncoder};
 use futures::{
     future::{BoxFuture, join_all},
     lock::Mutex as AsyncMutex,
-    stream::BoxStream,
 };
 use hudi_scd::{
     FnClock, Query, RetentionPolicy, SourceFile, Table, TableDefinition, TableOptions,
@@ -39,7 +38,7 @@ use hudi_scd::{
 };
 use interposed::{Interposed, Interposer};
 use mortal::Mortal;
-use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
+use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use rstest::rstest;
 use serde_json::{Value, json};
 use sfn_adapter::{
@@ -47,7 +46,7 @@ use sfn_adapter::{
 };
 use tokio::time::{Instant, sleep};
 
-/// A lake in memory, whose clock follows tokio's, so that leases expire.
+/// A lake in memory. Its clock follows tokio's clock, so that leases expire.
 #[derive(Clone, Debug)]
 struct Pond {
     table: Arc<dyn ObjectStore>,
@@ -62,7 +61,7 @@ impl Pond {
         Self { table: store(), raw: store(), begun: Instant::now(), seeds: Arc::default() }
     }
 
-    /// The same lake, for a function that dies after some calls to the table's storage.
+    /// The same lake for a function that dies after this number of calls to the table's storage.
     fn mortal(&self, calls: i64) -> Self {
         Self { table: Mortal::after(self.table.clone(), calls, calls % 2 == 0).0, ..self.clone() }
     }
@@ -122,7 +121,7 @@ fn name(error: &Error) -> String {
     error.name(ErrorNames::Qualified).into_owned()
 }
 
-/// An event of S3 about keys with their ETags.
+/// An event of S3 about these keys and their ETags.
 fn created(files: &[(&str, Option<&str>)]) -> Value {
     let record = |(key, e_tag): &(&str, Option<&str>)| {
         json!({
@@ -159,7 +158,7 @@ fn simple() -> TableDefinition {
     TableDefinition::new("customer", Arc::new(schema), ["id"])
 }
 
-/// Returns the rows of a table as lines, by their first column.
+/// Returns the rows of a table as lines, sorted by their first column.
 async fn rows(table: &Table, columns: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in table.read(Query::snapshot().with_columns(columns.iter().copied())).await.unwrap() {
@@ -218,7 +217,7 @@ async fn a_thousand_files_delivered_up_to_three_times_to_four_functions_that_die
         };
         let source = pond.put(&key, bytes).await;
         for _ in 0..random.usize(1..=3) {
-            // S3 always sends the ETag; an event made by hand may lack it.
+            // S3 always sends the ETag. An event made by hand may lack it.
             let e_tag = random.bool().then(|| source.version.clone());
             deliveries.push(created(&[(key.as_str(), e_tag.as_deref())]));
         }
@@ -380,7 +379,7 @@ async fn repeated_replaced_empty_and_lost_files_are_no_errors() {
     let new = pond.put("a.csv", "id,name\n1,new\n").await;
     pond.put("empty.csv", "").await;
     pond.put("_SUCCESS", "").await;
-    // The first event arrives after the object was replaced; its content no longer exists.
+    // The first event arrives after the object was replaced, and its content no longer exists.
     let events =
         [("a.csv", Some(old.version.as_str())), ("gone.csv", None), ("empty.csv", None), ("_SUCCESS", None)];
     let reply = invoke(&pond, &config(), &created(&events)).await.unwrap();
@@ -429,6 +428,74 @@ async fn of_messages_only_that_of_the_broken_file_returns() {
     );
 }
 
+/// A storage that denies access to objects whose names contain `denied`.
+#[derive(Clone, Debug)]
+struct Guarded;
+
+#[async_trait]
+impl Interposer for Guarded {
+    async fn get(
+        &self,
+        inner: &dyn ObjectStore,
+        path: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        if path.as_ref().contains("denied") {
+            return Err(object_store::Error::PermissionDenied {
+                path: path.to_string(),
+                source: "403".into(),
+            });
+        }
+        inner.get_opts(path, options).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_file_and_keys_that_cannot_be_read_block_no_other_message() {
+    let pond = Pond::new();
+    pond.create(simple()).await;
+    for key in ["a.csv", "denied.csv", "z.csv"] {
+        pond.put(key, format!("id,name\n{},{key}\n", key.len())).await;
+    }
+    let pond = Pond { raw: Interposed::over(pond.raw.clone(), Guarded), ..pond };
+    let message = |key: &str| (key.to_owned(), created(&[(key, None)]));
+    let odd = ["/a.csv", "x//a.csv", "./a.csv", "a%0A.csv"];
+    let both = ("both".to_owned(), created(&[("/z.csv", None), ("z.csv", None)]));
+    let mut messages: Vec<_> = odd.into_iter().chain(["denied.csv", "a.csv"]).map(message).collect();
+    messages.push(both);
+    let reply = invoke(&pond, &config(), &queued(&messages)).await.unwrap();
+    let failed: Vec<_> =
+        reply["batchItemFailures"].as_array().unwrap().iter().map(|f| f["itemIdentifier"].clone()).collect();
+    assert_eq!(failed, ["/a.csv", "x//a.csv", "./a.csv", "a%0A.csv", "denied.csv", "both"]);
+    assert_eq!(rows(&pond.open().await, &["id", "name"]).await, ["5|z.csv"], "a later row of the key 5");
+
+    let cases =
+        [("/a.csv", "Hudi.Unsupported", "s3://raw//a.csv"), ("denied.csv", "Hudi.Denied", "s3:GetObject")];
+    for (key, expected, part) in cases {
+        for event in [created(&[(key, None)]), upsert(&[&format!("s3://raw/{key}")])] {
+            let error = invoke(&pond, &config(), &event).await.unwrap_err();
+            assert_eq!(name(&error), expected, "{error}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_lacks_a_column_of_the_table_is_named() {
+    let pond = Pond::new();
+    pond.create(simple()).await;
+    pond.put("1.csv", "id,name,city\n1,a,Oslo\n").await;
+    pond.put("2.csv", "id,name\n2,b\n").await;
+    let first = created(&[("1.csv", None)]);
+    for event in [created(&[("1.csv", None), ("2.csv", None)]), created(&[("2.csv", None)])] {
+        let error = invoke(&pond, &config(), &event).await.unwrap_err();
+        assert_eq!(name(&error), "Hudi.InvalidInput");
+        let message = error.to_string();
+        assert!(message.contains("file s3://raw/2.csv") && message.contains("column city"), "{message}");
+        invoke(&pond, &config(), &first).await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn errors_about_rows_name_file_and_line() {
     let pond = Pond::new();
@@ -469,7 +536,7 @@ async fn a_function_that_does_not_get_the_lock_ends_before_its_deadline_and_noth
     let pond = Pond::new();
     pond.create(simple()).await;
     pond.put("a.csv", "id,name\n1,a\n").await;
-    // A function dies while it holds the lock, whose lease lasts for five minutes.
+    // A function dies while it holds the lock. The lease lasts for five minutes.
     let mut calls = 1;
     while invoke(&pond.mortal(calls), &config(), &upsert(&["s3://raw/a.csv"])).await.is_err() {
         let lock = pond.table.get(&"t/.hoodie/.locks/table_lock.json".into()).await;
@@ -503,14 +570,6 @@ impl Interposer for Slow {
         sleep(Duration::from_secs(1)).await;
         call.await
     }
-
-    fn list(
-        &self,
-        inner: &Arc<dyn ObjectStore>,
-        prefix: Option<&object_store::path::Path>,
-    ) -> BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
-        inner.list(prefix)
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -531,6 +590,8 @@ async fn a_write_that_takes_too_long_ends_in_order_and_releases_the_lock() {
             Err(error) => {
                 assert!(["Hudi.Deadline", "Hudi.TooLarge"].contains(&name(&error).as_str()), "{error}");
                 ended += u32::from(name(&error) == "Hudi.Deadline");
+                let names_it = error.to_string().starts_with(&format!("table {}: ", config().table));
+                assert!(names_it || name(&error) == "Hudi.TooLarge", "{error}");
             }
         }
         let begin = Instant::now();

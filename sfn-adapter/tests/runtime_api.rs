@@ -1,5 +1,5 @@
-//! Tests the Lambda executable as Lambda runs it: the built binary between a small Runtime API and a mock
-//! service on loopback, over the real runtime and the real SDK.
+//! Tests the Lambda executable as Lambda runs it: the built binary, between a small Runtime API and a mock
+//! service on loopback, with the real runtime and the real SDK.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,7 +36,7 @@ const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:dwh-A
 const SQL: &str = "CALL mystore.sp_run_incremental_load();";
 const ID: &str = "d9b6c0c9-0747-4bf4-b142-e8883122f766";
 
-/// Longer than any test step takes, so that a hung process cannot hang the test.
+/// Longer than any step of a test takes, so that a hung process cannot block the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A result that the function posted for an event: the last part of the path (`response` or `error`), and the
@@ -49,7 +49,7 @@ struct Played {
     logs: String,
 }
 
-/// Starts the executable with changes to the reference environment, passes it the events in order, and stops
+/// Starts the executable with changes to the reference environment, sends it the events in order, and stops
 /// it.
 async fn play(
     variables: &[(&str, &str)],
@@ -70,7 +70,7 @@ async fn play(
     Played { posted, to_service: service.requests(), logs }
 }
 
-/// The Runtime API: returns the events in order, and forwards the posted results.
+/// The Runtime API. It returns the events in order and forwards the posted results.
 async fn runtime_api(events: Vec<String>) -> (Server, mpsc::UnboundedReceiver<Posted>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut events = events.into_iter().enumerate();
@@ -161,7 +161,7 @@ fn answered(body: Value) -> Posted {
     ("response".to_owned(), body)
 }
 
-/// A mock service whose statement ids are their statuses.
+/// A mock service that uses the id of a statement as its status.
 fn service(request: &Request) -> Reply {
     let body = request.json();
     match (request.operation(), body["Id"].as_str()) {
@@ -333,6 +333,18 @@ async fn an_incomplete_environment_is_told_to_every_invocation() {
                 "errorMessage": "set the function's environment variable SECRET_ARN (or DB_USER), SCHEMA",
             })
         );
+    }
+    assert!(played.to_service.is_empty());
+}
+
+#[tokio::test]
+async fn missing_credentials_are_told_to_every_invocation() {
+    let played =
+        play(&[("AWS_SECRET_ACCESS_KEY", "")], &["{}".to_owned(), status_of("STARTED")], service).await;
+    for (what, body) in &played.posted {
+        assert_eq!((what.as_str(), body["errorType"].as_str()), ("error", Some("SfnAdapter.Config")));
+        let message = body["errorMessage"].as_str().unwrap();
+        assert!(message.starts_with("set AWS_SECRET_ACCESS_KEY"), "{message}");
     }
     assert!(played.to_service.is_empty());
 }

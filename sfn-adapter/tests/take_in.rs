@@ -1,13 +1,15 @@
-//! Spark's program and the handler `hudi` take the files of one table in, in turns, by the same cleaning rules.
+//! Spark's program and the handler `hudi` alternately take in the files of one table, with the same cleaning
+//! rules.
 //!
-//! The raw files are CSV with TPC-DS customers and addresses: 12 cycles of changes, with late rows, ties, and two
-//! rows of a key in one file. Each cycle delivers all files again. Spark begins, and dies after each of its first
-//! commits before it has written the ledger; the handler takes over; then Spark goes on. After each cycle the
-//! rows are those of a model. `scripts/spark/take_in` starts it with the variables
+//! The raw files are CSV with TPC-DS customers and addresses: 12 cycles of changes, with late rows, ties, and
+//! two rows of a key in one file. Each cycle delivers all files again. Spark begins, and dies after each of
+//! its first commits before it has written the ledger. The handler takes over, and then Spark continues.
+//! After each cycle the rows must equal those of a model. `scripts/spark/take_in` starts the test with the
+//! variables
 //!
 //! - `TAKE_IN_PYTHON`: the Python with pyspark;
 //! - `TAKE_IN_HUDI`: the version of Hudi;
-//! - `TAKE_IN_ROWS`: the number of customers, and of addresses unless it is 0 for them (`200,0`).
+//! - `TAKE_IN_ROWS`: the numbers of customers and of addresses (`200,0`).
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and reports its progress")]
 
@@ -39,14 +41,14 @@ use tpcdsgen::{
 };
 
 const CYCLES: usize = 12;
-/// Cycles before this one are Spark's, and it writes no ledger in them.
+/// Spark runs the cycles before this one and writes no ledger in them.
 const NATIVE: usize = 7;
-/// Cycles from this one on are Spark's again.
+/// Spark runs this cycle and all later ones.
 const SPARK_AGAIN: usize = 9;
 /// A short active timeline, so that commits are archived.
 const KEEP: [(&str, &str); 2] = [("hoodie.keep.min.commits", "4"), ("hoodie.keep.max.commits", "5")];
 
-/// An entity of the shop: its raw columns, of which the first is the key, and its rows in TPC-DS.
+/// An entity of the shop: its raw columns, starting with the key, and its rows in TPC-DS.
 struct Entity {
     name: &'static str,
     prefix: &'static str,
@@ -59,7 +61,7 @@ enum Kind {
     Key,
     Text,
     Date,
-    /// A number with three digits behind the point, which the profile rounds to two.
+    /// A number with three decimal places. The profile rounds it to two.
     Money,
 }
 
@@ -133,7 +135,7 @@ impl Entity {
     }
 }
 
-/// Returns the columns of a row of TPC-DS by number.
+/// Returns the columns of a TPC-DS row by number.
 fn column_of(text: &str) -> impl Fn(usize) -> Option<String> {
     let columns: Vec<_> = text.split('|').map(|column| column.trim().to_owned()).collect();
     move |number| columns.get(number).filter(|text| !text.is_empty()).cloned()
@@ -147,7 +149,7 @@ struct Change {
 
 const START: i64 = 1_767_225_600;
 
-/// The rows of a table by key, by the rule that a row replaces one that is not newer.
+/// The rows of a table by key. A row replaces a stored row that is not newer.
 #[derive(Default)]
 struct Model(BTreeMap<i64, Change>);
 
@@ -192,7 +194,8 @@ fn stored(raw: Option<&str>, kind: Kind) -> String {
     format!("{sign}{}.{:02}", cents / 100, cents % 100)
 }
 
-/// Draws the changes of a cycle: all rows in the first one, then updates, late rows, ties and new keys.
+/// Generates random changes for a cycle: all rows in the first cycle, then updates, late rows, ties and new
+/// keys.
 fn changes(entity: &Entity, cycle: usize, model: &Model, random: &mut fastrand::Rng) -> Vec<Change> {
     let begin = START + cycle as i64 * 1_800;
     if cycle == 0 {
@@ -257,7 +260,7 @@ fn csv(entity: &Entity, changes: &[Change]) -> String {
     text
 }
 
-/// The table and its raw files in a folder, as the handler's lake.
+/// A folder with the table and its raw files, as the handler's lake.
 #[derive(Clone, Debug)]
 struct Shore {
     folder: PathBuf,
@@ -306,7 +309,7 @@ impl Lake for Shore {
     }
 }
 
-/// A process with a session of Spark.
+/// A process with a Spark session.
 struct Spark {
     process: Child,
     requests: ChildStdin,
@@ -341,7 +344,7 @@ impl Spark {
         }
     }
 
-    /// Takes files in by the program.
+    /// Takes files in with the program.
     fn take_in(&mut self, take_in: &TakeIn, raw: &Path) -> Value {
         let mut arguments: Vec<String> =
             take_in.arguments().into_iter().flat_map(|(name, value)| [name, value]).collect();
@@ -427,7 +430,7 @@ async fn shared(entity: &Entity, spark: &mut Spark, release: Release) {
     for cycle in 0..CYCLES {
         let begun = tokio::time::Instant::now();
         let mut drawn = changes(entity, cycle, &model, &mut random);
-        // Two files in every third cycle, the later rows in the second one.
+        // Every third cycle has two files. The second contains the later rows.
         let second = if cycle % 3 == 2 { drawn.split_off(drawn.len() / 2) } else { Vec::new() };
         let new = files.len();
         for (part, changes) in [drawn, second].into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
@@ -474,7 +477,7 @@ async fn shared(entity: &Entity, spark: &mut Spark, release: Release) {
     assert_eq!(spark.lines(&table_folder, &columns), model.lines(entity));
 }
 
-/// Checks that the table that Spark created is that of the definition.
+/// Checks that the table that Spark created matches the definition.
 async fn as_defined(table: &Table, definition: &TableDefinition, release: Release) {
     let options = spark::options_of(table, release).await.unwrap();
     assert_eq!(options, spark::options(definition, release).unwrap());

@@ -1,5 +1,7 @@
 //! [`Budget`]: the length of an execution's history in the worst case.
 
+use std::collections::HashMap;
+
 use super::model::{Branch, State, StateMachine, States};
 
 /// Maximum number of events in the history of an execution. The service fails an execution that exceeds it.
@@ -9,8 +11,8 @@ pub const HISTORY: u64 = 25_000;
 /// Events reserved for retries of requests, three for each.
 const RETRIES: u64 = 1_000;
 
-/// Number of events in the history of an execution in which every step uses all its attempts, and every
-/// attempt its whole timeout.
+/// Number of events in the history of an execution in the worst case: every step uses all its attempts, and
+/// every attempt runs until its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {
@@ -27,17 +29,19 @@ pub(super) struct Polls {
     pub(super) attempts: u64,
     /// Number of polls in each attempt.
     pub(super) polls: u64,
+    /// Number of cancel requests in each attempt. All but the last one fail.
+    pub(super) cancels: u64,
 }
 
 impl Budget {
-    /// Counts the events of a machine whose steps poll this often.
+    /// Counts the events of a machine whose steps poll this many times.
     pub(super) fn of(machine: &StateMachine, polls: impl IntoIterator<Item = Polls>) -> Self {
-        let polls: Vec<Polls> = polls.into_iter().collect();
+        let polls = polls.into_iter().map(|polls| (polls.label.clone(), polls)).collect();
         // The start and the end of the execution.
         Self { events: 2 + of_states(&machine.states, &polls) }
     }
 
-    /// Returns `true` if the history has room for it and for retries of requests.
+    /// Returns `true` if the history has room for these events and for retries of requests.
     pub(super) fn fits(self) -> bool {
         self.events + RETRIES <= HISTORY
     }
@@ -51,13 +55,13 @@ impl Budget {
     }
 }
 
-fn of_states(states: &States, polls: &[Polls]) -> u64 {
+fn of_states(states: &States, polls: &HashMap<String, Polls>) -> u64 {
     let of_state =
         |(name, state): (&String, &State)| events(state) * visits(name, polls) + inner(state, polls);
     states.iter().map(of_state).sum()
 }
 
-fn inner(state: &State, polls: &[Polls]) -> u64 {
+fn inner(state: &State, polls: &HashMap<String, Polls>) -> u64 {
     let of_branch = |branch: &Branch| of_states(&branch.states, polls);
     match state {
         State::Parallel(parallel) => parallel.branches.iter().map(of_branch).sum(),
@@ -66,11 +70,16 @@ fn inner(state: &State, polls: &[Polls]) -> u64 {
     }
 }
 
-/// Returns the number of events that a visit of a state adds, as AWS's history and the interpreters count.
+/// Returns the number of events that one visit of a state adds. The count agrees with AWS's history and with
+/// the interpreters.
 pub(super) fn events(state: &State) -> u64 {
     match state {
-        // Entered, scheduled, started, succeeded, exited; a callback is also submitted.
-        State::Task(task) if task.resource.ends_with(".waitForTaskToken") => 6,
+        // Entered, scheduled, started, succeeded, exited. A callback and a job are also submitted.
+        State::Task(task)
+            if [".waitForTaskToken", ".sync"].iter().any(|pattern| task.resource.ends_with(pattern)) =>
+        {
+            6
+        }
         State::Task(_) => 5,
         State::Parallel(_) | State::Map(_) => 4,
         State::Fail(_) => 1,
@@ -81,17 +90,19 @@ pub(super) fn events(state: &State) -> u64 {
 /// Names of the states that a poll visits.
 const POLL: [&str; 5] = ["wait", "status", "ended", "wait on", "wait longer"];
 
-fn visits(name: &str, polls: &[Polls]) -> u64 {
-    let of_step = |polls: &Polls| {
-        let name = name.strip_prefix(&polls.label)?.strip_prefix(": ")?;
+fn visits(name: &str, polls: &HashMap<String, Polls>) -> u64 {
+    let of_step = || {
+        let (label, name) = name.rsplit_once(": ")?;
+        let polls = polls.get(label)?;
         Some(match name {
-            // A poll passes one of the two states that count it.
+            // A poll passes through one of the two states that count it.
             "wait longer" => polls.attempts,
+            "cancel" => polls.attempts * polls.cancels,
             name if POLL.contains(&name) => polls.attempts * polls.polls,
             _ => polls.attempts,
         })
     };
-    polls.iter().find_map(of_step).unwrap_or(1)
+    of_step().unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -107,10 +118,11 @@ mod tests {
             "a: ended": {"Type": "Choice", "Choices": [], "Default": "a: wait"},
             "Succeeded": {"Type": "Succeed"}}}"#;
         let machine = StateMachine::from_json(text).unwrap();
-        let budget =
-            |polls| Budget::of(&machine, [Polls { label: "a".to_owned(), attempts: 1, polls }]).events;
+        let budget = |polls| {
+            Budget::of(&machine, [Polls { label: "a".to_owned(), attempts: 1, polls, cancels: 1 }]).events
+        };
         assert_eq!(budget(2) - budget(1), 9);
-        // The statement of 24 hours, polled each 30 seconds.
+        // A statement that runs for 24 hours and is polled every 30 seconds.
         assert!(budget(2_880) > HISTORY);
     }
 }

@@ -1,12 +1,12 @@
 //! [`Cost`]: transitions, requests, delay and dollars of a run of a state machine.
 //!
-//! The machine itself is walked on a simulated clock: every statement takes the same time, and no request
+//! The machine itself is walked on a simulated clock. Every statement takes the same time, and no request
 //! fails.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::model::{Choice, State, StateMachine, States, Task, Wait};
+use super::model::{Choice, Retrier, State, StateMachine, States, Task, Wait};
 
 /// Prices in dollars. <https://aws.amazon.com/step-functions/pricing/>, <https://aws.amazon.com/lambda/pricing/>
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -14,17 +14,17 @@ use super::model::{Choice, State, StateMachine, States, Task, Wait};
 pub struct Prices {
     /// Region of the prices.
     pub region: &'static str,
-    /// Day on which they were read.
+    /// Day on which the prices were looked up.
     pub date: &'static str,
-    /// A million state transitions of a Standard workflow.
+    /// Price of a million state transitions of a Standard workflow.
     pub transitions: f64,
-    /// A million invocations of a function.
+    /// Price of a million invocations of a function.
     pub invocations: f64,
-    /// A gigabyte-second of a function on arm64.
+    /// Price of a gigabyte-second of a function on arm64.
     pub gigabyte_second: f64,
 }
 
-/// The prices with which [`cost`] computes. Free tiers are ignored, and events of AWS's services are free.
+/// The prices that [`cost`] uses. Free tiers are ignored, and events of AWS's services are free.
 pub const PRICES: Prices = Prices {
     region: "us-east-1",
     date: "2026-11-23",
@@ -33,36 +33,44 @@ pub const PRICES: Prices = Prices {
     gigabyte_second: 0.000_013_333_4,
 };
 
-/// Duration of an invocation in milliseconds, as measured for the handlers with a warm function.
+/// Duration of an invocation in milliseconds, measured for the handlers on a warm function.
 const INVOCATION_MS: u64 = 30;
 
 /// Memory of a function in gigabytes.
 const MEMORY: f64 = 0.125;
 
-/// Limit of the visited states, at which a machine counts as endless.
+/// Memory of the function of a Hudi table in gigabytes.
+const HUDI_MEMORY: f64 = 0.5;
+
+/// Maximum duration of an invocation in seconds.
+pub(super) const LONGEST_INVOCATION: u64 = 15 * 60;
+
+/// Number of visited states after which a machine is considered endless.
 const VISITS: u64 = 1_000_000;
 
 /// Cost of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Cost {
-    /// Duration of each statement in seconds.
+    /// Duration of each statement and each Glue job in seconds, and of each write of a Hudi table up to 15
+    /// minutes.
     pub duration: u64,
     /// Number of state transitions.
     pub transitions: u64,
     /// Number of invocations of functions.
     pub invocations: u64,
-    /// Billed time of the functions in milliseconds.
+    /// Billed duration of the functions in milliseconds.
     pub lambda_ms: u64,
-    /// Number of requests to AWS's services by the state machine itself.
+    /// Number of requests that the state machine itself sends to AWS's services.
     pub requests: u64,
-    /// Mean time in seconds between the end of a statement and the state that reads it.
+    /// Mean time in seconds between the end of a statement and the poll that notices it.
     pub delay: f64,
     /// Dollars for 1,000 runs.
     pub dollars: f64,
 }
 
-/// Returns the cost of one run of a machine whose statements take `duration` seconds each.
+/// Returns the cost of one run of a machine whose statements, Glue jobs and Hudi writes take `duration`
+/// seconds each. The cost excludes Redshift and Glue.
 ///
 /// ```
 /// use sfn_adapter::asl::{cost, model::StateMachine};
@@ -88,32 +96,37 @@ pub struct Cost {
 /// ```
 ///
 /// # Errors
-/// Returns a message that names the state whose effect cannot be computed.
+/// Returns a message that names the state whose effect is unknown.
 pub fn cost(machine: &StateMachine, duration: u64) -> Result<Cost, String> {
-    let mut walk = Walk { duration, cost: Cost::default(), delays: Vec::new(), visits: 0 };
-    walk.states(&machine.states, &machine.start_at, Thread::default())?;
+    let mut walk = Walk { duration, cost: Cost::default(), gigabyte_ms: 0.0, delays: Vec::new(), visits: 0 };
+    let end = walk.states(&machine.states, &machine.start_at, Thread::default())?;
+    let limit = machine.rest.get("TimeoutSeconds").and_then(Value::as_u64);
+    if let Some(limit) = limit.filter(|limit| end > *limit) {
+        return Err(format!(
+            "the run would take {end} seconds, and TimeoutSeconds of the machine ends it after {limit}; raise it"
+        ));
+    }
     let mut cost = walk.cost;
     cost.duration = duration;
-    cost.lambda_ms = cost.invocations * INVOCATION_MS;
     if !walk.delays.is_empty() {
         cost.delay = walk.delays.iter().sum::<u64>() as f64 / walk.delays.len() as f64;
     }
     let millions = |count: u64| count as f64 / 1e6;
     let run = millions(cost.transitions) * PRICES.transitions
         + millions(cost.invocations) * PRICES.invocations
-        + cost.lambda_ms as f64 / 1e3 * MEMORY * PRICES.gigabyte_second;
+        + walk.gigabyte_ms / 1e3 * PRICES.gigabyte_second;
     cost.dollars = run * 1e3;
     Ok(cost)
 }
 
-/// State of a sequence of states.
+/// Progress of one sequence of states.
 #[derive(Clone, Copy, Default)]
 struct Thread {
     /// Seconds since the start of the execution.
     now: u64,
-    /// End of the statement that runs.
+    /// End of the running statement.
     end: Option<u64>,
-    /// `true` if the last poll found the statement ended.
+    /// `true` if the last poll found that the statement had ended.
     ended: bool,
     /// Pause between polls of a generated machine.
     pause: u64,
@@ -122,12 +135,14 @@ struct Thread {
 struct Walk {
     duration: u64,
     cost: Cost,
+    /// Duration of the functions in milliseconds, times their memory in gigabytes.
+    gigabyte_ms: f64,
     delays: Vec<u64>,
     visits: u64,
 }
 
 impl Walk {
-    /// Walks until the end, and returns its time.
+    /// Walks the states until the end and returns the time of the end.
     fn states(&mut self, states: &States, start: &str, mut thread: Thread) -> Result<u64, String> {
         let mut name = start.to_owned();
         loop {
@@ -153,11 +168,14 @@ impl Walk {
                         thread.pause = pause;
                     }
                     if name.ends_with(": wait longer") {
-                        thread.pause *= 2;
+                        thread.pause += added(&pass.parameters).unwrap_or(thread.pause);
                     }
                     pass.then.next.clone()
                 }
-                State::Task(task) => Some(self.task(task, &mut thread)).filter(|next| !next.is_empty()),
+                State::Task(task) => {
+                    self.poll_by_retries(&name, task, &mut thread)?;
+                    Some(self.task(task, &mut thread)).filter(|next| !next.is_empty())
+                }
                 State::Choice(choice) => Some(choose(&name, choice, &thread)?),
                 State::Parallel(parallel) => {
                     let mut end = thread.now;
@@ -180,18 +198,61 @@ impl Walk {
         }
     }
 
+    /// Repeats a status request that fails with `Statement.Running` until the statement has ended. Each retry
+    /// is also a transition.
+    fn poll_by_retries(&mut self, name: &str, task: &Task, thread: &mut Thread) -> Result<(), String> {
+        let payload = task.arguments.as_ref().or(task.parameters.as_ref());
+        let raises =
+            payload.and_then(|payload| payload.pointer("/Payload/raise")) == Some(&Value::Bool(true));
+        let (Some(end), true) = (thread.end, raises && kind(task, payload) == Kind::Status) else {
+            return Ok(());
+        };
+        let names = ["Statement.Running", "States.TaskFailed", "States.ALL"];
+        let is_for =
+            |retrier: &&Retrier| names.iter().any(|name| retrier.error_equals.iter().any(|e| e == name));
+        let fails = |reason: &str| Err(format!("the run would fail in the state {name}, because {reason}"));
+        let Some(retrier) = task.retry.iter().find(is_for).filter(|_| thread.now < end) else {
+            return if thread.now < end { fails("it does not retry Statement.Running") } else { Ok(()) };
+        };
+        let rate = retrier.backoff_rate.as_ref().and_then(serde_json::Number::as_f64).unwrap_or(2.0);
+        let longest = retrier.max_delay_seconds.unwrap_or(u64::MAX) as f64;
+        let mut pause = retrier.interval_seconds.unwrap_or(1) as f64;
+        let mut left = retrier.max_attempts.unwrap_or(3);
+        while thread.now < end {
+            left = match left.checked_sub(1) {
+                Some(left) => left,
+                None => return fails("the statement runs longer than all retries take"),
+            };
+            // The request that failed. The request of the last retry is counted like a first one.
+            self.invoke(INVOCATION_MS, MEMORY);
+            self.cost.transitions += 1;
+            thread.now = thread.now.saturating_add(pause.min(longest).round() as u64);
+            pause *= rate;
+        }
+        Ok(())
+    }
+
+    /// Counts an invocation of a function with the given duration and memory.
+    fn invoke(&mut self, milliseconds: u64, gigabytes: f64) {
+        self.cost.invocations += 1;
+        self.cost.lambda_ms += milliseconds;
+        self.gigabyte_ms += milliseconds as f64 * gigabytes;
+    }
+
     /// Sends the request of a task, and returns the next state, or an empty name at the end.
     fn task(&mut self, task: &Task, thread: &mut Thread) -> String {
-        let is_function = task.resource.contains(":lambda:");
-        if is_function {
-            self.cost.invocations += 1;
-        } else {
-            self.cost.requests += 1;
-        }
         let payload = task.arguments.as_ref().or(task.parameters.as_ref());
         let next = task.then.next.clone().unwrap_or_default();
-        match (kind(task, payload), thread.end) {
+        let kind = kind(task, payload);
+        match (task.resource.contains(":lambda:"), kind) {
+            (false, _) => self.cost.requests += 1,
+            (true, Kind::Upsert) => self.invoke(self.duration.min(LONGEST_INVOCATION) * 1_000, HUDI_MEMORY),
+            (true, _) => self.invoke(INVOCATION_MS, MEMORY),
+        }
+        match (kind, thread.end) {
             (Kind::Other, _) => {}
+            (Kind::Job, _) => thread.now += self.duration,
+            (Kind::Upsert, _) => thread.now += self.duration.min(LONGEST_INVOCATION),
             (Kind::Submit, _) if task.resource.ends_with(".waitForTaskToken") => {
                 let timeout = task.timeout_seconds.as_ref().and_then(Value::as_u64).unwrap_or(u64::MAX);
                 thread.end = Some(thread.now + self.duration);
@@ -203,10 +264,10 @@ impl Walk {
                 thread.now += self.duration;
                 self.delays.push(0);
                 thread.end = None;
-                // The function that answers the token.
-                self.cost.invocations += 1;
+                // The function that completes the task.
+                self.invoke(INVOCATION_MS, MEMORY);
             }
-            // An equal submit returns the statement that runs.
+            // An equal submit returns the running statement.
             (Kind::Submit, Some(_)) => {}
             (Kind::Submit | Kind::Function, None) => {
                 thread.end = Some(thread.now + self.duration);
@@ -219,10 +280,10 @@ impl Walk {
                     self.delays.push(thread.now - end);
                     (thread.end, thread.ended) = (None, true);
                 }
-                if let Some(limit) = grows_below(task)
+                if let Some((limit, added)) = grows_below(task)
                     && thread.pause < limit
                 {
-                    thread.pause *= 2;
+                    thread.pause += added.unwrap_or(thread.pause);
                 }
             }
             (Kind::Status, None) => {}
@@ -231,13 +292,17 @@ impl Walk {
     }
 }
 
-/// The effect of a request.
+/// Effect of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Submit,
     Status,
-    /// A function whose event does not say its effect: it submits first, and then polls.
+    /// A function whose event does not name its effect. Its first invocation submits, and the others poll.
     Function,
+    /// Runs a Glue job until its end.
+    Job,
+    /// Loads files into a Hudi table.
+    Upsert,
     Other,
 }
 
@@ -245,6 +310,8 @@ fn kind(task: &Task, payload: Option<&Value>) -> Kind {
     let action = payload.and_then(|payload| payload.pointer("/Payload/action")).and_then(Value::as_str);
     match (action, task.resource.rsplit(':').next().unwrap_or_default()) {
         (Some("submit"), _) | (None, "executeStatement" | "batchExecuteStatement") => Kind::Submit,
+        (Some("upsert"), _) => Kind::Upsert,
+        (None, "startJobRun.sync") => Kind::Job,
         (Some("status" | "wait"), _) | (None, "describeStatement") => Kind::Status,
         (None, _) if task.resource.contains(":lambda:") => Kind::Function,
         _ => Kind::Other,
@@ -255,6 +322,10 @@ fn choose(name: &str, choice: &Choice, thread: &Thread) -> Result<String, String
     let texts = || choice.choices.iter().map(|rule| (serde_json::to_string(rule).unwrap_or_default(), rule));
     let default = choice.default.clone();
     let problem = || format!("the choice {name} has no rule for this case, and no Default");
+    // The choice after the end of a Glue job.
+    if let Some((_, succeeded)) = texts().find(|(text, _)| text.contains("SUCCEEDED")) {
+        return Ok(succeeded.next.clone());
+    }
     let finished = texts().find(|(text, _)| text.contains("FINISHED"));
     let Some((_, finished)) = finished else {
         // Other choices are about input, failures and other executions.
@@ -283,16 +354,26 @@ fn pause(name: &str, wait: &Wait, pause: u64) -> Result<u64, String> {
     })
 }
 
-/// Returns the pause with which a generated step begins.
+/// Returns the pause that a generated step starts with.
 fn first_pause(parameters: &Option<Value>, output: &Option<Value>) -> Option<u64> {
     let json_path =
         parameters.as_ref().and_then(|value| value.pointer("/clock/wait").or(value.get("wait"))?.as_u64());
     json_path.or_else(|| number_after(output.as_ref()?.as_str()?, "'clock': {'wait': "))
 }
 
-/// Returns the pause below which a generated poll in JSONata doubles it.
-fn grows_below(task: &Task) -> Option<u64> {
-    number_after(task.output.as_ref()?.as_str()?, ".wait < ")
+/// Returns the limit below which a generated poll in JSONata lengthens the pause, and the number of seconds
+/// that it adds. Without a number, it doubles the pause.
+fn grows_below(task: &Task) -> Option<(u64, Option<u64>)> {
+    let output = task.output.as_ref()?.as_str()?;
+    let (_, rest) = output.split_once(".wait < ")?;
+    Some((number_after(output, ".wait < ")?, number_after(rest, ".wait + ")))
+}
+
+/// Returns the number of seconds that a generated state in JSONPath adds to the pause. Without a number, the
+/// state doubles the pause.
+fn added(parameters: &Option<Value>) -> Option<u64> {
+    let wait = parameters.as_ref()?.get("wait.$")?.as_str()?;
+    number_after(wait, "States.MathAdd($.run.clock.wait, ")
 }
 
 fn number_after(text: &str, mark: &str) -> Option<u64> {
@@ -326,6 +407,67 @@ mod tests {
         // Polls after 5, 15, 35 and 75 seconds.
         let cost = costs(Form::Lambda, QueryLanguage::Jsonata, 60);
         assert_eq!((cost.invocations, cost.delay), (5, 15.0));
+    }
+
+    #[test]
+    fn jobs_and_hudi_writes_take_the_given_time() {
+        let text = "name = \"p\"\noverlap = \"allow\"\n[[steps]]\nname = \"j\"\nglue = { job = \"clean\" }\n\
+                    [[steps]]\nname = \"h\"\nhudi = { table = \"t\", files = [\"s3://raw/x\"] }\nafter = [\"j\"]\n";
+        let pipeline = Pipeline::from_toml(text).unwrap();
+        for query_language in [QueryLanguage::Jsonata, QueryLanguage::JsonPath] {
+            let options = Options { query_language, ..Options::default() };
+            let cost = cost(&generate(&pipeline, &options).unwrap().machine, 60).unwrap();
+            assert_eq!((cost.requests, cost.invocations, cost.lambda_ms), (1, 1, 60_000));
+        }
+    }
+
+    #[test]
+    fn a_short_statement_ends_with_the_first_long_poll_however_long_the_history_may_get() {
+        let step = "[[steps]]\nname = \"NAME\"\nsql = \"SELECT 1\"\nretry = { attempts = 3, on = [\"connection\"], backoff = \"1s\" }\n";
+        let steps: String = (0..4).map(|number| step.replace("NAME", &format!("s{number}"))).collect();
+        let text = format!("name = \"p\"\noverlap = \"allow\"\n{steps}");
+        let pipeline = Pipeline::from_toml(&text).unwrap();
+        for query_language in [QueryLanguage::Jsonata, QueryLanguage::JsonPath] {
+            let options = Options { form: Form::Sdk, query_language, ..Options::default() };
+            let generated = generate(&pipeline, &options).unwrap();
+            assert!(generated.notes.iter().any(|note| note.contains("grow by")), "{:?}", generated.notes);
+            let delay = |duration| cost(&generated.machine, duration).unwrap().delay;
+            assert_eq!((delay(1), delay(30)), (0.0, 0.0));
+            // For longer statements the delay is a small part of the statement's own duration.
+            for duration in [60, 480, 3_600, 80_000] {
+                assert!(delay(duration) <= (duration / 3) as f64, "{duration}: {}", delay(duration));
+            }
+        }
+    }
+
+    #[test]
+    fn a_poll_by_retries_costs_a_transition_for_each() {
+        let text = r#"{"StartAt": "Submit", "States": {
+            "Submit": {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke",
+              "Parameters": {"FunctionName": "f", "Payload": {"version": 1, "action": "submit", "sql": "SELECT 1"}},
+              "ResultPath": "$.s", "Next": "Wait"},
+            "Wait": {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke",
+              "Parameters": {"FunctionName": "f",
+                "Payload": {"version": 1, "action": "status", "raise": true, "id.$": "$.s.Payload.id"}},
+              "Retry": [{"ErrorEquals": ["Statement.Running"], "IntervalSeconds": 30, "BackoffRate": 1,
+                "MaxAttempts": ATTEMPTS}], "Next": "Ok"},
+            "Ok": {"Type": "Succeed"}}}"#;
+        let of = |attempts: &str| {
+            cost(&StateMachine::from_json(&text.replace("ATTEMPTS", attempts)).unwrap(), 7_200)
+        };
+        let cost = of("9999").unwrap();
+        assert_eq!((cost.transitions, cost.invocations, cost.delay), (243, 242, 0.0));
+        assert!(of("10").unwrap_err().contains("state Wait"));
+    }
+
+    #[test]
+    fn a_run_beyond_the_timeout_of_the_machine_has_no_cost() {
+        let text = include_str!("../../tests/lint/machines/reference.json");
+        let machine = StateMachine::from_json(text).unwrap();
+        assert!(cost(&machine, 1_700).is_ok());
+        assert!(cost(&machine, 1_900).unwrap_err().contains("1800"));
+        // A statement that ends at once is found by the first poll.
+        assert_eq!(cost(&machine, 0).unwrap().delay, 30.0);
     }
 
     #[test]

@@ -10,32 +10,32 @@ pub enum QueryLanguage {
     /// JSONata, which the service recommends. The default.
     #[default]
     Jsonata,
-    /// JSONPath with intrinsic functions, which every interpreter knows.
+    /// JSONPath with intrinsic functions, which every interpreter supports.
     JsonPath,
 }
 
 /// A value that a state computes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Expr {
-    /// Text that is the same in every execution.
+    /// String that is the same in every execution.
     Text(String),
     /// Number that is the same in every execution.
     Number(u64),
-    /// Member of the state's data, as a dotted path; the empty path is all of it.
+    /// Member of the state's data, as a dotted path. The empty path refers to all of the data.
     Data(String),
-    /// Member of the result of a task or of a parallel.
+    /// Member of the result of a task or of a parallel state.
     Result(String),
     /// Member of the context object.
     Context(&'static str),
-    /// Texts and numbers in sequence.
+    /// Concatenation of strings and numbers.
     Concat(Vec<Expr>),
     /// Sum of two numbers.
     Sum(Box<Expr>, Box<Expr>),
-    /// SHA-256 of a text, in 64 hexadecimal digits.
+    /// SHA-256 of a string, as 64 hexadecimal digits.
     Sha256(Box<Expr>),
-    /// Element of a list of numbers; the first has the index 0.
+    /// Element of a list of numbers, counted from 0.
     Element(Vec<u64>, Box<Expr>),
-    /// An expression of JSONata and its equivalent in JSONPath.
+    /// A JSONata expression and its JSONPath equivalent.
     Raw {
         /// The expression without `{%` and `%}`.
         jsonata: String,
@@ -44,7 +44,7 @@ pub(super) enum Expr {
     },
 }
 
-/// JSON with expressions in it.
+/// JSON that contains expressions.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shape {
     /// An expression, or a literal.
@@ -53,14 +53,14 @@ pub(super) enum Shape {
     Value(Value),
     /// An object.
     Object(Vec<(String, Shape)>),
-    /// A list: of expressions, or of other values.
+    /// A list of expressions, or of other values.
     List(Vec<Shape>),
 }
 
-/// A condition on the state's data. A member that is absent satisfies no comparison.
+/// A condition on the state's data. An absent member satisfies no comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Condition {
-    /// The member is one of these texts.
+    /// The member is one of these strings.
     Is(String, Vec<String>),
     /// The member exists.
     IsPresent(String),
@@ -68,25 +68,25 @@ pub(super) enum Condition {
     AtLeast(String, u64),
     /// The member is less than this number.
     Below(String, u64),
-    /// The member matches one of these patterns, in which `*` is any text.
+    /// The member matches one of these patterns, in which `*` matches any text.
     Matches(String, Vec<String>),
-    /// Both texts are equal.
+    /// The two values are equal.
     Equal(Expr, Expr),
-    /// All of them are satisfied.
+    /// All of the conditions are satisfied.
     All(Vec<Condition>),
-    /// One of them is satisfied.
+    /// At least one of the conditions is satisfied.
     Any(Vec<Condition>),
-    /// It is not satisfied.
+    /// The condition is not satisfied.
     Not(Box<Condition>),
 }
 
 impl Expr {
-    /// Creates a literal text.
+    /// Creates a literal string.
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 
-    /// Creates a member of the state's data.
+    /// Refers to a member of the state's data.
     pub(super) fn data(path: impl Into<String>) -> Self {
         Self::Data(path.into())
     }
@@ -144,7 +144,7 @@ impl Expr {
         }
     }
 
-    /// Returns the literal, if it is one.
+    /// Returns the value if the expression is a literal.
     fn literal(&self) -> Option<Value> {
         match self {
             Self::Text(text) => Some(json!(text)),
@@ -171,7 +171,7 @@ impl Shape {
         Self::Object(members.into_iter().map(|(name, member)| (name.into(), member)).collect())
     }
 
-    /// Creates a literal text.
+    /// Creates a literal string.
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::Expr(Expr::text(text))
     }
@@ -202,9 +202,8 @@ impl Shape {
 
     fn jsonata_payload(&self) -> Value {
         match self {
-            // asl-validator takes a text with a line break for a malformed expression.
             Self::Expr(expr) => match expr.literal() {
-                Some(Value::String(text)) if text.contains('\n') => jsonata_field(&jsonata_text(&text)),
+                Some(Value::String(text)) if reads_as_jsonata(&text) => jsonata_field(&jsonata_text(&text)),
                 Some(literal) => literal,
                 None => jsonata_field(&expr.jsonata()),
             },
@@ -220,7 +219,7 @@ impl Shape {
 
     fn json_path_payload(&self) -> Value {
         match self {
-            // Outside of an object there is no place for an expression; the builders never write one.
+            // An expression cannot stand outside of an object. The builders never write one there.
             Self::Expr(expr) => expr.literal().unwrap_or_else(|| json!(expr.json_path())),
             Self::Value(value) => value.clone(),
             Self::Object(members) => {
@@ -234,6 +233,11 @@ impl Shape {
         let dynamic = |text: String| (format!("{name}.$"), json!(text));
         match self {
             Self::Expr(expr) => match expr.literal() {
+                // Under its plain name, a string that looks like a path would be rejected by validators,
+                // which expect `.$` at the end of the name.
+                Some(Value::String(text)) if reads_as_path(&text) => {
+                    dynamic(format!("States.Format({})", Expr::Text(text).json_path()))
+                }
                 Some(literal) => (name.to_owned(), literal),
                 None => dynamic(expr.json_path()),
             },
@@ -248,19 +252,19 @@ impl Shape {
         }
     }
 
-    /// Returns `true` for an expression as an item of a list, which JSONPath allows in a function only.
+    /// Returns `true` for an expression as an item of a list. JSONPath allows this only in a function.
     fn is_dynamic(&self) -> bool {
         matches!(self, Self::Expr(expr) if expr.literal().is_none())
     }
 }
 
 impl Condition {
-    /// Creates the condition that a member is this text.
+    /// Creates the condition that a member equals this string.
     pub(super) fn is(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self::Is(path.into(), vec![text.into()])
     }
 
-    /// Creates the condition that a member is one of these texts.
+    /// Creates the condition that a member is one of these strings.
     pub(super) fn is_one_of<S: Into<String>>(
         path: impl Into<String>,
         texts: impl IntoIterator<Item = S>,
@@ -268,7 +272,7 @@ impl Condition {
         Self::Is(path.into(), texts.into_iter().map(Into::into).collect())
     }
 
-    /// Creates the condition that this one is not satisfied.
+    /// Returns the negation of this condition.
     #[must_use]
     pub(super) fn negated(self) -> Self {
         Self::Not(Box::new(self))
@@ -349,7 +353,7 @@ pub(super) fn jsonata_field(expression: &str) -> Value {
     json!(format!("{{% {expression} %}}"))
 }
 
-/// Writes the data with this value at a path, as an expression of JSONata.
+/// Writes, as an expression of JSONata, the data with this value at a path.
 pub(super) fn jsonata_put(path: &str, value: &str) -> String {
     let names: Vec<&str> = path.split('.').collect();
     (0..names.len()).rev().fold(value.to_owned(), |value, depth| {
@@ -375,15 +379,29 @@ fn jsonata_path(root: &str, path: &str) -> String {
     })
 }
 
-/// Writes a literal of JSONata. It has single quotes if possible, because the definition is JSON.
+/// Writes a literal of JSONata. It uses single quotes if possible, because the definition is JSON.
 fn jsonata_text(text: &str) -> String {
     let plain = !text.contains(['\'', '\\']) && !text.chars().any(char::is_control);
     let literal = if plain { format!("'{text}'") } else { json!(text).to_string() };
-    // The end of an expression, and a substitution of CloudFormation, are not part of a text.
+    // A string must not contain the end of an expression or a substitution of CloudFormation.
     literal.replace("%}", "%\\u007d").replace("${", "\\u0024{")
 }
 
-/// Escapes a text within the single quotes of an intrinsic function.
+/// Returns `true` for a literal string that the service would evaluate, or that a validator would report as
+/// an invalid expression.
+fn reads_as_jsonata(text: &str) -> bool {
+    text.contains("{%") || text.contains("%}") || text.contains('\n') || text.starts_with("$states.")
+}
+
+/// Returns `true` for a literal string that looks like a JSONPath expression.
+fn reads_as_path(text: &str) -> bool {
+    !text.contains(['\\', '\n'])
+        && (text.starts_with("$.")
+            || text.starts_with("$$.")
+            || (text.starts_with("States.") && text.ends_with(')')))
+}
+
+/// Escapes a string for the single quotes of an intrinsic function.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -466,6 +484,21 @@ mod tests {
             shape.render(QueryLanguage::JsonPath),
             json!({"version": 1, "id.$": "$.run.id", "sql": "SELECT 1", "sqls.$": "States.Array('A', $.b)"})
         );
+    }
+
+    #[test]
+    fn a_literal_text_is_never_evaluated() {
+        for (text, jsonata, (name, json_path)) in [
+            ("{% $x %}", r"{% '{% $x %\u007d' %}", ("sql", "{% $x %}")),
+            ("a %}", r"{% 'a %\u007d' %}", ("sql", "a %}")),
+            ("$states.input", "{% '$states.input' %}", ("sql", "$states.input")),
+            ("$.a", "$.a", ("sql.$", "States.Format('$.a')")),
+            ("SELECT 1", "SELECT 1", ("sql", "SELECT 1")),
+        ] {
+            let shape = Shape::object([("sql", Shape::text(text))]);
+            assert_eq!(shape.render(QueryLanguage::Jsonata), json!({ "sql": jsonata }));
+            assert_eq!(shape.render(QueryLanguage::JsonPath), json!({ name: json_path }));
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The order of a pipeline's steps as nested series and parallels, the only orders that a state machine has.
+//! The order of a pipeline's steps as nested series and parallels, the only orders that a state machine can
+//! express.
 //!
-//! A graph that is not series-parallel gets barriers: all steps of one part end before any step of the next
-//! part starts.
+//! A graph that is not series-parallel gets barriers. All steps before a barrier end before any step after it
+//! starts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// An order of steps, which are given by their numbers.
+/// An order of steps. Steps are represented by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// One step.
@@ -16,12 +17,12 @@ pub(super) enum Order {
     Parallel(Vec<Order>),
 }
 
-/// A point at which all steps of one part wait for all steps of the part before.
+/// A point at which all steps of one part wait for all steps of the previous part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Barrier {
     /// Dependencies of the pipeline that became this barrier, as (earlier, later) steps.
     pub(super) edges: Vec<(usize, usize)>,
-    /// Pairs of (earlier, later) steps that the barrier orders, although the pipeline does not.
+    /// Pairs of (earlier, later) steps that the barrier orders and the pipeline does not.
     pub(super) added: Vec<(usize, usize)>,
 }
 
@@ -43,23 +44,21 @@ impl Plan {
         Self { order, barriers }
     }
 
-    /// Orders the steps in levels: a step starts when every step of the level before has ended.
+    /// Orders the steps in levels: a step starts when every step of the previous level has ended.
     ///
-    /// A pipeline that must not start a further step after a failure needs it, because a branch of a state
-    /// machine does not see the failures of its siblings.
+    /// This is necessary for a pipeline that must not start another step after a failure, because a branch of
+    /// a state machine does not see the failures of its siblings.
     pub(super) fn in_levels(count: usize, edges: &[(usize, usize)]) -> Self {
         let graph = Graph::new(count, edges);
         let levels = graph.levels(&(0..count).collect::<Vec<_>>());
         let mut barriers = Vec::new();
-        for (number, level) in levels.iter().enumerate().skip(1) {
-            let before: Vec<usize> = levels[..number].concat();
-            let barrier = graph.barrier(&before, &levels[number..].concat());
+        let mut before: Vec<usize> = Vec::new();
+        for level in &levels {
+            let barrier = graph.barrier(&before, level);
             if !barrier.added.is_empty() {
-                barriers.push(Barrier {
-                    edges: barrier.edges.into_iter().filter(|(_, later)| level.contains(later)).collect(),
-                    added: barrier.added.into_iter().filter(|(_, later)| level.contains(later)).collect(),
-                });
+                barriers.push(barrier);
             }
+            before.extend(level);
         }
         let order = series(levels.into_iter().map(|level| parallel(level.into_iter().map(Order::Step))));
         Self { order, barriers }
@@ -76,8 +75,8 @@ impl Order {
         }
     }
 
-    /// Returns the same steps with at most `width` at a time. Branches that are too many share lanes, in each
-    /// of which one branch follows the other.
+    /// Returns the same steps with at most `width` of them at a time. Excess branches share lanes. The
+    /// branches of a lane run one after the other.
     #[must_use]
     pub(super) fn limited(self, width: usize) -> Self {
         let width = width.max(1);
@@ -100,7 +99,8 @@ impl Order {
         }
     }
 
-    /// Returns the same steps with at most `width` at a time, and no step before a group of steps has ended.
+    /// Returns the same steps in groups of at most `width`. A group starts after the previous group has
+    /// ended.
     #[must_use]
     pub(super) fn in_groups(self, width: usize) -> Self {
         let width = width.max(1);
@@ -161,8 +161,14 @@ impl Graph {
         Self { edges: edges.iter().copied().collect(), before }
     }
 
+    fn is_before(&self, earlier: usize, later: usize) -> bool {
+        #[cfg(test)]
+        tests::COMPARISONS.with(|count| count.set(count.get() + 1));
+        self.before[earlier][later]
+    }
+
     fn is_ordered(&self, one: usize, other: usize) -> bool {
-        self.before[one][other] || self.before[other][one]
+        self.is_before(one, other) || self.is_before(other, one)
     }
 
     fn order(&self, steps: Vec<usize>, barriers: &mut Vec<Barrier>) -> Order {
@@ -173,10 +179,11 @@ impl Graph {
         if branches.len() > 1 {
             return parallel(branches.into_iter().map(|branch| self.order(branch, barriers)));
         }
-        // Steps of two parts are all ordered if no unordered pair connects the parts.
+        // The steps of two parts are all ordered if no unordered pair connects the parts.
         let mut parts = components(&steps, |one, other| !self.is_ordered(one, other));
         if parts.len() > 1 {
-            parts.sort_by_key(|part| part.iter().map(|step| self.level(*step, &steps)).min());
+            let level_of = self.level_of(&steps);
+            parts.sort_by_key(|part| part.iter().map(|step| level_of[step]).min());
             return series(parts.into_iter().map(|part| self.order(part, barriers)));
         }
         let (first, rest) = self.cut(&steps);
@@ -188,45 +195,73 @@ impl Graph {
 
     /// Divides the steps after the level at which the fewest pairs become ordered.
     fn cut(&self, steps: &[usize]) -> (Vec<usize>, Vec<usize>) {
-        let levels = self.levels(steps);
-        let cuts = (1..levels.len()).map(|cut| (levels[..cut].concat(), levels[cut..].concat()));
-        cuts.min_by_key(|(first, rest)| self.barrier(first, rest).added.len())
-            .map(|(mut first, mut rest)| {
-                first.sort_unstable();
-                rest.sort_unstable();
-                (first, rest)
-            })
-            .unwrap_or_else(|| (steps.to_vec(), Vec::new()))
+        let level_of = self.level_of(steps);
+        let added = self.added_by_cuts(steps, &level_of);
+        let cut = (1..added.len()).min_by_key(|cut| added[*cut]).unwrap_or(added.len());
+        let (mut first, mut rest): (Vec<_>, Vec<_>) = steps.iter().partition(|step| level_of[*step] < cut);
+        first.sort_unstable();
+        rest.sort_unstable();
+        (first, rest)
+    }
+
+    /// Returns, for a cut before each level, the number of pairs that the cut orders and the graph does not.
+    fn added_by_cuts(&self, steps: &[usize], level_of: &BTreeMap<usize, usize>) -> Vec<usize> {
+        let levels = level_of.values().max().map_or(0, |last| last + 1);
+        let (mut begins, mut ends) = (vec![0; levels + 1], vec![0; levels + 1]);
+        for earlier in steps {
+            for later in steps {
+                let (one, other) = (level_of[earlier], level_of[later]);
+                if one < other && !self.is_before(*earlier, *later) {
+                    begins[one + 1] += 1;
+                    ends[other + 1] += 1;
+                }
+            }
+        }
+        let mut added = 0;
+        let count = |level: usize| {
+            added = added + begins[level] - ends[level];
+            added
+        };
+        (0..levels).map(count).collect()
     }
 
     fn barrier(&self, first: &[usize], rest: &[usize]) -> Barrier {
         let pairs = first.iter().flat_map(|earlier| rest.iter().map(|later| (*earlier, *later)));
         let (edges, others): (Vec<_>, Vec<_>) = pairs.partition(|pair| self.edges.contains(pair));
-        let added = others.into_iter().filter(|(earlier, later)| !self.before[*earlier][*later]).collect();
+        let added = others.into_iter().filter(|(earlier, later)| !self.is_before(*earlier, *later)).collect();
         Barrier { edges, added }
     }
 
-    /// Returns the length of the longest chain of these steps before a step.
-    fn level(&self, step: usize, among: &[usize]) -> usize {
-        let earlier = among.iter().filter(|other| self.before[**other][step]);
-        earlier.map(|other| self.level(*other, among) + 1).max().unwrap_or(0)
+    /// Returns, for each of these steps, the length of the longest chain of these steps before it.
+    fn level_of(&self, steps: &[usize]) -> BTreeMap<usize, usize> {
+        let before = |step: usize| steps.iter().filter(move |other| self.is_before(**other, step));
+        // Every step has more predecessors than each of its predecessors has, so this order computes the
+        // levels of predecessors first.
+        let mut sorted: Vec<(usize, usize)> =
+            steps.iter().map(|step| (before(*step).count(), *step)).collect();
+        sorted.sort_unstable();
+        let mut level_of = BTreeMap::new();
+        for (_, step) in sorted {
+            let level =
+                before(step).filter_map(|other| level_of.get(other)).max().map_or(0, |level| level + 1);
+            level_of.insert(step, level);
+        }
+        level_of
     }
 
     fn levels(&self, steps: &[usize]) -> Vec<Vec<usize>> {
-        let mut levels: Vec<Vec<usize>> = Vec::new();
-        let mut rest = steps.to_vec();
-        while !rest.is_empty() {
-            let is_first = |step: &usize| rest.iter().all(|other| !self.before[*other][*step]);
-            let (level, later): (Vec<_>, Vec<_>) = rest.iter().partition(|step| is_first(step));
-            levels.push(level);
-            rest = later;
+        let level_of = self.level_of(steps);
+        let count = level_of.values().max().map_or(0, |last| last + 1);
+        let mut levels = vec![Vec::new(); count];
+        for step in steps {
+            levels[level_of[step]].push(*step);
         }
         levels
     }
 }
 
-/// Groups the steps that are connected directly or through others, each group sorted, in order of their
-/// first steps.
+/// Groups the steps that are connected directly or through other steps. Each group is sorted, and the groups
+/// are in order of their first steps.
 fn components(steps: &[usize], is_connected: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
     let mut rest: Vec<usize> = steps.to_vec();
     rest.sort_unstable();
@@ -249,16 +284,49 @@ fn components(steps: &[usize], is_connected: impl Fn(usize, usize) -> bool) -> V
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use Order::{Parallel, Series, Step};
     use proptest::prelude::*;
 
     use super::*;
+
+    thread_local! {
+        /// Number of comparisons of two steps.
+        pub(super) static COMPARISONS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Returns the number of comparisons that `work` makes.
+    fn comparisons(work: impl FnOnce()) -> usize {
+        let before = COMPARISONS.get();
+        work();
+        COMPARISONS.get() - before
+    }
 
     #[test]
     fn a_chain_is_a_series_and_independent_steps_are_parallel() {
         assert_eq!(Plan::new(3, &[(0, 1), (1, 2)]).order, Series(vec![Step(0), Step(1), Step(2)]));
         assert_eq!(Plan::new(2, &[]).order, Parallel(vec![Step(0), Step(1)]));
         assert_eq!(Plan::new(1, &[]).order, Step(0));
+    }
+
+    #[test]
+    fn the_work_for_a_long_chain_grows_with_the_square_of_its_length() {
+        const COUNT: usize = 500;
+        let edges: Vec<_> = (1..COUNT).map(|later| (later - 1, later)).collect();
+        let plan = || drop(Plan::new(COUNT, &edges));
+        let in_levels = || drop(Plan::in_levels(COUNT, &edges));
+        assert!(comparisons(plan) < 10 * COUNT * COUNT);
+        assert!(comparisons(in_levels) < 10 * COUNT * COUNT);
+    }
+
+    #[test]
+    fn the_work_for_a_ladder_stays_below_the_third_power_of_its_length() {
+        // Each pair of rungs is an N, so every cut leaves another N.
+        const COUNT: usize = 60;
+        let edges = (0..COUNT).flat_map(|step| [(step, step + 2), (step, step + 3)]);
+        let edges: Vec<_> = edges.filter(|(_, later)| *later < COUNT).collect();
+        assert!(comparisons(|| drop(Plan::new(COUNT, &edges))) < COUNT * COUNT * COUNT);
     }
 
     #[test]

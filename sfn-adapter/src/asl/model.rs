@@ -1,11 +1,11 @@
-//! Amazon States Language as types: the fields that this crate reads or writes, and the rest of each object
-//! as it was.
+//! Amazon States Language as types. They contain the fields that this crate reads or writes, and keep all
+//! other fields of each object unchanged.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The fields of an object that have no field of their own in these types.
+/// The fields of an object for which these types have no field.
 pub type Rest = IndexMap<String, Value>;
 
 /// States by name, in the order of the file.
@@ -36,7 +36,7 @@ pub struct StateMachine {
 pub enum State {
     /// Calls a service or a function.
     Task(Box<Task>),
-    /// Branches.
+    /// Branches by conditions.
     Choice(Choice),
     /// Pauses.
     Wait(Wait),
@@ -79,13 +79,13 @@ pub struct Task {
     /// Maximum duration in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<Value>,
-    /// Errors after which the call is repeated.
+    /// Errors after which the call is retried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retry: Vec<Retrier>,
-    /// Errors after which another state follows.
+    /// Errors that lead to another state.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub catch: Vec<Catcher>,
-    /// The following state.
+    /// The next state.
     #[serde(flatten)]
     pub then: Then,
     /// Other fields.
@@ -93,11 +93,11 @@ pub struct Task {
     pub rest: Rest,
 }
 
-/// The state that follows, or the end.
+/// The next state, or the end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Then {
-    /// Name of the following state.
+    /// Name of the next state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
     /// `true` if the execution or the branch ends with this state.
@@ -117,7 +117,7 @@ impl Then {
     }
 }
 
-/// Errors after which a call is repeated.
+/// Errors after which a call is retried.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Retrier {
@@ -126,7 +126,7 @@ pub struct Retrier {
     /// First pause in seconds. The service's default is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_seconds: Option<u64>,
-    /// Maximum number of repetitions. The service's default is 3.
+    /// Maximum number of retries. The service's default is 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u64>,
     /// Factor by which the pause grows. The service's default is 2.
@@ -135,7 +135,7 @@ pub struct Retrier {
     /// Maximum pause in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_delay_seconds: Option<u64>,
-    /// `FULL` for random pauses.
+    /// `FULL` randomizes the pauses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_strategy: Option<String>,
     /// Other fields.
@@ -143,7 +143,7 @@ pub struct Retrier {
     pub rest: Rest,
 }
 
-/// Errors after which another state follows.
+/// Errors that lead to another state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Catcher {
@@ -152,10 +152,10 @@ pub struct Catcher {
     /// Place of the error in the data, in JSONPath.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_path: Option<Value>,
-    /// Input of the following state, in JSONata.
+    /// Input of the next state, in JSONata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// The following state.
+    /// The next state.
     pub next: String,
     /// Other fields.
     #[serde(flatten)]
@@ -169,9 +169,9 @@ pub struct Choice {
     /// Human-readable comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Rules in order; the first that applies decides.
+    /// Rules in order. The first rule that applies decides.
     pub choices: Vec<Rule>,
-    /// The state that follows if no rule applies.
+    /// The next state if no rule applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
     /// Other fields.
@@ -189,7 +189,7 @@ pub struct Rule {
     /// The comparison in JSONPath, and other fields.
     #[serde(flatten)]
     pub test: Rest,
-    /// The state that follows.
+    /// The next state.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub next: String,
 }
@@ -207,7 +207,7 @@ pub struct Wait {
     /// Path of the duration, in JSONPath.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_path: Option<String>,
-    /// The following state.
+    /// The next state.
     #[serde(flatten)]
     pub then: Then,
     /// Other fields.
@@ -222,7 +222,7 @@ pub struct Pass {
     /// Human-readable comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Part of the data that is read, in JSONPath.
+    /// Selection from the data to read, in JSONPath.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_path: Option<String>,
     /// New data in JSONPath.
@@ -234,7 +234,7 @@ pub struct Pass {
     /// Output of the state, in JSONata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// The following state.
+    /// The next state.
     #[serde(flatten)]
     pub then: Then,
     /// Other fields.
@@ -260,13 +260,13 @@ pub struct Parallel {
     /// Output of the state, in JSONata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// Errors after which all branches are repeated.
+    /// Errors after which all branches are retried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retry: Vec<Retrier>,
-    /// Errors after which another state follows.
+    /// Errors that lead to another state.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub catch: Vec<Catcher>,
-    /// The following state.
+    /// The next state.
     #[serde(flatten)]
     pub then: Then,
     /// Other fields.
@@ -294,7 +294,7 @@ pub struct Map {
     /// The states of an item. `Iterator` is the old name of the field.
     #[serde(alias = "Iterator")]
     pub item_processor: Branch,
-    /// The following state.
+    /// The next state.
     #[serde(flatten)]
     pub then: Then,
     /// Other fields.

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
+use aws_types::SdkConfig;
 use hudi_scd::{Result, Table, TableOptions, glue::GlueCatalog};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-
 use redshift_orchestrator::glue::{GlueService, aws_sdk_glue::Client};
 
+use super::bucket::bucket;
 use crate::{
     Error, Tables,
     handler::{GlueServices, JournalPlace},
@@ -48,19 +47,12 @@ pub fn journal(url: &str) -> Result<JournalPlace, Error> {
     let wrong = || {
         Error::Config("GLUE_JOURNAL must be the URL of a folder in S3, such as s3://lake/journal".to_owned())
     };
-    let (bucket, prefix) =
-        url.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
+    let (name, prefix) = url.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
     let prefix = prefix.trim_matches('/');
-    if bucket.is_empty() || prefix.is_empty() {
+    if name.is_empty() || prefix.is_empty() {
         return Err(wrong());
     }
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    // The URL of an endpoint selects plain HTTP explicitly.
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-        builder = builder.with_allow_http(true);
-    }
     let store =
-        builder.build().map_err(|cause| Error::Config(format!("GLUE_JOURNAL cannot be used: {cause}")))?;
-    Ok(JournalPlace { store: Arc::new(store), prefix: prefix.to_owned() })
+        bucket(name).map_err(|cause| Error::Config(format!("GLUE_JOURNAL cannot be used: {cause}")))?;
+    Ok(JournalPlace { store, prefix: prefix.to_owned() })
 }

@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use hudi_scd::{Error, ErrorKind, Result, Table, TableOptions, object_store::ObjectStore};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
+use super::bucket::bucket;
 use crate::Lake;
 
 /// A table at a URL, and raw files in S3. Region, credentials and endpoint come from the `AWS_*` variables.
@@ -37,17 +37,11 @@ impl Lake for S3Lake {
         if let Some(bucket) = buckets.get(name) {
             return Ok(bucket.clone());
         }
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(name);
-        // The URL of an endpoint selects plain HTTP explicitly.
-        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-        if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-            builder = builder.with_allow_http(true);
-        }
-        let bucket: Arc<dyn ObjectStore> = Arc::new(builder.build().map_err(|cause| {
+        let bucket = bucket(name).map_err(|cause| {
             Error::new(ErrorKind::Storage, "the bucket cannot be used")
                 .with_context("bucket", name)
                 .with_source(cause)
-        })?);
+        })?;
         buckets.insert(name.to_owned(), bucket.clone());
         Ok(bucket)
     }

@@ -3,25 +3,25 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
 use aws_sdk_sfn::{
     Client, config,
     config::timeout::TimeoutConfig,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
 };
+use aws_types::SdkConfig;
 
 use crate::{Answered, Error, TaskTokens, sentence::cut};
 
 /// Time after which a response counts as lost; the SDK then repeats the request.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Codes of the service for a task that cannot be answered any more.
+/// Error codes of the service for a task that can no longer be completed.
 const OVER: [&str; 3] = ["TaskDoesNotExist", "TaskTimedOut", "InvalidToken"];
 
 /// Maximum length of a cause in characters (`SensitiveCause`).
 const LONGEST_CAUSE: usize = 32_000;
 
-/// Answers tasks through AWS Step Functions.
+/// Completes tasks through AWS Step Functions.
 #[derive(Clone, Debug)]
 pub struct StepFunctions {
     client: Client,
@@ -58,19 +58,25 @@ where
     match response {
         Ok(_) => Ok(Answered::Delivered),
         Err(SdkError::ServiceError(error)) => {
-            let (code, message) = (error.err().code().unwrap_or("no code"), error.err().message());
+            // The service's message may quote the cause, which is text of the database.
+            let code = error.err().code().unwrap_or("no code");
             if OVER.contains(&code) {
                 tracing::info!(code, "the task is over");
                 return Ok(Answered::Over);
             }
-            let message = message.map(|message| format!(": {}", cut(message, 500))).unwrap_or_default();
             Err(Error::Tasks(format!(
-                "Step Functions refused {operation} with {code}{message}; the event is delivered again"
+                "Step Functions rejected {operation} with {code}; the event is delivered again"
             )))
         }
         Err(error) => Err(Error::Tasks(format!(
-            "Step Functions did not answer {operation} ({}); the event is delivered again",
-            cut(&DisplayErrorContext(&error).to_string(), 300)
+            "Step Functions did not respond to {operation} ({}); the event is delivered again",
+            cut(&reasons(&error), 300)
         ))),
     }
+}
+
+/// Returns the messages of an error and of its causes.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    match serve(Function::from_variables(variable).await).await {
+    match serve(Function::from_variables(variable)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("cannot connect to the Lambda Runtime API: {error}");

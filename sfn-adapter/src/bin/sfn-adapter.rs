@@ -31,7 +31,8 @@ enum Command {
     Asl(AslOptions),
     /// Find mistakes in a state machine: lost outcomes, endless loops, statements that run twice
     Lint(LintOptions),
-    /// Print transitions, requests, delay and dollars of runs whose statements take these times
+    /// Print transitions, requests, delay and cost in dollars of runs whose statements take the given
+    /// durations
     Cost(CostOptions),
 }
 
@@ -44,12 +45,12 @@ struct AslOptions {
     #[command(flatten)]
     machine: MachineOptions,
 
-    /// Print an object with the definition, the notes and the budget, in place of the definition
+    /// Print an object with the definition, the notes and the budget instead of the definition
     #[arg(long)]
     json: bool,
 
-    /// Write requests of the TestState API to this new directory: one for each path through each state, and the
-    /// expected responses in expected.json
+    /// Write requests of the TestState API to this new directory: one for each path through each state. The
+    /// expected responses are in expected.json
     #[arg(long, value_name = "DIR")]
     mocks: Option<PathBuf>,
 }
@@ -67,11 +68,11 @@ struct LintOptions {
 
 #[derive(Args)]
 struct CostOptions {
-    /// A state machine in JSON, or a pipeline file, which is computed in all three forms
+    /// A state machine in JSON, or a pipeline file, whose cost is computed in all three forms
     #[arg(value_name = "FILE|PIPELINE")]
     file: PathBuf,
 
-    /// Duration of every statement, such as 1s, 10m or 24h; may be repeated
+    /// Duration of every statement, Glue job and Hudi write, such as 1s, 10m or 24h; may be repeated
     #[arg(long = "duration", value_name = "DURATION", value_parser = duration, num_args = 1.., required = true)]
     durations: Vec<Duration>,
 
@@ -88,10 +89,10 @@ struct CostOptions {
     json: bool,
 }
 
-/// The settings of a generated state machine.
+/// Settings of a generated state machine.
 #[derive(Args)]
 struct MachineOptions {
-    /// The way in which the state machine runs statements
+    /// How the state machine runs statements
     #[arg(long, value_enum, default_value = "lambda")]
     form: FormName,
 
@@ -99,11 +100,18 @@ struct MachineOptions {
     #[arg(long, value_name = "ARN", default_value = "${LoaderArn}")]
     lambda_arn: String,
 
+    /// ARN of the function of the handler `hudi`, or a substitution. `{table}` is replaced by the name of the
+    /// table
+    #[arg(long, value_name = "ARN", default_value = "${HudiArn}")]
+    hudi_arn: String,
+
     /// Language of the expressions
     #[arg(long, value_enum, default_value = "jsonata")]
     query_language: LanguageName,
 
-    /// First pause between two polls, which doubles up to a minute, such as 5s. Default: 5s; none with `--form sdk`
+    /// First pause between two polls, such as 5s, which doubles up to a minute. Default: 5s. With `--form
+    /// sdk`, polls are long polls, and each pause between them is longer by this value; default: none, unless
+    /// the history would be too long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     poll_interval: Option<Duration>,
 }
@@ -145,6 +153,7 @@ impl MachineOptions {
         };
         options.query_language = self.query_language.into();
         options.lambda_arn.clone_from(&self.lambda_arn);
+        options.hudi_arn.clone_from(&self.hudi_arn);
         options.poll_interval = self.poll_interval;
         options
     }
@@ -159,10 +168,25 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("error: {error:?}"));
+            say(&format!("error: {}", sentence(&error)));
             ExitCode::from(2)
         }
     }
+}
+
+/// Entries of an error's context that name a location.
+const PLACES: [&str; 9] =
+    ["file", "directory", "pipeline", "step", "parameter", "dependency", "key", "line", "column"];
+
+/// Returns the message of an error with its location and its causes.
+fn sentence(error: &Error) -> String {
+    let places = PLACES.iter().filter_map(|name| Some(format!("{name} {}", error.context(name)?)));
+    let places: Vec<_> = places.collect();
+    let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+    let first = std::error::Error::source(error);
+    let causes = std::iter::successors(first, |cause| cause.source());
+    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    format!("{}{places}{causes}", error.message())
 }
 
 fn asl(options: &AslOptions) -> Result<ExitCode, Error> {
@@ -239,9 +263,10 @@ fn cost(options: &CostOptions) -> Result<ExitCode, Error> {
     let mut rows = Vec::new();
     for (form, machine) in machines(options)? {
         for duration in &options.durations {
-            match asl::cost(&machine, duration.as_secs().max(1)) {
+            let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+            match asl::cost(&machine, seconds) {
                 Ok(cost) => rows.push((form, cost)),
-                Err(message) => return Err(problem(format!("{form}, {} s: {message}", duration.as_secs()))),
+                Err(message) => return Err(problem(format!("{form}, {seconds} s: {message}"))),
             }
         }
     }
@@ -273,7 +298,7 @@ fn cost(options: &CostOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the machine of the file, or those of the pipeline in each form.
+/// Returns the machine in the file, or the machines of the pipeline in each form.
 fn machines(options: &CostOptions) -> Result<Vec<(&'static str, StateMachine)>, Error> {
     let text = std::fs::read_to_string(&options.file).unwrap_or_default();
     let is_machine =
@@ -293,6 +318,8 @@ fn machines(options: &CostOptions) -> Result<Vec<(&'static str, StateMachine)>, 
         settings.form = form;
         settings.query_language = options.query_language.into();
         settings.poll_interval = options.poll_interval;
+        // The cost does not depend on the names of the functions.
+        settings.hudi_arn = "${HudiArn}-{table}".to_owned();
         Ok((name, asl::generate(&pipeline, &settings)?.machine))
     };
     forms.into_iter().map(machine).collect()
@@ -310,12 +337,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| "expected a duration such as 5s, 10m or 2h".to_owned())
 }
 
-/// Prints the result. A reader that has closed the pipe has seen enough.
+/// Prints the result. Ignores a closed pipe: its reader needs no more output.
 fn out(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// Prints a message for people.
+/// Prints a human-readable message.
 fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }

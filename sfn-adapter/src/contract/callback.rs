@@ -21,7 +21,7 @@ pub const SOURCE: &str = "aws.redshift-data";
 /// An event of the handler.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// An event that EventBridge delivered to the function.
+    /// An event that EventBridge delivered directly to the function.
     Event(Box<EventBridgeEvent<Value>>),
     /// Messages of SQS, each with an event as its body.
     Messages(SqsEvent),
@@ -65,19 +65,20 @@ pub struct Reply {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Task {
-    /// The statement finished, and the task was told so (`SendTaskSuccess`).
+    /// The statement finished, and this was reported to the task (`SendTaskSuccess`).
     Succeeded,
-    /// The statement failed, was aborted or is unknown, and the task was told so (`SendTaskFailure`).
+    /// The statement failed, was aborted or is unknown, and this was reported to the task
+    /// (`SendTaskFailure`).
     Failed,
-    /// The task has been answered before, has timed out, or its execution has ended.
+    /// The task was already completed, has timed out, or its execution has ended.
     Over,
-    /// The event is not about a statement that answers a task.
+    /// The event is not about a statement that completes a task.
     Foreign,
 }
 
 impl Request {
-    /// Reads a request from an event's text: messages of SQS if it has the member `Records`, and otherwise an
-    /// event of EventBridge.
+    /// Parses an event: messages of SQS if it has the member `Records`, and otherwise an event of
+    /// EventBridge.
     ///
     /// # Errors
     /// Returns [`Error::BadInput`] for any other text.
@@ -90,7 +91,7 @@ impl Request {
     }
 }
 
-/// Reads an event of EventBridge from the body of a message.
+/// Parses an event of EventBridge from the body of a message.
 ///
 /// # Errors
 /// Returns [`Error::BadInput`] for any other text.
@@ -103,10 +104,10 @@ fn envelope(event: Map<String, Value>) -> Result<Box<EventBridgeEvent<Value>>, E
 }
 
 impl Change {
-    /// Returns the change of a statement that an event reports, or `None` for an event of another kind.
+    /// Returns the change of a statement that an event reports. Returns `None` for an event of another kind.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] if the event has the right kind, and its `detail` is not valid.
+    /// Returns [`Error::BadInput`] if the event is of the right kind, but its `detail` is invalid.
     pub fn of(event: &EventBridgeEvent<Value>) -> Result<Option<Self>, Error> {
         if event.source != SOURCE || event.detail_type != DETAIL_TYPE {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The wire format of the drop-in: the events from the state machine, and the replies.
+//! The wire format of the drop-in: events from the state machine, and replies.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use serde_json::value::RawValue;
 
 use crate::Error;
 
-/// The request of the state machine.
+/// A request of the state machine.
 ///
-/// It is a status request if the key `QueryId` is present. All other keys of a status request are ignored,
-/// because Step Functions sends its whole accumulated state.
+/// A request with the key `QueryId` is a status request. All its other keys are ignored, because Step
+/// Functions sends its whole accumulated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Calls the procedure. The event has no key `QueryId`.
     Submit {
-        /// The unique id of the EventBridge event, if the event came from EventBridge.
+        /// The unique id of the event, if it came from EventBridge.
         event_id: Option<String>,
     },
     /// Returns the status of the statement. The event has a key `QueryId`.
@@ -27,16 +27,21 @@ pub enum Request {
 }
 
 impl Request {
-    /// Parses a request from an event's text.
+    /// Parses an event.
     ///
-    /// Only the top level is parsed; nested values are skipped, however deep or invalid.
+    /// Only the top level is parsed. Nested values are skipped, even if they are deep or invalid.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] for text that is not a JSON object, and for a `QueryId` that is not a
-    /// non-empty string.
+    /// Returns [`Error::BadInput`] if the text is not a JSON object, or if `QueryId` is not a non-empty
+    /// string.
     pub fn parse(event: &str) -> Result<Self, Error> {
-        let members: BTreeMap<String, &RawValue> = serde_json::from_str(event)
-            .map_err(|error| Error::BadInput(format!("the event is not a JSON object: {error}")))?;
+        let members: BTreeMap<String, &RawValue> = serde_json::from_str(event).map_err(|error| {
+            // The parser's message about a value quotes the value.
+            Error::BadInput(match error.is_data() {
+                true => "the event is not a JSON object; send an object".to_owned(),
+                false => format!("the event is not a JSON object: {error}"),
+            })
+        })?;
         let Some(id) = members.get("QueryId") else {
             return Ok(Self::Submit { event_id: event_id(&members) });
         };
@@ -49,8 +54,8 @@ impl Request {
     }
 }
 
-/// Returns EventBridge's id, which is unique. An `id` without the rest of the envelope belongs to the sender,
-/// who may repeat it on purpose.
+/// Returns EventBridge's id, which is unique. Without the rest of the envelope, an `id` belongs to the
+/// sender, who may repeat it on purpose.
 fn event_id(members: &BTreeMap<String, &RawValue>) -> Option<String> {
     let is_event = ["source", "detail-type", "detail"].iter().all(|key| members.contains_key(*key));
     members.get("id").filter(|_| is_event).and_then(|id| text(id)).filter(|id| !id.is_empty())
@@ -65,7 +70,7 @@ fn text(value: &RawValue) -> Option<String> {
 #[serde(untagged)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Reply {
-    /// `{"QueryId": "…"}`, exactly; it becomes the whole state.
+    /// Exactly `{"QueryId": "…"}`, because it becomes the whole state.
     Submitted {
         /// The statement's id.
         #[serde(rename = "QueryId")]
@@ -77,7 +82,7 @@ pub enum Reply {
         /// version.
         #[serde(rename = "Status")]
         status: String,
-        /// The reason for the failure; the four letters `null` if the database gave none.
+        /// The reason for the failure. The string `null` if the database gave none.
         #[serde(rename = "Error")]
         error: String,
     },
@@ -86,8 +91,8 @@ pub enum Reply {
 impl Reply {
     /// Creates the reply for a description.
     ///
-    /// `ABORTED` is reported as `FAILED`: the existing state machine has two final states, and continues
-    /// polling at any other status.
+    /// `ABORTED` is reported as `FAILED`, because the existing state machine has two final states and
+    /// continues to poll at any other status.
     pub fn status(description: Description) -> Self {
         let error = description.error.filter(|error| !error.is_empty());
         let (status, error) = match description.status {
@@ -115,7 +120,7 @@ mod tests {
     #[rstest]
     #[case("{}", None)]
     #[case(SCHEDULED, Some("53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa"))]
-    // A self-assigned id may be repeated on purpose.
+    // A sender may repeat its own id on purpose.
     #[case(r#"{"id":"again"}"#, None)]
     #[case(r#"{"queryid":"x","Query":1}"#, None)]
     fn an_object_without_the_key_is_a_submit(#[case] event: &str, #[case] id: Option<&str>) {
@@ -148,6 +153,14 @@ mod tests {
     #[case(r#""text""#)]
     fn anything_else_is_bad_input(#[case] event: &str) {
         assert!(matches!(Request::parse(event), Err(Error::BadInput(_))), "{event}");
+    }
+
+    #[test]
+    fn an_event_is_never_quoted() {
+        for event in [r#""SELECT hush-hush""#, r#"["hush-hush"]"#, r#"{"QueryId":{"hush-hush":1}}"#] {
+            let error = Request::parse(event).unwrap_err();
+            assert!(!error.to_string().contains("hush-hush"), "{error}");
+        }
     }
 
     fn reply(status: &str, error: Option<&str>) -> String {

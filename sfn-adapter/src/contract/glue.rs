@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hudi_scd::glue::{SyncOptions, SyncReport, crawler::Exclusion};
-use redshift_orchestrator::glue::{JobOutcome, JobOutcomeKind, JobRun, JobRunState};
+use redshift_orchestrator::{
+    glue::{JobOutcome, JobRun, JobRunState},
+    task::TaskOutcomeKind,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,15 +22,15 @@ use crate::{
 #[serde(tag = "action", rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Action {
-    /// Starts a run of a job, at most one for an identity.
+    /// Starts a run of a job, at most once for each identity.
     Start(Start),
     /// Returns the state of a run.
     Status(Status),
     /// Requests the end of a run, and returns its state.
     Stop(Stop),
-    /// Registers a Hudi table in the catalog, or brings its entry to the table's state.
+    /// Registers a Hudi table in the catalog, or updates its entry to the table's state.
     Sync(Sync),
-    /// Keeps a crawler away from Hudi tables.
+    /// Excludes Hudi tables from a crawler.
     Exclude(Exclude),
 }
 
@@ -41,8 +44,8 @@ pub struct Start {
     /// Name of the job.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub job: String,
-    /// Arguments of the run, in place of the job's own. Names begin with `--`. Glue logs them, so they hold no
-    /// secrets.
+    /// Arguments of the run, in place of the job's own. Names begin with `--`. Glue logs them, so do not put
+    /// secrets in them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arguments: BTreeMap<String, String>,
 }
@@ -58,7 +61,7 @@ pub struct Status {
     /// Id of the run, from the reply to its start.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub run: String,
-    /// Replies with an error, which `Retry` and `Catch` match, unless the run has succeeded: `Glue.Running`,
+    /// Replies with an error that `Retry` and `Catch` match unless the run has succeeded: `Glue.Running`,
     /// `Glue.Failed`, `Glue.Stopped` or `Glue.TimedOut`. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raise: bool,
@@ -91,16 +94,15 @@ pub struct Sync {
     /// Name of the table in the catalog. Default: the table's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Options of Hudi's own sync by their names, such as
-    /// `hoodie.datasource.hive_sync.support_timestamp`.
+    /// Options of Hudi's own sync, by name, such as `hoodie.datasource.hive_sync.support_timestamp`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
-    /// Replaces a table of another tool under the same name. Default: `false`.
+    /// Replaces a table of the same name that another tool created. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takeover: bool,
 }
 
-/// Members of the action `exclude`. It has one of `tables` and `database`.
+/// Members of the action `exclude`. Exactly one of `tables` and `database` is present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -113,11 +115,11 @@ pub struct Exclude {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub tables: Option<Vec<String>>,
-    /// Database of the catalog, all of whose Hudi tables are excluded.
+    /// Database of the catalog. All its Hudi tables are excluded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     /// Maximum time in seconds to wait for the end of the crawler's run, because Glue refuses to change a
-    /// crawler that runs. It ends with the function's remaining time. Default: 0.
+    /// running crawler. The wait ends earlier if the function's time is over. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u32>,
 }
@@ -133,13 +135,13 @@ pub enum Reply {
     Status(RunState),
     /// The state of a run after the request to stop it.
     Stop(RunState),
-    /// The catalog is as the table is.
+    /// The catalog matches the table.
     Sync(Synced),
-    /// The crawler keeps away from the tables.
+    /// The crawler excludes the tables.
     Exclude(Excluded),
 }
 
-/// State of a run. Every member is always present, so that a path of a state machine finds it.
+/// State of a run. Every member is always present, so that any path of a state machine can refer to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunState {
@@ -151,41 +153,41 @@ pub struct RunState {
     pub run: Option<String>,
     /// State in the service, such as `RUNNING`; `null` in the reply to `start`.
     pub state: Option<String>,
-    /// The state as a state machine branches on it.
+    /// The state as a state machine uses it in a choice.
     pub outcome: Outcome,
-    /// `true` if the state will not change any more.
+    /// `true` if the state is final.
     pub terminal: bool,
     /// Error name for a `Fail` state (`ErrorPath`): `Glue.Failed`, `Glue.Stopped`, `Glue.TimedOut` or
-    /// `Glue.Unknown`; `null` while the run lasts and after it has succeeded.
+    /// `Glue.Unknown`. `null` while the run lasts and after it has succeeded.
     pub error: Option<String>,
     /// Text for a `Fail` state (`CausePath`). Present whenever `error` is.
     pub cause: Option<String>,
-    /// Time in seconds that the run has taken; 0 until the service reports it.
+    /// Duration of the run so far in seconds. 0 until the service reports it.
     pub seconds: f64,
-    /// A link to the log of errors, or its name; `null` if the run is unknown.
+    /// A link to the error log, or the name of the log. `null` if the run is unknown.
     pub log: Option<String>,
-    /// Pause in whole seconds before the next poll, for `SecondsPath`: half of `seconds`, at least 15, and at
+    /// Pause in whole seconds before the next poll, for `SecondsPath`: half of `seconds`, at least 15 and at
     /// most 300.
     pub next_poll_seconds: u32,
 }
 
-/// The state of a run as a state machine branches on it.
+/// The state of a run as a state machine uses it in a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Outcome {
-    /// Not ended yet. Poll again.
+    /// Not yet ended. Poll again.
     Running,
     /// `SUCCEEDED`.
     Succeeded,
     /// `FAILED`, `ERROR` or `EXPIRED`.
     Failed,
-    /// `STOPPED`, by a request.
+    /// `STOPPED` by a request.
     Stopped,
     /// `TIMEOUT`: ended by the job's own timeout.
     TimedOut,
-    /// It cannot be proved that the run was started, or that it was not. It is not started again before an
-    /// operator has settled it.
+    /// It is not known whether the run was started. It is not started again until an operator has resolved
+    /// this.
     Unknown,
 }
 
@@ -197,15 +199,15 @@ pub struct Synced {
     pub version: u32,
     /// The table in the catalog, `database.table`.
     pub table: String,
-    /// `true` if the catalog differed.
+    /// `true` if the catalog was changed.
     pub changed: bool,
     /// `true` if the table was created in the catalog.
     pub created: bool,
-    /// The changes of the table's description, one sentence each, at most 100.
+    /// The changes of the table's description, one sentence each. At most 100.
     pub changes: Vec<String>,
     /// Number of created partitions.
     pub partitions_created: u64,
-    /// Number of partitions described anew.
+    /// Number of updated partitions.
     pub partitions_updated: u64,
     /// Number of dropped partitions.
     pub partitions_dropped: u64,
@@ -219,11 +221,11 @@ pub struct Excluded {
     pub version: u32,
     /// Name of the crawler.
     pub crawler: String,
-    /// The added patterns, by the target's path.
+    /// The added patterns, each with the path of its target.
     pub added: Vec<Pattern>,
-    /// The tables that the crawler still reads, because no pattern excludes them, one sentence each.
+    /// The tables that the crawler still reads because no pattern excludes them, one sentence each.
     pub left: Vec<String>,
-    /// Time in seconds that the crawler's run was waited for.
+    /// Time in seconds spent waiting for the end of the crawler's run.
     pub waited_seconds: f64,
 }
 
@@ -244,11 +246,11 @@ const MAX_CHANGES: usize = 100;
 const FIRST_PAUSE: u32 = 15;
 
 impl Action {
-    /// Reads an event's text.
+    /// Parses an event.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] if the event is not a JSON object, has another version, an unknown action or
-    /// member, or lacks a member. The message names the member, and quotes no value.
+    /// Returns [`Error::BadInput`] if the event is not a JSON object, has another version, has an unknown
+    /// action or member, or lacks a member. The message names the member and quotes no value.
     pub fn parse(event: &str) -> Result<Self, Error> {
         let mut event = members::object(event)?;
         members::take_version(&mut event)?;
@@ -257,7 +259,7 @@ impl Action {
         Ok(action)
     }
 
-    /// Reads each action without its tag, which would lose the names of members in messages.
+    /// Reads each action without its tag. With the tag, serde's messages would not name members.
     fn read(mut event: Map<String, Value>) -> Result<Self, Error> {
         const KNOWN: &str = "use `start`, `status`, `stop`, `sync` or `exclude`";
         let action = event.remove("action");
@@ -273,7 +275,7 @@ impl Action {
         }
     }
 
-    /// Refuses empty names, which the service would refuse with less to go by.
+    /// Rejects empty names. The service would reject them with a less specific message.
     fn check(&self) -> Result<(), Error> {
         let names: Vec<(&str, &str)> = match self {
             Self::Start(start) => {
@@ -348,13 +350,13 @@ impl Outcome {
 }
 
 impl RunState {
-    /// Creates the state of a run that was just started, or found.
+    /// Creates the state of a run that was started or found just now.
     pub fn started(job: &str, run: &str, region: Option<&str>) -> Self {
         let found = JobRun::new(run, JobRunState::Starting);
         Self { state: None, ..Self::described(job, &found, region) }
     }
 
-    /// Creates the state of a run as the service describes it.
+    /// Creates the state of a run from the service's description.
     pub fn described(job: &str, run: &JobRun, region: Option<&str>) -> Self {
         let outcome = Outcome::of(&run.state);
         let cause = run.error.as_deref().unwrap_or("Glue gives no reason; see the log");
@@ -362,16 +364,16 @@ impl RunState {
         Self::new(job, ids, outcome, run.execution_time, &format!("{}: {cause}", run.state))
     }
 
-    /// Creates the state of an attempt whose end is recorded, or cannot be proved.
+    /// Creates the state of an attempt whose outcome is recorded or unknown.
     pub fn over(outcome: &JobOutcome) -> Self {
         let (end, cause) = match &outcome.kind {
-            JobOutcomeKind::Succeeded => (Outcome::Succeeded, String::new()),
-            JobOutcomeKind::Failed { error } => (Outcome::Failed, error.clone()),
-            JobOutcomeKind::Stopped { error } => (Outcome::Stopped, error.clone()),
-            JobOutcomeKind::TimedOut { .. } => {
+            TaskOutcomeKind::Finished => (Outcome::Succeeded, String::new()),
+            TaskOutcomeKind::Failed { error } => (Outcome::Failed, error.clone()),
+            TaskOutcomeKind::Aborted { error } => (Outcome::Stopped, error.clone()),
+            TaskOutcomeKind::TimedOut { .. } => {
                 (Outcome::TimedOut, "the run was stopped after its timeout".to_owned())
             }
-            JobOutcomeKind::Unknown { reason, manual_check } => {
+            TaskOutcomeKind::Unknown { reason, manual_check } => {
                 (Outcome::Unknown, format!("{reason}; {manual_check}"))
             }
             _ => (Outcome::Unknown, outcome.to_string()),
@@ -381,8 +383,8 @@ impl RunState {
         Self::new(&outcome.job, ids, end, outcome.execution_time, &cause)
     }
 
-    /// Creates a state. `ids` are the run's id, its state in Glue, and its log; a state with an error name has
-    /// the cause.
+    /// Creates a state. `ids` contains the run's id, its state in Glue, and its log. A state with an error
+    /// name has a cause.
     fn new(
         job: &str,
         ids: (Option<String>, Option<String>, Option<String>),
@@ -453,7 +455,7 @@ mod tests {
     #[case(json!({ "version": 1 }), "the event lacks the member `action`; use `start`, `status`, `stop`, `sync` or `exclude`")]
     #[case(json!({ "version": 1, "action": "drop" }), "`action` of the event has an unknown value; use `start`, `status`, `stop`, `sync` or `exclude`")]
     #[case(json!({ "version": 1, "action": "start", "job": "x" }), "the event lacks the member `identity`")]
-    #[case(json!({ "version": 1, "action": "start", "job": "x", "identity": { "execution": "", "step": "s" } }), "`identity` has an empty `execution` or `step`")]
+    #[case(json!({ "version": 1, "action": "start", "job": "x", "identity": { "execution": "", "step": "s" } }), "`execution` of `identity` must have 1 to 512 characters")]
     #[case(json!({ "version": 1, "action": "status", "job": "x" }), "the event lacks the member `run`")]
     #[case(json!({ "version": 1, "action": "status", "job": "", "run": "jr_1" }), "`job` of the event is empty")]
     #[case(json!({ "version": 1, "action": "stop", "job": "x", "run": "jr_1", "raise": true }), "the event has no member `raise`; use `job` or `run`")]

@@ -21,7 +21,7 @@ pub const SOURCE: &str = "aws.s3";
 /// An event of the handler.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// Files that were created, from an event of S3 or EventBridge. Empty for an event of another kind.
+    /// Files that were created, from an event of S3 or EventBridge. Empty for events of other kinds.
     Files(Vec<RawFile>),
     /// Messages of SQS, each with an event of S3 or EventBridge as its body.
     Messages(SqsEvent),
@@ -29,14 +29,14 @@ pub enum Request {
     Call(Action),
 }
 
-/// A raw file in S3, as an event or a call names it.
+/// A raw file in S3, as named by an event or a call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RawFile {
     /// Name of the bucket.
     pub bucket: String,
     /// Key of the object.
     pub key: String,
-    /// Version id of the object, in a bucket with versions.
+    /// Version id of the object, in a versioned bucket.
     pub version: Option<String>,
     /// ETag of the object, without quotes.
     pub e_tag: Option<String>,
@@ -49,7 +49,7 @@ pub struct RawFile {
 pub enum Action {
     /// Takes in files, each at most once.
     Upsert(Upsert),
-    /// Deletes the file versions that the table's retention no longer keeps.
+    /// Deletes the file versions that the table's retention does not keep.
     Clean(NoMembers),
     /// Moves old actions of the timeline into the archive.
     Archive(NoMembers),
@@ -64,7 +64,8 @@ pub enum Action {
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Upsert {
-    /// URLs of the files, such as `s3://raw/customer/2026-11-28.csv.gz`, in the order in which their rows apply.
+    /// URLs of the files, such as `s3://raw/customer/2026-11-28.csv.gz`. Their rows are applied in this
+    /// order.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub files: Vec<String>,
 }
@@ -88,10 +89,10 @@ pub enum Response {
 /// Response to messages of SQS.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Handled {
-    /// The messages that return to the queue, which is all that SQS gets.
+    /// The messages that return to the queue. This is the complete response to SQS.
     #[serde(flatten)]
     pub response: SqsBatchResponse,
-    /// The results of taking in the files of the others, for metrics.
+    /// The results for the files of the other messages, for metrics.
     #[serde(skip)]
     pub upserted: Vec<Upserted>,
 }
@@ -109,18 +110,18 @@ pub enum Reply {
     Archive(Archived),
     /// The table was checked.
     Validate(Validated),
-    /// The table is described.
+    /// The description of the table.
     Show(Shown),
 }
 
-/// Result of taking files in.
+/// Outcome of taking in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Outcome {
-    /// There is a commit.
+    /// A commit was written.
     Committed,
-    /// There was nothing to write: no new file, or no row in the new ones.
+    /// There was nothing to write: there were no new files, or the new files have no rows.
     Nothing,
 }
 
@@ -140,8 +141,8 @@ pub struct Upserted {
     pub files: FileCounts,
     /// The rows of the new files.
     pub rows: RowCounts,
-    /// Errors of the clean and the archival after the commit. The commit is valid, and the next one repeats
-    /// them.
+    /// Errors of the clean and the archival after the commit. The commit is valid, and the next commit
+    /// retries them.
     pub upkeep_failed: Vec<String>,
     /// Duration in seconds.
     pub seconds: f64,
@@ -153,15 +154,16 @@ pub struct Upserted {
 pub struct FileCounts {
     /// Files that the commit took in.
     pub new: u64,
-    /// Files that an earlier commit took in, and repetitions.
+    /// Files that an earlier commit took in, and repeated files of the event.
     pub known: u64,
     /// Files of the event that no longer exist.
     pub gone: u64,
-    /// Bytes of the new files, unpacked.
+    /// Uncompressed size of the new files in bytes.
     pub bytes: u64,
 }
 
-/// Numbers of rows. For a type 2 history they are rows of the history, and `rows` its changes.
+/// Numbers of rows. For a type 2 history, `rows` counts changes, and the other members count rows of the
+/// history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RowCounts {
@@ -215,7 +217,7 @@ pub struct Validated {
     pub version: u32,
     /// Name of the table.
     pub table: String,
-    /// `true` if there is no finding.
+    /// `true` if there are no findings.
     pub valid: bool,
     /// Number of findings.
     pub count: u64,
@@ -285,10 +287,10 @@ struct Object {
 }
 
 impl Request {
-    /// Reads a request from an event's text.
+    /// Parses an event.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] if it is not one, or of another version.
+    /// Returns [`Error::BadInput`] if the text is not an event of this handler, or has another version.
     pub fn parse(event: &str) -> Result<Self, Error> {
         let event = members::object(event)?;
         if event.contains_key("action") {
@@ -318,7 +320,7 @@ impl Request {
 impl Action {
     fn read(mut event: Map<String, Value>) -> Result<Self, Error> {
         members::take_version(&mut event)?;
-        // Read by its tag, an action loses the names of members in messages.
+        // With the tag, serde's messages would not name the members of an action.
         if event.get("action").and_then(Value::as_str) == Some("upsert") {
             event.remove("action");
             return members::read("", Value::Object(event)).map(Self::Upsert);
@@ -331,7 +333,7 @@ impl Upsert {
     /// Returns the files.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] for a text that is not a URL of a file in S3, and for an empty list.
+    /// Returns [`Error::BadInput`] if the list is empty, or if a string is not a URL of a file in S3.
     pub fn raw_files(&self) -> Result<Vec<RawFile>, Error> {
         if self.files.is_empty() {
             return Err(Error::BadInput("`files` of the event is empty; name at least one file".to_owned()));
@@ -340,10 +342,10 @@ impl Upsert {
     }
 }
 
-/// Reads the files in the body of a message.
+/// Returns the files named in the body of a message.
 ///
 /// # Errors
-/// Returns [`Error::BadInput`] if it is not an event of S3 or EventBridge.
+/// Returns [`Error::BadInput`] if the body is not an event of S3 or EventBridge.
 pub fn body(message: &str) -> Result<Vec<RawFile>, Error> {
     created(members::object(message)?)
 }
@@ -353,7 +355,7 @@ fn created(event: Map<String, Value>) -> Result<Vec<RawFile>, Error> {
         let event: S3Event = members::read("", Value::Object(event))?;
         return event.records.iter().filter_map(|record| RawFile::of_record(record).transpose()).collect();
     }
-    // S3 sends it when a notification is set up.
+    // S3 sends this event when a notification is set up.
     if event.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
         return Ok(Vec::new());
     }
@@ -392,7 +394,7 @@ impl RawFile {
         }
     }
 
-    /// Returns the object that a record reports as created; `None` for other records.
+    /// Returns the object that a record reports as created. Returns `None` for other records.
     fn of_record(record: &S3EventRecord) -> Result<Option<Self>, Error> {
         if !record.event_name.as_deref().is_some_and(|name| name.starts_with("ObjectCreated:")) {
             return Ok(None);
@@ -410,15 +412,15 @@ impl RawFile {
         format!("s3://{}/{}", self.bucket, self.key)
     }
 
-    /// Returns the name and the version under which a table knows the file, as far as the event contains the
-    /// version.
+    /// Returns the name and the version that identify the file in a table. `None` if the event does not
+    /// contain the version.
     pub fn source(&self) -> Option<SourceFile> {
         let version = self.version.as_ref().or(self.e_tag.as_ref())?;
         Some(SourceFile::new(self.url(), version))
     }
 }
 
-/// Decodes a key in an event of S3, which is encoded as the value of an HTML form.
+/// Decodes a key in an event of S3. S3 encodes it like a value of an HTML form.
 fn decoded(key: &str) -> String {
     let with_spaces = key.replace('+', " ");
     percent_decode_str(&with_spaces).decode_utf8_lossy().into_owned()

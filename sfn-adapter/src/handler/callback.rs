@@ -1,4 +1,4 @@
-//! The handler `callback`: answers tasks when their statements end.
+//! The handler `callback`: completes tasks when their statements end.
 
 use futures::{StreamExt, stream};
 use redshift_orchestrator::{ErrorKind, StatementExecutor, StatementId};
@@ -14,20 +14,23 @@ use crate::{
         statement::{Outcome, State},
     },
     identity::task_token,
+    invocation::late,
+    sentence::{LONGEST_ID, cut},
 };
 
-/// Maximum number of messages that are handled at once.
+/// Maximum number of messages that are handled concurrently.
 const AT_ONCE: usize = 8;
 
-/// Answers the task of each statement that an event reports as ended.
+/// Completes the task of each statement that an event reports as ended.
 ///
-/// The event is a hint: it contains no error text, and is delivered at least once or not at all. The outcome is
-/// that of the service. A second delivery, an event of another kind, a statement that answers no task, and a
-/// task that is over are no errors.
+/// The event is only a hint: it contains no error text, and is delivered several times, once, or not at all.
+/// The outcome is read from the service. It is not an error if an event is delivered again, is of another
+/// kind, is about a statement that completes no task, or is about a task that is over.
 ///
 /// # Errors
-/// An event that was delivered directly ends in an error if the outcome could not be read or the answer not be
-/// sent; EventBridge then delivers it again. Of messages of SQS, only those are returned to the queue.
+/// For an event that was delivered directly, the handler fails if it could not read the outcome or complete
+/// the task. EventBridge then delivers the event again. For messages of SQS, only the failed messages are
+/// returned to the queue.
 pub async fn callback<E, T>(
     executor: &E,
     tasks: &T,
@@ -69,13 +72,25 @@ impl<E: StatementExecutor + ?Sized, T: TaskTokens + ?Sized> Answerer<'_, E, T> {
         let token = change.statement_name.as_deref().and_then(task_token);
         let task = match token {
             None => Task::Foreign,
-            Some(token) => self.tell(token, &self.end_of(&change.statement_id).await?).await?,
+            Some(token) => self.end(token, &change.statement_id).await.map_err(|error| {
+                error.unfinished(|| {
+                    format!(
+                        "the task of statement {} may not be completed",
+                        cut(&change.statement_id, LONGEST_ID)
+                    )
+                })
+            })?,
         };
         tracing::info!(statement_id = change.statement_id, ?task, "event handled");
         Ok(Reply::new(Some(change.statement_id), task))
     }
 
-    /// Returns the end of a statement from the service.
+    /// Reports the end of a statement to its task.
+    async fn end(&self, token: &str, id: &str) -> Result<Task, Error> {
+        self.tell(token, &self.end_of(id).await?).await
+    }
+
+    /// Reads the outcome of a statement from the service.
     async fn end_of(&self, id: &str) -> Result<State, Error> {
         let statement = StatementId::new(id);
         match self.invocation.request(|| self.executor.describe(&statement, None)).await {
@@ -83,7 +98,7 @@ impl<E: StatementExecutor + ?Sized, T: TaskTokens + ?Sized> Answerer<'_, E, T> {
             Ok(description) => Err(Error::Statement {
                 name: "Statement.Running",
                 cause: format!(
-                    "the event reports the end of statement {id}, and the service the status {}; deliver the event again",
+                    "the event reports the end of statement {id}, but the service reports the status {}; deliver the event again",
                     description.status
                 ),
             }),
@@ -104,7 +119,7 @@ impl<E: StatementExecutor + ?Sized, T: TaskTokens + ?Sized> Answerer<'_, E, T> {
                 }
             }
         };
-        Ok(match (self.invocation.before_deadline(told).await?, state.outcome) {
+        Ok(match (self.invocation.before_deadline(late, told).await?, state.outcome) {
             (Answered::Over, _) => Task::Over,
             (Answered::Delivered, Outcome::Succeeded) => Task::Succeeded,
             (Answered::Delivered, _) => Task::Failed,
@@ -147,7 +162,7 @@ mod tests {
         json!({ "Records": bodies.iter().map(record).collect::<Vec<_>>() }).to_string()
     }
 
-    /// A service whose statement ids are their statuses.
+    /// A service that uses the id of a statement as its status.
     fn service() -> MockStatementExecutor {
         let mut executor = MockStatementExecutor::new();
         executor.expect_describe().returning(|id, _| match id.as_str() {

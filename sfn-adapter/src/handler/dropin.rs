@@ -2,16 +2,17 @@
 
 use redshift_orchestrator::{Statement, StatementExecutor, StepKey};
 
-use crate::{Call, Error, Invocation, Reply, Request};
+use crate::{Call, Error, Invocation, Reply, Request, sentence::unknown_status};
 
-/// Submits the procedure call, or returns the status of an earlier one, depending on the event.
+/// Submits the procedure call, or returns the status of an earlier call, depending on the event.
 ///
 /// # At most once
 ///
-/// Every submit has a client token, so a retry within the invocation cannot run the procedure twice. The token
-/// contains the SQL, the compute and the database. If the event came from EventBridge, it also contains the
-/// event's id: a repetition of the same event within 8 hours, for example by the `Retry` of a state machine,
-/// then returns the first statement's id. For any other event each invocation is a separate run.
+/// Every submit has a client token, so a retry within the invocation cannot run the procedure twice. The
+/// token is derived from the SQL, the compute and the database. If the event came from EventBridge, it is
+/// also derived from the event's id: a repetition of the same event within 8 hours, for example by the
+/// `Retry` of a state machine, then returns the first statement's id. For any other event, each invocation is
+/// a separate run.
 ///
 /// # Errors
 /// Returns [`Error::BadInput`] for an invalid event, [`Error::Service`] for an error of the service, and
@@ -35,13 +36,17 @@ where
             let key = StepKey::new(source.1, format!("sfn-adapter {}", source.0));
             let token = key.client_token(executor.target().as_ref(), &statement).map_err(Error::Service)?;
             let statement = statement.with_client_token(token);
-            let submitted = invocation.request(|| executor.submit(&statement, None)).await?;
+            let submitted = invocation.request(|| executor.submit(&statement, None)).await;
+            let submitted =
+                submitted.map_err(|error| error.unfinished(|| "the procedure may be running".to_owned()))?;
             tracing::info!(statement_id = submitted.id.as_str(), token_from = source.0, "submitted");
             Ok(Reply::Submitted { query_id: submitted.id.as_str().to_owned() })
         }
         Request::Status { id } => {
-            // No long poll, because the function is billed while the service holds the response.
-            let description = invocation.request(|| executor.describe(&id, None)).await?;
+            // Not a long poll, because the function is billed while the service delays the response.
+            let description = invocation.request(|| executor.describe(&id, None)).await;
+            let description =
+                description.map_err(|error| error.unfinished(|| unknown_status(id.as_str())))?;
             tracing::info!(
                 statement_id = id.as_str(),
                 status = description.status.as_str(),
@@ -84,7 +89,7 @@ mod tests {
             .to_string()
     }
 
-    /// Returns the client tokens submitted for these events, each in its own invocation.
+    /// Returns the client tokens that are submitted for these events. Each event has its own invocation.
     async fn tokens(invocations: &[(&str, &str)]) -> Vec<String> {
         tokens_on(None, invocations).await
     }
@@ -118,8 +123,8 @@ mod tests {
         assert_eq!(tokens[0].len(), 64);
     }
 
-    /// AWS does not document the scope of a token. Where it is the account, the function of another database was
-    /// answered with the first one's statement, and its procedure never ran.
+    /// AWS does not document the scope of a token. If it is the account, a submit to another database
+    /// returned the statement of the first database, and its procedure never ran.
     #[tokio::test]
     async fn one_event_for_two_databases_is_two_statements() {
         let event = scheduled("53dc4d37");
@@ -134,7 +139,7 @@ mod tests {
             let tokens = tokens_on(Some(target.clone()), &[("r-1", &event), ("r-2", &event)]).await;
             assert_eq!(tokens[0], tokens[1]);
             let as_user = tokens_on(Some(target.with_database_user("etl")), &[("r-1", &event)]).await;
-            // The same work as another user is the same work.
+            // A different database user does not make it different work.
             assert_eq!(tokens[0], as_user[0]);
             seen.insert(tokens[0].clone());
         }

@@ -1,12 +1,13 @@
-//! The handlers: plain async functions over small traits, one module each. None of them knows AWS Lambda.
+//! The handlers: plain async functions over small traits, one module each. None of them depends on AWS
+//! Lambda.
 //!
-//! | handler | over | does |
+//! | handler | over | purpose |
 //! |---|---|---|
 //! | [`redshift`] | [`StatementExecutor`](redshift_orchestrator::StatementExecutor) | replaces the reference solution's function |
 //! | [`statement`] | [`StatementExecutor`](redshift_orchestrator::StatementExecutor), [`Catalog`](redshift_orchestrator::Catalog) | submits, polls, cancels, reads results, lists |
-//! | [`glue`](glue()) | [`GlueServices`] | starts and follows jobs, registers tables, keeps crawlers away |
+//! | [`glue`](glue()) | [`GlueServices`] | starts and polls jobs, registers tables, excludes tables from crawlers |
 //! | [`hudi`](hudi()) | [`Lake`](crate::Lake) | takes raw files into a Hudi table, each once |
-//! | [`callback`](callback()) | [`StatementExecutor`](redshift_orchestrator::StatementExecutor), [`TaskTokens`](crate::TaskTokens) | answers tasks when their statements end |
+//! | [`callback`](callback()) | [`StatementExecutor`](redshift_orchestrator::StatementExecutor), [`TaskTokens`](crate::TaskTokens) | completes tasks when their statements end |
 
 #[cfg(feature = "callback")]
 mod callback;

@@ -1,4 +1,4 @@
-//! Messages of SQS: those that failed return to the queue.
+//! Messages of SQS: failed messages return to the queue.
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsMessage};
 
@@ -7,8 +7,8 @@ use crate::{Error, ErrorNames};
 /// Checks that each message can be returned.
 ///
 /// # Errors
-/// Returns [`Error::BadInput`] for a message without an id: an empty identifier would make Lambda return all
-/// messages to the queue in any case.
+/// Returns [`Error::BadInput`] for a message without an id. An empty id in the response would make Lambda
+/// return all messages to the queue.
 pub(super) fn check_ids(messages: &[SqsMessage]) -> Result<(), Error> {
     if messages.iter().any(|message| message.message_id.as_deref().is_none_or(str::is_empty)) {
         return Err(Error::BadInput("a message of the event lacks the member `messageId`".to_owned()));
@@ -16,7 +16,7 @@ pub(super) fn check_ids(messages: &[SqsMessage]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the messages whose outcomes are errors.
+/// Returns the messages that failed.
 pub(super) fn returned<T>(
     messages: &[SqsMessage],
     outcomes: impl IntoIterator<Item = Result<T, Error>>,

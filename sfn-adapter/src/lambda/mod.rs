@@ -1,4 +1,4 @@
-//! The shell between the handlers and `lambda_runtime`: setup, logs, metrics, panics, and error names.
+//! The layer between the handlers and `lambda_runtime`: setup, logs, metrics, panics, and error names.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -93,10 +93,10 @@ pub enum Reply {
     Glue(glue::Reply),
 }
 
-/// A handler, set up once and invoked many times.
+/// A handler that is set up once and invoked many times.
 ///
-/// A setup error is stored and returned by every invocation, because a function that crashes on start reports
-/// nothing to its state machine.
+/// An error during the setup is stored and returned by every invocation. A function that fails at its start
+/// would report no error to the state machine.
 #[derive(Clone)]
 pub struct Function {
     name: HandlerName,
@@ -106,9 +106,8 @@ pub struct Function {
 }
 
 impl Function {
-    /// Creates the function from variables, usually the environment's. Credentials come from AWS's default
-    /// provider chain.
-    pub async fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+    /// Creates the function from variables, usually the environment, which also has the credentials.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let name = HandlerName::from_variables(&variable);
         let names = name
             .as_ref()
@@ -116,14 +115,14 @@ impl Function {
             .and_then(|name| ErrorNames::from_variables(&variable, *name).map_err(|error| error.to_string()));
         let name = name.unwrap_or_default();
         let ready = match names {
-            Ok(_) => Handler::from_variables(name, &variable).await.map_err(|error| error.to_string()),
+            Ok(_) => Handler::from_variables(name, &variable).map_err(|error| error.to_string()),
             Err(ref message) => Err(message.clone()),
         };
         let namespace = variable("METRICS_NAMESPACE").unwrap_or_else(|| NAMESPACE.to_owned());
         Self { name, names: names.unwrap_or_default(), namespace, ready: ready.map_err(Into::into) }
     }
 
-    /// Creates the function over the caller's services. It writes no metrics.
+    /// Creates the function with the caller's services. It writes no metrics.
     pub fn new(handler: Handler, names: ErrorNames) -> Self {
         Self { name: handler.name(), names, namespace: String::new(), ready: Ok(handler) }
     }
@@ -131,7 +130,7 @@ impl Function {
     /// Handles one event.
     ///
     /// # Errors
-    /// Returns every error and every panic as the name and the message for Step Functions.
+    /// Returns every error and every panic as a name and a message for Step Functions.
     pub async fn invoke(&self, event: &str, invocation: &Invocation) -> Result<Reply, Diagnostic> {
         let span = tracing::error_span!(
             "invocation",
@@ -157,8 +156,17 @@ impl Function {
     }
 
     fn diagnosed(&self, error: Error) -> Diagnostic {
-        // The text of the database or of a raw file is not logged.
+        // Text from the database, a service or a raw file is not logged.
         let is_quotation = error.may_quote();
+        if let Error::Service(error) = &error {
+            tracing::error!(
+                kind = error.kind().as_str(),
+                code = error.code(),
+                operation = error.context("operation"),
+                service_request_id = error.context("request_id"),
+                "the service rejected a request, or did not respond"
+            );
+        }
         let diagnostic = Diagnostic::from(Reported { error, names: self.names });
         match is_quotation {
             true => tracing::info!(error = diagnostic.error_type, "the message is in the reply"),
@@ -176,31 +184,31 @@ impl Function {
         let metrics = metrics.with("HandlerMilliseconds", Unit::Milliseconds, elapsed.as_millis() as f64);
         let metrics = match outcome {
             Ok(reply) => reply.measured(metrics),
-            Err(error) => metrics.counting("Errors").about("error", error.name(self.names)),
+            Err(error) => {
+                let metrics = metrics.counting("Errors").about("error", error.name(self.names));
+                raised_outcome(error).into_iter().fold(metrics, Metrics::counting)
+            }
         };
         println!("{}", metrics.line(&self.namespace, self.name.as_str(), invocation.now()));
     }
 }
 
 impl Handler {
-    async fn from_variables(
-        name: HandlerName,
-        variable: &impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Error> {
+    fn from_variables(name: HandlerName, variable: &impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         Ok(match name {
             HandlerName::Redshift => {
                 let Config { region, target, call } = Config::from_variables(variable)?;
-                let executor = aws::executor(&aws::sdk(&region).await, target);
+                let executor = aws::executor(&aws::sdk(&region, variable)?, target);
                 Self::Redshift { executor: Arc::new(executor), call }
             }
             HandlerName::Statement => {
                 let Warehouse { region, target } = Warehouse::from_variables(variable)?;
-                let executor = Arc::new(aws::executor(&aws::sdk(&region).await, target));
+                let executor = Arc::new(aws::executor(&aws::sdk(&region, variable)?, target));
                 Self::Statement { executor: executor.clone(), catalog: executor }
             }
             #[cfg(feature = "callback")]
             HandlerName::Callback => {
-                let sdk = aws::sdk(&config::region(variable)?).await;
+                let sdk = aws::sdk(&config::region(variable)?, variable)?;
                 // A description needs no database.
                 let target = redshift_orchestrator::Target::workgroup("", "");
                 let tasks = Arc::new(aws::StepFunctions::new(&sdk));
@@ -216,7 +224,7 @@ impl Handler {
                 let region = config::region(variable)?;
                 let journal = variable("GLUE_JOURNAL").filter(|url| !url.trim().is_empty());
                 let journal = journal.map(|url| aws::journal(url.trim())).transpose()?;
-                Self::Glue(Box::new(aws::glue(&aws::sdk(&region).await, region, journal)))
+                Self::Glue(Box::new(aws::glue(&aws::sdk(&region, variable)?, region, journal)))
             }
         })
     }
@@ -263,7 +271,7 @@ impl Handler {
 }
 
 impl Reply {
-    /// Adds the metrics of the reply. A statement is counted by each reply with its end, usually one.
+    /// Adds the metrics of the reply. A statement is counted by each reply that reports its end, usually one.
     fn measured(&self, metrics: Metrics) -> Metrics {
         match self {
             Self::Redshift(dropin::Reply::Submitted { query_id }) => {
@@ -301,10 +309,20 @@ impl Reply {
     }
 }
 
+/// Returns the metric of an outcome that is an error because the event asked for one.
+fn raised_outcome(error: &Error) -> Option<&'static str> {
+    let (Error::Statement { name, .. } | Error::Glue { name, .. }) = error else { return None };
+    ["Aborted", "Failed", "Stopped", "TimedOut", "Unknown"]
+        .into_iter()
+        .find(|outcome| name.rsplit('.').next() == Some(outcome))
+}
+
 fn measured_state(state: &statement::State, metrics: Metrics) -> Metrics {
     let metrics = metrics.about("statement_id", &state.id);
     let name = match state.outcome {
-        statement::Outcome::Running => return metrics,
+        statement::Outcome::Running => {
+            return metrics.with("RunningSeconds", Unit::Seconds, state.age.as_secs_f64());
+        }
         statement::Outcome::Succeeded => "Succeeded",
         statement::Outcome::Failed => "Failed",
         statement::Outcome::Aborted => "Aborted",
@@ -387,8 +405,8 @@ pub async fn serve(function: Function) -> Result<(), lambda_runtime::Error> {
     Runtime::new(handler).layer(MapRequestLayer::new(as_text)).run().await
 }
 
-/// Passes the event to the handler as raw text. The runtime would otherwise parse it first, and report
-/// invalid JSON under the name of a Rust type.
+/// Passes the event to the handler as raw text. Otherwise the runtime would parse it first and report invalid
+/// JSON under the name of a Rust type.
 fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
     let text = String::from_utf8_lossy(&invocation.body);
     invocation.body = serde_json::Value::from(text).to_string().into();
@@ -397,19 +415,20 @@ fn as_text(mut invocation: LambdaInvocation) -> LambdaInvocation {
 
 /// Writes logs as JSON lines to standard output, at the level of `AWS_LAMBDA_LOG_LEVEL` (default: INFO).
 ///
-/// Below WARN only this project's own lines are written: at DEBUG and TRACE the SDK and the HTTP client log
-/// requests, including SQL and secrets' names.
+/// Below WARN, only this project's own lines are written. At DEBUG and TRACE, the SDK and the HTTP client log
+/// requests, including SQL and the names of secrets.
 pub fn init_logs(level: Option<&str>) {
     let level: LevelFilter = level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     let ours =
         ["sfn_adapter", "redshift_orchestrator", "hudi_scd", "bootstrap"].map(|target| (target, level));
     let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
-    // The runtime logs each error with its text, which may quote data. This shell has logged it already.
+    // The runtime logs the message of each error, which may quote data. This layer has already logged the
+    // error.
     let filter = filter.with_target("lambda_runtime::layers", LevelFilter::OFF);
     let lines = subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
     // A second call changes nothing.
     let _ = subscriber::registry().with(lines).with(filter).try_init();
-    // A panic's message may quote data, so only its place is logged.
+    // A panic's message may quote data, so only its location is logged.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
@@ -439,10 +458,24 @@ mod tests {
         assert!(!diagnostic.error_message.contains("cheese"));
     }
 
+    #[test]
+    fn an_outcome_counts_although_the_event_asks_for_an_error() {
+        let of = |name| raised_outcome(&Error::Statement { name, cause: String::new() });
+        assert_eq!(
+            ["Statement.Running", "Statement.Failed", "Statement.Unknown"].map(of),
+            [None, Some("Failed"), Some("Unknown")]
+        );
+        let of = |name| raised_outcome(&Error::Glue { name, cause: String::new() });
+        assert_eq!(
+            ["Glue.Deadline", "Glue.TimedOut", "Glue.Stopped"].map(of),
+            [None, Some("TimedOut"), Some("Stopped")]
+        );
+        assert_eq!(raised_outcome(&Error::Internal), None);
+    }
+
     #[tokio::test]
     async fn a_set_up_that_failed_is_told_to_every_invocation() {
-        let function =
-            Function::from_variables(|name| (name == "REGION").then(|| "eu-west-1".to_owned())).await;
+        let function = Function::from_variables(|name| (name == "REGION").then(|| "eu-west-1".to_owned()));
         for event in ["{}", r#"{"QueryId":"q-1"}"#] {
             let diagnostic = function.invoke(event, &invocation()).await.unwrap_err();
             assert_eq!(diagnostic.error_type, "SfnAdapter.Config");

@@ -8,7 +8,7 @@ use redshift_orchestrator::Pipeline;
 use serde_json::Value;
 use sfn_adapter::asl::{
     Form, Generated, Options, QueryLanguage, generate, mocks,
-    model::{State, States},
+    model::{State, States, Task},
 };
 
 const FORMS: [(Form, &str); 3] = [(Form::Lambda, "lambda"), (Form::Sdk, "sdk"), (Form::Callback, "callback")];
@@ -48,7 +48,7 @@ fn all() -> Vec<(String, Generated)> {
     all
 }
 
-/// Calls `visit` with each group of states, and the name of its first one.
+/// Calls `visit` with each group of states and the name of its first state.
 fn groups(start_at: &str, states: &States, visit: &mut impl FnMut(&str, &States)) {
     visit(start_at, states);
     for state in states.values() {
@@ -67,7 +67,8 @@ fn the_definitions_are_these() {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| {
-        let pinned = |name: &str| name.starts_with("one-") || name.starts_with("sales-lambda");
+        let pinned =
+            |name: &str| ["one-", "sales-lambda", "day-sdk"].iter().any(|begin| name.starts_with(begin));
         for (name, generated) in all().into_iter().filter(|(name, _)| pinned(name)) {
             let notes: String = generated.notes.iter().map(|note| format!("{note}\n")).collect();
             insta::assert_snapshot!(name, format!("{}{notes}", generated.machine.to_json()));
@@ -127,7 +128,7 @@ fn every_path_through_every_state_has_a_request() {
 
 #[test]
 fn no_state_of_a_branch_fails() {
-    // A branch that fails stops its siblings, and their statements run on unwatched.
+    // A failed branch stops its siblings. Their statements would keep running without being polled.
     for (name, generated) in all() {
         groups("", &generated.machine.states, &mut |start_at, states| {
             let fails = states.values().any(|state| matches!(state, State::Fail(_)));
@@ -170,6 +171,60 @@ fn many_long_statements_get_longer_pauses() {
 }
 
 #[test]
+fn a_cancellation_that_always_fails_ends_before_the_history_is_full() {
+    for (name, generated) in all() {
+        groups("", &generated.machine.states, &mut |_, states| {
+            for (state, cancel) in states.iter().filter(|(state, _)| state.ends_with(": cancel")) {
+                let State::Task(cancel) = cancel else { panic!("{state}") };
+                // The error is recorded in its own member, and the next poll follows.
+                assert!(
+                    serde_json::to_string(&cancel.catch).unwrap().contains("cancel_failed"),
+                    "{name}: {state}"
+                );
+                assert!(
+                    cancel.retry.iter().all(|retrier| retrier.max_attempts <= Some(3)),
+                    "{name}: {state}"
+                );
+                let label = state.trim_end_matches(": cancel");
+                let State::Choice(ended) = &states[&format!("{label}: ended")] else { panic!("{label}") };
+                let rules: Vec<_> = ended
+                    .choices
+                    .iter()
+                    .map(|rule| (rule.next.as_str(), serde_json::to_string(rule).unwrap()))
+                    .collect();
+                let [_, (given_up, condition), (cancelled, _), ..] = rules.as_slice() else {
+                    panic!("{label}")
+                };
+                assert!(
+                    given_up.ends_with(": not cancelled") && condition.contains("cancel_failed"),
+                    "{condition}"
+                );
+                assert!(cancelled.ends_with(": cancel"), "{cancelled}");
+            }
+        });
+    }
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_table_of_costs_in_the_guide_is_the_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = folder.path().join("load.toml");
+    let text = "name = \"load\"\noverlap = \"allow\"\n[[steps]]\nname = \"sales\"\nsql = \"SELECT 1\"\n";
+    fs::write(&pipeline, text).unwrap();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_sfn-adapter"));
+    let cost =
+        program.arg("cost").arg(&pipeline).args(["--duration", "1s", "10m", "2h", "24h"]).output().unwrap();
+    let table = String::from_utf8(cost.stdout).unwrap();
+    assert_eq!(table.lines().count(), 13, "{table}{}", String::from_utf8_lossy(&cost.stderr));
+    let guide = include_str!("../../../docs/state-machines.md");
+    assert!(
+        guide.contains(&format!("```text\n{table}```")),
+        "docs/state-machines.md does not have this table:\n{table}"
+    );
+}
+
+#[test]
 fn the_token_is_independent_of_the_states_own_retries() {
     for (name, generated) in all() {
         let text = generated.machine.to_json();
@@ -194,6 +249,15 @@ fn what_a_state_machine_cannot_run_is_refused_with_the_way_out() {
         "name = \"p\"\n[[steps]]\nname = \"s\"\nbatch = [{sqls}]\nexecution_mode = \"auto-commit\"\n"
     ));
     assert!(long.contains("41 statements") && long.contains("divide the step"), "{long}");
+    let hudi = |name: &str, table: &str| {
+        format!(
+            "[[steps]]\nname = \"{name}\"\nhudi = {{ table = \"{table}\", files = [\"s3://raw/x.csv\"] }}\n"
+        )
+    };
+    let two = refused(&format!("name = \"p\"\n{}{}", hudi("a", "customer"), hudi("b", "address")));
+    assert!(two.contains("2 Hudi tables") && two.contains("--hudi-arn") && two.contains("{table}"), "{two}");
+    let named = refused(&format!("name = \"p\"\n[parameters.t]\n{}", hudi("a", "${t}")));
+    assert!(named.contains("write the name"), "{named}");
 }
 
 #[test]
@@ -248,6 +312,9 @@ fn the_handler_accepts_every_event() {
                     else {
                         continue;
                     };
+                    if event["action"] == "upsert" {
+                        continue;
+                    }
                     let event =
                         if event["identity"].is_null() { event.to_string() } else { evaluated(event) };
                     let request = Request::parse(&event)
@@ -258,7 +325,87 @@ fn the_handler_accepts_every_event() {
                     }
                 }
             });
-            assert!(submits >= pipeline.steps().len(), "{name}");
+            let statements = pipeline.steps().iter().filter(|step| step.statement().is_some()).count();
+            assert!(submits >= statements, "{name}");
         }
     }
+}
+
+/// Returns the task in a branch of the machine of `day`.
+fn task_of_day(state: &str, language: QueryLanguage) -> Task {
+    let (_, pipeline) = pipelines().into_iter().find(|(name, _)| name == "day").unwrap();
+    let machine = generated(&pipeline, Form::Sdk, language).machine;
+    let mut found = None;
+    groups("", &machine.states, &mut |_, states| {
+        if let Some(State::Task(task)) = states.get(state) {
+            found = Some((**task).clone());
+        }
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_glue_job_is_started_by_the_integration_and_stopped_by_glue() {
+    let start = task_of_day("clean-customer: start", QueryLanguage::Jsonata);
+    assert_eq!(start.resource, "arn:aws:states:::glue:startJobRun.sync");
+    let arguments = start.arguments.unwrap();
+    assert_eq!(arguments["JobName"], "{% $states.input.parameters.environment & '-clean-customer' %}");
+    assert_eq!(arguments["Arguments"]["--day"], "{% $states.input.parameters.day %}");
+    assert_eq!(arguments["Arguments"]["--mode"], "full");
+    let token = arguments["Arguments"]["--run-token"].as_str().unwrap();
+    for part in ["$hash(", "Execution.Id", "RedriveCount", "/clean-customer/", "run.attempt"] {
+        assert!(token.contains(part), "{token}");
+    }
+    // The step's timeout in minutes. The timeout of the state is a quarter of an hour longer.
+    assert_eq!((&arguments["Timeout"], start.timeout_seconds), (&45.into(), Some((3_600).into())));
+    let json_path = task_of_day("clean-customer: start", QueryLanguage::JsonPath).parameters.unwrap();
+    assert_eq!(
+        json_path["Arguments"]["--read-from.$"],
+        "States.Format('s3://raw/customer/{}', $.parameters.day)"
+    );
+}
+
+#[test]
+fn a_start_is_retried_only_after_errors_that_prove_that_no_run_was_started() {
+    for name in ["clean-customer: start", "clean-item: start"] {
+        let start = task_of_day(name, QueryLanguage::Jsonata);
+        let retried: Vec<_> = start.retry.iter().flat_map(|retrier| &retrier.error_equals).collect();
+        let limits = ["ConcurrentRunsExceeded", "ResourceNumberLimitExceeded", "Throttling"];
+        assert_eq!(retried, limits.map(|limit| format!("Glue.{limit}Exception")).iter().collect::<Vec<_>>());
+    }
+}
+
+#[cfg(feature = "hudi")]
+#[test]
+fn the_event_of_a_hudi_table_is_one_of_the_contract() {
+    use sfn_adapter::contract::hudi::{Action, Request};
+    let upsert = task_of_day("address: upsert", QueryLanguage::Jsonata);
+    let arguments = upsert.arguments.unwrap();
+    assert_eq!(arguments["FunctionName"], "${HudiArn}");
+    let files = arguments["Payload"]["files"].as_array().unwrap();
+    assert_eq!(files[0], "{% 's3://raw/address/' & $states.input.parameters.day & '.csv' %}");
+    let Request::Call(Action::Upsert(read)) = Request::parse(&arguments["Payload"].to_string()).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(read.files.len(), 2);
+    // A table takes in each file once, so an interrupted invocation may always be repeated.
+    let retried: Vec<_> = upsert.retry.iter().flat_map(|retrier| &retrier.error_equals).collect();
+    assert!(["Lambda.Unknown", "Hudi.Unknown"].iter().all(|name| retried.iter().any(|it| it == name)));
+}
+
+#[test]
+fn each_table_has_a_function_of_its_own() {
+    let step = |name| {
+        format!("[[steps]]\nname = \"{name}\"\nhudi = {{ table = \"{name}\", files = [\"s3://raw/x\"] }}\n")
+    };
+    let pipeline =
+        Pipeline::from_toml(&format!("name = \"p\"\n{}{}", step("customer"), step("address"))).unwrap();
+    let mut options = Options::default();
+    options.hudi_arn = "${HudiArn}-{table}".to_owned();
+    let generated = generate(&pipeline, &options).unwrap();
+    let text = generated.machine.to_json();
+    assert!(text.contains("\"${HudiArn}-customer\"") && text.contains("\"${HudiArn}-address\""), "{text}");
+    assert!(!text.contains("LoaderArn"), "no step is a statement");
+    assert!(generated.notes.iter().any(|note| note.contains("for the tables address, customer")));
 }

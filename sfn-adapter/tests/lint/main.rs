@@ -1,4 +1,4 @@
-//! The rules for state machines: each has a file that breaks it and one that keeps it.
+//! Tests the rules for state machines. For each rule, one file violates it and one file satisfies it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -45,7 +45,96 @@ fn a_finding_has_a_place_a_reason_and_a_fix() {
 fn the_reference_machine_has_its_known_defects() {
     let findings = lint(&file("machines/reference.json")).unwrap();
     let found: Vec<_> = findings.iter().map(|finding| (finding.rule, finding.line)).collect();
-    assert_eq!(found, [("aborted", 30), ("unknown-status", 30), ("literal-path", 32), ("no-cancel", 35),]);
+    assert_eq!(found, [("aborted", 30), ("unknown-status", 30), ("literal-path", 32), ("no-cancel", 35)]);
+}
+
+/// Returns the rules that a poll with these choices and this default violates.
+fn of_choices(choices: serde_json::Value, default: &str) -> Vec<&'static str> {
+    let machine = serde_json::json!({
+        "StartAt": "S", "TimeoutSeconds": 600, "States": {
+            "S": { "Type": "Task", "Resource": "arn:aws:states:::aws-sdk:redshiftdata:executeStatement",
+                "Parameters": { "Database": "d", "Sql": "x", "ClientToken.$": "$$.Execution.Name" },
+                "ResultPath": "$.s", "Next": "W" },
+            "W": { "Type": "Wait", "Seconds": 30, "Next": "D" },
+            "D": { "Type": "Task", "Comment": "ABORTED: we cannot cancel it",
+                "Resource": "arn:aws:states:::aws-sdk:redshiftdata:describeStatement",
+                "Parameters": { "Id.$": "$.s.Id" }, "ResultPath": "$.r", "Next": "C" },
+            "C": { "Type": "Choice", "Comment": "ABORTED", "Choices": choices, "Default": default },
+            "Ok": { "Type": "Succeed" }, "F": { "Type": "Fail", "ErrorPath": "$.r.Status" } } });
+    rules(&machine.to_string()).into_iter().filter(|rule| *rule != "unreachable-state").collect()
+}
+
+#[test]
+fn each_status_is_followed_through_the_rules_of_a_choice() {
+    let rule = |status: &str, next: &str| serde_json::json!({ "Variable": "$.r.Status", "StringEquals": status, "Next": next });
+    let no_cancel = "no-cancel";
+    let is_unknown = "unknown-status";
+    let cases = [
+        (serde_json::json!([rule("FINISHED", "Ok")]), "W", vec!["aborted", "aborted", is_unknown, no_cancel]),
+        (
+            serde_json::json!([rule("FINISHED", "Ok"), rule("FAILED", "F"), rule("ABORTED", "W")]),
+            "F",
+            vec!["aborted", no_cancel],
+        ),
+        (
+            serde_json::json!([{ "Not": { "Variable": "$.r.Status", "StringEquals": "FINISHED" }, "Next": "W" }]),
+            "Ok",
+            vec!["aborted", "aborted", is_unknown, no_cancel],
+        ),
+        (
+            serde_json::json!([
+                { "Variable": "$.r.Status", "StringMatches": "F*", "Next": "Ok" },
+                { "Variable": "$.r.Status", "StringMatches": "*T*", "Next": "W" },
+            ]),
+            "W",
+            vec!["aborted", is_unknown, no_cancel],
+        ),
+        // A counter ends the loop in time.
+        (
+            serde_json::json!([
+                rule("FINISHED", "Ok"), { "Variable": "$.n", "NumericGreaterThan": 9, "Next": "F" },
+            ]),
+            "W",
+            vec![no_cancel],
+        ),
+        (
+            serde_json::json!([
+                rule("FINISHED", "Ok"),
+                { "Or": [rule("STARTED", "x"), rule("PICKED", "x"), rule("SUBMITTED", "x")], "Next": "W" },
+            ]),
+            "F",
+            vec![no_cancel],
+        ),
+    ];
+    for (choices, default, expected) in cases {
+        let mut found = of_choices(choices.clone(), default);
+        found.sort_unstable();
+        let mut expected = expected;
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{choices:#}");
+    }
+}
+
+#[test]
+fn a_step_name_that_reads_as_an_expression_has_no_findings() {
+    let text = "name = \"p\"\n[parameters.d]\n[[steps]]\nname = '{% $x %}'\nsql = \"SELECT '{% $y %}', :d\"\n\
+                parameters = { d = \"${d}\" }\n[[steps]]\nname = '$.a'\nsql = \"$.b\"\n[[steps]]\nname = 'a\\b'\nsql = 'SELECT 1'\n";
+    let pipeline = Pipeline::from_toml(text).unwrap();
+    for form in [Form::Lambda, Form::Sdk, Form::Callback] {
+        for language in [QueryLanguage::Jsonata, QueryLanguage::JsonPath] {
+            let mut options = Options::default();
+            options.form = form;
+            options.query_language = language;
+            let text = generate(&pipeline, &options).unwrap().machine.to_json();
+            assert_eq!(lint(&text).unwrap(), [], "{form:?} {language:?}");
+            if language == QueryLanguage::Jsonata {
+                let is_evaluated = |line: &&str| {
+                    !line.contains("Comment") && (line.contains("$x %}") || line.contains("$y %}"))
+                };
+                assert_eq!(text.lines().find(is_evaluated), None, "{form:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -64,6 +153,39 @@ fn generated_machines_have_no_findings() {
             }
         }
     }
+}
+
+#[test]
+fn values_that_the_service_rejects_are_found() {
+    let state = |state: &str, more: &str| {
+        format!(r#"{{"StartAt": "A", "States": {{"A": {state}, "B": {{"Type": "Succeed"}}{more}}}}}"#)
+    };
+    let task =
+        r#""Type": "Task", "Resource": "arn:aws:lambda:eu-west-1:123456789012:function:f", "Next": "B""#;
+    let cases = [
+        (state(&format!(r#"{{{task}, "TimeoutSeconds": 0}}"#), ""), "timeout"),
+        (state(&format!(r#"{{{task}, "TimeoutSeconds": 9, "TimeoutSecondsPath": "$.t"}}"#), ""), "timeout"),
+        (state(r#"{"Type": "Parallel", "Branches": [], "Next": "B"}"#, ""), "required-field"),
+        (state(r#"{"Type": "Wait", "Seconds": "30", "Next": "B"}"#, ""), "wait-time"),
+        (state(r#"{"Type": "Wait", "Seconds": -1, "Next": "B"}"#, ""), "wait-time"),
+        (
+            state(r#"{"Type": "Choice", "Choices": [{"Variable": "$.a", "Next": "B"}], "Default": "B"}"#, ""),
+            "required-field",
+        ),
+        (
+            state(
+                r#"{"Type": "Choice", "Choices": [{"Variable": "$.a", "StringIs": "x", "Next": "B"}], "Default": "B"}"#,
+                "",
+            ),
+            "unknown-field",
+        ),
+        (state(r#"{"Type": "Pass", "Next": "B"}"#, r#", "B": {"Type": "Fail"}"#), "repeated-name"),
+    ];
+    for (text, rule) in cases {
+        assert_eq!(rules(&text), [rule], "{text}");
+    }
+    let machine = state(r#"{"Type": "Pass", "Next": "B"}"#, "");
+    assert_eq!(lint(&format!("\u{feff}{machine}")).unwrap(), [], "a byte order mark is no mistake");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn event(id: &str, name: &str) -> Value {
     event
 }
 
-/// Statements whose ids are their statuses, and tasks whose tokens are the codes of their errors.
+/// A mock that uses the id of a statement as its status, and the token of a task as its error code.
 fn services(request: &Request) -> Reply {
     let body = request.json();
     match (request.operation(), body["Id"].as_str(), body["taskToken"].as_str()) {

@@ -1,4 +1,4 @@
-//! The handler `glue`, between a mock of Glue, and on a server with S3 and Glue.
+//! The handler `glue`, with a mock of Glue, and with a server that provides S3 and Glue.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{
     play,
 };
 
-/// Runs whose ids are their states, and a crawler.
+/// A mock that uses the id of a run as its state, and a crawler.
 fn service(request: &Request) -> Reply {
     let body = request.json();
     match request.operation() {
@@ -119,7 +119,7 @@ async fn hostile_events_are_answered() {
 /// Sends a request to the server at `endpoint`.
 async fn sent(endpoint: &str, request: &str, target: &str, body: Value) {
     let host = endpoint.strip_prefix("http://").unwrap();
-    // The server tells its services apart by this header; a request without it is one to S3.
+    // The server selects the service by this header. A request without it goes to S3.
     let service = match body.is_null() {
         true => "",
         false => {
@@ -179,7 +179,7 @@ async fn a_job_runs_once_and_a_table_is_registered_on_a_local_aws() {
     assert_eq!((&replies[1]["run"], &replies[1]["outcome"]), (&json!(run), &json!("running")));
     assert_eq!((&replies[2]["created"], &replies[3]["changed"]), (&json!(true), &json!(false)));
 
-    // Another process finds the run in the journal; this server's runs end at once.
+    // Another process finds the run in the journal. On this server, runs end at once.
     let status = call("status", json!({ "job": job, "run": run }));
     let second = play(&variables, &[start.to_string(), status.to_string()], |_| Reply::HangUp).await;
     assert_eq!(second.posted[0].1["run"], json!(run), "{:?}", second.posted);

@@ -109,7 +109,7 @@ impl Function {
         Self { process, at_work, _runtime: runtime }
     }
 
-    /// Kills the process. Its messages become visible again.
+    /// Kills the process. Its messages become visible in the queue again.
     async fn kill(mut self, queue: &Queue) {
         self.process.kill().await.unwrap();
         queue.lock().unwrap().extend(self.at_work.lock().unwrap().drain(..));
@@ -192,7 +192,7 @@ async fn four_functions_on_s3_take_in_each_file_once_though_some_are_killed() {
         if is_idle(&functions) {
             break;
         }
-        // Each has work at the moment, because it is at work or the queue is not empty.
+        // Each process has messages at the moment, because it is busy or the queue is not empty.
         if invocations % 6 == 3 && killed < 3 {
             functions.pop_front().unwrap().kill(&queue).await;
             functions.push_back(Function::start(&queue, done.clone(), &variables).await);

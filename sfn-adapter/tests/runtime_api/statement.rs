@@ -1,5 +1,5 @@
-//! The handler `statement` against the emulator: each event in a process of its own, because a function keeps
-//! nothing between two invocations.
+//! The handler `statement` with the emulator. Each event has its own process, because a function keeps no
+//! state between two invocations.
 
 use std::time::Duration;
 
@@ -98,6 +98,21 @@ async fn a_failure_has_the_text_of_the_database() {
     event["raise"] = json!(true);
     let raised = json!({ "errorType": "Statement.Failed", "errorMessage": text });
     assert_eq!(function.ask(event).await, ("error".to_owned(), raised));
+}
+
+#[tokio::test]
+async fn a_metric_tells_of_a_statement_that_still_runs() {
+    let long = ScriptedExecution::finished(Duration::from_secs(3_600));
+    let function = Function::over(Script::new().otherwise(long)).await;
+    let id = function.reply(submit("sales", 1)).await["id"].clone();
+    let mut event = about("wait", &id);
+    event["wait_seconds"] = json!(1);
+    let played = function.play(&[event.to_string()]).await;
+    let lines = played.logs.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let metrics = lines.into_iter().find(|line| line["_aws"].is_object()).unwrap();
+    let seconds = metrics["RunningSeconds"].as_f64().unwrap();
+    assert!((1.0..60.0).contains(&seconds), "{metrics}");
+    assert_eq!((&metrics["Handler"], &metrics["statement_id"]), (&json!("statement"), &id));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! [`Builder`]: states in either query language over one layout of the data.
 //!
-//! The data of every state is one object. `parameters` are those of the run, `steps` has the result of each
-//! step that ended, and `run` belongs to the current step.
+//! The data of every state is one object: `parameters` contains the parameters of the run, `steps` the result
+//! of each step that has ended, and `run` the data of the current step.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(super) struct Call {
     pub(super) resource: String,
     /// Input of the request.
     pub(super) arguments: Shape,
-    /// Members of the result that are kept, as an object.
+    /// Members of the result to keep, as an object.
     pub(super) keep: Shape,
     /// Maximum duration in seconds.
     pub(super) timeout: u64,
@@ -36,7 +36,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Puts a value into the data.
+    /// Writes a value into the data.
     pub(super) fn put(self, path: &str, value: &Shape, next: &str) -> Pass {
         let pass = Pass { then: Then::next(next), ..Pass::default() };
         match self.language {
@@ -61,7 +61,7 @@ impl Builder {
         }
     }
 
-    /// Sends a request, and puts its result into the data at this path.
+    /// Sends a request and writes its result into the data at this path.
     pub(super) fn task(self, call: &Call, path: &str, next: &str) -> Task {
         let task = Task {
             resource: call.resource.clone(),
@@ -85,9 +85,13 @@ impl Builder {
         }
     }
 
-    /// Puts the error into the data as `run.caught` with the members `Error` and `Cause`.
+    /// Writes the error into the data as `run.caught` with the members `Error` and `Cause`.
     pub(super) fn catch(self, errors: &[&str], next: &str) -> Catcher {
-        const CAUGHT: &str = "run.caught";
+        self.catch_into("run.caught", errors, next)
+    }
+
+    /// Writes the error into the data at this path, with the members `Error` and `Cause`.
+    pub(super) fn catch_into(self, path: &str, errors: &[&str], next: &str) -> Catcher {
         let catcher = Catcher {
             error_equals: errors.iter().map(|error| (*error).to_owned()).collect(),
             next: next.to_owned(),
@@ -95,10 +99,10 @@ impl Builder {
         };
         match self.language {
             QueryLanguage::Jsonata => {
-                let output = jsonata_put(CAUGHT, "$states.errorOutput");
+                let output = jsonata_put(path, "$states.errorOutput");
                 Catcher { output: Some(jsonata_field(&output)), ..catcher }
             }
-            QueryLanguage::JsonPath => Catcher { result_path: Some(json!(format!("$.{CAUGHT}"))), ..catcher },
+            QueryLanguage::JsonPath => Catcher { result_path: Some(json!(format!("$.{path}"))), ..catcher },
         }
     }
 
@@ -118,7 +122,7 @@ impl Builder {
         }
     }
 
-    /// Waits for the number of seconds in the data.
+    /// Waits for the number of seconds found in the data at `path`.
     pub(super) fn wait(self, path: &str, next: &str) -> Wait {
         let wait = Wait { then: Then::next(next), ..Wait::default() };
         match self.language {
@@ -129,7 +133,7 @@ impl Builder {
         }
     }
 
-    /// Fails with the error and the cause in the data.
+    /// Fails with the error and the cause found in the data at `path`.
     pub(super) fn fail(self, path: &str) -> Fail {
         let member = |name: &str| Expr::data(format!("{path}.{name}"));
         let text = |expr: Expr| match jsonata_field(&expr.jsonata()) {
@@ -152,8 +156,8 @@ impl Builder {
 
     /// Ends with the results of the steps as output.
     ///
-    /// It is not a Succeed state, because MiniStack ignores the output of one in JSONata, and cfn-lint rejects it
-    /// in JSONPath.
+    /// This is not a Succeed state, because MiniStack ignores the output of a Succeed state in JSONata, and
+    /// cfn-lint rejects it in JSONPath.
     pub(super) fn succeed(self) -> Pass {
         let steps = Expr::data("steps");
         let pass = Pass { then: Then::end(), ..Pass::default() };
@@ -166,9 +170,9 @@ impl Builder {
         }
     }
 
-    /// Ends a branch with the data that [`parallel`](Self::parallel) joins.
+    /// Ends a branch. Its output is the data that [`parallel`](Self::parallel) joins.
     ///
-    /// In JSONata it is all of it, because MiniStack ignores the output of a Parallel state.
+    /// In JSONata the output is all of the data, because MiniStack ignores the output of a Parallel state.
     pub(super) fn end_of_branch(self) -> Pass {
         match self.language {
             QueryLanguage::Jsonata => {
@@ -179,7 +183,7 @@ impl Builder {
         }
     }
 
-    /// Runs branches, and adds the results of their steps to the data.
+    /// Runs branches concurrently and adds the results of their steps to the data.
     pub(super) fn parallel(
         self,
         states: &mut States,
@@ -217,8 +221,8 @@ impl Builder {
     }
 }
 
-/// Merges the objects with these indexes. The calls form a balanced tree, because the service accepts ten
-/// nested calls.
+/// Merges the objects with these indexes. The calls form a balanced tree, because the service accepts at most
+/// ten nested calls.
 fn merged(begin: usize, end: usize) -> String {
     if end - begin == 1 {
         return format!("$[{begin}]");

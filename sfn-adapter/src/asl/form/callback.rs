@@ -1,8 +1,8 @@
-//! The form `callback`: a task ends with the event of the statement's end.
+//! The form `callback`: a task that ends when the event of the statement's end arrives.
 //!
-//! The handler `statement` puts the task token into the statement's name, and the handler `callback` answers
-//! it. If no event comes within [`EVENT`], the same submit returns the same statement, which is then polled as
-//! in the form `lambda`.
+//! The handler `statement` puts the task token into the statement's name, and the handler `callback`
+//! completes the task. If no event arrives within [`EVENT`], the machine repeats the submit, gets the same
+//! statement and polls it as in the form `lambda`.
 
 use redshift_orchestrator::{FailureKind, Pipeline};
 
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::asl::expr::{Condition, Expr, Shape};
 
-/// Longest time for which an event is awaited, in seconds. It is far below the 8 hours after which the service
-/// may run an equal submit again.
+/// Maximum time to wait for an event, in seconds. It is far below the 8 hours after which the service may run
+/// an equal submit again.
 const EVENT: u64 = 15 * 60;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Calls for Callbacks {
         let event = self.0.event(step, Some(Expr::Context("Task.Token").into()));
         let statement = Shape::object([("id", Expr::Result("id".to_owned()).into())]);
         let mut call = self.0.invoke(".waitForTaskToken", event, statement, EVENT.min(step.timeout));
-        // The timeout means that the event did not come, and not that the invocation failed.
+        // A timeout means that the event did not arrive. It does not mean that the invocation failed.
         for retrier in &mut call.retry {
             retrier.error_equals.retain(|error| error != "States.Timeout");
         }

@@ -1,6 +1,6 @@
 //! The form `lambda`: every request goes through the handler `statement`.
 //!
-//! Its events are version 1 of the contract.
+//! The events follow version 1 of the contract.
 
 use redshift_orchestrator::{
     Auth, Compute, ExecutionMode, FailureKind, Pipeline, Target, pipeline::StepStatement,
@@ -18,7 +18,7 @@ use crate::asl::{
     model::Retrier,
 };
 
-/// Errors of the invocation after which it is repeated.
+/// Errors of the invocation after which it is retried.
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html>
 const INVOCATION: [&str; 6] = [
     "Lambda.AWSLambdaException",
@@ -42,7 +42,8 @@ const TRANSIENT: [&str; 9] = [
     "States.Timeout",
 ];
 
-/// Errors that a submit reports before anything was sent or accepted, and in the same way each time.
+/// Errors of a submit that are reported before anything is sent or accepted. Each retry would fail in the
+/// same way.
 const NOT_SUBMITTED: [&str; 6] = [
     "Lambda.ResourceNotFoundException",
     "RedshiftData.AccessDeniedException",
@@ -59,15 +60,15 @@ const TIMEOUT: u64 = 60;
 pub(super) struct Lambda {
     arn: String,
     target: Option<Target>,
-    /// For each step, `true` if it is the call of a procedure.
+    /// `true` for each step that calls a procedure.
     calls: Vec<(String, bool)>,
 }
 
 impl Lambda {
     pub(super) fn new(pipeline: &Pipeline, arn: &str) -> Self {
         let calls = pipeline.steps().iter();
-        let calls =
-            calls.map(|step| (step.name().to_owned(), matches!(step.statement(), StepStatement::Call(_))));
+        let calls = calls
+            .map(|step| (step.name().to_owned(), matches!(step.statement(), Some(StepStatement::Call(_)))));
         Self { arn: arn.to_owned(), target: pipeline.declared_target().cloned(), calls: calls.collect() }
     }
 
@@ -82,7 +83,7 @@ impl Lambda {
         }
     }
 
-    /// The event of a submit.
+    /// Returns the event of a submit.
     pub(super) fn event(&self, step: &StepPlan, task_token: Option<Shape>) -> Shape {
         let is_call = self.calls.iter().any(|(name, is_call)| *name == step.name && *is_call);
         let single = step.sqls.first().filter(|_| step.execution_mode.is_none());
@@ -149,12 +150,12 @@ impl Calls for Lambda {
     }
 }
 
-/// Repeats a request for about a quarter of an hour.
+/// Retries a request for about a quarter of an hour.
 fn retries() -> Vec<Retrier> {
     vec![retrier(&INVOCATION, 1, 12, 60), retrier(&TRANSIENT, 2, 20, 60)]
 }
 
-/// The attempt that the event belongs to, from which the handler derives token and name.
+/// Returns the attempt that the event belongs to. The handler derives the token and the name from it.
 fn identity(step: &StepPlan) -> Shape {
     Shape::object([
         ("execution", Expr::Context("Execution.Id").into()),

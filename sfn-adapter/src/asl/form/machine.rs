@@ -1,4 +1,4 @@
-//! The whole state machine: the input's check, the guard, the steps in their order, and the end.
+//! The whole state machine: the check of the input, the guard, the steps in order, and the end.
 
 use redshift_orchestrator::{
     Pipeline,
@@ -18,10 +18,14 @@ use crate::asl::{
     model::{Branch, Fail, Rest, State, StateMachine, States, Wait},
 };
 
-/// Pause of an execution that waits for others, in seconds.
+/// Pause in seconds of an execution that waits for other executions.
 const QUEUE: u64 = 60;
 
-/// Error with which a redriven execution leaves its final state.
+/// Number of running executions that the guard lists. A longer list could exceed the maximum size of a
+/// state's data.
+const LISTED: usize = 100;
+
+/// Error that the final state of an execution reports before it is redriven.
 const REDRIVEN: &str = "SfnAdapter.Redriven";
 
 pub(super) fn machine(
@@ -80,7 +84,7 @@ impl Machine<'_> {
         self.add(name, State::Pass(self.builder.put(path, shape, next)));
     }
 
-    /// Checks the input and fills in defaults. Returns the name of the first state.
+    /// Adds the states that check the input and fill in defaults. Returns the name of the first state.
     fn start(&mut self, next: &str) -> String {
         let parameters: Vec<(&str, Option<&str>)> = self.pipeline.parameters().collect();
         let template = self.pipeline.template();
@@ -131,7 +135,8 @@ impl Machine<'_> {
         first
     }
 
-    /// Fails if a parameter without a default is missing. Returns the name of the first state.
+    /// Adds states that fail if a parameter without a default is missing. Returns the name of the first
+    /// state.
     fn required(&mut self, parameters: &[(&str, Option<&str>)]) -> String {
         let start = match self.builder.language {
             QueryLanguage::Jsonata => "Start",
@@ -159,7 +164,7 @@ impl Machine<'_> {
         self.add(name, State::Fail(Fail { error, cause: Some(cause), ..Fail::default() }));
     }
 
-    /// Fails if a value that becomes part of SQL is more than a word.
+    /// Adds states that fail if a value that becomes part of SQL is more than a word.
     fn words(&mut self, names: &[&str], next: &str) {
         let allowed: String =
             ('!'..='~').filter(|character| is_allowed_in_sql(&character.to_string())).collect();
@@ -180,7 +185,7 @@ impl Machine<'_> {
         let fail = |name: &str| format!("{name} is not a word");
         let refused = |name: &&str| {
             let member = |member: &str| format!("run.values.{name}.{member}");
-            // An interpreter may keep the empty texts between two separators.
+            // An interpreter may keep the empty strings between two separators.
             let nothing = ["", "[]", "[\"\"]"];
             let condition = Condition::Any(vec![
                 Condition::is_one_of(member("rest"), nothing).negated(),
@@ -199,14 +204,14 @@ impl Machine<'_> {
         }
     }
 
-    /// Admits the execution that has been running longest.
+    /// Adds the guard, which admits the execution that has been running longest.
     fn guard(&mut self, first: &str) {
         let list = Call {
             resource: "arn:aws:states:::aws-sdk:sfn:listExecutions".to_owned(),
             arguments: Shape::object([
                 ("StateMachineArn", Expr::Context("StateMachine.Id").into()),
                 ("StatusFilter", Shape::text("RUNNING")),
-                ("MaxResults", Shape::Value(json!(100))),
+                ("MaxResults", Shape::Value(json!(LISTED))),
             ]),
             keep: Shape::object([(
                 "arns",
@@ -237,18 +242,18 @@ impl Machine<'_> {
         let is_oldest = Condition::Equal(Expr::data("run.oldest.arn"), Expr::Context("Execution.Id"));
         let queues = self.pipeline.overlap() == Overlap::Queue;
         let otherwise = if queues { "Wait for other executions" } else { "Overlap" };
-        let choice = self.builder.choice(vec![(is_oldest, first.to_owned())], otherwise);
-        self.add("Is oldest", State::Choice(choice));
-        if !queues {
-            let cause = Expr::Concat(vec![
-                Expr::text("another execution of this state machine is running: "),
-                Expr::data("run.oldest.arn"),
-                Expr::text("; start this one again when it has ended"),
-            ]);
-            let failure =
-                Shape::object([("error", Shape::text("SfnAdapter.Overlap")), ("cause", cause.into())]);
-            self.put("Overlap", "failure", &failure, "Failed");
-        }
+        // The last execution of a full list may not be the oldest. Every execution that reads a full list
+        // fails, so the list gets shorter.
+        let is_full = Condition::IsPresent(format!("run.running.arns[{}]", LISTED - 1));
+        let rules = vec![(is_full, "Overlap".to_owned()), (is_oldest, first.to_owned())];
+        self.add("Is oldest", State::Choice(self.builder.choice(rules, otherwise)));
+        let cause = Expr::Concat(vec![
+            Expr::text("another execution of this state machine is running: "),
+            Expr::data("run.oldest.arn"),
+            Expr::text("; start this one again when it has ended"),
+        ]);
+        let failure = Shape::object([("error", Shape::text("SfnAdapter.Overlap")), ("cause", cause.into())]);
+        self.put("Overlap", "failure", &failure, "Failed");
         let wait = Wait {
             seconds: Some(json!(QUEUE)),
             then: crate::asl::model::Then::next("Other executions"),
@@ -257,7 +262,7 @@ impl Machine<'_> {
         self.add("Wait for other executions", State::Wait(wait));
     }
 
-    /// Returns the name of the first state of an order. `place` numbers the parallels.
+    /// Returns the name of the first state of an order. `place` numbers the parallel states.
     fn entry(&self, order: &Order, place: &str) -> String {
         match order {
             Order::Step(step) => self.plan.steps[*step].entry(self.is_guarded),
@@ -295,7 +300,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Succeeds if every step finished; otherwise fails with the error of the first one that did not.
+    /// Adds the end. The machine succeeds if every step finished, and otherwise fails with the error of the
+    /// first step that did not.
     fn end(&mut self) {
         let steps: Vec<&StepPlan> =
             self.plan.order.steps().iter().map(|step| &self.plan.steps[*step]).collect();
@@ -309,7 +315,7 @@ impl Machine<'_> {
         let next = if self.is_guarded { "Report" } else { "Failed" };
         for step in steps {
             let cause = Expr::Concat(vec![
-                Expr::text(format!("step {}: ", step.name)),
+                Expr::text(format!("step {}: ", step.name_in_text())),
                 Expr::data(format!("{}.cause", step.path())),
             ]);
             let mut failure = vec![
@@ -327,7 +333,7 @@ impl Machine<'_> {
         self.add("Failed", State::Fail(self.builder.fail("failure")));
     }
 
-    /// Fails in a way that a redrive can continue from.
+    /// Adds a failure that a redrive can continue from.
     fn report(&mut self) {
         let error = Expr::Raw {
             jsonata: format!(
@@ -377,7 +383,7 @@ impl Machine<'_> {
     }
 }
 
-/// Number of redrives. An interpreter may lack it in JSONata, where an absent value fails the state.
+/// Number of redrives. Some interpreters lack it, and in JSONata an absent value fails the state.
 pub(super) fn redrive_count() -> Expr {
     let path = "$states.context.Execution.RedriveCount";
     Expr::Raw {
@@ -386,7 +392,21 @@ pub(super) fn redrive_count() -> Expr {
     }
 }
 
-/// Number of redrives as a text.
+/// SHA-256 of an attempt (execution, redrive, step, number) and its `work`. It excludes the state's retry
+/// count, so that a repeated request has the same token.
+pub(super) fn token(step: &StepPlan, work: impl IntoIterator<Item = Expr>) -> Expr {
+    let attempt = [
+        Expr::text("sfn-adapter 1/"),
+        Expr::Context("Execution.Id"),
+        Expr::text("/"),
+        redrive_count(),
+        Expr::text(format!("/{}/", step.name_in_text())),
+        Expr::data("run.attempt"),
+    ];
+    Expr::Sha256(Box::new(Expr::Concat(attempt.into_iter().chain(work).collect())))
+}
+
+/// Number of redrives as a string.
 pub(super) fn redrives() -> Expr {
     Expr::Concat(vec![Expr::text(""), redrive_count()])
 }

@@ -1,4 +1,4 @@
-//! State machines from pipelines, in three forms.
+//! Generates state machines from pipelines, in three forms.
 
 use std::time::Duration;
 
@@ -15,9 +15,11 @@ mod machine;
 mod plan;
 mod sdk;
 mod step;
+mod task;
 
 use builder::Builder;
 use calls::{Calls, Schedule};
+pub(super) use task::LIMITS as GLUE_LIMITS;
 
 use super::{
     budget::{Budget, HISTORY},
@@ -25,16 +27,17 @@ use super::{
     model::StateMachine,
 };
 
-/// The way in which a state machine runs statements.
+/// How a state machine runs statements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
     /// Through the handler `statement`: submit, wait with growing pauses, status. The default.
     #[default]
     Lambda,
-    /// Directly, by Step Functions' integration of the Data API with long polls. No Lambda function.
+    /// Directly, through Step Functions' integration of the Data API, with long polls. Needs no Lambda
+    /// function.
     Sdk,
-    /// Through the handlers `statement` and `callback`: a task that ends with the event of the statement's
-    /// end, and polls if the event does not come.
+    /// Through the handlers `statement` and `callback`: a task ends when the event of the statement's end
+    /// arrives. If the event does not arrive, the machine polls.
     Callback,
 }
 
@@ -48,8 +51,13 @@ pub struct Options {
     pub query_language: QueryLanguage,
     /// ARN of the function, or a substitution that a deployment replaces. Default: `${LoaderArn}`.
     pub lambda_arn: String,
-    /// First pause between two polls; it doubles up to a minute, or further if the history would be too long.
-    /// Default: 5 seconds, and none in the form `sdk`.
+    /// ARN of the function of the handler `hudi`, or a substitution that a deployment replaces. `{table}` is
+    /// replaced by the name of the table. Default: `${HudiArn}`.
+    pub hudi_arn: String,
+    /// First pause between two polls. It doubles up to a minute, or further if the history would be too long.
+    /// In the form `sdk`, polls are long polls, and each pause between them is longer by this value. Default:
+    /// 5 seconds; in the form `sdk`, the shortest pause for which the history is not too long, which is
+    /// usually none.
     pub poll_interval: Option<Duration>,
 }
 
@@ -59,6 +67,7 @@ impl Default for Options {
             form: Form::default(),
             query_language: QueryLanguage::default(),
             lambda_arn: "${LoaderArn}".to_owned(),
+            hudi_arn: "${HudiArn}".to_owned(),
             poll_interval: None,
         }
     }
@@ -70,7 +79,7 @@ impl Default for Options {
 pub struct Generated {
     /// The definition.
     pub machine: StateMachine,
-    /// Differences from a run of the library, and settings that the deployment needs.
+    /// Differences from a run of the library, and settings that the deployment must provide.
     pub notes: Vec<String>,
     /// Length of the history.
     pub budget: Budget,
@@ -80,16 +89,16 @@ pub struct Generated {
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
 const MAX_DEFINITION: usize = 1_048_576;
 
-/// Limit of the pauses between polls, unless the history would be too long.
+/// Maximum pause between polls, unless the history would be too long.
 const PAUSE: u64 = 60;
 
-/// Longest pause that is chosen to shorten the history.
+/// Maximum pause that is chosen to shorten the history. The pauses between long polls grow up to it.
 const MAX_PAUSE: u64 = 3_600;
 
 /// Generates the state machine that runs a pipeline.
 ///
-/// The execution's input is an object with the parameters of the run. The output is the same for the same
-/// pipeline and options.
+/// The execution's input is an object with the parameters of the run. Equal pipelines and options give equal
+/// output.
 ///
 /// ```
 /// use redshift_orchestrator::Pipeline;
@@ -110,19 +119,20 @@ const MAX_PAUSE: u64 = 3_600;
 /// ```
 ///
 /// # Errors
-/// Returns [`ErrorKind::Definition`] for a pipeline that a state machine cannot run, with the way out.
+/// Returns [`ErrorKind::Definition`] for a pipeline that a state machine cannot run. The message names an
+/// alternative.
 pub fn generate(pipeline: &Pipeline, options: &Options) -> Result<Generated> {
     generate_with_conditions(pipeline, options, options.query_language)
 }
 
-/// Generates the state machine with the conditions of its choices in another language than the rest. In
-/// JSONPath they are data, which a program can read.
+/// Generates the state machine, with the conditions of its choices in a different language from the rest. In
+/// JSONPath, conditions are data that a program can read.
 pub(super) fn generate_with_conditions(
     pipeline: &Pipeline,
     options: &Options,
     conditions: QueryLanguage,
 ) -> Result<Generated> {
-    let plan = plan::plan(pipeline, options.query_language)?;
+    let plan = plan::plan(pipeline, options)?;
     let builder = Builder { language: options.query_language, conditions };
     let calls: Box<dyn Calls> = match options.form {
         Form::Lambda => Box::new(lambda::Lambda::new(pipeline, &options.lambda_arn)),
@@ -136,7 +146,7 @@ pub(super) fn generate_with_conditions(
         let budget = Budget::of(&machine, schedule.polls_of(&plan.timeouts()));
         (schedule, machine, budget)
     };
-    let mut candidates = schedules(options).map(candidate);
+    let mut candidates = schedules(options).into_iter().map(candidate);
     let fits = |(_, _, budget): &(Schedule, StateMachine, Budget)| budget.fits();
     let Some((schedule, machine, budget)) = candidates.find(fits) else {
         let message = format!(
@@ -150,30 +160,43 @@ pub(super) fn generate_with_conditions(
         return Err(problem(
             pipeline,
             format!(
-                "the definition has {length} bytes and the service accepts {MAX_DEFINITION}; divide the pipeline"
+                "the definition has {length} bytes, but the service accepts at most {MAX_DEFINITION}; divide the pipeline"
             ),
         ));
     }
-    notes.extend(calls.notes());
+    let has_statements = pipeline.steps().iter().any(|step| step.statement().is_some());
+    if has_statements {
+        notes.extend(calls.notes());
+    }
+    notes.extend(task::notes(pipeline, &options.hudi_arn));
     notes.extend(guard_notes(pipeline, options, is_guarded));
-    notes.push(schedule.describe());
+    if has_statements {
+        notes.push(schedule.describe());
+    }
     notes.push(budget.describe());
     Ok(Generated { machine, notes, budget })
 }
 
-/// Returns the schedules to try, from the shortest pauses on.
-fn schedules(options: &Options) -> impl Iterator<Item = Schedule> {
+/// Returns the schedules to try, starting with the shortest pauses.
+fn schedules(options: &Options) -> Vec<Schedule> {
     let first =
         options.poll_interval.map(|interval| interval.as_secs() + u64::from(interval.subsec_nanos() > 0));
-    let is_sdk = options.form == Form::Sdk;
-    let shortest = if is_sdk { first.unwrap_or(0) } else { first.unwrap_or(5).max(1) };
-    let longer = std::iter::successors(Some(PAUSE.max(shortest)), |pause| Some(pause * 2))
-        .take_while(move |pause| *pause <= MAX_PAUSE.max(shortest));
-    let first = is_sdk.then(|| Schedule::long_polls(shortest, sdk::LONG_POLL));
-    first.into_iter().chain(longer.map(move |limit| match is_sdk {
-        true => Schedule::long_polls(limit, sdk::LONG_POLL),
-        false => Schedule::doubling(shortest, limit),
-    }))
+    let doubled = |from: u64| {
+        std::iter::successors(Some(from), |pause| Some(pause * 2))
+            .take_while(move |pause| *pause <= MAX_PAUSE.max(from))
+    };
+    match options.form {
+        Form::Sdk => {
+            let shortest = first.unwrap_or(0);
+            let none = (shortest == 0).then_some(0);
+            let pauses = none.into_iter().chain(doubled(shortest.max(1)));
+            pauses.map(|pause| Schedule::long_polls(pause, MAX_PAUSE, sdk::LONG_POLL)).collect()
+        }
+        Form::Lambda | Form::Callback => {
+            let shortest = first.unwrap_or(5);
+            doubled(PAUSE.max(shortest)).map(|limit| Schedule::doubling(shortest, limit)).collect()
+        }
+    }
 }
 
 fn guard_notes(pipeline: &Pipeline, options: &Options, is_guarded: bool) -> Vec<String> {
@@ -191,11 +214,11 @@ fn guard_notes(pipeline: &Pipeline, options: &Options, is_guarded: bool) -> Vec<
                 .to_owned(),
         );
     }
-    if options.form != Form::Sdk && options.lambda_arn.starts_with("${") {
-        notes.push(format!(
-            "{} is replaced by the deployment: DefinitionSubstitutions of the template",
-            options.lambda_arn
-        ));
+    let has_statements = pipeline.steps().iter().any(|step| step.statement().is_some());
+    let loader = Some(&options.lambda_arn).filter(|_| has_statements && options.form != Form::Sdk);
+    let hudi = Some(&options.hudi_arn).filter(|_| !task::hudi_tables(pipeline).is_empty());
+    for arn in loader.into_iter().chain(hudi).filter(|arn| arn.starts_with("${")) {
+        notes.push(format!("{arn} is replaced by the deployment: DefinitionSubstitutions of the template"));
     }
     if pipeline.steps().iter().any(|step| step.on_failure() == OnFailure::Stop) {
         notes.push(

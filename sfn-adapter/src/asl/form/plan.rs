@@ -5,22 +5,27 @@ use std::{collections::BTreeSet, time::Duration};
 use redshift_orchestrator::{
     FailureKind, MAX_BATCH, Pipeline, Result,
     pipeline::{OnFailure, Piece, StepTemplate, TemplateText},
+    task::TaskWork,
 };
 use sha2::{Digest, Sha256};
 
-use super::{problem, step::StepPlan};
+use super::{
+    Options, problem,
+    step::StepPlan,
+    task::{self, TaskPlan},
+};
 use crate::asl::{
     expr::{Condition, Expr, QueryLanguage},
     graph::{Order, Plan},
 };
 
-/// The service's limit for a statement.
+/// The service's limit for the duration of a statement, in seconds.
 const DAY: u64 = 86_400;
 
-/// Maximum length of the part of a state's name that comes from the step. The service accepts 80 characters.
+/// Maximum length of the step's part of a state's name. The service accepts names of up to 80 characters.
 const LABEL: usize = 60;
 
-/// A pipeline as a generator needs it.
+/// A pipeline in the form that a generator needs.
 pub(super) struct Planned {
     pub(super) steps: Vec<StepPlan>,
     pub(super) order: Order,
@@ -34,7 +39,7 @@ impl Planned {
     }
 }
 
-pub(super) fn plan(pipeline: &Pipeline, language: QueryLanguage) -> Result<Planned> {
+pub(super) fn plan(pipeline: &Pipeline, options: &Options) -> Result<Planned> {
     check(pipeline)?;
     let number = |name: &str| pipeline.steps().iter().position(|step| step.name() == name);
     let edges: Vec<(usize, usize)> = pipeline
@@ -70,11 +75,13 @@ pub(super) fn plan(pipeline: &Pipeline, language: QueryLanguage) -> Result<Plann
     let order = limited(pipeline, plan.order, stops, &mut notes);
     let mut steps = Vec::with_capacity(count);
     for template in pipeline.template().steps() {
-        let step = step_plan(pipeline, template, &steps, language)?;
+        let step = step_plan(pipeline, template, &steps, options)?;
         steps.push(step);
     }
+    let edges: BTreeSet<(usize, usize)> = edges.into_iter().collect();
+    let written = order.steps();
     for later in 0..count {
-        steps[later].blocked_by = blocked_by(pipeline, later, &edges, &steps, &order);
+        steps[later].blocked_by = blocked_by(pipeline, later, &edges, &steps, &written);
     }
     Ok(Planned { steps, order, notes })
 }
@@ -113,7 +120,7 @@ fn limited(pipeline: &Pipeline, order: Order, stops: bool, notes: &mut Vec<Strin
     }
     let how = if stops { "groups" } else { "lanes" };
     notes.push(format!(
-        "concurrency = {limit}: {width} branches share {how}, in each of which steps follow each other"
+        "concurrency = {limit}: {width} branches share {how}, and the steps of each one run one after the other"
     ));
     if stops { order.in_groups(limit) } else { order.limited(limit) }
 }
@@ -122,12 +129,12 @@ fn step_plan(
     pipeline: &Pipeline,
     template: &StepTemplate<'_>,
     before: &[StepPlan],
-    language: QueryLanguage,
+    options: &Options,
 ) -> Result<StepPlan> {
     let step = template.step;
     if template.sqls.len() > MAX_BATCH {
         let message = format!(
-            "the step has {} statements, and a state machine submits at most {MAX_BATCH}; divide the step",
+            "the step has {} statements, but a state machine submits at most {MAX_BATCH}; divide the step",
             template.sqls.len()
         );
         return Err(problem(pipeline, message).with_context("step", step.name()));
@@ -141,8 +148,26 @@ fn step_plan(
     let mut texts = Vec::new();
     let mut sqls: Vec<Expr> = template.sqls.iter().map(expr).collect();
     let has_parameters = template.sqls.iter().any(|sql| sql.parameters().next().is_some());
-    if language == QueryLanguage::JsonPath && has_parameters {
-        sqls.iter_mut().for_each(|sql| set_aside(sql, &mut texts));
+    let mut task = match &template.task {
+        Some(work) => {
+            let planned = task_plan(pipeline, work, step.timeout().map(seconds), &options.hudi_arn);
+            Some(planned.map_err(|error| error.with_context("step", step.name()))?)
+        }
+        None => None,
+    };
+    let parameters = template.parameters.iter();
+    let mut parameters: Vec<(String, Expr)> =
+        parameters.map(|parameter| (parameter.name.clone(), expr(&parameter.value))).collect();
+    if options.query_language == QueryLanguage::JsonPath {
+        if has_parameters {
+            sqls.iter_mut().for_each(|sql| set_aside(sql, &mut texts));
+        }
+        for text in task.iter_mut().flat_map(TaskPlan::texts) {
+            set_aside(text, &mut texts);
+        }
+        for (_, value) in &mut parameters {
+            set_aside(value, &mut texts);
+        }
     }
     Ok(StepPlan {
         name: step.name().to_owned(),
@@ -151,12 +176,9 @@ fn step_plan(
         sqls,
         texts,
         execution_mode: template.execution_mode,
-        parameters: template
-            .parameters
-            .iter()
-            .map(|parameter| (parameter.name.clone(), expr(&parameter.value)))
-            .collect(),
+        parameters,
         digest: digest(template),
+        task,
         timeout: step.timeout().map_or(DAY, seconds).max(1),
         attempts,
         retried,
@@ -165,14 +187,40 @@ fn step_plan(
     })
 }
 
-/// Returns the conditions under which a step does not run: a dependency did not finish, or a step that stops
-/// the run failed before.
+fn task_plan(
+    pipeline: &Pipeline,
+    work: &TaskWork<TemplateText>,
+    timeout: Option<u64>,
+    hudi_arn: &str,
+) -> Result<TaskPlan> {
+    match work {
+        TaskWork::Glue(run) => Ok(TaskPlan::Glue {
+            job: expr(&run.job),
+            arguments: run.arguments.iter().map(|(name, value)| (name.clone(), expr(value))).collect(),
+            timeout: timeout.map(|timeout| timeout.max(1)),
+        }),
+        TaskWork::Hudi(upsert) => {
+            let (function, table) = task::function(pipeline, hudi_arn, &upsert.table)?;
+            Ok(TaskPlan::Hudi { function, table, files: upsert.files.iter().map(expr).collect() })
+        }
+        other => Err(problem(
+            pipeline,
+            format!(
+                "a state machine cannot run steps of the kind `{}`; run the pipeline with the library",
+                other.kind()
+            ),
+        )),
+    }
+}
+
+/// Returns the conditions under which a step does not run: a dependency did not finish, or an earlier step
+/// that stops the run failed.
 fn blocked_by(
     pipeline: &Pipeline,
     number: usize,
-    edges: &[(usize, usize)],
+    edges: &BTreeSet<(usize, usize)>,
     steps: &[StepPlan],
-    order: &Order,
+    written: &[usize],
 ) -> Vec<Condition> {
     let outcome = |step: usize, outcomes: &[&str]| {
         Condition::is_one_of(format!("{}.outcome", steps[step].path()), outcomes.iter().copied())
@@ -185,8 +233,7 @@ fn blocked_by(
             _ => outcome(earlier, &["failed", "unknown", "skipped"]),
         })
         .collect();
-    // Steps that are written earlier have ended, because such a pipeline runs in levels.
-    let written = order.steps();
+    // Steps that are written earlier have already ended, because such a pipeline runs in levels.
     let before = written.iter().take_while(|step| **step != number).copied();
     let stopping = before.filter(|step| {
         pipeline.steps()[*step].on_failure() == OnFailure::Stop && !edges.contains(&(*step, number))
@@ -195,7 +242,7 @@ fn blocked_by(
     conditions
 }
 
-/// Converts a text with parameters to an expression.
+/// Converts a string with parameters to an expression.
 fn expr(text: &TemplateText) -> Expr {
     let pieces = text.pieces().iter().map(|piece| match piece {
         Piece::Literal(text) => Expr::text(text),
@@ -204,13 +251,13 @@ fn expr(text: &TemplateText) -> Expr {
     Expr::Concat(pieces.collect())
 }
 
-/// Replaces literals with line breaks, which an intrinsic function of JSONPath cannot hold, by members of the
-/// data.
+/// Moves literals with line breaks or backslashes into members of the data. Not every interpreter accepts
+/// them in an intrinsic function of JSONPath.
 fn set_aside(sql: &mut Expr, texts: &mut Vec<String>) {
     let Expr::Concat(parts) = sql else { return };
     for part in parts {
         if let Expr::Text(text) = part
-            && text.chars().any(char::is_control)
+            && text.contains(|character: char| character.is_control() || character == '\\')
         {
             let path = format!("run.texts.t{}", texts.len());
             texts.push(std::mem::take(text));
@@ -219,8 +266,8 @@ fn set_aside(sql: &mut Expr, texts: &mut Vec<String>) {
     }
 }
 
-/// Returns the digest of a step's SQL, its mode and its parameters, without their values, which belong to the
-/// execution.
+/// Returns the digest of a step's SQL, mode and parameters, or of its task. It excludes the values of the
+/// run, which belong to the execution.
 fn digest(template: &StepTemplate<'_>) -> String {
     let mut digest = Sha256::new();
     let mut text = |text: &str| {
@@ -244,6 +291,20 @@ fn digest(template: &StepTemplate<'_>) -> String {
         text(&parameter.name);
         text(&plain(&parameter.value));
     }
+    match &template.task {
+        Some(TaskWork::Glue(run)) => {
+            text(&plain(&run.job));
+            for (name, value) in &run.arguments {
+                text(name);
+                text(&plain(value));
+            }
+        }
+        Some(TaskWork::Hudi(upsert)) => {
+            text(&plain(&upsert.table));
+            upsert.files.iter().for_each(|file| text(&plain(file)));
+        }
+        _ => {}
+    }
     digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -261,11 +322,11 @@ fn key(name: &str) -> String {
 }
 
 fn label(name: &str) -> String {
-    // A name with `${` would be a substitution of CloudFormation.
-    name.replace("${", "$ {").chars().take(LABEL).collect()
+    // CloudFormation would substitute a name with `${`, and `{%` begins an expression.
+    name.replace("${", "$ {").replace("{%", "{ %").replace("%}", "% }").chars().take(LABEL).collect()
 }
 
-/// Adds a number to a name that another step has already.
+/// Adds a number to a name that another step already has.
 fn unique(name: &str, before: &[StepPlan], of: impl Fn(&StepPlan) -> &String) -> String {
     let is_free = |name: &String| before.iter().all(|step| of(step) != name);
     let numbered = (2_usize..).map(|number| format!("{name}_{number}"));

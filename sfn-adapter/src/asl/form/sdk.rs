@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     builder::Call,
     calls::{Calls, payload},
-    machine::redrive_count,
+    machine::token,
     step::{StepPlan, retrier},
 };
 use crate::asl::{
@@ -14,12 +14,12 @@ use crate::asl::{
     model::Retrier,
 };
 
-/// Time for which the service holds a poll, in seconds; its maximum.
+/// Maximum time for which the service delays the response to a poll, in seconds.
 /// <https://docs.aws.amazon.com/redshift/latest/mgmt/data-api-calling-considerations-long-polling.html>
 pub(super) const LONG_POLL: u64 = 30;
 
-/// Errors after which the same request may succeed. Step Functions names a code without a class of its own,
-/// such as the one of throttling, `RedshiftDataException`.
+/// Errors after which the same request may succeed. Step Functions reports a code without a class of its own,
+/// such as the throttling code, as `RedshiftDataException`.
 const TRANSIENT: [&str; 7] = [
     "RedshiftData.ActiveStatementsExceededException",
     "RedshiftData.ActiveWaitingRequestsExceededException",
@@ -30,7 +30,7 @@ const TRANSIENT: [&str; 7] = [
     "States.Timeout",
 ];
 
-/// Errors with which the service rejects a submit, in the same way each time.
+/// Errors with which the service rejects a submit. Each retry would fail in the same way.
 const NOT_SUBMITTED: [&str; 3] = [
     "RedshiftData.AccessDeniedException",
     "RedshiftData.ResourceNotFoundException",
@@ -54,6 +54,7 @@ impl Sdk {
             return vec![
                 ("WorkgroupName", "${WorkgroupName}".to_owned()),
                 ("Database", "${Database}".to_owned()),
+                ("SecretArn", "${SecretArn}".to_owned()),
             ];
         };
         let compute = match target.compute() {
@@ -68,31 +69,21 @@ impl Sdk {
         [compute, ("Database", target.database().to_owned())].into_iter().chain(auth).collect()
     }
 
-    /// SHA-256 of all that makes a statement: execution, redrive, step, attempt, target and SQL. The values of
-    /// parameters belong to the execution. The retry count of the state is not part of it, so that a repeated
-    /// request returns the statement that runs already.
+    /// Returns the client token of a statement, whose work is its target and SQL. The values of parameters
+    /// belong to the execution. A repeated request returns the statement that is already running.
     fn token(&self, step: &StepPlan) -> Expr {
         let target = self.target().into_iter().take(2).map(|(_, name)| name).collect::<Vec<_>>().join("/");
-        // A substitution of the deployment stays one.
+        // A substitution of the deployment must stay a substitution.
         let target = format!("'{target}'");
-        Expr::Sha256(Box::new(Expr::Concat(vec![
-            Expr::text("sfn-adapter 1/"),
-            Expr::Context("Execution.Id"),
-            Expr::text("/"),
-            redrive_count(),
-            Expr::text(format!("/{}/", step.name)),
-            Expr::data("run.attempt"),
-            Expr::text("/"),
-            Expr::Raw { jsonata: target.clone(), json_path: target },
-            Expr::text(format!("/{}", step.digest)),
-        ])))
+        let target = Expr::Raw { jsonata: target.clone(), json_path: target };
+        token(step, [Expr::text("/"), target, Expr::text(format!("/{}", step.digest))])
     }
 
     fn name(&self, step: &StepPlan) -> Expr {
         Expr::Concat(vec![
             Expr::text(format!("{}/", self.pipeline)),
             Expr::Context("Execution.Name"),
-            Expr::text(format!("/{}/", step.name)),
+            Expr::text(format!("/{}/", step.name_in_text())),
             Expr::data("run.attempt"),
         ])
     }
@@ -158,8 +149,8 @@ impl Calls for Sdk {
         match self.target {
             Some(_) => Vec::new(),
             None => vec![
-                "the pipeline has no target: ${WorkgroupName} and ${Database} are replaced by the deployment; give the \
-                 pipeline a target for a cluster or a secret"
+                "the pipeline has no target: ${WorkgroupName}, ${Database} and ${SecretArn} are replaced by the deployment; give \
+                 the pipeline a target for a cluster, or for a database user without a secret"
                     .to_owned(),
             ],
         }
@@ -182,12 +173,12 @@ fn request(action: &str, arguments: Shape, members: &[&str], names: &[&str]) -> 
     }
 }
 
-/// Repeats a request for about a quarter of an hour.
+/// Retries a request for about a quarter of an hour.
 fn retries() -> Vec<Retrier> {
     vec![retrier(&TRANSIENT, 2, 20, 60)]
 }
 
-/// The text in the data is the message of a failure of one of these kinds.
+/// Returns the condition that the text in the data is the message of a failure of one of these kinds.
 pub(super) fn texts(path: &str, kinds: &[FailureKind]) -> Condition {
     let matches = |kinds: &[FailureKind]| {
         let patterns = kinds.iter().flat_map(|kind| patterns(*kind)).map(|pattern| (*pattern).to_owned());
@@ -210,8 +201,8 @@ pub(super) fn texts(path: &str, kinds: &[FailureKind]) -> Condition {
     matches(&known)
 }
 
-/// Beginnings of the database's messages, as the library classifies them. A text in the middle of a message
-/// does not count, because a procedure may raise any text.
+/// Beginnings of the database's messages, classified as in the library. Text in the middle of a message does
+/// not count, because a procedure may raise any text.
 fn patterns(kind: FailureKind) -> &'static [&'static str] {
     match kind {
         FailureKind::SerializationConflict => &[
@@ -257,7 +248,7 @@ mod tests {
     fn the_library_classifies_these_messages_in_the_same_way() {
         for kind in FailureKind::ALL {
             for pattern in patterns(kind) {
-                // The rest of a message as the database writes it.
+                // The rest of a message, as the database writes it.
                 let text = match pattern.trim_end_matches('*') {
                     text if text.ends_with("1023") || text.ends_with("1018") || text.ends_with("1020") => {
                         format!("{text} DETAIL: x")

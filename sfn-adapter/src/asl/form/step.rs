@@ -1,7 +1,8 @@
-//! The states of one step: submit, wait, status, and an end for each way in which a statement ends.
+//! The states of one step: submit, wait, status, and an end for each outcome of a statement. The module
+//! `task` contains the states of a task.
 //!
-//! No state of a step fails. Each end is recorded in the data as `steps.<step>`, because a branch that fails
-//! would stop its siblings while their statements run.
+//! No state of a step fails. A branch that failed would stop its siblings while their statements run, so each
+//! outcome is recorded in the data as `steps.<step>`.
 
 use redshift_orchestrator::FailureKind;
 use serde_json::json;
@@ -9,54 +10,74 @@ use serde_json::json;
 use super::{
     builder::Builder,
     calls::{Calls, Schedule},
+    task::TaskPlan,
 };
 use crate::asl::{
+    RUNNING,
     expr::{Condition, Expr, QueryLanguage, Shape},
     model::{State, States},
 };
 
-/// Time for a cancelled statement to roll back and end, in seconds.
+/// Time in which a cancelled statement rolls back and ends, in seconds.
 pub(super) const GRACE: u64 = 15 * 60;
 
-/// A step, as the generator needs it.
+/// Number of retries of a cancel request. If all fail, the request is repeated after the next poll.
+const CANCEL_RETRIES: u64 = 3;
+
+/// Path of a cancellation's error in the data.
+const CANCEL_FAILED: &str = "run.cancel_failed";
+
+/// A step in the form that the generator needs.
 #[derive(Clone, Debug)]
 pub(super) struct StepPlan {
     /// Name in the pipeline.
     pub(super) name: String,
-    /// Name in the data, of letters, digits and `_`.
+    /// Name in the data, made of letters, digits and `_`.
     pub(super) key: String,
-    /// Beginning of its states' names.
+    /// Beginning of the names of its states.
     pub(super) label: String,
     pub(super) sqls: Vec<Expr>,
-    /// Parts of the SQL that are members of the data, as `run.texts.t0` and so on.
+    /// Parts of the SQL that are kept in the data, as `run.texts.t0` and so on.
     pub(super) texts: Vec<String>,
     /// Commit mode of a batch.
     pub(super) execution_mode: Option<redshift_orchestrator::ExecutionMode>,
     pub(super) parameters: Vec<(String, Expr)>,
-    /// Digest of the SQL texts and the names of the parameters.
+    /// Digest of the SQL and the names of the parameters, or of the task.
     pub(super) digest: String,
+    /// The Glue job or the Hudi table; `None` for a statement.
+    pub(super) task: Option<TaskPlan>,
     /// Timeout in seconds.
     pub(super) timeout: u64,
     pub(super) attempts: u64,
     pub(super) retried: Vec<FailureKind>,
     /// Pause before each further attempt, in seconds.
     pub(super) pauses: Vec<u64>,
-    /// Conditions under which it is skipped.
+    /// Conditions under which the step is skipped.
     pub(super) blocked_by: Vec<Condition>,
 }
 
 impl StepPlan {
-    /// Returns the name of one of its states.
+    /// Returns the full name of one of the step's states.
     pub(super) fn state(&self, name: &str) -> String {
         format!("{}: {name}", self.label)
     }
 
-    /// Returns its place in the data.
+    /// Returns the step's name for use in a computed string. Not every interpreter accepts a backslash in an
+    /// intrinsic function of JSONPath, so backslashes are replaced, and the step's key in the data keeps the
+    /// name unique.
+    pub(super) fn name_in_text(&self) -> String {
+        match self.name.contains('\\') {
+            true => format!("{} ({})", self.name.replace('\\', "/"), self.key),
+            false => self.name.clone(),
+        }
+    }
+
+    /// Returns the path of the step in the data.
     pub(super) fn path(&self) -> String {
         format!("steps.{}", self.key)
     }
 
-    /// Returns the name of its first state.
+    /// Returns the name of the step's first state.
     pub(super) fn entry(&self, is_redrivable: bool) -> String {
         self.state(if self.has_ready(is_redrivable) { "ready" } else { "begin" })
     }
@@ -65,7 +86,7 @@ impl StepPlan {
         is_redrivable || !self.blocked_by.is_empty()
     }
 
-    fn retries(&self, kind: FailureKind) -> bool {
+    pub(super) fn retries(&self, kind: FailureKind) -> bool {
         self.attempts > 1 && self.retried.contains(&kind)
     }
 }
@@ -78,12 +99,21 @@ pub(super) struct StepWriter<'a> {
     pub(super) is_redrivable: bool,
 }
 
-/// Statuses of a statement that has not ended.
-pub(super) const RUNNING: [&str; 3] = ["SUBMITTED", "PICKED", "STARTED"];
-
 impl StepWriter<'_> {
-    /// Adds the states of a step that is followed by `exit`.
+    /// Adds the outcome of an attempt that did not run.
+    pub(super) fn refused(&self, step: &StepPlan, exit: &str, states: &mut States) {
+        let caught = |member: &str| Shape::Expr(Expr::data(format!("run.caught.{member}")));
+        let failed =
+            [("outcome", Shape::text("failed")), ("error", caught("Error")), ("cause", caught("Cause"))];
+        let name = if step.retries(FailureKind::NotSubmitted) { "not submitted" } else { "refused" };
+        self.put(step, states, name, &step.path(), &Shape::object(failed), exit);
+    }
+
+    /// Adds the states of a step. `exit` follows them.
     pub(super) fn write(&self, step: &StepPlan, exit: &str, states: &mut States) {
+        if let Some(task) = &step.task {
+            return self.write_task(step, task, exit, states);
+        }
         self.begin(step, exit, states);
         self.submit(step, states);
         self.poll(step, states);
@@ -92,11 +122,11 @@ impl StepWriter<'_> {
         self.ends(step, exit, states);
     }
 
-    fn begin(&self, step: &StepPlan, exit: &str, states: &mut States) {
+    pub(super) fn begin(&self, step: &StepPlan, exit: &str, states: &mut States) {
         if step.has_ready(self.is_redrivable) {
             let mut rules = Vec::new();
             if self.is_redrivable {
-                // After a redrive. It comes first, because a finished step never runs twice.
+                // Applies after a redrive. This rule comes first, because a finished step never runs twice.
                 rules.push((Condition::is(format!("{}.outcome", step.path()), "finished"), exit.to_owned()));
             }
             if !step.blocked_by.is_empty() {
@@ -110,11 +140,19 @@ impl StepWriter<'_> {
             self.put(step, states, "skipped", &step.path(), &skipped, exit);
         }
         let run = self.run(step, Expr::Number(1), Expr::Number(step.pauses.first().copied().unwrap_or(0)));
-        let first = if self.calls.callback(step).is_some() { "run" } else { "submit" };
-        self.put(step, states, "begin", "run", &run, &step.state(first));
+        self.put(step, states, "begin", "run", &run, &step.state(self.first(step)));
     }
 
-    /// Returns the data of an attempt before its submit.
+    /// Returns the name of the state that starts an attempt.
+    fn first(&self, step: &StepPlan) -> &'static str {
+        match &step.task {
+            Some(task) => task.first(),
+            None if self.calls.callback(step).is_some() => "run",
+            None => "submit",
+        }
+    }
+
+    /// Returns the data of an attempt before its first request.
     fn run(&self, step: &StepPlan, attempt: Expr, pause: Expr) -> Shape {
         let mut run = vec![("attempt".to_owned(), attempt.into())];
         if step.attempts > 1 {
@@ -125,7 +163,14 @@ impl StepWriter<'_> {
             let texts = texts.map(|(number, text)| (format!("t{number}"), Shape::Value(json!(text))));
             run.push(("texts".to_owned(), Shape::object(texts)));
         }
-        run.push(("clock".to_owned(), self.schedule.start(self.builder.language)));
+        match &step.task {
+            None => run.push(("clock".to_owned(), self.schedule.start(self.builder.language))),
+            Some(TaskPlan::Glue { .. }) => {
+                let reason = json!({"ErrorMessage": "the service gives no reason"});
+                run.push(("defaults".to_owned(), Shape::Value(reason)));
+            }
+            Some(TaskPlan::Hudi { .. }) => {}
+        }
         Shape::Object(run)
     }
 
@@ -134,7 +179,7 @@ impl StepWriter<'_> {
         let lost = self.builder.catch(&["States.ALL"], &step.state("submit lost"));
         if let Some(callback) = self.calls.callback(step) {
             let mut task = self.builder.task(&callback.call, "run", &step.state("finished"));
-            // The event of the end may never come: the same submit returns the statement that runs already.
+            // The event may never arrive. The same submit then returns the statement that is already running.
             let timeout = self.builder.catch(&["States.Timeout"], &step.state("no event"));
             let ended = self.builder.catch(&callback.ended, &step.state("ended by event"));
             task.catch = vec![timeout, ended, refused.clone(), lost.clone()];
@@ -144,19 +189,19 @@ impl StepWriter<'_> {
             ));
             states.insert(step.state("run"), State::Task(Box::new(task)));
             let clock = Shape::object([
-                ("wait", Expr::Number(self.schedule.first).into()),
+                ("wait", Expr::Number(self.schedule.begin()).into()),
                 ("waited", Expr::Number(callback.call.timeout).into()),
             ]);
             self.put(step, states, "no event", "run.clock", &clock, &step.state("submit"));
         }
-        let next = step.state(if self.schedule.first > 0 { "wait" } else { "status" });
+        let next = step.state(self.first_poll());
         let mut task = self.builder.task(&self.calls.submit(step), "run.statement", &next);
         task.catch = vec![refused, lost];
         states.insert(step.state("submit"), State::Task(Box::new(task)));
     }
 
     fn poll(&self, step: &StepPlan, states: &mut States) {
-        if self.schedule.first > 0 {
+        if self.schedule.has_pauses() {
             let wait = self.builder.wait("run.clock.wait", &step.state("status"));
             states.insert(step.state("wait"), State::Wait(wait));
         }
@@ -180,27 +225,37 @@ impl StepWriter<'_> {
         }
     }
 
+    /// Returns the state before the first poll. It is also the state before the first poll after a
+    /// cancellation.
+    fn first_poll(&self) -> &'static str {
+        if self.schedule.polls_first() { "status" } else { "wait" }
+    }
+
     fn next_poll(&self) -> &'static str {
-        if self.schedule.first > 0 { "wait" } else { "status" }
+        if self.schedule.has_pauses() { "wait" } else { "status" }
     }
 
     /// Branches on the status of the statement.
     fn ended(&self, step: &StepPlan) -> crate::asl::model::Choice {
         let status = |statuses: &[&str]| Condition::is_one_of("run.reply.status", statuses.iter().copied());
         let is_cancelled = || Condition::IsPresent("run.cancel".to_owned());
+        let has_failed = || Condition::IsPresent(CANCEL_FAILED.to_owned());
         let waited = |limit| Condition::AtLeast("run.clock.waited".to_owned(), limit);
         let may_retry = || Condition::Below("run.attempt".to_owned(), step.attempts);
         let all = |conditions: Vec<Condition>| Condition::All(conditions);
         let running = || status(&RUNNING);
         let mut rules = vec![
             (status(&["FINISHED"]), "finished"),
+            // A failed cancel request is repeated for as long as the machine would wait after a successful
+            // one.
+            (all(vec![running(), has_failed(), waited(step.timeout + GRACE)]), "not cancelled"),
             (all(vec![running(), is_cancelled().negated(), waited(step.timeout)]), "cancel"),
             (all(vec![running(), waited(step.timeout + GRACE)]), "not cancelled"),
         ];
         match self.builder.language {
             QueryLanguage::Jsonata => rules.push((running(), self.next_poll())),
             QueryLanguage::JsonPath => {
-                if self.schedule.first < self.schedule.last {
+                if self.schedule.grows() {
                     let below = Condition::Below("run.clock.wait".to_owned(), self.schedule.last);
                     rules.push((all(vec![running(), below]), "wait longer"));
                 }
@@ -228,7 +283,7 @@ impl StepWriter<'_> {
         self.builder.choice(rules, &step.state("unknown status"))
     }
 
-    /// Returns the condition that the failure of a statement is one of those that are retried.
+    /// Returns the condition that the statement failed in a way that is retried.
     fn retried_text(&self, step: &StepPlan) -> Option<Condition> {
         let others = [FailureKind::NotSubmitted, FailureKind::TimedOut];
         let kinds: Vec<_> = step.retried.iter().copied().filter(|kind| !others.contains(kind)).collect();
@@ -236,25 +291,34 @@ impl StepWriter<'_> {
     }
 
     fn cancel(&self, step: &StepPlan, states: &mut States) {
-        // A request that fails is repeated at the next poll.
-        let next = step.state(self.next_poll());
-        let mut task = self.builder.task(&self.calls.cancel(), "run.cancel", &next);
-        task.catch = vec![self.builder.catch(&["States.ALL"], &next)];
+        let next = step.state(self.first_poll());
+        let mut call = self.calls.cancel();
+        for retrier in &mut call.retry {
+            retrier.max_attempts = Some(CANCEL_RETRIES);
+        }
+        let mut task = self.builder.task(&call, "run.cancel", &next);
+        task.catch = vec![self.builder.catch_into(CANCEL_FAILED, &["States.ALL"], &next)];
         task.comment = Some(format!("The timeout of {} has expired.", seconds(step.timeout)));
         states.insert(step.state("cancel"), State::Task(Box::new(task)));
     }
 
-    fn again(&self, step: &StepPlan, states: &mut States) {
+    pub(super) fn again(&self, step: &StepPlan, states: &mut States) {
         if step.attempts <= 1 {
             return;
         }
         let wait = self.builder.wait("run.pause", &step.state("again"));
         states.insert(step.state("pause"), State::Wait(wait));
-        // The pause after attempt n has the index n - 1; this one is that of the attempt that begins.
+        // The pause after attempt n has the index n - 1. This pause belongs to the attempt that starts now.
         let pause = Expr::Element(step.pauses.clone(), Box::new(Expr::data("run.attempt")));
         let attempt = Expr::data("run.attempt").plus(Expr::Number(1));
-        let first = if self.calls.callback(step).is_some() { "run" } else { "submit" };
-        self.put(step, states, "again", "run", &self.run(step, attempt, pause), &step.state(first));
+        self.put(
+            step,
+            states,
+            "again",
+            "run",
+            &self.run(step, attempt, pause),
+            &step.state(self.first(step)),
+        );
         let may_retry = Condition::Below("run.attempt".to_owned(), step.attempts);
         if step.retries(FailureKind::NotSubmitted) {
             let rules = vec![(may_retry.clone(), step.state("pause"))];
@@ -284,8 +348,7 @@ impl StepWriter<'_> {
         };
         end(states, "finished", with(outcome("finished"), vec![], true));
         let caught = || failed(Expr::data("run.caught.Error"), Expr::data("run.caught.Cause")).to_vec();
-        let refused = if step.retries(FailureKind::NotSubmitted) { "not submitted" } else { "refused" };
-        end(states, refused, with(outcome("failed"), caught(), false));
+        self.refused(step, exit, states);
         if let Some(callback) = self.calls.callback(step) {
             if let Some(kind) = self.retried_text(step) {
                 let _ = callback;
@@ -317,8 +380,9 @@ impl StepWriter<'_> {
         let unknown =
             |cause, has_statement| with(outcome("unknown"), error("Statement.Unknown", cause), has_statement);
         let not_cancelled = format!(
-            "did not end within {} and was cancelled, but has not ended since",
-            seconds(step.timeout)
+            "did not end within {}, and was not cancelled within {} after that; it may still run",
+            seconds(step.timeout),
+            seconds(GRACE)
         );
         end(states, "not cancelled", unknown(of_statement(&not_cancelled), true));
         let caught = Expr::data("run.caught.Cause");
@@ -340,7 +404,7 @@ impl StepWriter<'_> {
         end(states, "unknown status", unknown(status, true));
     }
 
-    /// Reads the error of a statement that failed; the service has the member only then.
+    /// Reads the error of a failed statement. Only then does the service return this member.
     fn read_error(&self, step: &StepPlan, states: &mut States) {
         let (next, kind) = match self.retried_text(step) {
             Some(kind) => ("retried", Some(kind)),
@@ -359,17 +423,25 @@ impl StepWriter<'_> {
         }
     }
 
-    fn put(&self, step: &StepPlan, states: &mut States, name: &str, path: &str, shape: &Shape, next: &str) {
+    pub(super) fn put(
+        &self,
+        step: &StepPlan,
+        states: &mut States,
+        name: &str,
+        path: &str,
+        shape: &Shape,
+        next: &str,
+    ) {
         states.insert(step.state(name), State::Pass(self.builder.put(path, shape, next)));
     }
 }
 
-/// An expression that exists in JSONata only.
+/// Creates an expression that exists only in JSONata.
 pub(super) fn raw(jsonata: String) -> Expr {
     Expr::Raw { jsonata, json_path: String::new() }
 }
 
-/// Writes seconds as a person would.
+/// Formats seconds for people.
 pub(super) fn seconds(seconds: u64) -> String {
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
     let unit = units.into_iter().find(|(size, _)| seconds >= *size && seconds.is_multiple_of(*size));
@@ -377,7 +449,7 @@ pub(super) fn seconds(seconds: u64) -> String {
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Creates an error's repetition.
+/// Creates the retry rule of an error.
 pub(super) fn retrier(
     errors: &[&str],
     interval: u64,

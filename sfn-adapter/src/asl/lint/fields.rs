@@ -1,4 +1,4 @@
-//! Fields of a state of its type.
+//! Checks the fields of a state against its type.
 
 use super::{Report, StateRef};
 
@@ -8,7 +8,7 @@ const ANY: [&str; 3] = ["Type", "Comment", "QueryLanguage"];
 /// Fields of the data in JSONPath and JSONata.
 const DATA: [&str; 5] = ["InputPath", "OutputPath", "Output", "Assign", "Next"];
 
-/// Types, their own fields, and those of them that are required.
+/// Types, their own fields, and the required fields.
 const TYPES: [(&str, &[&str], &[&str]); 8] = [
     (
         "Task",

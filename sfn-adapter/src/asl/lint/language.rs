@@ -1,4 +1,4 @@
-//! Expressions in the query language of a state.
+//! Checks expressions against the query language of a state.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ const JSON_PATH: [&str; 13] = [
     "CausePath",
 ];
 
-/// Fields that exist in JSONata only. A Map state of JSONPath has `Items` neither.
+/// Fields that exist in JSONata only. `Items` belongs to Map states.
 const JSONATA: [&str; 3] = ["Arguments", "Output", "Items"];
 
 /// Fields with payloads of JSONPath.
@@ -70,7 +70,7 @@ pub(super) fn check(state: &StateRef<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Finds expressions of JSONata without their marks, which are literal texts.
+/// Finds JSONata expressions without `{%` and `%}`, which are literal strings.
 fn unmarked(state: &StateRef<'_>, value: &Value, path: &str, report: &mut Report<'_>) {
     match value {
         Value::String(text) => {
@@ -99,7 +99,7 @@ fn unmarked(state: &StateRef<'_>, value: &Value, path: &str, report: &mut Report
     }
 }
 
-/// Finds members of a payload whose names and values disagree on being an expression.
+/// Finds members of a payload whose name and value disagree about being an expression.
 fn members(state: &StateRef<'_>, value: &Value, path: &str, report: &mut Report<'_>) {
     match value {
         Value::Array(items) => {
@@ -150,7 +150,7 @@ fn is_expression(text: &str) -> bool {
     text.starts_with('$') || text.starts_with("States.")
 }
 
-/// Returns `true` for a text that is certainly meant as an expression.
+/// Returns `true` for a string that is certainly meant as an expression.
 fn is_path(text: &str) -> bool {
     text.starts_with("$.") || text.starts_with("$$.") || (text.starts_with("States.") && text.ends_with(')'))
 }

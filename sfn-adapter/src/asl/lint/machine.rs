@@ -1,22 +1,26 @@
-//! [`Group`] and [`StateRef`]: the states of a definition with their places.
+//! [`Group`] and [`StateRef`]: the states of a definition and their locations.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
 use super::source::escaped;
 
-/// States that run in one sequence: those of the machine, of a branch, or of a map.
+/// States that run in one sequence: the states of the machine, of a branch, or of a map.
 pub(super) struct Group<'a> {
     /// JSON pointer of the object with `StartAt` and `States`.
     pub(super) pointer: String,
     pub(super) object: &'a Map<String, Value>,
     pub(super) states: Vec<StateRef<'a>>,
+    /// Indexes of the states in `states`, by name.
+    places: HashMap<&'a str, usize>,
+    /// Indexes of the states that lead to a state without an error, by the name of that state.
+    before: HashMap<&'a str, Vec<usize>>,
     /// `true` for the states of a branch or a map.
     pub(super) is_inner: bool,
 }
 
-/// A state and its place.
+/// A state and its location.
 #[derive(Clone)]
 pub(super) struct StateRef<'a> {
     pub(super) name: &'a str,
@@ -54,7 +58,7 @@ impl<'a> StateRef<'a> {
         found
     }
 
-    /// Returns the texts of the state, except of states within it.
+    /// Returns `true` if a string of the state contains this text. States within the state do not count.
     pub(super) fn contains(&self, part: &str) -> bool {
         self.object.iter().any(|(field, value)| {
             !["Branches", "Iterator", "ItemProcessor"].contains(&field.as_str())
@@ -65,7 +69,7 @@ impl<'a> StateRef<'a> {
 
 impl<'a> Group<'a> {
     pub(super) fn state(&self, name: &str) -> Option<&StateRef<'a>> {
-        self.states.iter().find(|state| state.name == name)
+        self.places.get(name).and_then(|place| self.states.get(*place))
     }
 
     /// Returns the states that can follow a state, directly or not.
@@ -76,6 +80,20 @@ impl<'a> Group<'a> {
     /// Returns the states that can follow a state without an error.
     pub(super) fn reachable_without_errors(&self, from: &str) -> BTreeSet<&'a str> {
         self.following(from, |pointer| !pointer.contains("/Catch/"))
+    }
+
+    /// Returns the states from which a state is reached without an error, and without passing a state for
+    /// which `ends` is `true`.
+    pub(super) fn leading_to(&self, name: &str, ends: impl Fn(&StateRef<'a>) -> bool) -> BTreeSet<&'a str> {
+        let (mut reached, mut open) = (BTreeSet::new(), vec![name]);
+        while let Some(name) = open.pop() {
+            for state in self.before.get(name).into_iter().flatten().map(|place| &self.states[*place]) {
+                if !ends(state) && reached.insert(state.name) {
+                    open.push(state.name);
+                }
+            }
+        }
+        reached
     }
 
     fn following(&self, from: &str, is_followed: impl Fn(&str) -> bool) -> BTreeSet<&'a str> {
@@ -92,7 +110,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Returns all groups of a definition: the machine first.
+/// Returns all groups of a definition, starting with the machine.
 pub(super) fn groups(machine: &Map<String, Value>) -> Vec<Group<'_>> {
     let mut groups = Vec::new();
     let is_jsonata = is_jsonata(machine, false);
@@ -130,7 +148,14 @@ fn add<'a>(
         }
         states.push(StateRef { name, pointer, object: state, is_jsonata });
     }
-    groups.push(Group { pointer, object, states, is_inner });
+    let places = states.iter().enumerate().map(|(place, state)| (state.name, place)).collect();
+    let mut before: HashMap<_, Vec<_>> = HashMap::new();
+    for (place, state) in states.iter().enumerate() {
+        for (_, next) in state.successors().into_iter().filter(|(pointer, _)| !pointer.contains("/Catch/")) {
+            before.entry(next).or_default().push(place);
+        }
+    }
+    groups.push(Group { pointer, object, states, places, before, is_inner });
     for (object, pointer, is_jsonata) in inner {
         add(object, pointer, is_jsonata, true, groups);
     }

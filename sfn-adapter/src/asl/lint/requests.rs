@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Report, StateRef};
+use crate::asl::form::GLUE_LIMITS;
 
 /// Predefined error names.
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html>
@@ -29,6 +30,7 @@ pub(super) fn check(state: &StateRef<'_>, report: &mut Report<'_>) {
     errors(state, report);
     for (number, retrier) in state.list("Retry").iter().enumerate() {
         retry(state, number, retrier, report);
+        retried_job(state, number, retrier, report);
     }
     if state.is("Task") {
         task(state, report);
@@ -57,7 +59,7 @@ fn errors(state: &StateRef<'_>, report: &mut Report<'_>) {
                     state,
                     &path,
                     "States.ALL is alone in its list, and the list is the last one",
-                    "move it to an entry of its own at the end",
+                    "move it to a separate entry at the end",
                 );
             }
             for name in names.iter().filter_map(Value::as_str) {
@@ -122,6 +124,24 @@ fn retry(state: &StateRef<'_>, number: usize, retrier: &Value, report: &mut Repo
     }
 }
 
+/// Finds a retry of a job's start after an error that does not prove that Glue rejected the start.
+fn retried_job(state: &StateRef<'_>, number: usize, retrier: &Value, report: &mut Report<'_>) {
+    let is_start = state.text("Resource").is_some_and(|resource| resource.contains(":glue:startJobRun"));
+    let names = retrier.get("ErrorEquals").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let unproved = names.iter().filter_map(Value::as_str).find(|name| !GLUE_LIMITS.contains(name));
+    let never = retrier.get("MaxAttempts").is_some_and(|attempts| attempts == 0);
+    if let (true, Some(name), false) = (is_start, unproved, never) {
+        report.at(
+            "retried-job",
+            state,
+            &format!("Retry/{number}/ErrorEquals"),
+            format!("after {name} a run may exist, and the retry starts another one, because Glue has no client token"),
+            "retry only the errors of Glue's limits, such as Glue.ConcurrentRunsExceededException, and look for the run after \
+             other errors; ignore this finding if the job may run twice",
+        );
+    }
+}
+
 fn task(state: &StateRef<'_>, report: &mut Report<'_>) {
     let resource = state.text("Resource").unwrap_or_default();
     let seconds = |field: &str| state.object.get(field).and_then(Value::as_f64);
@@ -145,7 +165,7 @@ fn task(state: &StateRef<'_>, report: &mut Report<'_>) {
                 "callback-token",
                 state,
                 "Resource",
-                "the request does not carry the task token, so nothing can answer it",
+                "the request does not carry the task token, so nothing can complete the task",
                 "pass $$.Task.Token, or $states.context.Task.Token in JSONata",
             );
         }
@@ -155,8 +175,8 @@ fn task(state: &StateRef<'_>, report: &mut Report<'_>) {
                 "callback-timeout",
                 state,
                 "Resource",
-                "if the answer is lost, the task waits for a year",
-                "add TimeoutSeconds, and a Catch of States.Timeout that looks at the real state",
+                "if the response is lost, the task waits for a year",
+                "add TimeoutSeconds, and a Catch of States.Timeout that looks up the actual state",
             );
         }
     }
@@ -190,7 +210,7 @@ fn task(state: &StateRef<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Checks a submit through the integration of the Data API.
+/// Checks a submit through Step Functions' integration of the Data API.
 fn submit(state: &StateRef<'_>, report: &mut Report<'_>) {
     if !state.text("Resource").unwrap_or_default().contains(":aws-sdk:redshiftdata:") {
         return;
@@ -205,6 +225,6 @@ fn submit(state: &StateRef<'_>, report: &mut Report<'_>) {
         );
     }
     if !state.list("Retry").is_empty() && !state.contains("\"ClientToken") {
-        report.at("retry-without-token", state, "Retry", "a retry after a lost reply runs the statement a second time, because each request gets a token of its own", "pass a ClientToken derived from $$.Execution.Id, $$.Execution.RedriveCount and the step");
+        report.at("retry-without-token", state, "Retry", "a retry after a lost reply runs the statement a second time, because each request gets a new token", "pass a ClientToken derived from $$.Execution.Id, $$.Execution.RedriveCount and the step");
     }
 }

@@ -4,21 +4,25 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-/// A parsed JSON text with the line of each value.
+/// Parsed JSON with the line of each value.
 pub(super) struct Source {
     pub(super) value: Value,
+    /// JSON pointers of names that are repeated in one object.
+    pub(super) repeated: Vec<String>,
     lines: HashMap<String, usize>,
 }
 
 impl Source {
     pub(super) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        let text = text.trim_start_matches('\u{feff}');
         let value = serde_json::from_str(text)?;
-        let mut scan = Scan { text: text.as_bytes(), at: 0, line: 1, lines: HashMap::new() };
+        let mut scan =
+            Scan { text: text.as_bytes(), at: 0, line: 1, lines: HashMap::new(), repeated: Vec::new() };
         scan.value(&mut String::new());
-        Ok(Self { value, lines: scan.lines })
+        Ok(Self { value, repeated: scan.repeated, lines: scan.lines })
     }
 
-    /// Returns the line of the value at a JSON pointer, or of the closest value around it.
+    /// Returns the line of the value at a JSON pointer, or of the closest enclosing value.
     pub(super) fn line(&self, pointer: &str) -> usize {
         let mut pointer = pointer;
         loop {
@@ -38,12 +42,13 @@ pub(super) fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// Scans a text that is valid JSON, whose nesting the parser has limited.
+/// Scans valid JSON. The parser has already limited its depth.
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
     line: usize,
     lines: HashMap<String, usize>,
+    repeated: Vec<String>,
 }
 
 impl Scan<'_> {
@@ -89,8 +94,14 @@ impl Scan<'_> {
                         None
                     };
                     index += 1;
+                    if self.lines.contains_key(pointer) {
+                        self.repeated.push(pointer.clone());
+                        // Members of the first value do not count as repeated because its name is.
+                        let within = format!("{pointer}/");
+                        self.lines.retain(|pointer, _| !pointer.starts_with(&within));
+                    }
                     self.value(pointer);
-                    // The line of a member is that of its name.
+                    // The line of a member is the line of its name.
                     if let Some(line) = line {
                         self.lines.insert(pointer.clone(), line);
                     }

@@ -1,13 +1,16 @@
-//! Machines that submit statements and poll for their ends.
+//! Checks machines that submit statements and poll until they end.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Group, Report, StateRef};
+use super::{
+    Group, Report, StateRef,
+    status::{self, Target},
+};
 use crate::asl::budget::HISTORY;
 
-/// The service's limit for a statement in seconds.
+/// The service's limit for the duration of a statement, in seconds.
 const DAY: u64 = 86_400;
 
 pub(super) fn check(groups: &[Group<'_>], report: &mut Report<'_>) {
@@ -15,7 +18,7 @@ pub(super) fn check(groups: &[Group<'_>], report: &mut Report<'_>) {
     let has_timeout = machine.object.contains_key("TimeoutSeconds");
     let mut loops = false;
     for group in groups {
-        for choice in group.states.iter().filter(|state| state.is("Choice") && is_on_status(state)) {
+        for choice in group.states.iter().filter(|state| is_on_status(group, state)) {
             loops |= status_loop(group, choice, has_timeout, report);
         }
         if group.is_inner {
@@ -24,13 +27,13 @@ pub(super) fn check(groups: &[Group<'_>], report: &mut Report<'_>) {
     }
     let all = || groups.iter().flat_map(|group| &group.states);
     let has_task = all().any(|state| state.is("Task"));
-    if has_timeout && loops && has_task && !all().any(|state| state.contains("ancel")) {
+    if has_timeout && loops && has_task && !all().any(cancels) {
         report.add(
             "no-cancel",
             None,
             "/TimeoutSeconds",
             "the timeout ends the execution, and the statement keeps running, possibly next to that of the next execution",
-            "count the time in the loop, and cancel the statement in a state of its own",
+            "count the time in the loop, and cancel the statement in a separate state",
         );
     }
     if !has_timeout {
@@ -50,49 +53,80 @@ pub(super) fn check(groups: &[Group<'_>], report: &mut Report<'_>) {
 }
 
 /// Returns `true` for a choice on the status of a statement of the Data API.
-fn is_on_status(state: &StateRef<'_>) -> bool {
-    state.contains("FINISHED")
+fn is_on_status(group: &Group<'_>, state: &StateRef<'_>) -> bool {
+    let describes = |state: &StateRef<'_>| {
+        let follows = || state.text("Next").is_some();
+        follows() && state.text("Resource").is_some_and(|resource| resource.ends_with(":describeStatement"))
+    };
+    let before = || group.states.iter().filter(|other| other.text("Next") == Some(state.name));
+    state.is("Choice") && (status::names_a_status(state) || before().any(describes))
 }
 
-/// Checks a choice that leads back to itself. Returns `true` if it does.
+/// Returns `true` for a task whose request cancels a statement. A comment does not count.
+fn cancels(state: &StateRef<'_>) -> bool {
+    let request = ["Resource", "Parameters", "Arguments"].into_iter();
+    let mut request = request.filter_map(|field| state.object.get(field));
+    state.is("Task") && request.any(|value| value.to_string().contains("ancel"))
+}
+
+/// Returns `true` for a task that submits a statement. The states after it are about another statement.
+fn submits(state: &StateRef<'_>) -> bool {
+    let action = ["Parameters", "Arguments"]
+        .iter()
+        .find_map(|field| state.object.get(*field)?.pointer("/Payload/action"));
+    let resource = state.text("Resource").unwrap_or_default();
+    action.is_some_and(|action| action == "submit")
+        || resource.ends_with(":executeStatement")
+        || resource.ends_with(":batchExecuteStatement")
+}
+
+/// Checks a choice that leads back to itself. Returns `true` if the choice does.
 fn status_loop(group: &Group<'_>, choice: &StateRef<'_>, has_timeout: bool, report: &mut Report<'_>) -> bool {
-    let returns =
-        |name: &str| name == choice.name || group.reachable_without_errors(name).contains(choice.name);
-    let default = choice.text("Default");
-    let is_loop = choice.successors().iter().any(|(_, next)| returns(next));
-    if let Some(default) = default.filter(|default| returns(default)) {
-        if choice.contains("FAILED") && !choice.contains("ABORTED") {
-            report.at(
-                "aborted",
-                choice,
-                "Default",
-                format!(
-                    "a statement that is cancelled ends as ABORTED, which leads to {default} again and again"
-                ),
-                "add ABORTED beside FAILED",
-            );
-        }
+    let polled = group.leading_to(choice.name, submits);
+    let returns = |target: &Target<'_>| target.next == choice.name || polled.contains(target.next);
+    // A rule with a further condition, such as a counter, may end the loop.
+    let endless = |status: &str| {
+        let targets = status::targets(choice, status);
+        targets.iter().all(returns).then(|| targets.into_iter().next_back()).flatten()
+    };
+    for status in status::ENDED {
+        let Some(target) = endless(status) else { continue };
+        let (ends, next) = (if status == "ABORTED" { "is cancelled" } else { "has ended" }, target.next);
+        report.at(
+            "aborted",
+            choice,
+            &target.path,
+            format!("a statement that {ends} has the status {status}, which leads to {next} again and again"),
+            match status {
+                "FINISHED" => "let FINISHED lead out of the loop".to_owned(),
+                "FAILED" => "add a rule for FAILED".to_owned(),
+                _ => "add ABORTED next to FAILED".to_owned(),
+            },
+        );
+    }
+    if let Some(target) = endless(status::UNKNOWN) {
+        let next = target.next;
         report.at(
             "unknown-status",
             choice,
-            "Default",
-            format!("a status that the rules do not list leads to {default} again and again"),
+            &target.path,
+            format!("a status that the rules do not list leads to {next} again and again"),
             "list SUBMITTED, PICKED and STARTED for the loop, and let Default fail",
         );
     }
+    let is_loop = choice.successors().iter().any(|(_, next)| *next == choice.name || polled.contains(next));
     if is_loop && !has_timeout {
         history(group, choice, report);
     }
     is_loop
 }
 
-/// Checks that a loop with constant pauses, over a statement of 24 hours, fits in the history.
+/// Checks that a loop with constant pauses can poll a statement for 24 hours without exceeding the history.
 fn history(group: &Group<'_>, choice: &StateRef<'_>, report: &mut Report<'_>) {
-    let within: BTreeSet<&str> = group
-        .reachable(choice.name)
-        .into_iter()
-        .filter(|name| group.reachable(name).contains(choice.name))
-        .collect();
+    // A caught error, such as the error of a redrive, does not continue a poll.
+    let before = group.leading_to(choice.name, |_| false);
+    let within: BTreeSet<&str> =
+        group.reachable_without_errors(choice.name).intersection(&before).copied().collect();
     let states: Vec<&StateRef<'_>> = within.iter().filter_map(|name| group.state(name)).collect();
     let waits: Vec<&&StateRef<'_>> = states.iter().filter(|state| state.is("Wait")).collect();
     let [wait] = waits[..] else { return };
@@ -106,16 +140,15 @@ fn history(group: &Group<'_>, choice: &StateRef<'_>, report: &mut Report<'_>) {
             wait,
             "Seconds",
             format!("a poll each {seconds} s has {events} events, so the history of {HISTORY} events is full after {minutes} minutes and the execution fails"),
-            "let the pauses grow, for example by SecondsPath",
+            "let the pauses grow, for example with SecondsPath",
         );
     }
 }
 
-/// Checks that no branch of a parallel fails while statements of its siblings run.
+/// Checks that no branch of a parallel state fails while statements of its siblings run.
 fn siblings(group: &Group<'_>, groups: &[Group<'_>], report: &mut Report<'_>) {
     let Some((parent, _)) = group.pointer.rsplit_once("/Branches/") else { return };
-    let polls =
-        |group: &Group<'_>| group.states.iter().any(|state| state.is("Choice") && is_on_status(state));
+    let polls = |group: &Group<'_>| group.states.iter().any(|state| is_on_status(group, state));
     let of_parent = |other: &&Group<'_>| {
         other.pointer.rsplit_once("/Branches/").is_some_and(|(other, _)| other == parent)
     };
@@ -128,7 +161,7 @@ fn siblings(group: &Group<'_>, groups: &[Group<'_>], report: &mut Report<'_>) {
             "siblings",
             fail,
             "",
-            "a branch that fails ends its siblings, and their statements keep running unwatched",
+            "a branch that fails ends its siblings, and their statements keep running without being polled",
             "record the failure in the output of the branch, and fail after the Parallel",
         );
     }

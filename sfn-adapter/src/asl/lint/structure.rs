@@ -1,13 +1,16 @@
-//! States and transitions.
+//! Checks states and transitions.
 
 use std::collections::BTreeSet;
 
-use super::{Group, Report, machine::repeated};
+use serde_json::Value;
+
+use super::{Group, Report, StateRef, machine::repeated};
 
 pub(super) fn check(groups: &[Group<'_>], report: &mut Report<'_>) {
     for group in groups {
         transitions(group, report);
         ends(group, report);
+        group.states.iter().for_each(|state| default(state, report));
     }
     let states = || groups.iter().flat_map(|group| &group.states);
     let repeated = repeated(states().map(|state| state.name));
@@ -38,7 +41,7 @@ pub(super) fn check(groups: &[Group<'_>], report: &mut Report<'_>) {
 fn transitions(group: &Group<'_>, report: &mut Report<'_>) {
     let pointer = format!("{}/StartAt", group.pointer);
     let mut reached = BTreeSet::new();
-    match group.object.get("StartAt").and_then(serde_json::Value::as_str) {
+    match group.object.get("StartAt").and_then(Value::as_str) {
         None => report.add(
             "required-field",
             None,
@@ -84,8 +87,34 @@ fn transitions(group: &Group<'_>, report: &mut Report<'_>) {
     }
 }
 
+fn default(state: &StateRef<'_>, report: &mut Report<'_>) {
+    if state.is("Choice") && !state.object.contains_key("Default") && !is_complete(state.list("Choices")) {
+        report.at(
+            "no-default",
+            state,
+            "",
+            "if no rule applies, the execution fails with States.NoChoiceMatched",
+            "add a Default",
+        );
+    }
+}
+
+/// Returns `true` if two rules test the same variable for `true` and for `false`, so that one of them always
+/// applies.
+fn is_complete(rules: &[Value]) -> bool {
+    let tests = |rule: &Value, other: &Value| {
+        let (Some(rule), Some(other)) = (rule.as_object(), other.as_object()) else { return false };
+        rule.get("Variable").is_some()
+            && rule.get("Variable") == other.get("Variable")
+            && rule.iter().any(|(name, operand)| {
+                operand == &Value::Bool(true) && other.get(name) == Some(&Value::Bool(false))
+            })
+    };
+    rules.iter().any(|rule| rules.iter().any(|other| tests(rule, other)))
+}
+
 fn ends(group: &Group<'_>, report: &mut Report<'_>) {
-    let ends = |state: &super::StateRef<'_>| {
+    let ends = |state: &StateRef<'_>| {
         state.is("Succeed") || state.is("Fail") || state.object.get("End") == Some(&true.into())
     };
     if !group.states.is_empty() && !group.states.iter().any(ends) {

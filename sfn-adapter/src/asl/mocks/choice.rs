@@ -1,23 +1,23 @@
-//! Inputs under which a rule of a choice decides, found by trial.
+//! Finds, by trial, an input that makes each rule of a choice apply.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::data;
-use crate::asl::model::Choice;
+use crate::asl::{matches, model::Choice};
 
-/// A rule or the default, with an input that leads to it.
+/// A rule or the default, with an input for which it applies.
 pub(super) struct Path {
     pub(super) name: String,
     pub(super) input: Value,
     pub(super) next: String,
 }
 
-/// Limit of the combinations that are tried over one base.
+/// Maximum number of combinations to try for one base.
 const TRIALS: usize = 2_000;
 
-/// Returns the paths through a choice in JSONPath. A rule that no tried input reaches has none.
+/// Returns the paths through a choice in JSONPath. A rule that applies to no tried input has no path.
 pub(super) fn paths(choice: &Choice) -> Vec<Path> {
     let context = data::context("");
     let tests: Vec<Value> = choice.choices.iter().map(|rule| json!(rule.test)).collect();
@@ -41,10 +41,10 @@ pub(super) fn paths(choice: &Choice) -> Vec<Path> {
     found
 }
 
-/// The values to try for each variable; `None` removes it.
+/// The values to try for each variable. `None` removes the variable.
 type Candidates = BTreeMap<String, Vec<Option<Value>>>;
 
-/// Collects the variables of a test with values that make a difference.
+/// Collects the variables of a test, with the values for which its result may change.
 fn collect(test: &Value, context: &Value, found: &mut Candidates) {
     match test {
         Value::Array(tests) => tests.iter().for_each(|test| collect(test, context, found)),
@@ -58,7 +58,7 @@ fn collect(test: &Value, context: &Value, found: &mut Candidates) {
             let known = found.entry(variable.to_owned()).or_insert_with(|| vec![None]);
             for value in values(members, variable, context) {
                 if !known.contains(&Some(value.clone())) {
-                    // The absent member stays last: an expression in JSONata may need the member.
+                    // The absent member stays last, because an expression in JSONata may need the member.
                     known.insert(known.len() - 1, Some(value));
                 }
             }
@@ -92,9 +92,9 @@ fn values(test: &Map<String, Value>, variable: &str, context: &Value) -> Vec<Val
     Vec::new()
 }
 
-/// Returns the inputs to try: all combinations of a rule's own variables over each base.
+/// Returns the inputs to try: each base with all combinations of values for the rule's own variables.
 ///
-/// A base is the usual data, or has a value in every variable, and at most one variable differs from that.
+/// A base is the usual data, or data with a value for every variable. At most one variable differs from that.
 fn inputs<'a>(all: &'a Candidates, own: &'a Candidates) -> impl Iterator<Item = Value> + 'a {
     let mut filled = data::base();
     for (variable, values) in all {
@@ -117,7 +117,7 @@ fn inputs<'a>(all: &'a Candidates, own: &'a Candidates) -> impl Iterator<Item = 
     })
 }
 
-/// Sets the variables to the combination of values with this number.
+/// Sets the variables to the combination of values with the given number.
 fn combined(mut input: Value, own: &Candidates, mut number: usize) -> Value {
     for (variable, values) in own {
         write(&mut input, variable, values[number % values.len()].as_ref());
@@ -156,7 +156,7 @@ fn write(data: &mut Value, path: &str, value: Option<&Value>) {
     }
     let Some(members) = place.as_object_mut() else { return };
     match (index, value) {
-        // An element of a list is there with all elements before it, and absent with all behind it.
+        // An element of a list needs all elements before it. Removing it removes all elements after it.
         (Some(index), value) => {
             let length = if value.is_some() { index + 1 } else { *index };
             members.insert(last.clone(), json!(vec![data::EXECUTION; length]));
@@ -210,20 +210,6 @@ fn holds(test: &Value, data: &Value, context: &Value) -> bool {
         "Variable" | "Next" => true,
         _ => false,
     })
-}
-
-/// Returns `true` if a text matches a pattern in which `*` is any text.
-fn matches(text: &str, pattern: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let parts: Vec<_> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]

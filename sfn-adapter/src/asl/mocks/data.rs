@@ -1,4 +1,4 @@
-//! Data of a generated machine as it could be in any of its states.
+//! Sample data of a generated machine, valid in any of its states.
 
 use redshift_orchestrator::{Description, StatementId, Status};
 use serde_json::{Map, Value, json};
@@ -8,13 +8,24 @@ use crate::{
     contract::statement,
 };
 
-/// The execution of the samples.
+/// ARN of the sample execution.
 pub(super) const EXECUTION: &str = "arn:aws:states:eu-west-1:111122223333:execution:load:7f3a";
 
 const STATEMENT: &str = "d9b6c0c9-0747-4bf4-b142-e8883122f766";
 
 /// A task token.
 const TOKEN: &str = "AQCEAAAAKgAAAAMAAAAA";
+
+/// Reply of the handler `hudi` to an upsert.
+const UPSERTED: &str = include_str!("../../../fixtures/hudi.upsert.reply.json");
+
+/// Returns a run of a Glue job, as the integration returns it.
+fn job_run(state: &str) -> Value {
+    json!({
+        "Id": "jr_22f56ba41ce2f4f9", "JobName": "clean-customer", "JobRunState": state, "ExecutionTime": 90,
+        "ErrorMessage": "ValueError: no such column",
+    })
+}
 
 /// Returns the context object in a state.
 pub(super) fn context(state: &str) -> Value {
@@ -29,7 +40,7 @@ pub(super) fn context(state: &str) -> Value {
     })
 }
 
-/// Returns data between two steps, while a statement runs.
+/// Returns the data between two steps, while a statement runs.
 pub(super) fn base() -> Value {
     json!({
         "parameters": {},
@@ -71,7 +82,7 @@ fn paths(definition: &str) -> Vec<Vec<String>> {
             }
         }
     }
-    // A longer path first, so that its members are not replaced by a text.
+    // Longer paths come first, so that a string does not replace their members.
     found.sort_by_key(|path: &Vec<String>| std::cmp::Reverse(path.len()));
     found
 }
@@ -88,7 +99,7 @@ fn set_missing(data: &mut Value, path: &[String]) {
     }
 }
 
-/// Returns a value of a member by its name.
+/// Returns a sample value for the member with this name.
 pub(super) fn sample(name: &str) -> Value {
     match name {
         "attempt" => json!(1),
@@ -102,6 +113,8 @@ pub(super) fn sample(name: &str) -> Value {
         "outcome" => json!("finished"),
         "steps" | "parameters" | "run" | "clock" | "defaults" | "input" | "values" => json!({}),
         "redriven" => json!(true),
+        // The cause of a failed job run is its description.
+        "Cause" => json!(job_run("FAILED").to_string()),
         _ => json!("text"),
     }
 }
@@ -111,15 +124,22 @@ pub(super) fn result(task: &Task) -> Value {
     let request = task.arguments.as_ref().or(task.parameters.as_ref());
     let payload = request.and_then(|request| request.get("Payload"));
     if task.resource.contains(":lambda:invoke") {
+        if payload.and_then(|payload| payload["action"].as_str()) == Some("upsert") {
+            let upserted = serde_json::from_str::<Value>(UPSERTED).unwrap_or_default();
+            return json!({ "StatusCode": 200, "ExecutedVersion": "$LATEST", "Payload": upserted });
+        }
         let is_submit = payload.and_then(|payload| payload["action"].as_str()) == Some("submit");
         let waits = task.resource.ends_with(".waitForTaskToken");
         let status = if is_submit && !waits { Status::Submitted } else { Status::Finished };
         let state = statement::State::described(&Description::new(StatementId::new(STATEMENT), status));
         return match waits {
-            // The answer of the task, which the handler `callback` sends.
+            // The output of the task, which the handler `callback` sends.
             true => json!(state),
             false => json!({ "StatusCode": 200, "ExecutedVersion": "$LATEST", "Payload": state }),
         };
+    }
+    if task.resource.ends_with(":glue:startJobRun.sync") {
+        return job_run("SUCCEEDED");
     }
     let operation = task.resource.rsplit(':').next().unwrap_or_default();
     match operation.split('.').next().unwrap_or_default() {

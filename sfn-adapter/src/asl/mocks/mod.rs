@@ -13,7 +13,7 @@ use super::{
     model::{Catcher, Retrier, State, StateMachine, States, Task},
 };
 
-/// A request of the TestState API, and the response to expect.
+/// A request of the TestState API, and the expected response.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Mock {
@@ -29,10 +29,11 @@ pub struct Mock {
     pub next_state: Option<String>,
 }
 
-/// Returns the requests that test each state of a pipeline's machine alone, in the order of the definition.
+/// Returns requests that each test one state of a pipeline's machine, in the order of the definition.
 ///
-/// A choice has a request for each rule and for its default, a task for its success, for each retry and for each
-/// catch. Services are not called: results and errors are mocked, so the requests need no role.
+/// A choice has one request for each rule and one for its default. A task has one for its success, one for
+/// each retry and one for each catch. Results and errors are mocked: no service is called, and the requests
+/// need no role.
 ///
 /// # Errors
 /// Returns the errors of [`generate`].
@@ -147,7 +148,7 @@ impl Walk<'_> {
     }
 }
 
-/// An error that no state names.
+/// An error name that no state lists.
 const UNFORESEEN: &str = "Unforeseen";
 
 /// The expected response.
@@ -170,7 +171,7 @@ impl Answer {
     }
 }
 
-/// Returns an error that a catcher matches, and none before it.
+/// Returns an error that this catcher matches and no earlier catcher does.
 fn thrown(catcher: &Catcher, before: &[Catcher]) -> String {
     let is_free = |name: &&String| {
         *name != "States.ALL" && !before.iter().any(|earlier| names(&earlier.error_equals, name))
@@ -178,7 +179,7 @@ fn thrown(catcher: &Catcher, before: &[Catcher]) -> String {
     catcher.error_equals.iter().find(is_free).map_or_else(|| UNFORESEEN.to_owned(), Clone::clone)
 }
 
-/// Returns the number of retries after which an error is no longer retried.
+/// Returns the number of retries after which an error is not retried again.
 fn attempts(retriers: &[Retrier], error: &str) -> u64 {
     let matching = retriers.iter().find(|retrier| names(&retrier.error_equals, error));
     matching.map_or(0, |retrier| retrier.max_attempts.unwrap_or(3))

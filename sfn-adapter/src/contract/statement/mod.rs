@@ -10,7 +10,7 @@
 //! }
 //! ```
 //!
-//! | action | members beside `version`, `action`, `identity` | reply |
+//! | action | members besides `version`, `action`, `identity` | reply |
 //! |---|---|---|
 //! | `submit` | [`Submit`] | [`State`] |
 //! | `status`, `wait` | [`Poll`] | [`State`] |

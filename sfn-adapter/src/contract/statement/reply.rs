@@ -24,7 +24,7 @@ pub enum Reply {
     List(Listing),
 }
 
-/// State of a statement. Every member is always present, so that a path of a state machine finds it.
+/// State of a statement. Every member is always present, so that any path of a state machine can refer to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct State {
@@ -32,43 +32,46 @@ pub struct State {
     pub version: u32,
     /// Id of the statement.
     pub id: String,
-    /// Status in the service: `SUBMITTED`, `PICKED`, `STARTED`, `FINISHED`, `FAILED`, `ABORTED`, or one that is
-    /// newer than this version. `EXPIRED` if the service has deleted the record.
+    /// Status in the service: `SUBMITTED`, `PICKED`, `STARTED`, `FINISHED`, `FAILED`, `ABORTED`, or a status
+    /// that is newer than this version. `EXPIRED` if the service has deleted the record.
     pub status: String,
-    /// The status as a state machine branches on it.
+    /// The status as a state machine uses it in a choice.
     pub outcome: Outcome,
-    /// `true` if the status will not change any more.
+    /// `true` if the status is final.
     pub terminal: bool,
     /// Error name for a `Fail` state (`ErrorPath`): `Statement.Failed`, `Statement.Aborted` or
-    /// `Statement.Unknown`; `null` while the statement runs and after it has finished.
+    /// `Statement.Unknown`. `null` while the statement runs and after it has finished.
     pub error: Option<String>,
     /// Text for a `Fail` state (`CausePath`): the database's error text, or the reason why the outcome is
     /// unknown. Present whenever `error` is.
     pub cause: Option<String>,
-    /// Reason for the failure by its name in pipeline files, such as `serialization-conflict`, which decides
-    /// about another attempt; `null` unless the statement failed or was aborted.
+    /// Reason for the failure, by its name in pipeline files, such as `serialization-conflict`. It determines
+    /// whether the step is attempted again. `null` unless the statement failed or was aborted.
     pub failure: Option<FailureKind>,
-    /// Execution time in the database in seconds; 0 until the service reports it.
+    /// Execution time in the database in seconds. 0 until the service reports it.
     pub seconds: f64,
     /// Number of rows in the result, or of rows that the statement affected.
     pub rows: Option<u64>,
     /// `true` if there is a result to read.
     pub has_result: bool,
-    /// Id of the session, if the session is kept.
+    /// Id of the session, if it is kept open.
     pub session: Option<String>,
     /// Pause in whole seconds before the next poll, for `SecondsPath`: half of the statement's age, at least
-    /// the first interval, and at most 300.
+    /// the first interval and at most 300.
     pub next_poll_seconds: u32,
     /// The statements of a batch, in order.
     pub statements: Vec<SubState>,
+    /// The time since the submit, for the metrics alone.
+    #[serde(skip)]
+    pub age: Duration,
 }
 
-/// The status of a statement as a state machine branches on it.
+/// The status of a statement as a state machine uses it in a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Outcome {
-    /// Not ended yet. Poll again.
+    /// Not yet ended. Poll again.
     Running,
     /// `FINISHED`.
     Succeeded,
@@ -76,8 +79,8 @@ pub enum Outcome {
     Failed,
     /// `ABORTED`: cancelled, or stopped by the service.
     Aborted,
-    /// The record has expired, or the status is newer than this version. Do not run the statement again before
-    /// its effect has been looked up.
+    /// The record has expired, or the status is newer than this version. Look up the effect of the statement
+    /// before you run it again.
     Unknown,
 }
 
@@ -85,11 +88,11 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SubState {
-    /// Id, for its result: that of the batch followed by `:1`, `:2`, and so on.
+    /// Id for reading its result: the id of the batch, followed by `:1`, `:2`, and so on.
     pub id: String,
     /// Status in the service.
     pub status: String,
-    /// The database's error text, if it failed.
+    /// The database's error text, if the statement failed.
     pub cause: Option<String>,
     /// Execution time in the database in seconds.
     pub seconds: f64,
@@ -109,14 +112,14 @@ pub struct ResultPage {
     pub id: String,
     /// The columns in order.
     pub columns: Vec<Column>,
-    /// The rows in order, one value per column: `null`, a boolean, a number, a text, or bytes in Base64. `null`
-    /// if the result is stored as CSV.
+    /// The rows in order, one value per column: `null`, a boolean, a number, a string, or bytes in Base64.
+    /// `null` if the result is stored as CSV.
     pub rows: Option<Vec<Vec<Value>>>,
-    /// A piece of the result as CSV; `null` if the result is stored as JSON.
+    /// A part of the result as CSV. `null` if the result is stored as JSON.
     pub csv: Option<String>,
     /// Number of rows in the complete result, if the service returned it.
     pub total_rows: Option<u64>,
-    /// `page` of the next page; `null` on the last page.
+    /// Value of `page` for the next page. `null` on the last page.
     pub next: Option<String>,
 }
 
@@ -137,20 +140,20 @@ pub struct Column {
 pub struct Listing {
     /// Version of the contract.
     pub version: u32,
-    /// The entries: texts for databases and schemas, and otherwise objects.
+    /// The entries: strings for databases and schemas, and otherwise objects.
     pub entries: Vec<Value>,
-    /// `page` of the next page; `null` on the last page.
+    /// Value of `page` for the next page. `null` on the last page.
     pub next: Option<String>,
 }
 
-/// Maximum length of the cause of a statement of a batch.
+/// Maximum length of the cause of one statement of a batch.
 const LONGEST_SUB_CAUSE: usize = 500;
 
-/// First interval between two polls in seconds, if the event has none.
+/// First interval between two polls in seconds, if the event does not set it.
 const FIRST_PAUSE: u32 = 5;
 
 impl State {
-    /// Creates the state of a statement that was just submitted.
+    /// Creates the state of a statement that was submitted just now.
     pub fn submitted(submitted: &redshift_orchestrator::Submitted) -> Self {
         let status = submitted.status.clone().unwrap_or(Status::Submitted);
         let mut description = Description::new(submitted.id.clone(), status);
@@ -181,6 +184,7 @@ impl State {
             session: description.session_id.as_ref().map(ToString::to_string),
             next_poll_seconds: FIRST_PAUSE,
             statements: description.sub_statements.iter().map(SubState::described).collect(),
+            age: Duration::ZERO,
         }
     }
 
@@ -198,10 +202,11 @@ impl State {
         Self { terminal: true, cause: Some(cut(&cause, LONGEST_CAUSE)), ..Self::described(&description) }
     }
 
-    /// Sets the pause before the next poll for a statement of this age.
+    /// Sets the age, and the pause before the next poll that follows from it.
     #[must_use]
     pub fn with_age(mut self, age: Duration, first: Option<u32>) -> Self {
-        self.next_poll_seconds = next_poll(age, first.unwrap_or(FIRST_PAUSE).max(1));
+        self.age = age;
+        self.next_poll_seconds = next_poll(age, first.unwrap_or(FIRST_PAUSE));
         self
     }
 }
@@ -229,7 +234,7 @@ impl Outcome {
     }
 }
 
-/// Returns the cause of an outcome that is not a success, in the database's words if there are any.
+/// Returns the cause of an outcome that is not a success: the database's message, if there is one.
 fn cause(description: &Description, outcome: Outcome) -> Option<String> {
     outcome.error_name()?;
     let own = description.error.as_deref().filter(|error| !error.trim().is_empty());
@@ -242,7 +247,7 @@ fn cause(description: &Description, outcome: Outcome) -> Option<String> {
     let text = own.map(str::to_owned).or_else(of_part).unwrap_or_else(|| match outcome {
         Outcome::Aborted => "the statement was cancelled, or stopped by the service".to_owned(),
         Outcome::Unknown => format!(
-            "the service reports the status {}, which this version does not know; look at statement {} before running it again",
+            "the service reports the status {}, which this version does not know; look up statement {} before running it again",
             description.status, description.id
         ),
         _ => format!("the database gave no reason for the failure of statement {}", description.id),
@@ -251,7 +256,7 @@ fn cause(description: &Description, outcome: Outcome) -> Option<String> {
 }
 
 fn seconds(duration: Option<Duration>) -> f64 {
-    // Milliseconds are enough, and keep the number short.
+    // Milliseconds are precise enough and keep the number short.
     duration.map_or(0.0, |duration| duration.as_millis() as f64 / 1000.0)
 }
 
@@ -326,7 +331,7 @@ mod tests {
             |age, first| state("STARTED", None).with_age(Duration::from_secs(age), first).next_poll_seconds;
         assert_eq!([0, 8, 20, 100, 600, 86_400].map(|age| pause(age, None)), [5, 5, 10, 50, 300, 300]);
         assert_eq!([0, 100, 600].map(|age| pause(age, Some(30))), [30, 50, 300]);
-        assert_eq!(pause(3_600, Some(900)), 900);
+        assert_eq!([0, 3_600].map(|age| pause(age, Some(900))), [300, 300]);
         assert_eq!(pause(0, Some(0)), 1);
     }
 }

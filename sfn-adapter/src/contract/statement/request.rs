@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Error,
-    contract::{VERSION, members},
+    contract::{LONGEST_POLL, VERSION, members},
 };
 
 /// An event of the handler `statement`.
@@ -16,32 +16,32 @@ use crate::{
 /// `Debug` prints neither SQL nor values.
 #[derive(Clone, PartialEq)]
 pub struct Request {
-    /// The attempt of a state machine that the event belongs to. A submit needs it, or a token of its own; the
-    /// other actions only log it.
+    /// The attempt of a state machine that the event belongs to. A submit requires it, or a `token`. Other
+    /// actions only log it.
     pub identity: Option<Identity>,
     /// The action, with its members.
     pub action: Action,
 }
 
-/// The attempt at a step of an execution, under which a statement runs at most once.
+/// An attempt at a step of an execution. A statement runs at most once in it.
 ///
-/// Never use the retry count of a state (`$$.State.RetryCount`): a retry after a lost reply would run the
+/// Never include the retry count of a state (`$$.State.RetryCount`): a retry after a lost reply would run the
 /// statement a second time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `execution`, `redrive`, `step` and `attempt`")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Identity {
     /// ARN of the execution: `$$.Execution.Id`.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 512)))]
     pub execution: String,
     /// Number of redrives of the execution: `$$.Execution.RedriveCount`. Default: 0.
     #[serde(default)]
     pub redrive: u32,
     /// Name of the step, unique in the state machine.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200)))]
     pub step: String,
-    /// Number of the attempt, starting at 1: a variable of the state machine that grows when the step is run
-    /// again on purpose. Default: 1.
+    /// Number of the attempt, starting at 1. Use a variable of the state machine that grows when the step is
+    /// run again on purpose. Default: 1.
     #[serde(default = "first")]
     pub attempt: u32,
 }
@@ -65,7 +65,7 @@ pub enum Action {
     List(Box<List>),
 }
 
-/// Members of the action `submit`. It has one of `sql`, `batch` and `call`.
+/// Members of the action `submit`. Exactly one of `sql`, `batch` and `call` is present.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -86,7 +86,8 @@ pub struct Submit {
     /// Commit mode of a batch. Default: `transaction`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_mode: Option<Mode>,
-    /// Values of the placeholders `:name` in the SQL. Send decimals as texts; a number of JSON may lose digits.
+    /// Values of the placeholders `:name` in the SQL. Send decimals as strings, because a JSON number may
+    /// lose digits.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, Scalar>,
     /// Database and user, in place of the function's own.
@@ -95,20 +96,20 @@ pub struct Submit {
     /// Id of a session to run in, from the reply to an earlier submit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// Time in seconds for which the session stays open after the statement, at most 86,400.
+    /// Time in seconds for which the session stays open after the statement. At most 86,400.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(max = 86_400)))]
     pub session_keep_alive_seconds: Option<u32>,
-    /// Name of the statement, by which it can be listed. Default: derived from `identity`.
+    /// Name of the statement, for listing it. Default: derived from `identity`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Client token of 1 to 64 characters, in place of the one derived from `identity`. The service runs one
-    /// statement for equal tokens within 8 hours.
+    /// Client token of 1 to 64 characters, in place of the token derived from `identity`. Within 8 hours, the
+    /// service runs only one statement for equal tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     pub token: Option<String>,
     /// Task token of a state with `.waitForTaskToken`. It becomes a part of the statement's name, and the
-    /// handler `callback` answers it when the statement ends.
+    /// handler `callback` completes the task when the statement ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_token: Option<String>,
     /// Sends an event to EventBridge when the statement ends. Default: `true` with a task token.
@@ -117,12 +118,12 @@ pub struct Submit {
     /// Format in which the result is stored. Default: `json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_format: Option<ResultFormat>,
-    /// Time in seconds for which the reply waits for the end of the statement. Default: 0.
+    /// Time in seconds for which the reply waits for the statement to end. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u32>,
-    /// First interval in seconds between two polls. Default: 5.
+    /// First interval in seconds between two polls, at most 300. Default: 5.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300)))]
     pub poll_seconds: Option<u32>,
 }
 
@@ -137,13 +138,14 @@ pub struct Poll {
     /// Maximum time of `wait` in seconds. Default: the function's remaining time. Has no effect on `status`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u32>,
-    /// First interval in seconds between two polls. Default: 5.
+    /// First interval in seconds between two polls, at most 300. Default: 5.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300)))]
     pub poll_seconds: Option<u32>,
-    /// Replies with an error, which `Retry` and `Catch` match, unless the statement has finished:
+    /// Replies with an error that `Retry` and `Catch` match unless the statement has finished:
     /// `Statement.Running`, `Statement.Failed`, `Statement.Aborted` or `Statement.Unknown`. A state machine
-    /// that polls by `Retry` has three events for each poll, and not nine. Default: `false`.
+    /// that polls through `Retry` adds three events to the history for each poll instead of nine. Default:
+    /// `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raise: bool,
 }
@@ -156,7 +158,7 @@ pub struct Cancel {
     /// Id of the statement.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub id: String,
-    /// Time in seconds for which the reply waits for the end of the statement. Default: 0.
+    /// Time in seconds for which the reply waits for the statement to end. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u32>,
 }
@@ -169,10 +171,10 @@ pub struct ReadResult {
     /// Id of the statement or sub-statement.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub id: String,
-    /// `next` of the previous page. Default: the first page.
+    /// Value of `next` on the previous page. Default: the first page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,
-    /// Maximum number of rows of the reply, for results in JSON. Default: one page of the service.
+    /// Maximum number of rows in the reply, for results in JSON. Default: one page of the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub max_rows: Option<u32>,
@@ -188,31 +190,31 @@ pub struct List {
     /// Database and user of the connection, in place of the function's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Database whose objects are listed, if it is not the one of the connection.
+    /// Database whose objects are listed, if it differs from the database of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
-    /// Pattern of the schema for schemas and tables (`%` and `_` are wildcards), its name for columns.
+    /// Schema: a pattern for schemas and tables (`%` and `_` are wildcards), a name for columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// Pattern of the table for tables, its name for columns.
+    /// Table: a pattern for tables, a name for columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
     /// Prefix of the names of statements.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_prefix: Option<String>,
-    /// Status of statements or sessions. Default: all statements, and sessions that are open.
+    /// Status of the statements or sessions. Default: all statements, and open sessions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// `next` of the previous page. Default: the first page.
+    /// Value of `next` on the previous page. Default: the first page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,
-    /// Number of entries per page: at most 100 for statements and sessions, and 1,000 for others.
+    /// Number of entries per page. At most 100 for statements and sessions, and 1,000 for the other kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
     pub page_size: Option<u16>,
 }
 
-/// Kind of the entries of a listing.
+/// Kind of the entries in a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -253,8 +255,8 @@ pub enum ResultFormat {
     Csv,
 }
 
-/// A database and the authentication of its statements, as in a pipeline file. It has one of `cluster` and
-/// `workgroup`.
+/// A database and the authentication for its statements, as in a pipeline file. Exactly one of `cluster` and
+/// `workgroup` is present.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `cluster` or `workgroup`, and `database`")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -268,7 +270,7 @@ pub struct Target {
     pub workgroup: Option<String>,
     /// Name of the database.
     pub database: String,
-    /// Database user with temporary credentials; clusters only. Default: the function's IAM identity.
+    /// Database user for temporary credentials; clusters only. Default: the function's IAM identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_user: Option<String>,
     /// ARN of the secret that contains the credentials.
@@ -276,9 +278,9 @@ pub struct Target {
     pub secret: Option<String>,
 }
 
-/// Value of a parameter; the database casts it to the type that the SQL requires. `null` is SQL's NULL.
+/// Value of a parameter. The database casts it to the type that the SQL requires. `null` is SQL's NULL.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "must be a text, a number, true, false or null")]
+#[serde(untagged, expecting = "must be a string, a number, true, false or null")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Scalar {
     /// NULL.
@@ -287,7 +289,7 @@ pub enum Scalar {
     Boolean(bool),
     /// A number.
     Number(serde_json::Number),
-    /// A text.
+    /// A string.
     Text(String),
 }
 
@@ -295,22 +297,30 @@ fn first() -> u32 {
     1
 }
 
+/// Maximum lengths of `execution` and `step` in characters. They are part of the statement's name.
+const LONGEST: [usize; 2] = [512, 200];
+
 impl Identity {
-    /// Refuses empty names, which would make different attempts the same.
+    /// Rejects names that are empty, which would make different attempts equal, or too long.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.execution.is_empty() || self.step.is_empty() {
-            return Err(Error::BadInput("`identity` has an empty `execution` or `step`".to_owned()));
+        let members = [("execution", &self.execution), ("step", &self.step)];
+        for ((name, text), longest) in members.into_iter().zip(LONGEST) {
+            if !(1..=longest).contains(&text.chars().count()) {
+                return Err(Error::BadInput(format!(
+                    "`{name}` of `identity` must have 1 to {longest} characters"
+                )));
+            }
         }
         Ok(())
     }
 }
 
 impl Request {
-    /// Reads a request from an event's text.
+    /// Parses an event.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] if the event is not a JSON object, has another version, an unknown action or
-    /// member, or lacks a member. The message names the member, and quotes no value.
+    /// Returns [`Error::BadInput`] if the event is not a JSON object, has another version, has an unknown
+    /// action or member, or lacks a member. The message names the member and quotes no value.
     pub fn parse(event: &str) -> Result<Self, Error> {
         let mut event = members::object(event)?;
         members::take_version(&mut event)?;
@@ -319,7 +329,9 @@ impl Request {
             Some(identity) => Some(members::read::<Identity>("identity", identity)?),
         };
         identity.as_ref().map_or(Ok(()), Identity::check)?;
-        Ok(Self { identity, action: Action::read(event)? })
+        let action = Action::read(event)?;
+        action.check()?;
+        Ok(Self { identity, action })
     }
 }
 
@@ -340,6 +352,28 @@ impl Action {
         }
     }
 
+    /// Rejects numbers outside of the ranges in the JSON Schema.
+    fn check(&self) -> Result<(), Error> {
+        let poll_seconds = |value: Option<u32>| match value {
+            Some(seconds) if !(1..=LONGEST_POLL).contains(&seconds) => {
+                Err(Error::BadInput(format!("`poll_seconds` of the event must be 1 to {LONGEST_POLL}")))
+            }
+            _ => Ok(()),
+        };
+        match self {
+            Self::Submit(submit) => poll_seconds(submit.poll_seconds),
+            Self::Status(poll) | Self::Wait(poll) => poll_seconds(poll.poll_seconds),
+            Self::Result(read) if read.max_rows == Some(0) => {
+                Err(Error::BadInput("`max_rows` of the event must be at least 1".to_owned()))
+            }
+            Self::Result(_) => Ok(()),
+            Self::List(list) if list.page_size.is_some_and(|size| !(1..=1_000).contains(&size)) => {
+                Err(Error::BadInput("`page_size` of the event must be 1 to 1,000".to_owned()))
+            }
+            Self::List(_) | Self::Cancel(_) => Ok(()),
+        }
+    }
+
     /// Returns the name of the action.
     pub fn name(&self) -> &'static str {
         match self {
@@ -353,7 +387,7 @@ impl Action {
     }
 }
 
-/// Writes the event. `parse` reads it.
+/// Writes the event in the form that `parse` reads.
 impl Serialize for Request {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -417,7 +451,7 @@ impl Submit {
     /// Returns the statement without its name and its client token.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] unless there is exactly one of `sql`, `batch` and `call`, and if the
+    /// Returns [`Error::BadInput`] unless exactly one of `sql`, `batch` and `call` is present, and if the
     /// statement violates a rule of the service.
     pub fn statement(&self) -> Result<redshift_orchestrator::Statement, Error> {
         use redshift_orchestrator::{ExecutionMode, SessionId, Statement};
@@ -426,13 +460,13 @@ impl Submit {
             (None, Some(batch), None) => Statement::batch(check_batch(batch)?),
             (None, None, Some(call)) => Statement::sql(call_of(call)?),
             _ => {
-                let text = "a submit has exactly one of `sql`, `batch` and `call`";
+                let text = "a submit must have exactly one of `sql`, `batch` and `call`";
                 return Err(Error::BadInput(text.to_owned()));
             }
         };
         if let Some(mode) = self.execution_mode {
             if self.batch.is_none() {
-                let text = "only a submit with `batch` has an `execution_mode`";
+                let text = "only a submit with `batch` may have an `execution_mode`";
                 return Err(Error::BadInput(text.to_owned()));
             }
             statement = statement.with_execution_mode(match mode {
@@ -466,7 +500,7 @@ fn check_batch(batch: &[String]) -> Result<&[String], Error> {
     match batch.len() {
         0 => Err(Error::BadInput("`batch` is empty; send at least one SQL statement".to_owned())),
         count if count > most => Err(Error::BadInput(format!(
-            "`batch` has {count} SQL statements, and the service accepts {most}; submit them as several batches"
+            "`batch` has {count} SQL statements, but the service accepts at most {most}; submit them as several batches"
         ))),
         _ => Ok(batch),
     }
@@ -485,18 +519,18 @@ fn call_of(call: &str) -> Result<String, Error> {
 }
 
 impl Target {
-    /// Returns the target for an executor.
+    /// Returns the target in the form that an executor needs.
     ///
     /// # Errors
-    /// Returns [`Error::BadInput`] unless there is exactly one of `cluster` and `workgroup`, and if the
-    /// authentication is contradictory.
+    /// Returns [`Error::BadInput`] unless exactly one of `cluster` and `workgroup` is present, and if the
+    /// authentication settings contradict each other.
     pub fn resolve(&self) -> Result<redshift_orchestrator::Target, Error> {
         use redshift_orchestrator::Target;
         let wrong = |text: &str| Err(Error::BadInput(text.to_owned()));
         let target = match (&self.cluster, &self.workgroup) {
             (Some(cluster), None) => Target::cluster(cluster, &self.database),
             (None, Some(workgroup)) => Target::workgroup(workgroup, &self.database),
-            _ => return wrong("`target` has exactly one of `cluster` and `workgroup`"),
+            _ => return wrong("`target` must have exactly one of `cluster` and `workgroup`"),
         };
         Ok(match (&self.database_user, &self.secret) {
             (None, None) => target,
@@ -505,7 +539,9 @@ impl Target {
                 return wrong("`database_user` of `target` needs a `cluster`; use `secret` with a workgroup");
             }
             (Some(user), None) => target.with_database_user(user),
-            (Some(_), Some(_)) => return wrong("`target` has at most one of `database_user` and `secret`"),
+            (Some(_), Some(_)) => {
+                return wrong("`target` must have at most one of `database_user` and `secret`");
+            }
         })
     }
 }
@@ -516,6 +552,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[rstest]
+    #[case(json!({ "action": "status", "id": "q-1", "poll_seconds": 0 }), "`poll_seconds` of the event must be 1 to 300")]
+    #[case(json!({ "action": "submit", "sql": "x", "poll_seconds": 0 }), "`poll_seconds` of the event must be 1 to 300")]
+    #[case(json!({ "action": "result", "id": "q-1", "max_rows": 0 }), "`max_rows` of the event must be at least 1")]
+    #[case(json!({ "action": "list", "of": "tables", "page_size": 0 }), "`page_size` of the event must be 1 to 1,000")]
+    #[case(json!({ "action": "list", "of": "tables", "page_size": 5000 }), "`page_size` of the event must be 1 to 1,000")]
+    fn numbers_outside_of_the_schema_are_refused(#[case] mut event: Value, #[case] expected: &str) {
+        event["version"] = json!(1.0);
+        assert_eq!(Request::parse(&event.to_string()).unwrap_err().to_string(), expected);
+    }
 
     fn problem(event: Value) -> String {
         match Request::parse(&event.to_string()) {
@@ -543,20 +590,24 @@ mod tests {
     #[case(json!({ "version": 1, "action": "drop" }),
         "`action` of the event has an unknown value; use `submit`, `status`, `wait`, `cancel`, `result` or `list`")]
     #[case(json!({ "version": 1, "action": "status" }), "the event lacks the member `id`")]
-    #[case(json!({ "version": 1, "action": "status", "id": 7 }), "`id` of the event must be a text")]
+    #[case(json!({ "version": 1, "action": "status", "id": 7 }), "`id` of the event must be a string")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "Result": {} }),
         "the event has no member `Result`; use `id`, `wait_seconds`, `poll_seconds`, `raise`")]
     #[case(json!({ "version": 1, "action": "wait", "id": "a", "wait_seconds": -1 }),
-        "`wait_seconds` of the event must be a whole number of 0 or more")]
+        "`wait_seconds` of the event must be a whole number of 0 to 4,294,967,295")]
+    #[case(json!({ "version": 1, "action": "wait", "id": "a", "wait_seconds": 1_u64 << 32 }),
+        "`wait_seconds` of the event must be a whole number of 0 to 4,294,967,295")]
+    #[case(json!({ "version": 1, "action": "wait", "id": "a", "poll_seconds": 301 }),
+        "`poll_seconds` of the event must be 1 to 300")]
     #[case(json!({ "version": 1, "action": "wait", "id": "a", "raise": "yes" }),
         "`raise` of the event must be true or false")]
     #[case(json!({ "version": 1, "action": "submit", "sql": ["SELECT 'classified'"] }),
-        "`sql` of the event must be a text")]
+        "`sql` of the event must be a string")]
     #[case(json!({ "version": 1, "action": "submit", "batch": "SELECT 'classified'" }),
         "`batch` of the event must be a list")]
-    #[case(json!({ "version": 1, "action": "submit", "batch": [1] }), "`batch[0]` of the event must be a text")]
+    #[case(json!({ "version": 1, "action": "submit", "batch": [1] }), "`batch[0]` of the event must be a string")]
     #[case(json!({ "version": 1, "action": "submit", "parameters": { "day": [1] } }),
-        "`parameters.day` of the event must be a text, a number, true, false or null")]
+        "`parameters.day` of the event must be a string, a number, true, false or null")]
     #[case(json!({ "version": 1, "action": "submit", "execution_mode": "classified" }),
         "`execution_mode` of the event has an unknown value; use `transaction` or `auto-commit`")]
     #[case(json!({ "version": 1, "action": "submit", "target": { "cluster": "dwh" } }),
@@ -572,9 +623,11 @@ mod tests {
     #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "e" } }),
         "`identity` lacks the member `step`")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "e", "step": "s", "attempt": "x" } }),
-        "`attempt` of `identity` must be a whole number of 0 or more")]
+        "`attempt` of `identity` must be a whole number of 0 to 4,294,967,295")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "", "step": "s" } }),
-        "`identity` has an empty `execution` or `step`")]
+        "`execution` of `identity` must have 1 to 512 characters")]
+    #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "e", "step": "s".repeat(201) } }),
+        "`step` of `identity` must have 1 to 200 characters")]
     #[case(json!([]), "the event is a list; send a JSON object")]
     #[case(json!(null), "the event is null; send a JSON object")]
     fn what_is_wrong_is_said_in_one_sentence(#[case] event: Value, #[case] message: &str) {
@@ -628,17 +681,17 @@ mod tests {
     }
 
     #[rstest]
-    #[case(json!({}), "a submit has exactly one of `sql`, `batch` and `call`")]
-    #[case(json!({ "sql": "SELECT 1", "call": "load" }), "a submit has exactly one of `sql`, `batch` and `call`")]
+    #[case(json!({}), "a submit must have exactly one of `sql`, `batch` and `call`")]
+    #[case(json!({ "sql": "SELECT 1", "call": "load" }), "a submit must have exactly one of `sql`, `batch` and `call`")]
     #[case(json!({ "sql": "SELECT 1", "execution_mode": "transaction" }),
-        "only a submit with `batch` has an `execution_mode`")]
+        "only a submit with `batch` may have an `execution_mode`")]
     #[case(json!({ "batch": [] }), "`batch` is empty; send at least one SQL statement")]
     #[case(json!({ "batch": vec!["SELECT 1"; 41] }),
-        "`batch` has 41 SQL statements, and the service accepts 40; submit them as several batches")]
+        "`batch` has 41 SQL statements, but the service accepts at most 40; submit them as several batches")]
     #[case(json!({ "call": "CALL load()" }), "`call` is written without the word `CALL`; remove it")]
     #[case(json!({ "call": " " }), "`call` is empty; send the text that follows `CALL`")]
     #[case(json!({ "sql": "SELECT 1", "target": { "database": "d" } }),
-        "`target` has exactly one of `cluster` and `workgroup`")]
+        "`target` must have exactly one of `cluster` and `workgroup`")]
     #[case(json!({ "sql": "SELECT 1", "target": { "database": "d", "workgroup": "w", "database_user": "u" } }),
         "`database_user` of `target` needs a `cluster`; use `secret` with a workgroup")]
     fn a_contradiction_is_explained(#[case] members: Value, #[case] message: &str) {

@@ -1,4 +1,6 @@
-//! Errors of Glue as names and sentences.
+//! Converts errors of Glue to names and sentences.
+
+use std::error::Error as _;
 
 use hudi_scd::{
     Error as TableError, ErrorKind as TableErrorKind,
@@ -6,34 +8,32 @@ use hudi_scd::{
 };
 use redshift_orchestrator::{Error as ServiceError, ErrorKind};
 
-use crate::{Error, sentence::cut};
+use crate::{
+    Error,
+    sentence::{LONGEST, cut, places},
+};
 
-/// Maximum length of a quoted message in characters.
-const LONGEST: usize = 1_000;
+/// Name and remedy for a call that Glue refuses, and would refuse again.
+const REFUSED: (&str, &str) = ("Glue.Denied", "correct the request or the function's role");
 
-/// The entries of an error's context that a sentence names, with their words.
-const PLACES: [&str; 12] = [
-    "job",
-    "job_run",
-    "argument",
-    "crawler",
-    "state",
-    "column",
-    "partition",
-    "other",
-    "url",
-    "bucket",
-    "path",
-    "file",
+/// Entries of an error's context that a sentence contains, with their wording.
+const PLACES: [(&str, &str); 12] = [
+    ("job", "job"),
+    ("job_run", "job run"),
+    ("argument", "argument"),
+    ("crawler", "crawler"),
+    ("state", "state"),
+    ("column", "column"),
+    ("partition", "partition"),
+    ("other", "other"),
+    ("url", "url"),
+    ("bucket", "bucket"),
+    ("path", "path"),
+    ("file", "file"),
 ];
 
 fn error(name: &'static str, message: &str, context: impl Fn(&str) -> Option<String>, remedy: &str) -> Error {
-    let places = PLACES.iter().filter_map(|place| {
-        let value = context(place)?;
-        Some(format!("{} {}", place.replace('_', " "), cut(&value, 300)))
-    });
-    let places: Vec<_> = places.collect();
-    let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+    let places = places(PLACES.map(|(name, word)| (word, context(name).map(|value| cut(&value, 300)))));
     let message = cut(message.trim().trim_end_matches('.'), LONGEST);
     Error::Glue { name, cause: format!("{message}{places}; {remedy}") }
 }
@@ -50,49 +50,53 @@ pub(super) fn job_failure(cause: &ServiceError) -> Error {
             ("Glue.Throttled", "retry after a pause, because the service asks for fewer requests")
         }
         ErrorKind::Invalid => ("Glue.Invalid", "correct the request, because a retry does not help"),
-        ErrorKind::StepKeyConflict | ErrorKind::Overlap => {
-            ("Glue.Conflict", "nothing was started; use another step or attempt")
-        }
-        ErrorKind::ServiceFault | ErrorKind::Disconnected | ErrorKind::NotSent => {
+        ErrorKind::StepKeyConflict => (
+            "Glue.Invalid",
+            "nothing was started; for another job or other arguments send another step or attempt",
+        ),
+        ErrorKind::ServiceFault | ErrorKind::Disconnected | ErrorKind::NotSent | ErrorKind::Overlap => {
             ("Glue.Unavailable", "retry with the same event, which does not start a second run")
         }
         ErrorKind::Journal => (
             "Glue.Unavailable",
-            "the journal is not usable now; retry with the same event, which finds the run",
+            "the journal is temporarily unavailable; retry with the same event, which finds the run",
         ),
-        _ => ("Glue.Other", "look at the job's runs before starting it again"),
+        _ => ("Glue.Other", "look up the job's runs before starting it again"),
     };
     error(name, cause.message(), |place| cause.context(place).map(str::to_owned), remedy)
 }
 
 /// Converts an error about a table, its catalog entry or a crawler.
 pub(super) fn table_failure(cause: &TableError) -> Error {
+    let call = cause.source().and_then(|source| source.downcast_ref::<CatalogError>());
     let (name, remedy) = match cause.kind() {
+        _ if call.is_some_and(|call| call.kind() == CatalogErrorKind::Refused) => REFUSED,
         TableErrorKind::NotFound => ("Glue.NotFound", "check the names, the URL and the region"),
         TableErrorKind::AlreadyExists => {
             ("Glue.ForeignTable", "choose another `name`, or replace the table with `takeover`")
         }
         TableErrorKind::Conflict => ("Glue.Conflict", "retry after a pause with the same event"),
         TableErrorKind::Unsupported => {
-            ("Glue.Unsupported", "nothing was changed; readers would not survive it")
+            ("Glue.Unsupported", "nothing was changed, because files would be unreadable after this change")
         }
         TableErrorKind::InvalidDefinition => {
             ("Glue.Invalid", "correct the event, because a retry does not help")
         }
-        TableErrorKind::Storage => {
-            ("Glue.Unavailable", "retry with the same event; if it stays, correct the function's role")
-        }
+        TableErrorKind::Storage => (
+            "Glue.Unavailable",
+            "retry with the same event; if the error persists, correct the function's role",
+        ),
         _ => ("Glue.Other", "run `hudi-scd validate` on the table"),
     };
     error(name, cause.message(), |place| cause.context(place).map(str::to_owned), remedy)
 }
 
-/// Converts an error of a call that is not part of a sync.
+/// Converts an error of a call outside of a sync.
 pub(super) fn catalog_failure(cause: &CatalogError) -> Error {
     let (name, remedy) = match cause.kind() {
         CatalogErrorKind::NotFound => ("Glue.NotFound", "check the names and the region"),
         CatalogErrorKind::Conflict => ("Glue.Conflict", "retry after a pause with the same event"),
-        CatalogErrorKind::Refused => ("Glue.Denied", "correct the request or the function's role"),
+        CatalogErrorKind::Refused => REFUSED,
         _ => ("Glue.Unavailable", "retry with the same event"),
     };
     error(name, &cause.to_string(), |_| None, remedy)

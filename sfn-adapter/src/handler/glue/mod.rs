@@ -17,18 +17,18 @@ use redshift_orchestrator::{
     glue::{GlueJob, JobService, JobStart},
     journal::ObjectStoreJournal,
 };
-use tokio::time::timeout;
 
 use self::failure::{job_failure, table_failure};
 use crate::{
     Error, Invocation, Tables,
     contract::glue::{Action, Exclude, Excluded, Reply, RunState, Start, Status, Stop, Sync, Synced},
+    sentence::{LONGEST_ID, cut},
 };
 
-/// Time that a start waits while Glue refuses it for now. A state machine waits longer for less.
+/// Time for which a start waits while Glue temporarily refuses it. Waiting is cheaper in a state machine.
 const ADMISSION: Duration = Duration::from_secs(2);
 
-/// Time that the last look at a running crawler needs.
+/// Time needed for the last request about a running crawler.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// The services of the handler `glue`.
@@ -42,13 +42,13 @@ pub struct GlueServices {
     pub crawlers: Arc<dyn Crawlers>,
     /// Hudi tables.
     pub tables: Arc<dyn Tables>,
-    /// The journal of starts. Without one, `start` is refused.
+    /// The journal of starts. Without a journal, `start` is rejected.
     pub journal: Option<JournalPlace>,
-    /// The region of links to logs.
+    /// The region used in links to logs.
     pub region: Option<String>,
 }
 
-/// The place of a journal: a store that supports conditional puts, and a folder in it.
+/// The location of a journal: a store that supports conditional puts, and a folder in it.
 #[derive(Clone, Debug)]
 pub struct JournalPlace {
     /// The store.
@@ -69,10 +69,10 @@ impl fmt::Debug for GlueServices {
 ///
 /// # At most once
 ///
-/// Glue has no client token, so the intent of a start is in the journal before the request, under a digest of
-/// the event's identity. An invocation that is repeated after a lost reply gets the first run, or the
-/// outcome `unknown` if it cannot be proved that there is none. Two invocations at once start one run: the other
-/// one fails before its request.
+/// Glue has no client token. Therefore the intent of a start is recorded in the journal before the request,
+/// under a digest of the event's identity. If an invocation is repeated after a lost reply, it returns the
+/// first run, or the outcome `unknown` if it cannot prove that there is no run. Two concurrent invocations
+/// start one run: one of them fails before its request.
 ///
 /// # Errors
 /// Returns [`Error::BadInput`] for an invalid event, [`Error::Config`] for a start without a journal, and
@@ -109,7 +109,7 @@ impl Desk<'_> {
                     .to_owned(),
             ));
         };
-        // Another instance of the function may have written since this one read.
+        // Another instance of the function may have written to the journal since this instance read it.
         let journal = ObjectStoreJournal::new(place.store.clone(), &place.prefix);
         let job = GlueJob::new(self.services.jobs.clone(), journal, &start.job)
             .with_clock(self.invocation.clock())
@@ -119,17 +119,22 @@ impl Desk<'_> {
             None => job,
         };
         let identity = &start.identity;
-        // Each step has a run of its own in the journal, so that parallel branches do not exclude each other.
+        // Each step has its own run in the journal, so that parallel branches do not exclude each other.
         let run = format!("{} redrive {} {}", identity.execution, identity.redrive, identity.step);
         let key = StepKey::new(run, &identity.step).with_attempt(identity.attempt);
         let arguments: Vec<_> =
             start.arguments.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let begun = async { job.start(&key, &arguments).await.map_err(|error| job_failure(&error)) };
-        let late = "the function's time ended before Glue confirmed the start; invoke again with the same event, which \
-                    finds the run, or set a longer timeout";
+        let late = || {
+            format!(
+                "the function's time ended before Glue confirmed the start of job {}; invoke again with the same event, \
+                 which finds the run, or set a longer timeout",
+                start.job
+            )
+        };
         let state = match self.in_time(late, begun).await? {
             JobStart::Started(id) => RunState::started(&start.job, &id, self.services.region.as_deref()),
-            JobStart::Over(outcome) => RunState::over(&outcome),
+            JobStart::Concluded(outcome) => RunState::over(&outcome),
             _ => return Err(Error::Internal),
         };
         tracing::info!(job_run = state.run, outcome = ?state.outcome, "started or found");
@@ -149,28 +154,34 @@ impl Desk<'_> {
     }
 
     async fn stop(&self, stop: &Stop) -> Result<RunState, Error> {
-        let accepted = self.request(|| self.services.jobs.stop(&stop.job, &stop.run)).await?;
+        let accepted =
+            self.request(&stop.job, &stop.run, || self.services.jobs.stop(&stop.job, &stop.run)).await?;
         tracing::info!(job_run = stop.run, accepted, "stop requested");
         self.described(&stop.job, &stop.run).await
     }
 
     async fn described(&self, job: &str, id: &str) -> Result<RunState, Error> {
-        let run = self.request(|| self.services.jobs.run(job, id)).await?;
+        let run = self.request(job, id, || self.services.jobs.run(job, id)).await?;
         tracing::info!(job_run = id, state = run.state.as_str(), "described");
         Ok(RunState::described(job, &run, self.services.region.as_deref()))
     }
 
     async fn sync(&self, sync: &Sync) -> Result<Synced, Error> {
         let options = sync.options()?;
-        let late = "the function's time ended before the catalog was up to date; invoke again with the same event, which \
-                    continues, or set a longer timeout";
+        let late = || {
+            format!(
+                "the function's time ended before the catalog's entry of {} was up to date; invoke again with the same event, \
+                 which continues, or set a longer timeout",
+                sync.table
+            )
+        };
         let work = async {
             let table = self.services.tables.open(&sync.table, TableOptions::new()).await;
             let table = table.map_err(|error| table_failure(&error))?;
             let synced = glue::sync(&table, self.services.catalog.as_ref(), &options).await;
             synced.map_err(|error| table_failure(&error))
         };
-        // The future of a table is large.
+        // The future of a sync is large.
         let report = self.in_time(late, Box::pin(work)).await?;
         tracing::info!(table = report.table, unchanged = report.is_unchanged(), "synchronized");
         Ok(Synced::from(&report))
@@ -180,8 +191,13 @@ impl Desk<'_> {
         let crawlers = self.services.crawlers.as_ref();
         let left = self.invocation.remaining().saturating_sub(LAST_LOOK);
         let wait = Duration::from_secs(exclude.wait_seconds.unwrap_or_default().into()).min(left);
-        let late = "the function's time ended before the crawler was changed; invoke again with the same event, or set a \
-                    longer timeout";
+        let late = || {
+            format!(
+                "the function's time ended before the crawler {} was changed; invoke again with the same event, or set a \
+                 longer timeout",
+                exclude.crawler
+            )
+        };
         let work = async {
             let tables = match (&exclude.tables, &exclude.database) {
                 (Some(urls), None) if !urls.is_empty() => urls.iter().map(HudiTable::new).collect(),
@@ -204,26 +220,33 @@ impl Desk<'_> {
         Ok(Excluded::from(&exclusion))
     }
 
-    /// Sends a request about a run, and repeats it after a transient failure while time remains.
-    async fn request<T, F>(&self, send: impl FnMut() -> F) -> Result<T, Error>
+    /// Sends a request about a run. Repeats it after a transient failure while time remains.
+    async fn request<T, F>(&self, job: &str, run: &str, send: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, ServiceError>>,
     {
         self.invocation.request(send).await.map_err(|error| match error {
             Error::Service(error) => job_failure(&error),
-            Error::Deadline => Error::Glue {
+            Error::Deadline(_) => Error::Glue {
                 name: Error::GLUE_DEADLINE,
-                cause: "Glue did not respond before the function's timeout; invoke again with the same event, or set a \
-                        longer timeout"
-                    .to_owned(),
+                cause: format!(
+                    "Glue did not respond about run {} of job {} before the function's timeout; invoke again with the same \
+                     event, or set a longer timeout",
+                    cut(run, LONGEST_ID),
+                    cut(job, LONGEST_ID)
+                ),
             },
             other => other,
         })
     }
 
-    /// Runs work until the deadline, after which the message says what has become of it.
-    async fn in_time<T>(&self, late: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let late = || Err(Error::Glue { name: Error::GLUE_DEADLINE, cause: late.to_owned() });
-        timeout(self.invocation.remaining(), work).await.unwrap_or_else(|_| late())
+    /// Runs work until the deadline. The error at the deadline says what has become of the work.
+    async fn in_time<T>(
+        &self,
+        late: impl FnOnce() -> String,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let late = || Error::Glue { name: Error::GLUE_DEADLINE, cause: late() };
+        self.invocation.before_deadline(late, work).await
     }
 }

@@ -7,17 +7,16 @@ use hudi_scd::lock::LeaseTimes;
 use super::Profile;
 use crate::Error;
 
-/// The memory of a function whose size is unknown, in MiB.
+/// The memory assumed for a function whose size is unknown, in MiB.
 const DEFAULT_MEMORY: u64 = 512;
 
-/// The shortest lease in seconds: a request to S3 may take some seconds.
+/// Minimum lease in seconds, because a request to S3 may take some seconds.
 const MIN_LEASE: u64 = 10;
 
-/// The part of the function's memory that the raw files of one event may have.
+/// Divisor: the raw files of one event may use this share of the function's memory.
 const RAW_SHARE: u64 = 4;
 
-/// The maximum of the default, because raw files are copied to the function's temporary folder, which has 512
-/// MB.
+/// Upper limit of the default. Raw files are copied to the function's temporary folder, which has 512 MB.
 const MAX_RAW: u64 = 256 << 20;
 
 /// The configuration of the handler `hudi`.
@@ -27,16 +26,16 @@ pub struct HudiConfig {
     pub table: String,
     /// The cleaning rules.
     pub profile: Profile,
-    /// Maximum number of bytes of the new files of one event, unpacked.
+    /// Maximum uncompressed size of the new files of one event, in bytes.
     pub max_bytes: u64,
     /// The function's memory in bytes.
     pub memory: usize,
-    /// The duration of the table's lock after the death of a function that held it.
+    /// Time for which the table stays locked after a function died while it held the lock.
     pub lease: Duration,
 }
 
 impl HudiConfig {
-    /// Creates the configuration of a table without cleaning rules, for a function of 512 MB.
+    /// Creates the configuration of a table without cleaning rules, for a function with 512 MB.
     pub fn new(table: impl Into<String>) -> Self {
         let config = Self {
             table: table.into(),
@@ -48,7 +47,7 @@ impl HudiConfig {
         config.with_memory(DEFAULT_MEMORY)
     }
 
-    /// Sets the function's memory in MiB, and the limit of raw files that follows from it.
+    /// Sets the function's memory in MiB, and derives the limit for raw files from it.
     fn with_memory(mut self, mebibytes: u64) -> Self {
         let bytes = mebibytes << 20;
         self.memory = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -56,10 +55,10 @@ impl HudiConfig {
         self
     }
 
-    /// Reads the configuration from variables, usually the environment's.
+    /// Reads the configuration from variables, usually the environment.
     ///
     /// # Errors
-    /// Returns [`Error::Config`], which names the missing or invalid variable.
+    /// Returns [`Error::Config`] for a missing or invalid variable. The message names the variable.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let set =
             |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
@@ -94,7 +93,7 @@ impl HudiConfig {
         Ok(config)
     }
 
-    /// Returns the times of the table's lock. A lease is renewed ten times before it would end.
+    /// Returns the times of the table's lock. A lease is renewed ten times before it expires.
     pub(super) fn lease_times(&self) -> LeaseTimes {
         let defaults = LeaseTimes::default();
         let heartbeat = defaults.heartbeat.min(self.lease / 10);

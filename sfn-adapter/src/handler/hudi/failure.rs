@@ -1,13 +1,13 @@
-//! Errors of the table as names and sentences.
+//! Converts errors of the table to names and sentences.
 
 use hudi_scd::{Error as TableError, ErrorKind};
 
-use crate::{Error, sentence::cut};
+use crate::{
+    Error,
+    sentence::{LONGEST, cut, places},
+};
 
-/// Maximum length of a quoted message in characters.
-const LONGEST: usize = 1_000;
-
-/// The entries of an error's context that a sentence names, with their words.
+/// Entries of an error's context that a sentence contains, with their wording.
 const PLACES: [(&str, &str); 14] = [
     ("file", "file"),
     ("line", "line"),
@@ -25,17 +25,46 @@ const PLACES: [(&str, &str); 14] = [
     ("option", "option"),
 ];
 
-/// Converts an error of the table. `renamed` returns the URL of a raw file for its local copy.
+/// The reason why files were not taken in.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A raw file caused the error, so events without it may succeed.
+    OfFile(Error),
+    /// The table, the function or its deadline caused the error.
+    Other(Error),
+}
+
+impl Failure {
+    pub(super) fn is_about_a_file(&self) -> bool {
+        matches!(self, Self::OfFile(_))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::OfFile(error) | Failure::Other(error) => error,
+        }
+    }
+}
+
+/// Converts an error of the table. `renamed` maps the path of a local copy to the URL of its raw file.
 pub(super) fn failure(error: &TableError, renamed: impl Fn(&str) -> Option<String>) -> Error {
-    let places = PLACES.iter().filter_map(|(name, word)| {
-        let value = error.context(name)?;
-        let value = renamed(value).unwrap_or_else(|| cut(value, 300));
-        Some(format!("{word} {value}"))
-    });
-    let places: Vec<_> = places.collect();
-    let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+    let places = places(PLACES.map(|(name, word)| {
+        let value = error.context(name);
+        // The table counts rows from 0. Messages count them from 1.
+        let number = value.filter(|_| word == "row").and_then(|row| row.parse::<u64>().ok());
+        let number = number.map(|row| (row + 1).to_string());
+        (word, number.or_else(|| value.map(|value| renamed(value).unwrap_or_else(|| cut(value, 300)))))
+    }));
     let (name, remedy) = named(error.kind());
-    // The hint of an error about files is for the program hudi-scd.
+    // The hint in an error about files is meant for users of the program hudi-scd.
     let hint = error.context("hint").filter(|_| error.kind() != ErrorKind::InvalidInput);
     let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
     let because = std::error::Error::source(error).filter(|_| error.kind() != ErrorKind::Conflict);
@@ -53,7 +82,7 @@ fn named(kind: ErrorKind) -> (&'static str, &'static str) {
         ErrorKind::NotFound => {
             ("Hudi.NotFound", "check HUDI_TABLE, or create the table with `hudi-scd create`")
         }
-        ErrorKind::Unsupported => ("Hudi.Unsupported", "maintain this table with Spark"),
+        ErrorKind::Unsupported => ("Hudi.Unsupported", "use Spark for this table"),
         ErrorKind::Corrupt => ("Hudi.Corrupt", "run the action validate"),
         ErrorKind::Conflict => ("Hudi.Conflict", "nothing was written, so invoke again with the same event"),
         ErrorKind::Storage => ("Hudi.Storage", "nothing is visible, so invoke again with the same event"),
@@ -63,7 +92,7 @@ fn named(kind: ErrorKind) -> (&'static str, &'static str) {
         ErrorKind::Unknown { .. } => {
             ("Hudi.Unknown", "invoke again with the same event, because no file is taken in twice")
         }
-        _ => ("Hudi.Other", "look at the table with `hudi-scd show`"),
+        _ => ("Hudi.Other", "inspect the table with `hudi-scd show`"),
     }
 }
 
@@ -88,6 +117,14 @@ mod tests {
             "\"x\" is not a date such as 2025-03-01 (file s3://raw/c.csv, line 3, column birth_date); nothing was written, \
              so correct the file or HUDI_PROFILE"
         );
+    }
+
+    #[test]
+    fn rows_are_counted_from_1_like_lines() {
+        for name in ["row", "row of the file"] {
+            let error = TableError::new(ErrorKind::InvalidInput, "no").with_context(name, 0);
+            assert!(failure(&error, |_| None).to_string().starts_with("no (row 1); "));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Taking files in: which are new, whether they fit, and their rows.
+//! Takes files in: finds the new ones, checks that they fit, and reads their rows.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,12 +20,13 @@ use hudi_scd::{
     input::{Input, Purpose, produced},
     jiff::Timestamp,
     scd::Scd2Table,
+    schema,
 };
 
 use super::{
     HudiConfig, Profile,
-    failure::failure,
-    files::{self, Found, Local, megabytes},
+    failure::{Failure, failure},
+    files::{self, Found, Local, size},
 };
 use crate::{
     Error, Invocation, Lake,
@@ -35,13 +36,13 @@ use crate::{
     },
 };
 
-/// The number of batches read in advance.
+/// Number of batches that are read in advance.
 const BATCHES_AHEAD: usize = 2;
 
-/// Bytes of raw rows that a function with a part of a core takes in each second, at the least.
+/// Minimum number of bytes of raw rows that a function with a fraction of a core processes per second.
 const BYTES_PER_SECOND: u64 = 2 << 20;
 
-/// Time for everything besides the rows.
+/// Time reserved for everything except the rows.
 const FIXED: Duration = Duration::from_secs(5);
 
 /// Takes files into a table.
@@ -52,22 +53,22 @@ pub(super) struct Taker<'a> {
     pub(super) table: Table,
 }
 
-/// Results of the stream of rows, besides the rows.
+/// Results of the stream of rows, apart from the rows.
 #[derive(Default)]
 struct Notes {
-    /// Unpacked bytes of the new files.
+    /// Uncompressed size of the new files in bytes.
     bytes: AtomicU64,
     /// The error that ended the stream, if the table did not cause it.
-    error: Mutex<Option<Error>>,
-    /// URLs of the files by the paths of their local copies.
+    error: Mutex<Option<Failure>>,
+    /// URLs of the files, by the paths of their local copies.
     names: Mutex<HashMap<String, String>>,
     /// The folder of the local copies, in the order of their rows.
     located: Mutex<Option<Input>>,
 }
 
 impl Taker<'_> {
-    /// Takes in the files that are new to the table. With `must_exist`, a file that does not exist is an error.
-    pub(super) async fn take_in(&self, files: Vec<RawFile>, must_exist: bool) -> Result<Upserted, Error> {
+    /// Takes in the files that are new to the table. With `must_exist`, a missing file is an error.
+    pub(super) async fn take_in(&self, files: Vec<RawFile>, must_exist: bool) -> Result<Upserted, Failure> {
         let begin = self.invocation.remaining();
         let asked = files.len();
         let files: Vec<_> = files.into_iter().filter(|file| !files::is_hidden(file)).collect();
@@ -77,15 +78,15 @@ impl Taker<'_> {
         let found = files::find(self.lake, unknown.clone()).await?;
         if let (true, Some(lost)) = (must_exist, found.iter().position(Option::is_none)) {
             let url = unknown.get(lost).map(RawFile::url).unwrap_or_default();
-            return Err(Error::Hudi {
+            return Err(Failure::OfFile(Error::Hudi {
                 name: "Hudi.FileNotFound",
                 cause: format!("the file {url} does not exist; nothing was written, so correct the name"),
-            });
+            }));
         }
         let gone = found.iter().filter(|found| found.is_none()).count();
         let mut found: Vec<Found> = found.into_iter().flatten().collect();
         let sources: Vec<SourceFile> = found.iter().map(|found| found.source.clone()).collect();
-        // Two events about one object find the same version of it.
+        // Two events about one object may refer to the same version of it.
         let mut seen = HashSet::new();
         found.retain(|found| seen.insert(found.source.clone()));
         let new = self.table.new_files(&sources).await.map_err(|error| failure(&error, |_| None))?;
@@ -100,7 +101,7 @@ impl Taker<'_> {
         Ok(upserted)
     }
 
-    /// Returns the files that the table does not know by the versions in the event, each once.
+    /// Returns the files whose versions in the event are not recorded in the table, each once.
     async fn not_known(&self, files: Vec<RawFile>) -> Result<Vec<RawFile>, Error> {
         let sources: Vec<SourceFile> = files.iter().filter_map(RawFile::source).collect();
         let new = self.table.new_files(&sources).await.map_err(|error| failure(&error, |_| None))?;
@@ -111,30 +112,31 @@ impl Taker<'_> {
         Ok(unknown.filter(|file| seen.insert(file.clone())).collect())
     }
 
-    /// Refuses files that do not fit into the function's memory or remaining time, before anything is written.
-    fn check_fits(&self, found: &[Found], new: &[SourceFile]) -> Result<(), Error> {
+    /// Rejects files that do not fit into the function's memory or remaining time, before anything is
+    /// written.
+    fn check_fits(&self, found: &[Found], new: &[SourceFile]) -> Result<(), Failure> {
         let new: HashSet<&SourceFile> = new.iter().collect();
         let bytes: u64 =
             found.iter().filter(|found| new.contains(&found.source)).map(|found| found.bytes).sum();
         let (limit, left) = (self.config.max_bytes, self.invocation.remaining());
         let needed = FIXED + Duration::from_secs(bytes / BYTES_PER_SECOND);
         let reason = if bytes > limit {
-            format!("the function takes in {} at a time, by its memory", megabytes(limit))
+            format!("the function's memory allows {} at a time", size(limit))
         } else if bytes > 0 && needed > left {
             let (needed, left) = (needed.as_secs(), left.as_secs());
-            format!("they may take {needed} seconds, and the function has {left} left")
+            format!("they may take {needed} seconds, but the function has only {left} left")
         } else {
             return Ok(());
         };
-        Err(Error::Hudi {
+        Err(Failure::OfFile(Error::Hudi {
             name: "Hudi.TooLarge",
             cause: format!(
                 "the {} new files of the event have {}, and {reason}; nothing was written, so run the Glue job for them, send \
                  fewer files in an event, or give the function more memory and time",
                 new.len(),
-                megabytes(bytes)
+                size(bytes)
             ),
-        })
+        }))
     }
 
     fn nothing(&self, known: usize) -> Upserted {
@@ -150,7 +152,7 @@ impl Taker<'_> {
         }
     }
 
-    async fn write(&self, found: Vec<Found>, sources: &[SourceFile]) -> Result<Upserted, Error> {
+    async fn write(&self, found: Vec<Found>, sources: &[SourceFile]) -> Result<Upserted, Failure> {
         let folder = tempfile::Builder::new().prefix("raw-").tempdir().map_err(|cause| Error::Hudi {
             name: "Hudi.Storage",
             cause: format!("the function has no temporary folder: {cause}; give it one in TMPDIR"),
@@ -182,10 +184,11 @@ impl Taker<'_> {
         Ok(upserted)
     }
 
-    /// Returns the columns of rows for the table: its own, or those of the changes for a history.
+    /// Returns the columns of the incoming rows: the table's columns, or for a history the columns of its
+    /// changes.
     async fn columns(&self) -> TableResult<SchemaRef> {
         let schema = match self.table.schema().await {
-            // Another engine created the table, and nothing has been written yet: the rows define the columns.
+            // Another engine created the table, and it is still empty: the rows determine the columns.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Arc::new(Schema::empty())),
             schema => schema?,
         };
@@ -218,13 +221,17 @@ impl Taker<'_> {
             notes.bytes.store(locals.iter().map(|local| local.bytes).sum(), Ordering::Relaxed);
             let names = locals.iter().map(|local| (local.path.display().to_string(), local.url.clone()));
             notes.names.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+            // The changes of a history have different columns from its table.
+            let stored = (!self.table.is_history()).then(|| columns.clone());
             let with_rows: Vec<Local> = locals.into_iter().filter(|local| local.bytes > 0).collect();
-            Ok(produced(BATCHES_AHEAD, move |give| read(&with_rows, &columns, &profile, now, &notes, give)))
+            Ok(produced(BATCHES_AHEAD, move |give| {
+                read(&with_rows, &columns, stored, &profile, now, &notes, give)
+            }))
         };
         stream::once(rows).try_flatten().boxed()
     }
 
-    async fn copies(&self, found: &[Found], folder: &Path) -> Result<Vec<Local>, Error> {
+    async fn copies(&self, found: &[Found], folder: &Path) -> Result<Vec<Local>, Failure> {
         let mut left = self.config.max_bytes;
         let mut locals = Vec::with_capacity(found.len());
         for (number, found) in found.iter().enumerate() {
@@ -235,7 +242,7 @@ impl Taker<'_> {
         Ok(locals)
     }
 
-    fn explained(&self, error: TableError, notes: &Notes) -> Error {
+    fn explained(&self, error: TableError, notes: &Notes) -> Failure {
         if let Some(error) = notes.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return error;
         }
@@ -245,14 +252,18 @@ impl Taker<'_> {
             None => error,
         };
         let names = notes.names.lock().unwrap_or_else(PoisonError::into_inner);
-        failure(&error, |path| names.get(path).cloned())
+        let is_about_a_file = error.kind() == ErrorKind::InvalidInput;
+        let error = failure(&error, |path| names.get(path).cloned());
+        if is_about_a_file { Failure::OfFile(error) } else { Failure::Other(error) }
     }
 }
 
-/// Reads the rows of local copies, file by file, and cleans them.
+/// Reads the rows of local copies, file by file, and cleans them. Checks them against `stored`, the columns
+/// of the table that receives them. The table itself could not name the file in an error.
 fn read(
     locals: &[Local],
     columns: &Schema,
+    mut stored: Option<SchemaRef>,
     profile: &Profile,
     now: Timestamp,
     notes: &Notes,
@@ -267,9 +278,11 @@ fn read(
         let known = profile.read_with(&raw, columns);
         for batch in input.batches(&known, Purpose::Table, |_| Ok(()), &|_| {}) {
             let batch = batch?;
-            let cleaned = profile
-                .clean(&batch, &raw, before, now)
-                .map_err(|error| error.with_context("file", local.path.display()))?;
+            let in_file = |error: TableError| error.with_context("file", local.path.display());
+            let cleaned = profile.clean(&batch, &raw, before, now).map_err(in_file)?;
+            if let Some(stored) = &mut stored {
+                *stored = schema::reconcile(stored, cleaned.schema_ref()).map_err(in_file)?;
+            }
             before += batch.num_rows();
             if !give(cleaned) {
                 return Ok(());

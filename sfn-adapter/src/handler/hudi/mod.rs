@@ -10,13 +10,16 @@ use std::{future::Future, pin::pin, time::Duration};
 
 use futures::FutureExt;
 use hudi_scd::{Cancellation, Result as TableResult, Table, TableOptions};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 pub use self::{
     config::HudiConfig,
     profile::{ColumnType, DateColumn, Profile},
 };
-use self::{failure::failure, intake::Taker};
+use self::{
+    failure::{Failure, failure},
+    intake::Taker,
+};
 use super::queue;
 use crate::{
     Error, ErrorNames, Invocation, Lake,
@@ -32,10 +35,11 @@ use crate::{
 /// Time before the deadline at which a write is cancelled, so that it can release the table's lock.
 const RELEASE: Duration = Duration::from_secs(2);
 
-/// Time that a write needs after it acquired the table's lock, at the least.
+/// Minimum time that a write needs after it has acquired the table's lock.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// The part of the function's memory for incoming rows. The files that are written need a multiple of it.
+/// Divisor: incoming rows may use this share of the function's memory. Writing the files needs a multiple of
+/// it.
 const MEMORY_SHARE: usize = 8;
 
 /// Maximum number of findings in a reply.
@@ -43,27 +47,47 @@ const MAX_FINDINGS: usize = 100;
 
 /// Takes the raw files of an event into the table, or runs a call.
 ///
-/// Each file is taken in at most once, however often it is delivered and by however many functions at once: the
-/// commit that contains its rows records its name and version ([`Table::take_in`]). Two functions write in
-/// turn, because the table has a lock.
+/// Each file is taken in at most once, even if it is delivered several times, and to several functions at
+/// once: the commit that contains its rows also records its name and version ([`Table::take_in`]). The table
+/// has a lock, so only one function writes at a time.
 ///
 /// # Errors
-/// An event that was delivered directly ends in an error if its files were not taken in. Of messages of SQS,
-/// only those are returned to the queue. The names are those of [`Error::HUDI`].
+/// For an event that was delivered directly, the handler fails if the files were not taken in. For messages
+/// of SQS, only the failed messages are returned to the queue. The error names are listed in [`Error::HUDI`].
 pub async fn hudi(
     lake: &dyn Lake,
     config: &HudiConfig,
     invocation: &Invocation,
     event: &str,
 ) -> Result<Response, Error> {
-    let desk = Desk { lake, config, invocation };
     let request = Request::parse(event)?;
     tracing::Span::current().record("action", request.action_name());
+    let handled = handle(Desk { lake, config, invocation }, request).await;
+    handled.map_err(|error| match error {
+        Error::Hudi { name: Error::HUDI_DEADLINE, cause } => {
+            Error::Hudi { name: Error::HUDI_DEADLINE, cause: format!("table {}: {cause}", config.table) }
+        }
+        other => other,
+    })
+}
+
+async fn handle(desk: Desk<'_>, request: Request) -> Result<Response, Error> {
     let reply = match request {
         Request::Messages(messages) => return desk.messages(&messages).await.map(Response::Messages),
-        Request::Files(files) => Reply::Upsert(desk.take_in(files, false).await?),
+        Request::Files(files) => {
+            let (files, refused) = files::nameable(files);
+            let upserted = desk.take_in(files, false).await?;
+            if let Some(error) = refused {
+                return Err(error);
+            }
+            Reply::Upsert(upserted)
+        }
         Request::Call(Action::Upsert(upsert)) => {
-            Reply::Upsert(desk.take_in(upsert.raw_files()?, true).await?)
+            let (files, refused) = files::nameable(upsert.raw_files()?);
+            if let Some(error) = refused {
+                return Err(error);
+            }
+            Reply::Upsert(desk.take_in(files, true).await?)
         }
         Request::Call(Action::Clean(_)) => Reply::Clean(desk.with_table(clean).await?),
         Request::Call(Action::Archive(_)) => Reply::Archive(desk.with_table(archive).await?),
@@ -73,6 +97,13 @@ pub async fn hudi(
     Ok(Response::Reply(reply))
 }
 
+/// The files of a message.
+struct Message {
+    files: Vec<RawFile>,
+    /// The error of a file that cannot be read.
+    refused: Option<Error>,
+}
+
 struct Desk<'a> {
     lake: &'a dyn Lake,
     config: &'a HudiConfig,
@@ -80,7 +111,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    async fn take_in(&self, files: Vec<RawFile>, must_exist: bool) -> Result<Box<Upserted>, Error> {
+    async fn take_in(&self, files: Vec<RawFile>, must_exist: bool) -> Result<Box<Upserted>, Failure> {
         let cancellation = Cancellation::new();
         let work = async {
             let table = self.open(&cancellation).await?;
@@ -91,43 +122,48 @@ impl Desk<'_> {
         self.in_time(&cancellation, work).await.map(Box::new)
     }
 
-    /// Takes in the files of all messages in one commit. If a file is the reason for an error, the messages are
-    /// repeated one by one, and only its message returns to the queue.
+    /// Takes in the files of all messages in one commit. If one file causes an error, the messages are
+    /// repeated one by one, and only the message with that file returns to the queue.
     async fn messages(&self, event: &SqsEvent) -> Result<Handled, Error> {
         queue::check_ids(&event.records)?;
         let read = event.records.iter().map(|message| body(message.body.as_deref().unwrap_or_default()));
-        let mut outcomes: Vec<Result<Vec<RawFile>, Error>> = read.collect();
-        let all: Vec<RawFile> = outcomes.iter().flatten().flatten().cloned().collect();
+        let mut messages: Vec<Result<Message, Error>> = read
+            .map(|files| files.map(files::nameable).map(|(files, refused)| Message { files, refused }))
+            .collect();
+        let all: Vec<RawFile> = messages.iter().flatten().flat_map(|message| message.files.clone()).collect();
         let mut upserted = Vec::new();
         let together = match all.is_empty() {
             true => Ok(()),
             false => self.take_in(all, false).await.map(|done| upserted.push(*done)),
         };
-        if let Err(error) = together {
-            let is_about_a_file =
-                matches!(&error, Error::Hudi { name: "Hudi.InvalidInput" | "Hudi.TooLarge", .. });
-            let readable = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-            let alone = is_about_a_file && readable > 1;
+        if let Err(failure) = together {
+            let with_files = messages.iter().flatten().filter(|message| !message.files.is_empty());
+            let alone = failure.is_about_a_file() && with_files.count() > 1;
+            let error = Error::from(failure);
             if alone {
                 tracing::info!(
                     error = error.name(ErrorNames::Qualified).as_ref(),
                     "messages are handled one by one"
                 );
             }
-            for outcome in &mut outcomes {
-                let Ok(files) = outcome else { continue };
+            for message in &mut messages {
+                let Ok(Message { files, .. }) = message else { continue };
+                if files.is_empty() {
+                    continue;
+                }
                 let files = std::mem::take(files);
                 let repeated = match alone {
-                    true => self.take_in(files, false).await.map(|done| {
-                        upserted.push(*done);
-                        Vec::new()
-                    }),
-                    false => Err(error.again()),
+                    true => self.take_in(files, false).await.map(|done| upserted.push(*done)),
+                    false => Err(error.again().into()),
                 };
-                *outcome = repeated;
+                if let Err(failure) = repeated {
+                    *message = Err(failure.into());
+                }
             }
         }
-        Ok(Handled { response: queue::returned(&event.records, outcomes), upserted })
+        let outcome = |message: Result<Message, Error>| message?.refused.map_or(Ok(()), Err);
+        let response = queue::returned(&event.records, messages.into_iter().map(outcome));
+        Ok(Handled { response, upserted })
     }
 
     async fn open(&self, cancellation: &Cancellation) -> Result<Table, Error> {
@@ -152,28 +188,28 @@ impl Desk<'_> {
         self.in_time(&cancellation, work).await
     }
 
-    /// Runs work until shortly before the deadline. A write then ends in order: it sends nothing more, and
-    /// releases the table's lock.
-    async fn in_time<T>(
+    /// Runs work until shortly before the deadline. Then a write is cancelled in an orderly way: it sends no
+    /// further requests and releases the table's lock.
+    async fn in_time<T, E: From<Error>>(
         &self,
         cancellation: &Cancellation,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let mut work = pin!(work);
         tokio::select! {
             biased;
             done = &mut work => return done,
             () = sleep(self.invocation.remaining().saturating_sub(RELEASE)) => cancellation.cancel(),
         }
-        let ended = timeout(self.invocation.remaining(), work).await;
-        ended.unwrap_or_else(|_| {
-            Err(Error::Hudi {
-                name: Error::HUDI_DEADLINE,
-                cause: "the function's time ended before the table's storage responded; invoke again with the same event, \
-                        because no file is taken in twice, or set a longer timeout"
-                    .to_owned(),
-            })
-        })
+        let late = || {
+            Error::Hudi {
+            name: Error::HUDI_DEADLINE,
+            cause: "the function's time ended before the storage responded; invoke again with the same event, because no \
+                    file is taken in twice, or set a longer timeout"
+                .to_owned(),
+        }
+        };
+        self.invocation.before_deadline(late, work).await
     }
 }
 

@@ -14,39 +14,39 @@ use hudi_scd::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-/// Microseconds of a day.
+/// Number of microseconds in a day.
 const DAY: i64 = 86_400_000_000;
 
-/// The cleaning rules between raw files and a table: columns by name, doubles, and columns that the function
-/// adds. The default changes nothing; text is then read with the types of the table.
+/// Cleaning rules that convert raw files for a table: rules for columns by name, for doubles, and for columns
+/// that the function adds. By default nothing is converted, and text is read with the types of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "Written")]
 pub struct Profile {
-    /// Types of columns, by name or by a pattern with one `*` at its beginning or end. A name precedes a
-    /// pattern, and a longer pattern a shorter one.
+    /// Types of columns, by name or by a pattern with one `*` at its beginning or end. A name takes
+    /// precedence over a pattern, and a longer pattern over a shorter one.
     pub columns: BTreeMap<String, ColumnType>,
-    /// The type of columns that are doubles in a raw file.
+    /// The type for columns that are doubles in a raw file.
     pub doubles: Option<ColumnType>,
-    /// A column that gets the time of the invocation, to the second.
+    /// Name of the column for the time of the invocation, truncated to seconds.
     pub processing_time: Option<String>,
-    /// A column that gets the date of another one, in UTC.
+    /// A column for the date of another column's time, in UTC.
     pub date: Option<DateColumn>,
 }
 
-/// A column with the date of another one.
+/// A column that contains the date of another column's time.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DateColumn {
     /// The name of the column.
     pub column: String,
-    /// The name of the column with the time.
+    /// The name of the column that contains the time.
     pub of: String,
 }
 
 /// A type to which a column is converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
-    /// `timestamp`: an instant; a time without a zone is UTC.
+    /// `timestamp`: an instant. A time without a zone is in UTC.
     Timestamp,
     /// `epoch-seconds`: an instant, written as seconds since 1970.
     EpochSeconds,
@@ -58,7 +58,7 @@ pub enum ColumnType {
     Decimal(u8, i8),
 }
 
-/// A profile as it is written: that of a preset, with changes.
+/// A profile in its JSON form: a preset with changes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -123,11 +123,11 @@ impl ColumnType {
         }
     }
 
-    /// Returns the type with which text is read.
+    /// Returns the type that text is read with.
     fn read_as(self) -> DataType {
         match self {
             Self::EpochSeconds => DataType::Int64,
-            // A double holds 15 digits.
+            // A double has a precision of 15 digits.
             Self::Decimal(..=15, _) => DataType::Float64,
             Self::Decimal(..) => DataType::Utf8,
             _ => self.data_type(),
@@ -136,9 +136,9 @@ impl ColumnType {
 }
 
 impl Profile {
-    /// The rules of the reference solution's job `raw2clean_hudi`, except its date column: `*_datetime` becomes
-    /// a timestamp, `*_date` a date, `zip` text, doubles become `decimal(15,2)`, and `etl_processing_datetime`
-    /// gets the time of the run.
+    /// The rules of the reference solution's job `raw2clean_hudi`, except its date column: `*_datetime`
+    /// becomes a timestamp, `*_date` a date, `zip` text, and doubles become `decimal(15,2)`.
+    /// `etl_processing_datetime` contains the time of the run.
     pub fn reference() -> Self {
         let columns = [
             ("processing_datetime", ColumnType::EpochSeconds),
@@ -154,7 +154,7 @@ impl Profile {
         }
     }
 
-    /// Returns the columns with which a file is read, for a file with the columns `raw`, whose types are guesses.
+    /// Returns the columns for reading a file. `raw` contains the file's columns with guessed types.
     pub(super) fn read_with(&self, raw: &Schema, table: &Schema) -> SchemaRef {
         let of_file = raw.fields().iter().filter_map(|field| {
             let known = table.field_with_name(field.name()).ok();
@@ -165,7 +165,7 @@ impl Profile {
             };
             (!read.data_type().is_null()).then_some(read)
         });
-        // Lines of JSON that omit a column of the table have NULL in it.
+        // If lines of JSON omit a column of the table, its value is NULL.
         let is_added = |field: &&FieldRef| {
             raw.field_with_name(field.name()).is_err() && !self.added().any(|added| added == field.name())
         };
@@ -173,7 +173,7 @@ impl Profile {
         Arc::new(Schema::new(of_file.chain(omitted).collect::<Vec<FieldRef>>()))
     }
 
-    /// Cleans rows; `first` is the number of rows before them, and `raw` the columns of their file.
+    /// Cleans rows. `first` is the number of rows before them, and `raw` contains the columns of their file.
     pub(super) fn clean(
         &self,
         rows: &RecordBatch,
@@ -235,7 +235,7 @@ fn renewed(field: &FieldRef, column: &ArrayRef) -> FieldRef {
     Arc::new(Field::new(field.name(), column.data_type().clone(), true))
 }
 
-/// Adds a column, in place of one of the same name.
+/// Adds a column, or replaces the column with the same name.
 fn put(columns: &mut Vec<(FieldRef, ArrayRef)>, name: &str, column: ArrayRef) {
     let field = Arc::new(Field::new(name, column.data_type().clone(), true));
     match columns.iter_mut().find(|(known, _)| known.name() == name) {
@@ -269,7 +269,7 @@ fn convert(column: &ArrayRef, rule: ColumnType, first: usize) -> Result<ArrayRef
             strictly(&(Arc::new(micros) as ArrayRef), &target)
         }
         (ColumnType::Timestamp | ColumnType::EpochSeconds, _) => {
-            // A time without a zone is UTC, so the number is kept.
+            // A time without a zone is in UTC, so its number does not change.
             let micros = micros(column, &strictly)?;
             strictly(&micros, &target)
         }
@@ -278,7 +278,7 @@ fn convert(column: &ArrayRef, rule: ColumnType, first: usize) -> Result<ArrayRef
     }
 }
 
-/// Returns the microseconds since 1970 of a column of times, dates or text.
+/// Returns a column of times, dates or text as microseconds since 1970.
 fn micros(
     column: &ArrayRef,
     strictly: &impl Fn(&ArrayRef, &DataType) -> Result<ArrayRef>,
@@ -321,8 +321,8 @@ fn date_of(column: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(days.collect::<Result<Date32Array>>()?))
 }
 
-/// Rounds doubles to decimals. The digits are those with which a double is written, as in Spark: 1.005 becomes
-/// 1.01, though the double is a little smaller.
+/// Rounds doubles to decimals. As in Spark, the digits are those that the double is printed with: 1.005
+/// becomes 1.01, although the double is slightly smaller.
 fn decimals(column: &ArrayRef, precision: u8, scale: i8, first: usize) -> Result<ArrayRef> {
     let values = column.as_primitive::<Float64Type>().iter().enumerate().map(|(row, value)| {
         let rounded = value.map(|value| {

@@ -81,7 +81,7 @@ where
     Ok(Listing { version: VERSION, entries, next: next.map(|next| next.as_str().to_owned()) })
 }
 
-/// Rejects members that have no effect on this kind of entries.
+/// Rejects members that have no effect for this kind of entry.
 fn check(list: &List) -> Result<(), Error> {
     let runs = matches!(list.of, Listed::Statements | Listed::Sessions);
     let in_schema = matches!(list.of, Listed::Schemas | Listed::Tables | Listed::Columns);
@@ -96,7 +96,7 @@ fn check(list: &List) -> Result<(), Error> {
     match members.into_iter().find(|(_, is_set, has_effect, _)| *is_set && !has_effect) {
         None => Ok(()),
         Some((name, _, _, kinds)) => {
-            Err(Error::BadInput(format!("`{name}` has an effect on listings of {kinds} only; remove it")))
+            Err(Error::BadInput(format!("`{name}` has an effect only on listings of {kinds}; remove it")))
         }
     }
 }

@@ -10,10 +10,10 @@ use crate::{
     contract::statement::{Cancel, Outcome, Poll, State},
 };
 
-/// Time that a response needs beyond the wait, so that a long poll ends before the time is over.
+/// Time reserved for the transfer of a response, so that a long poll ends before the deadline.
 const NETWORK: Duration = Duration::from_millis(500);
 
-/// Pause between polls while the service holds no more long polls for the statement.
+/// Pause between polls while the service refuses further long polls for the statement.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Pause between long polls, which prevents a busy loop.
@@ -55,8 +55,8 @@ pub(super) async fn cancel<E: StatementExecutor + ?Sized>(
     reported(invocation, &id, described, None)
 }
 
-/// Polls until the statement has ended, `seconds` are over, or the function's time is. Returns the last
-/// description.
+/// Polls until the statement has ended, `seconds` have passed, or the function's time is over. Returns the
+/// last description.
 pub(super) async fn until_ended<E: StatementExecutor + ?Sized>(
     executor: &E,
     invocation: &Invocation,
@@ -77,23 +77,26 @@ pub(super) async fn until_ended<E: StatementExecutor + ?Sized>(
                 held = false;
                 continue;
             }
-            // The status of the last poll is worth more than the reason why there is no newer one.
+            // The status of the last poll is more useful than the reason why there is no newer one.
             Err(error) if !is_final(&error) && last.is_some() => {}
             Err(error) => return Err(error),
         }
         let left = limit.saturating_sub(start.elapsed());
         match last {
-            Some(description) if left < Duration::from_secs(1) || invocation.remaining().is_zero() => {
+            Some(description) if left.is_zero() || invocation.remaining().is_zero() => {
                 return Ok(description);
             }
-            // The service may respond early.
-            _ => sleep(if held { LEAST_PAUSE } else { PAUSE }.min(left)).await,
+            // The service may respond early. A long poll waits for at least one second.
+            _ => {
+                let holds = held && WaitTime::at_most(left).is_some();
+                sleep(if holds { LEAST_PAUSE } else { PAUSE }.min(left)).await;
+            }
         }
     }
 }
 
 fn is_final(error: &Error) -> bool {
-    !matches!(error, Error::Deadline)
+    !matches!(error, Error::Deadline(_))
         && !matches!(error, Error::Service(error) if error.kind().is_transient())
 }
 
@@ -111,7 +114,7 @@ pub(super) fn state(invocation: &Invocation, description: &Description, first: O
     State::described(description).with_age(age, first)
 }
 
-/// Returns the state of a description. A record that the service has deleted is a state, too.
+/// Converts a description to a state. A record that the service has deleted also gives a state.
 fn reported(
     invocation: &Invocation,
     id: &StatementId,
@@ -128,7 +131,7 @@ fn reported(
     }
 }
 
-/// Turns every state but `FINISHED` into an error if the event says so.
+/// Turns every state except `FINISHED` into an error if the event asks for it.
 fn raised(poll: &Poll, state: State) -> Result<State, Error> {
     let name = match state.outcome {
         Outcome::Running => "Statement.Running",

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Reads a page of the service, or the rows of it that the event asks for.
+/// Reads a page of the service, or the part of it that the event asks for.
 pub(super) async fn read<E: StatementExecutor + ?Sized>(
     executor: &E,
     invocation: &Invocation,
@@ -51,7 +51,7 @@ pub(super) async fn read<E: StatementExecutor + ?Sized>(
     Ok(reply)
 }
 
-/// Place of a row in a result: a page of the service, and the number of its rows that were read before.
+/// Position of a row in a result: a page of the service, and the number of rows before it on that page.
 struct Place {
     skip: usize,
     page: Option<String>,
@@ -80,7 +80,7 @@ fn value(field: Field) -> Value {
         Field::Null => Value::Null,
         Field::Boolean(value) => value.into(),
         Field::Long(value) => value.into(),
-        // JSON has neither infinities nor NaN.
+        // JSON can represent neither infinities nor NaN.
         Field::Double(value) if !value.is_finite() => value.to_string().into(),
         Field::Double(value) => json!(value),
         Field::String(value) => value.into(),

@@ -4,12 +4,12 @@ use redshift_orchestrator::{ClientToken, Statement, StatementExecutor};
 
 use super::poll;
 use crate::{
-    Error, Invocation,
+    Error, ErrorNames, Invocation,
     contract::statement::{Identity, State, Submit},
     identity::task_name,
 };
 
-/// Submits the statement, and waits for its end if the event says so.
+/// Submits the statement, and waits for its end if the event asks for it.
 pub(super) async fn submit<E: StatementExecutor + ?Sized>(
     executor: &E,
     invocation: &Invocation,
@@ -30,14 +30,19 @@ pub(super) async fn submit<E: StatementExecutor + ?Sized>(
         None | Some(0) => Ok(state),
         Some(seconds) => {
             let waited = poll::until_ended(executor, invocation, &submitted.id, Some(seconds)).await;
-            // The statement runs, so its id is returned, whatever became of the wait.
+            // The statement is running, so its id is returned even if the wait failed.
             Ok(match waited {
                 Ok(description) => {
                     let ended = poll::state(invocation, &description, event.poll_seconds);
                     State { session: ended.session.clone().or(state.session), ..ended }
                 }
                 Err(error) => {
-                    tracing::warn!(statement_id = submitted.id.as_str(), "the wait ended: {error}");
+                    let error = error.name(ErrorNames::Qualified);
+                    tracing::warn!(
+                        statement_id = submitted.id.as_str(),
+                        error = error.as_ref(),
+                        "the wait ended with an error"
+                    );
                     state
                 }
             })
@@ -53,7 +58,7 @@ fn token<E: StatementExecutor + ?Sized>(
 ) -> Result<ClientToken, Error> {
     match (&event.token, identity) {
         (Some(token), _) => ClientToken::new(token)
-            .map_err(|_| Error::BadInput("`token` has 1 to 64 characters; send a shorter one".to_owned())),
+            .map_err(|_| Error::BadInput("`token` must have 1 to 64 characters".to_owned())),
         (None, Some(identity)) => identity.client_token(executor.target().as_ref(), statement),
         (None, None) => Err(Error::BadInput(
             "the event lacks the member `identity`, from which the client token is derived; send it, or a `token`"

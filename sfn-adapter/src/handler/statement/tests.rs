@@ -1,4 +1,4 @@
-//! The actions over a mocked and a scripted service.
+//! Tests the actions with a mock and with a scripted service.
 
 use std::{
     sync::{Arc, Mutex},
@@ -58,7 +58,7 @@ fn state(reply: Result<Reply, Error>) -> State {
     }
 }
 
-/// Runs an action over a mock, which has no listings.
+/// Runs an action with a mock that has no listings.
 async fn mocked(executor: &MockStatementExecutor, seconds: u64, event: &str) -> Result<Reply, Error> {
     statement(executor, &scripted(Script::new()), &invocation(seconds), event).await
 }
@@ -125,14 +125,14 @@ async fn a_task_token_travels_in_the_name_and_asks_for_the_event() {
 #[rstest]
 #[case(event("submit", json!({ "sql": "SELECT 1" })),
     "the event lacks the member `identity`, from which the client token is derived; send it, or a `token`")]
-#[case(event("submit", json!({ "sql": "SELECT 1", "token": "" })), "`token` has 1 to 64 characters; send a shorter one")]
+#[case(event("submit", json!({ "sql": "SELECT 1", "token": "" })), "`token` must have 1 to 64 characters")]
 #[case(submit_event(|event| event["task_token"] = json!("a b")),
     "`task_token` is not a task token of Step Functions; send `$$.Task.Token` of a state with `.waitForTaskToken`")]
 #[case(submit_event(|event| event["parameters"] = json!({ "night": 1 })), "parameter `night`: ")]
 #[case(event("result", json!({ "id": ID, "page": "seven" })),
     "`page` is not valid; send the `next` of the previous page")]
 #[case(event("list", json!({ "of": "tables", "name_prefix": "load" })),
-    "`name_prefix` has an effect on listings of statements only; remove it")]
+    "`name_prefix` has an effect only on listings of statements; remove it")]
 #[tokio::test]
 async fn bad_input_reaches_nobody(#[case] event: String, #[case] message: &str) {
     let mut executor = MockStatementExecutor::new();
@@ -153,6 +153,86 @@ async fn a_wait_ends_with_the_statement() {
     assert!(start.elapsed() < Duration::from_secs(42), "{:?}", start.elapsed());
 }
 
+/// A service that never responds. If the value is `true`, it responds to the first describe request.
+#[derive(Debug)]
+struct Silent(Mutex<bool>);
+#[async_trait::async_trait]
+impl StatementExecutor for Silent {
+    async fn submit(
+        &self,
+        _: &redshift_orchestrator::Statement,
+        _: Option<redshift_orchestrator::WaitTime>,
+    ) -> redshift_orchestrator::Result<Submitted> {
+        std::future::pending().await
+    }
+    async fn describe(
+        &self,
+        _: &StatementId,
+        _: Option<redshift_orchestrator::WaitTime>,
+    ) -> redshift_orchestrator::Result<Description> {
+        let first = std::mem::replace(&mut *self.0.lock().unwrap(), false);
+        if first { Ok(described(Status::Started)) } else { std::future::pending().await }
+    }
+    async fn cancel(&self, _: &StatementId) -> redshift_orchestrator::Result<bool> {
+        std::future::pending().await
+    }
+    async fn result(
+        &self,
+        _: &StatementId,
+        _: Option<redshift_orchestrator::PageToken>,
+    ) -> redshift_orchestrator::Result<ResultPage> {
+        std::future::pending().await
+    }
+    async fn list(
+        &self,
+        _: &redshift_orchestrator::StatementFilter,
+        _: Option<redshift_orchestrator::PageToken>,
+    ) -> redshift_orchestrator::Result<redshift_orchestrator::StatementPage> {
+        std::future::pending().await
+    }
+    fn target(&self) -> Option<redshift_orchestrator::Target> {
+        None
+    }
+}
+
+#[rstest]
+#[case(submit_event(|_| ()), "so the statement 7f3a/0/sales/1 may run; ")]
+#[case(event("status", json!({ "id": "q-1" })), "so the status of statement q-1 is not known, and it may still be running; ")]
+#[case(event("wait", json!({ "id": "q-1" })), "so the status of statement q-1 is not known, and it may still be running; ")]
+#[case(event("cancel", json!({ "id": "q-1" })), "so statement q-1 may not be cancelled, and may keep running; ")]
+#[case(event("result", json!({ "id": "q-1" })), "so the result of statement q-1 was not read; ")]
+#[case(event("list", json!({ "of": "statements" })), "so nothing was listed; ")]
+#[tokio::test(start_paused = true)]
+async fn at_the_deadline_the_message_names_the_statement(#[case] event: String, #[case] text: &str) {
+    let error = statement(&Silent(Mutex::new(false)), &scripted(Script::new()), &invocation(5), &event).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::Deadline(_)), "{error:?}");
+    assert!(error.to_string().contains(text), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drop_in_says_the_same_of_a_status_that_it_does_not_know() {
+    let call = crate::Call::new("mystore", "load").unwrap();
+    let silent = Silent(Mutex::new(false));
+    let error = crate::handler::redshift(&silent, &call, &invocation(5), r#"{"QueryId":"q-1"}"#).await;
+    let text = error.unwrap_err().to_string();
+    assert!(
+        text.contains("so the status of statement q-1 is not known, and it may still be running; "),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_lasts_until_its_last_second_is_over() {
+    // After a long poll of 30 and one of 10 seconds, less than a second is left.
+    let service =
+        scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_millis(40_600))));
+    let submitted = state(run(&service, &invocation(30), &submit_event(|_| ())).await);
+    let wait = event("wait", json!({ "id": submitted.id, "wait_seconds": 41 }));
+    let reply = state(run(&service, &invocation(300), &wait).await);
+    assert_eq!(reply.outcome, Outcome::Succeeded);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_short_returns_the_status_in_time() {
     let service = scripted(Script::new().otherwise(ScriptedExecution::finished(Duration::from_secs(600))));
@@ -171,47 +251,6 @@ async fn a_wait_that_is_too_short_returns_the_status_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_keeps_the_last_status_when_the_service_falls_silent() {
-    /// Describes once, and then never responds.
-    #[derive(Debug)]
-    struct Silent(Mutex<bool>);
-    #[async_trait::async_trait]
-    impl StatementExecutor for Silent {
-        async fn submit(
-            &self,
-            _: &redshift_orchestrator::Statement,
-            _: Option<redshift_orchestrator::WaitTime>,
-        ) -> redshift_orchestrator::Result<Submitted> {
-            std::future::pending().await
-        }
-        async fn describe(
-            &self,
-            _: &StatementId,
-            _: Option<redshift_orchestrator::WaitTime>,
-        ) -> redshift_orchestrator::Result<Description> {
-            let first = std::mem::replace(&mut *self.0.lock().unwrap(), false);
-            if first { Ok(described(Status::Started)) } else { std::future::pending().await }
-        }
-        async fn cancel(&self, _: &StatementId) -> redshift_orchestrator::Result<bool> {
-            std::future::pending().await
-        }
-        async fn result(
-            &self,
-            _: &StatementId,
-            _: Option<redshift_orchestrator::PageToken>,
-        ) -> redshift_orchestrator::Result<ResultPage> {
-            std::future::pending().await
-        }
-        async fn list(
-            &self,
-            _: &redshift_orchestrator::StatementFilter,
-            _: Option<redshift_orchestrator::PageToken>,
-        ) -> redshift_orchestrator::Result<redshift_orchestrator::StatementPage> {
-            std::future::pending().await
-        }
-        fn target(&self) -> Option<redshift_orchestrator::Target> {
-            None
-        }
-    }
     let start = Instant::now();
     let executor = Silent(Mutex::new(true));
     let event = event("wait", json!({ "id": ID }));
