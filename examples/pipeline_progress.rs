@@ -86,6 +86,6 @@ async fn main() -> Result<()> {
     let report = Pipeline::from_toml(PIPELINE)?.run(&orchestrator, Run::new("cycle-007")).await?;
     assert!(report.is_success());
     let lines = printer.lines.lock().unwrap_or_else(PoisonError::into_inner);
-    assert_eq!(lines.len(), 9, "four submits, four endings, one retry");
+    assert_eq!(lines.len(), 9, "four submits, four outcomes, one retry");
     Ok(())
 }

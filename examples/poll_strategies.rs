@@ -51,8 +51,8 @@ async fn measure(name: &str, strategy: &dyn PollStrategy) -> Result<(u32, Durati
     let mut requests = RequestCounts::default();
     // Only `Learned` uses the expected duration.
     let wait = Wait::new(&service, &id, strategy).with_expected(Some(EXECUTING));
-    let ending = wait.until_ended(&mut requests).await;
-    assert!(matches!(ending, WaitOutcome::Ended(description) if description.status == Status::Finished));
+    let outcome = wait.until_ended(&mut requests).await;
+    assert!(matches!(outcome, WaitOutcome::Ended(description) if description.status == Status::Finished));
 
     let late = started.elapsed() - EXECUTING;
     println!("{name:<29}{:>9}   {:.1} s", requests.describes, late.as_secs_f64());

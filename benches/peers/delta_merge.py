@@ -1,10 +1,11 @@
 """Times MERGE of Parquet files into a Delta table by delta-rs (PyPI `deltalake`).
 
-    python benches/peers/delta_merge.py --base BASE.parquet --table DIR [--partition COLUMN] [CHANGES.parquet ...]
+    python benches/peers/delta_merge.py --base BASE.parquet --table DIR [--partition COLUMN] [--s3 URL] [CHANGES.parquet ...]
 
 Creates the table from the base file if it does not exist, then merges the files one after the other. A row with an existing key is replaced
 unless the new row is older, and rows with new keys are inserted. Prints one JSON object per step: `seconds`, `cpu_seconds`, and the
-`peak_bytes` of this process (VmHWM). A step includes reading the Parquet file. Finally prints sums over the rows of the table.
+`peak_bytes` of this process (VmHWM). A step includes reading the Parquet file. Finally prints sums over the rows of the table. With --s3 the
+table is an `s3://` URL on that server, a step has the number of updated rows as well, and there are no sums.
 """
 
 import argparse
@@ -44,33 +45,45 @@ def main():
     parser.add_argument("--base", required=True)
     parser.add_argument("--table", required=True)
     parser.add_argument("--partition")
+    parser.add_argument("--s3", metavar="URL", help="the server of the table")
     parser.add_argument("changes", nargs="*")
     a = parser.parse_args()
+    storage = {
+        "AWS_ENDPOINT_URL": a.s3,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "aws_conditional_put": "etag",
+    }
+    storage = storage if a.s3 else None
 
     def timed(step, work):
         begin, cpu = time.monotonic(), sum(os.times()[:2])
-        work()
+        done = work() or {}
         seconds, cpu = time.monotonic() - begin, sum(os.times()[:2]) - cpu
-        print(json.dumps({"step": step, "seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak_bytes()}), flush=True)
+        updated = {"updated": done["num_target_rows_updated"]} if done else {}
+        line = {"step": step, "seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak_bytes(), **updated}
+        print(json.dumps(line), flush=True)
 
     def create():
         reader = pyarrow.dataset.dataset(a.base).scanner().to_reader()
-        write_deltalake(a.table, reader, partition_by=[a.partition] if a.partition else None)
+        write_deltalake(a.table, reader, partition_by=[a.partition] if a.partition else None, storage_options=storage)
 
     # The condition contains the partition, so that delta-rs skips the files of other partitions.
     same = "t.id = s.id" + (f" and t.{a.partition} = s.{a.partition}" if a.partition else "")
 
     def merge(file):
         source = pyarrow.parquet.read_table(file)
-        merging = DeltaTable(a.table).merge(source=source, predicate=same, source_alias="s", target_alias="t")
+        merging = DeltaTable(a.table, storage_options=storage).merge(source=source, predicate=same, source_alias="s", target_alias="t")
         merging = merging.when_matched_update_all(predicate="s.updated_at >= t.updated_at")
-        merging.when_not_matched_insert_all().execute()
+        return merging.when_not_matched_insert_all().execute()
 
-    if not os.path.exists(a.table):
+    if not DeltaTable.is_deltatable(a.table, storage):
         timed("create", create)
     for file in a.changes:
         timed("merge", lambda: merge(file))
-    if a.changes:
+    if a.changes and not a.s3:
         print(json.dumps(sums(a.table)), flush=True)
 
 

@@ -3,8 +3,11 @@
 
 pub mod customers;
 pub mod folders;
+pub mod functions;
 pub mod measure;
+pub mod proxy;
 pub mod remote;
 pub mod results;
+pub mod runtime_api;
 pub mod service;
 pub mod simulated;

@@ -22,16 +22,21 @@ pub fn cpu_time() -> Duration {
 
 /// Returns the peak resident memory of this process.
 pub fn peak_bytes() -> u64 {
-    status_bytes("VmHWM:")
+    status_bytes("self", "VmHWM:")
+}
+
+/// Returns the peak resident memory of another process, or 0 if there is no such process.
+pub fn peak_bytes_of(process: u32) -> u64 {
+    status_bytes(&process.to_string(), "VmHWM:")
 }
 
 /// Returns the current resident memory of this process.
 pub fn resident_bytes() -> u64 {
-    status_bytes("VmRSS:")
+    status_bytes("self", "VmRSS:")
 }
 
-fn status_bytes(name: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+fn status_bytes(process: &str, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024

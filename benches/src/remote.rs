@@ -19,9 +19,9 @@ use object_store::{
 };
 
 /// Latency of a request.
-const REQUEST: Duration = Duration::from_millis(30);
+pub(crate) const REQUEST: Duration = Duration::from_millis(30);
 /// Throughput of one stream in bytes per second.
-const RATE: f64 = 80e6;
+pub(crate) const RATE: f64 = 80e6;
 /// Number of keys in a page of a listing, and in a delete request.
 const KEYS: usize = 1_000;
 

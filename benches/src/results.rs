@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_section_takes_the_place_of_its_predecessor_and_leaves_the_others() {
+    fn a_section_replaces_the_previous_one_and_keeps_the_others() {
         let page = replaced(HEAD, "one", "## one\n\nfirst\n");
         let page = replaced(&page, "two", "## two\n\nother\n");
         let page = replaced(&page, "one", "## one\n\nsecond\n");

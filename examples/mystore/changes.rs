@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn some_changes_are_late_some_out_of_order_some_sent_twice_some_delete() {
+    fn changes_include_late_unordered_repeated_and_deleting_ones() {
         let changes = small(1);
         let mut seen: BTreeMap<i64, Timestamp> = BTreeMap::new();
         let mut keys = BTreeSet::new();

@@ -1,24 +1,25 @@
 //! MyStore's entities: customers, addresses, items, stores, days and sales. They are plain values.
 
 use jiff::{Timestamp, civil::Date};
+use serde::{Deserialize, Serialize};
 
 /// A customer. The shop's system sends the whole row after every change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Customer {
     pub(crate) id: i64,
     pub(crate) salutation: Option<String>,
     pub(crate) first_name: Option<String>,
     pub(crate) last_name: Option<String>,
-    /// Preferred-customer status, of which the history is kept (type 2).
+    /// Preferred-customer status, whose history is kept (type 2).
     pub(crate) preferred: bool,
     pub(crate) birth_country: Option<String>,
     pub(crate) email: Option<String>,
-    /// Id of the customer's address, of which the history is kept (type 2).
+    /// Id of the customer's address, whose history is kept (type 2).
     pub(crate) address_id: i64,
 }
 
 /// An address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Address {
     pub(crate) id: i64,
     pub(crate) street: Option<String>,
@@ -121,7 +122,7 @@ impl Keyed for Address {
 
 /// A change reported by a source: the state of a row from `at` on, or its deletion. A change may be sent more
 /// than once and may arrive late.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Change<T> {
     /// Time of the change in the shop, unique for each key. It is the ordering field of the Hudi tables.
     pub(crate) at: Timestamp,
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_reads_as_it_prints() {
+    fn money_is_parsed_as_it_is_printed() {
         for text in ["0.00", "-0.05", "12.34", "-1200.90"] {
             assert_eq!(Cents::parse(text).unwrap().to_string(), text);
         }

@@ -231,14 +231,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scripts_say_which_procedures_there_are() {
+    fn the_procedures_are_listed_from_the_scripts() {
         let procedures = procedures();
         assert_eq!(procedures.len(), 12);
         assert!(procedures.contains(&"mystore.load_customer"));
     }
 
     #[test]
-    fn null_is_not_the_empty_text_and_separators_are_escaped() {
+    fn null_differs_from_empty_text_and_separators_are_escaped() {
         let mut lines = Lines::default();
         lines.value(1).text(None::<&str>).text(Some("")).text(Some("a\tb\\c\nd")).end();
         assert_eq!(lines.0, "1\t\\N\t\ta\\tb\\\\c\\nd\n");

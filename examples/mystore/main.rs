@@ -3,15 +3,16 @@
 //!
 //! ```text
 //! sources -> landing tables -> procedures, in a pipeline -> dimensions, fact          (warehouse.rs, sql/, cycle.toml)
-//!         \-> upserts -> Hudi tables, latest and history -> lookups of the new sales  (lake/)
+//!         \-> raw files -> Hudi tables, in the same pipeline -> lookups of new sales  (lake/, lake.toml, catalog/)
 //!          \-> plain recomputation (model.rs) -> proof against both (proof/) -> report.html (report/)
 //! ```
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use clap::Parser;
 
+mod catalog;
 mod changes;
 mod crash;
 mod domain;
@@ -29,7 +30,7 @@ mod tpcds;
 mod warehouse;
 
 use changes::{Changes, Cycle};
-use lake::Lake;
+use lake::{Lake, steps::LakeSteps};
 use model::Model;
 use options::Options;
 use progress::Progress;
@@ -65,9 +66,11 @@ async fn play(options: Options) -> Result<ExitCode> {
     // One more statement, ANALYZE, follows the initial load.
     let statements = pipeline.steps().len() * changes.cycles.len() + 1;
     let progress = Progress::new(&changes, statements);
+    progress.say("opening the lake");
+    let lake = Arc::new(Lake::open(&options, &dir).await?);
     progress.say("starting the warehouse");
-    let warehouse = Warehouse::open(&options, &dir, &changes, progress.clone()).await?;
-    let lake = Lake::open(&dir.file("lake")).await?;
+    let steps = LakeSteps::new(lake.clone());
+    let warehouse = Warehouse::open(&options, &dir, &changes, steps, progress.clone()).await?;
 
     let mut records: Vec<CycleRecord> = dir.cycles()?;
     for cycle in &changes.cycles {
@@ -84,6 +87,7 @@ async fn play(options: Options) -> Result<ExitCode> {
 
     progress.say("proving");
     dir.not_finished()?;
+    lake.sync_catalog().await?;
     let proof = Proof::of(&changes, &model, &records, &warehouse, &lake).await?;
     warehouse.close().await?;
     progress.clear();
@@ -100,7 +104,7 @@ async fn play(options: Options) -> Result<ExitCode> {
 }
 
 /// Executes one cycle. An interrupted cycle can be executed again: the pipeline resumes from its journal, and
-/// applying the same changes to the lake again has no effect.
+/// a table takes in each raw file once.
 async fn play_cycle(
     cycle: &Cycle,
     pipeline: &Pipeline,
@@ -108,13 +112,21 @@ async fn play_cycle(
     warehouse: &Warehouse,
     lake: &Lake,
 ) -> Result<CycleRecord> {
+    lake.land(cycle).await?;
     let report = warehouse.run(pipeline, dir, cycle).await?;
     let mut statements = WarehouseRecord::of(&report);
     if cycle.number == 0 {
         statements.add(&warehouse.analyze(dir).await?);
     }
-    let tables = lake.apply(cycle).await?;
+    let (tables, catalog) = lake.finish(cycle).await?;
     let lookups = lake.look_up(cycle).await?;
     report::keep_gantt(dir, cycle.number, &report)?;
-    Ok(CycleRecord { cycle: cycle.number, resumed: report.resumed, warehouse: statements, tables, lookups })
+    Ok(CycleRecord {
+        cycle: cycle.number,
+        resumed: report.resumed,
+        warehouse: statements,
+        tables,
+        catalog,
+        lookups,
+    })
 }

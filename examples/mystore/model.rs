@@ -28,9 +28,9 @@ pub(crate) struct Model<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Matches {
     pub(crate) sales: u64,
-    /// Sales for which the customer's latest row was found.
+    /// Sales matched to the customer's latest row.
     pub(crate) latest: u64,
-    /// Sales for which a row that was valid at the time of the sale was found.
+    /// Sales matched to the row that was valid at the time of the sale.
     pub(crate) as_of_sale: u64,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Model<'a> {
         self.sales.extend(cycle.sales.iter().map(|sale| ((sale.ticket, sale.item_id), sale)));
     }
 
-    /// Returns the row of the warehouse's customer dimension to which a sale refers: the customer, and the
+    /// Returns the row of the warehouse's customer dimension that a sale refers to: the customer, and the
     /// start of the row's validity.
     pub(crate) fn customer_row(&self, sale: &Sale) -> Option<(i64, Timestamp)> {
         let id = sale.customer_id?;
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_change_splits_the_interval_that_it_falls_into_and_a_delete_closes() {
+    fn a_late_change_splits_its_interval_and_a_delete_closes_one() {
         let changes =
             [change(1, 10, "a"), change(5, 10, "b"), change(3, 20, "c"), change(9, 0, ""), change(9, 0, "")];
         let kept = Kept::of(&changes);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_change_a_tracked_column_begins_no_interval() {
+    fn a_change_without_a_tracked_column_starts_no_interval() {
         let changes = [change(1, 10, "a"), change(2, 10, "b"), change(3, 10, "c")];
         assert_eq!(hours(&Kept::of(&changes).history(1, tracked)), [(10, 1, None)]);
     }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn each_sale_belongs_to_one_day_and_old_sales_are_counted_when_they_move() {
+    fn each_sale_has_one_day_and_moved_sales_are_counted() {
         let changes = Changes::generate(0.01, 4, 5).unwrap();
         let model = Model::of(&changes);
         let days: u64 = model.store_days().values().map(|totals| totals.sales).sum();

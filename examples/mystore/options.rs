@@ -10,9 +10,14 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use redshift_orchestrator::{Pipeline, pipeline::StepStatement};
 
+use crate::lake::{S3Folder, endpoint};
+
 /// Simulates a working day of MyStore with an embedded PostgreSQL server and Hudi tables on disk: an initial
 /// load, followed by half-hourly cycles. Then proves that nothing was lost or done twice. The last line
 /// printed is the path of the report.
+///
+/// With --s3 and --glue-endpoint, the tables are on S3 and in a Glue catalog. Both may be a local server,
+/// which needs no credentials.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mystore")]
 pub(crate) struct Options {
@@ -37,7 +42,17 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", value_parser = postgres_url)]
     pub(crate) postgres: Option<String>,
 
-    /// Pipeline file for each cycle, instead of the example's cycle.toml
+    /// Folder of the Hudi tables on S3, as s3://bucket/folder with the environment's credentials, or as
+    /// http://127.0.0.1:5000/bucket/folder on a local server [default: on disk, in the directory of the run]
+    #[arg(long, value_name = "URL", value_parser = str::parse::<S3Folder>)]
+    pub(crate) s3: Option<S3Folder>,
+
+    /// Endpoint of AWS Glue, as https://glue.eu-west-1.amazonaws.com or http://127.0.0.1:5000. The tables are
+    /// registered in its catalog after each commit, and the lookups find them there
+    #[arg(long, value_name = "URL", value_parser = endpoint, requires = "s3")]
+    pub(crate) glue_endpoint: Option<String>,
+
+    /// Pipeline file for each cycle, instead of the example's cycle.toml and lake.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) pipeline: Option<PathBuf>,
 
@@ -60,11 +75,11 @@ impl Options {
     /// call one of them, if one of its parameters has no value, or if the run has no such crash point.
     pub(crate) fn pipeline(&self, known_procedures: &[&str]) -> Result<Pipeline> {
         let pipeline = match &self.pipeline {
-            None => Pipeline::from_toml(include_str!("cycle.toml"))?,
+            None => Pipeline::from_toml(&[include_str!("cycle.toml"), include_str!("lake.toml")].join("\n"))?,
             Some(file) => Pipeline::from_toml_file(file)?,
         };
         for step in pipeline.steps() {
-            let StepStatement::Call(call) = step.statement() else { continue };
+            let Some(StepStatement::Call(call)) = step.statement() else { continue };
             let procedure = call.split('(').next().unwrap_or_default().trim();
             ensure!(
                 known_procedures.contains(&procedure),
@@ -90,7 +105,9 @@ impl Options {
         }
         drop(parameters);
         if let Some(crash) = &self.crash_at {
-            let steps: Vec<_> = pipeline.steps().iter().map(|step| step.name()).collect();
+            // The process is killed at the submit of a statement.
+            let steps = pipeline.steps().iter().filter(|step| step.statement().is_some());
+            let steps: Vec<_> = steps.map(|step| step.name()).collect();
             ensure!(
                 crash.cycle <= self.cycles,
                 "--crash-at {crash}: the run has cycles 0 to {}",
@@ -121,9 +138,11 @@ const GIVEN: [&str; 2] = ["cycle", "until"];
 fn calls(pipeline: &Pipeline, procedure: &str) -> bool {
     let call = format!("{procedure}(");
     pipeline.steps().iter().any(|step| match step.statement() {
-        StepStatement::Call(text) => text.split('(').next().is_some_and(|name| name.trim() == procedure),
-        StepStatement::Sql(sql) => sql.contains(&call),
-        StepStatement::Batch(sqls, _) => sqls.iter().any(|sql| sql.contains(&call)),
+        Some(StepStatement::Call(text)) => {
+            text.split('(').next().is_some_and(|name| name.trim() == procedure)
+        }
+        Some(StepStatement::Sql(sql)) => sql.contains(&call),
+        Some(StepStatement::Batch(sqls, _)) => sqls.iter().any(|sql| sql.contains(&call)),
         _ => false,
     })
 }
@@ -191,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn options_out_of_range_are_refused() {
+    fn options_out_of_range_are_rejected() {
         for wrong in [
             &["--scale", "0"][..],
             &["--scale", "many"],
@@ -200,6 +219,9 @@ mod tests {
             &["--crash-at", "load_sale"],
             &["--crash-at", "1:load_sale:later"],
             &["--postgres", "http://"],
+            &["--s3", "lake"],
+            &["--s3", "s3://lake", "--glue-endpoint", "127.0.0.1:5000"],
+            &["--glue-endpoint", "http://127.0.0.1:5000"],
             &["--sclae", "1"],
         ] {
             assert!(options(wrong).is_err(), "{wrong:?}");
@@ -207,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_needs_a_step_and_a_cycle_of_the_run() {
+    fn a_crash_requires_a_step_and_a_cycle_of_the_run() {
         let known = crate::landing::procedures();
         let check = |crash| options(&["--crash-at", crash, "--cycles", "3"]).unwrap().pipeline(&known);
         assert!(check("3:load_sale:finished").is_ok());

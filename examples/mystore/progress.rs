@@ -80,12 +80,13 @@ impl Progress {
         self.rows.inc(cycle.rows());
         if !self.watched {
             eprintln!(
-                "cycle {:>2}: {} statements in {}, {} faults retried; lake {}, lookups {}",
+                "cycle {:>2}: {} statements in {}, {} faults retried; lake {}{}, lookups {}",
                 record.cycle,
                 record.warehouse.statements,
                 seconds(record.warehouse.elapsed),
                 record.warehouse.total_retried_errors(),
                 seconds(record.tables.iter().map(|table| table.elapsed).sum()),
+                record.catalog.as_ref().map_or_else(String::new, |catalog| format!(" with {catalog}")),
                 seconds(record.lookups.latest + record.lookups.as_of_sale),
             );
         }
@@ -102,7 +103,7 @@ impl Progress {
 impl Observer for Progress {
     fn observe(&self, _: &StepKey, event: &ProgressEvent<'_>) {
         match event {
-            ProgressEvent::Ended { .. } => self.statements.inc(1),
+            ProgressEvent::Ended { .. } | ProgressEvent::TaskEnded { .. } => self.statements.inc(1),
             ProgressEvent::RequestRetried { .. } => {
                 let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
                 self.statements.set_message(format!("({} faults retried)", grouped(faults)));
@@ -131,7 +132,7 @@ pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
     let faults: Vec<_> = warehouse.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
-    for (name, value) in [
+    let mut lines = vec![
         ("statements", grouped(warehouse.statements.into())),
         ("retries", grouped(warehouse.retries.into())),
         (
@@ -142,11 +143,15 @@ pub(crate) fn summary(cycles: &[CycleRecord]) -> String {
         ("time executing", seconds(warehouse.execution_time)),
         ("Hudi commits", grouped(totals.commits)),
         ("versions kept", format!("{} per file group, at most {VERSIONS_ALLOWED}", totals.versions)),
-        ("bytes on disk", bytes(totals.bytes)),
+        ("bytes stored", bytes(totals.bytes)),
         // Omits the initial load, which looks up all earlier sales at once.
         ("lookup, first cycle", lookup(cycles.get(1))),
         ("lookup, last cycle", lookup(cycles.last())),
-    ] {
+    ];
+    if let Some(catalog) = &totals.catalog {
+        lines.push(("catalog", catalog.to_string()));
+    }
+    for (name, value) in lines {
         table.add_row([name.to_owned(), value]);
     }
     table.to_string()

@@ -3,9 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
+use hudi_scd::CommitReport;
 use redshift_orchestrator::{Outcome, Report, pipeline::AttemptReport};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,9 @@ pub(crate) struct CycleRecord {
     pub(crate) resumed: bool,
     pub(crate) warehouse: WarehouseRecord,
     pub(crate) tables: Vec<TableRecord>,
+    /// `None` in a run without a catalog.
+    #[serde(default)]
+    pub(crate) catalog: Option<CatalogRecord>,
     pub(crate) lookups: LookupRecord,
 }
 
@@ -49,6 +54,36 @@ pub(crate) struct TableRecord {
     pub(crate) versions: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
+}
+
+/// Syncs of the catalog after the commits of a cycle.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CatalogRecord {
+    /// Number of syncs that succeeded.
+    pub(crate) synced: u32,
+    /// Errors of the syncs that failed. The commits are valid, and the next sync makes up for them.
+    pub(crate) failed: Vec<String>,
+    /// Total time of all syncs. It is included in the time of the tables.
+    pub(crate) elapsed: Duration,
+}
+
+impl CatalogRecord {
+    /// Returns the sync after a write.
+    pub(crate) fn of(report: &CommitReport) -> Self {
+        let synced = report.catalog_synced.is_some();
+        Self {
+            synced: synced.into(),
+            failed: if synced { Vec::new() } else { report.upkeep_failed.clone() },
+            elapsed: report.time.catalog,
+        }
+    }
+
+    /// Adds other syncs.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.synced += other.synced;
+        self.failed.extend(other.failed.iter().cloned());
+        self.elapsed += other.elapsed;
+    }
 }
 
 /// Lookups of the new sales of a cycle.
@@ -99,6 +134,8 @@ impl WarehouseRecord {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) warehouse: WarehouseRecord,
+    /// `None` in a run without a catalog.
+    pub(crate) catalog: Option<CatalogRecord>,
     pub(crate) commits: u64,
     pub(crate) versions: u64,
     pub(crate) bytes: u64,
@@ -117,6 +154,9 @@ impl Totals {
             for (kind, count) in &one.faults {
                 *sum.faults.entry(kind.clone()).or_default() += count;
             }
+            if let Some(catalog) = &cycle.catalog {
+                totals.catalog.get_or_insert_default().merge(catalog);
+            }
         }
         let instants: BTreeSet<_> = cycles
             .iter()
@@ -129,6 +169,16 @@ impl Totals {
             totals.bytes += table.bytes;
         }
         totals
+    }
+}
+
+impl fmt::Display for CatalogRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} syncs in {}", grouped(self.synced.into()), seconds(self.elapsed))?;
+        match self.failed.len() {
+            0 => Ok(()),
+            failed => write!(f, ", {failed} failed"),
+        }
     }
 }
 
@@ -166,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_for_people() {
+    fn numbers_are_human_readable() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([999, 1_500, 2_500_000].map(bytes), ["999 B", "1.5 kB", "2.5 MB"]);
         assert_eq!(seconds(Duration::from_micros(12_340)), "12.3 ms");

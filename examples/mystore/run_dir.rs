@@ -6,7 +6,7 @@
 //! | `manifest.json` | identity of the run; written first |
 //! | `warehouse/` | data of the embedded PostgreSQL server |
 //! | `journal.jsonl` | intents, ids and outcomes of all statements |
-//! | `lake/` | the Hudi tables |
+//! | `lake/` | the Hudi tables, unless they are on S3 |
 //! | `cycles.jsonl` | one line per finished cycle, from which the report is made |
 //! | `expected/` | expected contents of the Hudi tables, one JSON object per row, for other programs |
 //! | `finished` | empty; written after the proof has passed |
@@ -34,6 +34,12 @@ pub(crate) struct Manifest {
     pub(crate) seed: u64,
     /// `embedded`, or the server and the database without user and password.
     pub(crate) warehouse: String,
+    /// Folder of the Hudi tables on S3; `None` for the directory of the run.
+    #[serde(default)]
+    pub(crate) s3: Option<String>,
+    /// Endpoint of the catalog.
+    #[serde(default)]
+    pub(crate) glue: Option<String>,
 }
 
 impl Manifest {
@@ -47,6 +53,8 @@ impl Manifest {
             cycles: options.cycles,
             seed: options.seed,
             warehouse: options.postgres.as_deref().map_or_else(|| "embedded".to_owned(), without_secrets),
+            s3: options.s3.as_ref().map(ToString::to_string),
+            glue: options.glue_endpoint.clone(),
         }
     }
 
@@ -59,13 +67,26 @@ impl Manifest {
         format!("{}-cycle-{cycle:02}", self.run_id)
     }
 
-    fn options(&self) -> String {
+    /// Returns cargo's options for the program: S3 and Glue need a feature.
+    pub(crate) fn program(&self) -> &'static str {
+        match self.s3 {
+            Some(_) => "-p examples --features aws --example mystore",
+            None => "--example mystore",
+        }
+    }
+
+    /// Returns the options with which the run was started.
+    pub(crate) fn options(&self) -> String {
+        let named = |name: &str, value: &Option<String>| {
+            value.as_ref().map_or_else(String::new, |value| format!(" {name} {value}"))
+        };
+        let (s3, glue) = (named("--s3", &self.s3), named("--glue-endpoint", &self.glue));
         let postgres = if self.warehouse == "embedded" {
             String::new()
         } else {
             format!(" --postgres … ({})", self.warehouse)
         };
-        format!("--scale {} --cycles {} --seed {}{postgres}", self.scale, self.cycles, self.seed)
+        format!("--scale {} --cycles {} --seed {}{postgres}{s3}{glue}", self.scale, self.cycles, self.seed)
     }
 }
 
@@ -286,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_on_in_its_own_directory_and_in_no_other() {
+    fn a_run_resumes_only_in_its_own_directory() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("a/b");
         let mut first = RunDir::look(&options(&dir, "1")).unwrap();
@@ -300,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_process_at_a_time_works_in_a_directory() {
+    fn a_directory_admits_one_process_at_a_time() {
         let temporary = tempfile::tempdir().unwrap();
         let options = options(temporary.path(), "1");
         let [mut first, mut late] = [RunDir::look(&options).unwrap(), RunDir::look(&options).unwrap()];
@@ -318,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_an_interrupted_beginning_or_removal_makes_way() {
+    fn leftovers_of_an_interrupted_start_or_removal_are_replaced() {
         let temporary = tempfile::tempdir().unwrap();
         let path = |name: &str| temporary.path().join(name);
         let begin = || {
@@ -339,14 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn what_only_sounds_like_a_removed_run_is_left_alone() {
+    fn a_directory_named_similarly_to_a_removed_run_is_not_changed() {
         let temporary = tempfile::tempdir().unwrap();
         fs::write(temporary.path().join(MAKES_WAY), "{}").unwrap();
         assert!(RunDir::look(&options(temporary.path(), "1")).is_err());
     }
 
     #[test]
-    fn a_directory_of_something_else_is_left_alone() {
+    fn a_foreign_directory_is_not_changed() {
         let temporary = tempfile::tempdir().unwrap();
         fs::write(temporary.path().join("thesis.txt"), "years").unwrap();
         let error = RunDir::look(&options(temporary.path(), "1")).unwrap_err().to_string();
@@ -354,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_crash_cut_off_is_no_cycle() {
+    fn a_line_cut_off_by_a_crash_is_not_a_cycle() {
         let temporary = tempfile::tempdir().unwrap();
         let mut dir = RunDir::look(&options(temporary.path(), "1")).unwrap();
         dir.claim().unwrap();
@@ -367,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_url_has_no_secret() {
+    fn a_recorded_url_contains_no_secret() {
         let kept = without_secrets("postgresql://bob:hunter2@db.example.com:6000/shop");
         assert_eq!(kept, "db.example.com:6000/shop");
     }

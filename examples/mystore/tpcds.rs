@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sale_happened_on_its_julian_day() {
+    fn a_sale_date_is_converted_from_its_julian_day() {
         let at = sold_at(Some(2_451_813), Some(3_600)).unwrap();
         assert_eq!(at.to_string(), "2000-09-25T01:00:00Z");
     }

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "only the program uses these items")]
 
+mod catalog;
 mod changes;
 mod crash;
 mod domain;

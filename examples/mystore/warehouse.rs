@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use redshift_data_local::{Fault, Faults, Faulty, LocalExecutor, Operation, Postgres};
 use redshift_orchestrator::{
     Backoff, Field, Observer, Orchestrator, Outcome, Pipeline, Report, Run, Statement, StatementExecutor,
-    StatementExecutorExt, Status, StepKey, WaitTime, journal::FileJournal,
+    StatementExecutorExt, Status, StepKey, WaitTime,
+    journal::FileJournal,
+    task::{Task, TaskKind},
 };
 use tokio_postgres::NoTls;
 
@@ -45,11 +47,13 @@ pub(crate) async fn check(options: &Options, manifest: &Manifest) -> Result<()> 
 }
 
 impl Warehouse {
-    /// Starts the warehouse, and loads the data unless that has been done.
+    /// Starts the warehouse, and loads the data unless that has been done. `hudi` runs the pipeline's Hudi
+    /// steps.
     pub(crate) async fn open(
         options: &Options,
         dir: &RunDir,
         changes: &Changes,
+        hudi: impl Task + 'static,
         observer: impl Observer + 'static,
     ) -> Result<Self> {
         let embedded = match &options.postgres {
@@ -79,6 +83,7 @@ impl Warehouse {
         let orchestrator = Orchestrator::new(Faulty::new(executor, faults(options.seed, options.faults)))
             .with_journal(FileJournal::open(dir.file("journal.jsonl"))?)
             .with_observer(observer)
+            .with_task(TaskKind::Hudi, hudi)
             // The service runs in this process, so short pauses between retries cannot overload it.
             .with_backoff(
                 Backoff::new(Duration::from_millis(10))

@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
+
+use serde_json::{Value, json};
 
 /// Options for a short day: the initial load and three cycles.
 const SHORT: [&str; 2] = ["--cycles", "3"];
@@ -67,7 +71,7 @@ impl Ran {
 }
 
 #[test]
-fn a_day_with_many_faults_is_proved_and_bounded() {
+fn a_day_with_many_faults_passes_the_proof_within_its_bounds() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("run");
     let ran = mystore(&dir, &["--cycles", "13", "--seed", "2", "--faults", "0.3"]);
@@ -86,7 +90,7 @@ fn a_day_with_many_faults_is_proved_and_bounded() {
 }
 
 #[test]
-fn a_killed_run_goes_on_and_nothing_is_lost_or_doubled() {
+fn a_killed_run_resumes_and_no_row_is_lost_or_doubled() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("run");
     // The embedded server is killed with the process: before or after its statement has run, in the initial
@@ -99,7 +103,7 @@ fn a_killed_run_goes_on_and_nothing_is_lost_or_doubled() {
 }
 
 #[test]
-fn an_error_in_a_procedure_is_shown_with_step_and_statement_and_the_run_goes_on_after_the_correction() {
+fn an_error_in_a_procedure_is_reported_and_the_run_resumes_after_the_correction() {
     let temporary = tempfile::tempdir().unwrap();
     let (dir, file) = (temporary.path().join("run"), temporary.path().join("cycle.toml"));
     let good = include_str!("../mystore/cycle.toml");
@@ -121,7 +125,7 @@ fn an_error_in_a_procedure_is_shown_with_step_and_statement_and_the_run_goes_on_
 }
 
 #[test]
-fn bad_input_is_refused_before_anything_is_touched() {
+fn invalid_input_is_rejected_before_any_change() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("run");
     let file = temporary.path().join("cycle.toml");
@@ -191,7 +195,7 @@ impl Drop for Database {
 
 #[test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
-fn on_a_real_server_a_killed_run_goes_on_and_its_database_takes_no_other_run() {
+fn on_a_real_server_a_killed_run_resumes_and_its_database_admits_no_other_run() {
     let database = Database::create("killed");
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("run");
@@ -204,4 +208,62 @@ fn on_a_real_server_a_killed_run_goes_on_and_its_database_takes_no_other_run() {
 
     let elsewhere = temporary.path().join("other");
     mystore(&elsewhere, &options).assert_refused(&elsewhere, &["belongs to another run"]);
+}
+
+/// Sends a call to the Glue of a local server, and returns the output.
+fn glue(endpoint: &str, call: &str, input: &Value) -> Value {
+    let host = endpoint.strip_prefix("http://").unwrap();
+    let (mut server, body) = (TcpStream::connect(host).unwrap(), input.to_string());
+    // The server reads the service in a signature, and does not check it.
+    write!(
+        server,
+        "POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: AWSGlue.{call}\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\nConnection: close\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/glue/aws4_request, \
+         SignedHeaders=host, Signature=x\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut reply = String::new();
+    server.read_to_string(&mut reply).unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{call}: {reply}");
+    serde_json::from_str(body).unwrap()
+}
+
+#[test]
+#[ignore = "needs local servers for S3 and Glue: scripts/test"]
+fn a_day_on_a_local_aws_is_proved_with_its_catalog() {
+    for variable in ["HUDI_SCD_S3_ENDPOINT", "HUDI_SCD_MINISTACK_ENDPOINT"] {
+        let endpoint =
+            std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: scripts/test sets it"));
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("run");
+        let s3 = format!("{endpoint}/mystore-{}/day", std::process::id());
+        let options = ["--cycles", "2", "--scale", "0.001", "--s3", &s3, "--glue-endpoint", &endpoint];
+        // Before a Hudi step holds the lock of a table, because the next process would wait until it expires.
+        let crashed = mystore(&dir, &[&options[..], &["--crash-at", "1:stage_customer"]].concat());
+        assert_eq!(crashed.code, None, "{}", crashed.err);
+        let proved = mystore(&dir, &options);
+        assert!(proved.ok && proved.out.contains("proved: "), "{}\n{}", proved.out, proved.err);
+        // The initial load and two cycles, with three tables each.
+        assert!(proved.out.contains("9 syncs in ") && !proved.out.contains("failed"), "{}", proved.out);
+        assert!(!dir.join("lake").exists());
+        let report = std::fs::read_to_string(dir.join("report.html")).unwrap();
+        assert!(report.contains("catalog: partitions of store_customer_address"), "{report}");
+
+        // The proof finds a partition that is missing in the catalog.
+        let manifest = std::fs::read(dir.join("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let database = manifest["run_id"].as_str().unwrap().replace('-', "_");
+        let table = json!({ "DatabaseName": database, "TableName": "store_customer_address" });
+        let found = glue(&endpoint, "GetPartitions", &table);
+        let day = found["Partitions"][0]["Values"][0].as_str().unwrap();
+        let mut partition = table;
+        partition["PartitionValues"] = json!([day]);
+        glue(&endpoint, "DeletePartition", &partition);
+        let failed = mystore(&dir, &options);
+        let missing = format!("partitions of store_customer_address: the row partition {day} is missing");
+        assert!(!failed.ok && failed.out.contains(&missing), "{}\n{}", failed.out, failed.err);
+    }
 }

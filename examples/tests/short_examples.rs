@@ -5,7 +5,7 @@
 use std::{path::Path, process::Command};
 
 #[test]
-fn every_short_example_prints_what_its_head_shows() {
+fn every_short_example_prints_the_output_in_its_head() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tests = std::env::current_exe().unwrap();
     let programs = tests.parent().unwrap().parent().unwrap().join("examples");

@@ -1,7 +1,7 @@
-"""MiniStack whose Lambda functions are the statements of statements.py.
+"""MiniStack whose Lambda functions are the statements of statements.py and the table of lake.py.
 
-Two additions, because MiniStack lacks them: the context object has a redrive count, and the service's error names
-of a Lambda invocation. Waits are shortened by SFN_WAIT_SCALE.
+Three additions, because MiniStack lacks them: the context object has a redrive count, the service's error names
+of a Lambda invocation, and the integration of Glue jobs. Waits are shortened by SFN_WAIT_SCALE.
 """
 import json
 import os
@@ -11,6 +11,7 @@ import time
 
 from ministack.services import stepfunctions as sfn
 
+from lake import Lake
 from statements import Failure, Statements
 
 resolve = sfn._resolve_ctx_path
@@ -35,11 +36,12 @@ def answer(token, end):
 
 
 statements = Statements(os.environ["STATEMENTS_LOG"], answer)
+lake = Lake(statements.record)
 
 
 def call(_, event):
     try:
-        return statements.handle(event)
+        return lake.upsert(event) if event.get("action") == "upsert" else statements.handle(event)
     except Failure as failure:
         error, cause = failure.args
         raise sfn._ExecutionError(error, cause) from failure
@@ -47,6 +49,15 @@ def call(_, event):
         raise sfn._ExecutionError("SfnAdapter.BadInput", repr(problem)) from problem
 
 
+def start_job(resource, request):
+    try:
+        return lake.start_job(resource, request)
+    except Failure as failure:
+        error, cause = failure.args
+        raise sfn._ExecutionError(error, cause) from failure
+
+
+sfn._SERVICE_DISPATCH["arn:aws:states:::glue:startJobRun"] = start_job
 sfn._resolve_ctx_path = resolve_with_redrives
 sfn._call_lambda = call
 runpy.run_module("ministack", run_name="__main__")

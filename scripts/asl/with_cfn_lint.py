@@ -11,7 +11,7 @@ def template(files):
             "Type": "AWS::StepFunctions::StateMachine",
             "Properties": {
                 "RoleArn": "arn:aws:iam::123456789012:role/states",
-                "DefinitionSubstitutions": dict.fromkeys(["LoaderArn", "WorkgroupName", "Database"], "x"),
+                "DefinitionSubstitutions": dict.fromkeys(["LoaderArn", "WorkgroupName", "Database", "SecretArn"], "x"),
                 "Definition": json.loads(Path(file).read_text()),
             },
         }

@@ -1,4 +1,5 @@
-"""Runs generated state machines on MiniStack: success, failure with text, timeout, lost reply, overlap, bad input.
+"""Runs generated state machines on MiniStack: success, failure with text, timeout, lost reply, overlap, bad input, and Glue jobs
+and a Hudi table with each of their ends.
 
     with_ministack.py PYTHON DIRECTORY PROGRAM    the interpreter with MiniStack, the directory of the definitions, and
                                                   the executable sfn-adapter
@@ -98,6 +99,48 @@ def try_form(interpreter, suffix):
     check(name, set(runs(interpreter, execution)) == {"first", "second"}, runs(interpreter, execution))
 
 
+def try_lake(interpreter, suffix):
+    """Glue jobs and a Hudi table, with doubles of the integration and the handler."""
+    name, before = f"lake-{suffix}", len(interpreter.entries())
+    execution = interpreter.start(name, {"day": "2026-11-28"})
+    found = interpreter.end(execution)
+    check(name, found["status"] == "SUCCEEDED", found)
+    output = json.loads(found["output"])
+    check(name, {step: result["outcome"] for step, result in output.items()}
+          == dict.fromkeys(["busy", "repeated", "table", "load"], "finished"), output)
+    check(name, output["table"]["instant"] == "20261128063002123", output)
+    entries = interpreter.entries()[before:]
+    jobs = [entry["job"] for entry in entries if "job" in entry]
+    check(name, jobs.count("busy_once") == 1, "a refused start is repeated, and starts one run")
+    check(name, jobs.count("fails_once") == output["repeated"]["attempt"], jobs)
+    arguments = next(entry["arguments"] for entry in entries if entry.get("job") == "busy_once")
+    check(name, arguments["--day"] == "2026-11-28", arguments)
+    check(name, ["s3://raw/2026-11-28.csv", "s3://raw/conflicts_once.csv"] in [entry.get("files") for entry in entries], entries)
+
+    name = f"ends-{suffix}"
+    for job, file, error, text, started in [
+        ("ok", "a.csv", None, "", 1),
+        ("fails", "a.csv", "Glue.Failed", "failed: ValueError: no such column", 1),
+        ("stops", "a.csv", "Glue.Stopped", "was stopped by another client", 1),
+        ("times_out", "a.csv", "Glue.TimedOut", "exceeded the timeout of 10 minutes", 1),
+        ("expires", "a.csv", "Glue.Failed", "failed: the service gives no reason", 1),
+        ("absent", "a.csv", "Glue.EntityNotFoundException", "there is no job absent", 0),
+        ("loses_reply", "a.csv", "Glue.Unknown", "look for the run whose argument --run-token is ", 1),
+        ("ok", "broken.csv", "Hudi.InvalidInput", "the file is broken", 1),
+    ]:
+        before = len(interpreter.entries())
+        execution = interpreter.start(name, {"job": job, "file": file})
+        found = interpreter.end(execution)
+        check(name, (found.get("error"), found["status"]) == (error, "FAILED" if error else "SUCCEEDED"), f"{job}: {found}")
+        check(name, text in found.get("cause", ""), f"{job}: {found}")
+        entries = interpreter.entries()[before:]
+        check(name, sum("job" in entry for entry in entries) == started, f"{job}: {entries}")
+        check(name, any("ran" in entry for entry in entries) == (error is None), f"{job}: {entries}")
+        if job == "loses_reply":
+            token = next(entry["arguments"]["--run-token"] for entry in entries if "job" in entry)
+            check(name, token in found["cause"], found)
+
+
 def try_cost(interpreter, program, suffix):
     """A statement of 40 seconds is seen at its end by the fourth poll, like the statement `slow` of the double."""
     name = f"slow-{suffix}"
@@ -124,6 +167,7 @@ def main(python, directory, program):
             for language in ["jsonata", "jsonpath"]:
                 begin = time.time()
                 try_form(interpreter, f"{form}-{language}")
+                try_lake(interpreter, f"{form}-{language}")
                 transitions = try_cost(interpreter, program, f"{form}-{language}")
                 print(f"MiniStack: form {form}, {language}: as expected, "
                       f"{transitions} transitions as computed by cost, {time.time() - begin:.1f} s")

@@ -22,6 +22,7 @@ from servers import check, emulator
 
 DEFAULTS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
 PLACE = {"WorkgroupName": "analytics", "Database": "dev"}
+SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:loader-AbCdEf"
 TABLES = [
     "DROP SCHEMA IF EXISTS counted CASCADE", "CREATE SCHEMA counted", "CREATE TABLE counted.runs (name varchar(20))",
     "CREATE TABLE counted.state (broken boolean)", "INSERT INTO counted.state VALUES (true)",
@@ -89,7 +90,7 @@ class Stand:
         return self.database.get_statement_result(Id=statement)["Records"][0][0]["longValue"]
 
     def run(self, name, definition, given):
-        for substitution, value in PLACE.items():
+        for substitution, value in (PLACE | {"SecretArn": SECRET}).items():
             definition = definition.replace(f"${{{substitution}}}", value)
         machine = self.machines.create_state_machine(name=name, definition=definition, roleArn=self.role)["stateMachineArn"]
         execution = self.machines.start_execution(

@@ -24,6 +24,9 @@ session = botocore.session.get_session()
 
 def shape_of_result(resource):
     """The model of what an integration returns; None for functions."""
+    if resource.endswith(":glue:startJobRun.sync"):
+        # The integration waits for the run, and returns its description.
+        return session.get_service_model("glue").operation_model("GetJobRun").output_shape.members["JobRun"]
     found = re.search(r":aws-sdk:(\w+):(\w+)", resource)
     if not found:
         return None

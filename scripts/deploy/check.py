@@ -16,7 +16,9 @@ from samtranslator.translator.transform import transform  # noqa: E402
 PLACES = {"AWS::Partition": "aws", "AWS::Region": "eu-west-1", "AWS::AccountId": "111122223333"}
 # Texts that parliament checks in place of what the deployment fills in.
 ARNS = {"WarehouseArn": "arn:aws:redshift:eu-west-1:111122223333:cluster:dwh",
-        "SecretArn": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:dwh-AbCdEf"}
+        "SecretArn": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:dwh-AbCdEf",
+        "GlueJobArns": "arn:aws:glue:eu-west-1:111122223333:job/clean",
+        "HudiArn": "arn:aws:lambda:eu-west-1:111122223333:function:hudi"}
 OF_TYPES = {"AWS::Serverless::Function": "arn:aws:lambda:eu-west-1:111122223333:function:x",
             "AWS::SQS::Queue": "arn:aws:sqs:eu-west-1:111122223333:x",
             "AWS::Logs::LogGroup": "arn:aws:logs:eu-west-1:111122223333:log-group:x:*",
@@ -43,7 +45,7 @@ def filled(value, resources):
         case {"Fn::GetAtt": _}:
             return "x"
         case {"Fn::Sub": text}:
-            for name, place in PLACES.items():
+            for name, place in (PLACES | ARNS).items():
                 text = text.replace(f"${{{name}}}", place)
             while "${" in text and not text.startswith("${aws:"):
                 begin = text.index("${")

@@ -2,8 +2,8 @@
 //!
 //! The same million customers are loaded into one table per codec and level. Then 10,000 rows with random
 //! keys, half of them new, are upserted several times, and all rows are read. The codecs take turns, so that
-//! other load on the machine affects all of them. With `--peers`, Spark with Hudi 0.15.0 writes the same rows
-//! with its defaults (GZIP), and its bytes are compared.
+//! other load on the machine affects all of them. With `--peers`, Spark with Hudi 0.15.0 loads the same rows
+//! by the same operation with its defaults (GZIP), and its bytes are compared.
 //!
 //! Run `cargo run --release -p benches --bin codecs -- --peers`. It fails if the default codec takes more
 //! than 1.1 times the bytes of Spark. `--smoke` uses small tables, for CI, and has no limit.
@@ -224,7 +224,7 @@ async fn newest_bytes(table: &Table) -> Result<f64> {
     Ok(groups.iter().filter_map(|group| group.versions.last()).map(|version| version.bytes as f64).sum())
 }
 
-/// Returns the bytes of the base files that Spark writes for the same rows.
+/// Returns the total size in bytes of the base files that Spark writes for the same rows.
 fn spark(directory: &Path, rows: i64) -> Result<f64> {
     let (base, table) = (directory.join("base.parquet"), directory.join("spark"));
     customers::write_parquet(&base, customers::base(rows))?;

@@ -42,7 +42,9 @@ use redshift_orchestrator::{
 use tokio::time::Instant;
 
 #[derive(Parser)]
-#[command(about = "Wall time of the orchestrator over a bare SDK loop, against the emulator")]
+#[command(
+    about = "Compares the wall time of the orchestrator with that of a bare SDK loop, against the emulator"
+)]
 struct Options {
     /// Runs a few statements without limit, for CI.
     #[arg(long)]

@@ -5,9 +5,6 @@
 //!   turns. **Limits: 1.05 times the time of the new table, and 11 times the bytes of the newest versions**
 //!   (ten readable commits and the one before).
 //! - Commits per second into a table of 1,000 rows.
-//! - Opening and reading that table after 1,000 commits, most of them archived, is compared with a copy that
-//!   has a metadata table of 100 MB, like tables of Spark, in turns. **Limit: 1.05 times the time without
-//!   it.**
 //! - Keys per second looked up in a table of one million rows, by a new handle and by a handle that has
 //!   cached the files.
 //!
@@ -16,11 +13,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
-use std::{fs, path::Path, sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Result, bail, ensure};
 use arrow::array::RecordBatch;
-use benches::{customers, folders::copy, measure::median, results::Section};
+use benches::{customers, measure::median, results::Section};
 use clap::Parser;
 use futures::TryStreamExt;
 use hudi_scd::{Query, Table, TableDefinition, TableOptions};
@@ -28,8 +25,6 @@ use object_store::local::LocalFileSystem;
 
 /// Maximum time of a read after many commits, relative to a new table.
 const TIME: f64 = 1.05;
-/// Size of the metadata table in bytes.
-const METADATA_BYTES: usize = 100_000_000;
 /// Maximum number of versions of each base file.
 const VERSIONS: f64 = 11.0;
 
@@ -89,24 +84,6 @@ async fn main() -> Result<()> {
     }
     let commits_a_second = small_commits as f64 / begun.elapsed().as_secs_f64();
 
-    let bytes_beside = if smoke { METADATA_BYTES / 100 } else { METADATA_BYTES };
-    with_metadata_table(&directory.path().join("small"), &directory.path().join("beside"), bytes_beside)?;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    for turn in 0..if smoke { 3 } else { 101 } {
-        let (first, second) =
-            (read(directory.path(), "small").await?, read(directory.path(), "beside").await?);
-        if turn > 0 {
-            alone.push(first);
-            beside.push(second);
-        }
-    }
-    let opening = median(&beside) / median(&alone);
-    println!(
-        "opened and read: {:.2} ms, {:.2} ms beside a metadata table",
-        median(&alone) * 1e3,
-        median(&beside) * 1e3
-    );
-
     let large = create(directory.path(), "large", keys).await?;
     let wanted = keys / 10;
     let mut lookups = Vec::new();
@@ -140,14 +117,6 @@ async fn main() -> Result<()> {
                 format!("{bytes:.2}"),
                 &format!("<= {VERSIONS}"),
             ),
-            row(
-                &format!(
-                    "opening and reading 1,000 rows after {small_commits} commits beside a metadata table of {} MB, over without",
-                    bytes_beside / 1_000_000
-                ),
-                format!("{opening:.3}"),
-                &format!("<= {TIME}"),
-            ),
             row(&format!("commits per second, 100 rows into {rows}"), format!("{:.1}", 1.0 / seconds), ""),
             row("commits per second, 10 rows into 1,000", format!("{commits_a_second:.0}"), ""),
             row(
@@ -159,32 +128,8 @@ async fn main() -> Result<()> {
         ],
     )
     .publish(!smoke)?;
-    if bytes > VERSIONS || ((time > TIME || opening > TIME) && !smoke) {
-        bail!("limits exceeded: time {time:.3} and {opening:.3} of {TIME}, bytes {bytes:.2} of {VERSIONS}");
-    }
-    Ok(())
-}
-
-/// Copies a table and adds a metadata table of this size to the copy. The properties list it, and its folders
-/// have the names and the number of files of a metadata table written by Spark.
-fn with_metadata_table(from: &Path, to: &Path, bytes: usize) -> Result<()> {
-    copy(from, to)?;
-    let properties = to.join(".hoodie/hoodie.properties");
-    let listed = format!("{}hoodie.table.metadata.partitions=files\n", fs::read_to_string(&properties)?);
-    fs::write(&properties, listed)?;
-    let (timeline, index) = (to.join(".hoodie/metadata/.hoodie"), to.join(".hoodie/metadata/files"));
-    fs::create_dir_all(&timeline)?;
-    fs::create_dir_all(&index)?;
-    let files = 100;
-    for number in 0..files {
-        fs::write(
-            index.join(format!(".files-0000-0_20260101000000000.log.{number}_0-0-0")),
-            vec![7; bytes / files],
-        )?;
-        for state in ["requested", "inflight"] {
-            fs::write(timeline.join(format!("202601010000{number:05}.deltacommit.{state}")), "")?;
-        }
-        fs::write(timeline.join(format!("202601010000{number:05}.deltacommit")), "{}")?;
+    if bytes > VERSIONS || (time > TIME && !smoke) {
+        bail!("limits exceeded: time {time:.3} of {TIME}, bytes {bytes:.2} of {VERSIONS}");
     }
     Ok(())
 }

@@ -148,10 +148,10 @@ struct Figures {
 
 enum Limit {
     None,
-    /// Our time must be at most this multiple of theirs.
+    /// The time of hudi-scd must be at most this multiple of the peer's.
     AtMost(f64),
-    /// Their time must be at least this multiple of ours. Their memory must be at least the second multiple
-    /// of ours.
+    /// The peer's time, and its memory if there is a second factor, must be at least this multiple of
+    /// hudi-scd's.
     AtLeast(f64, Option<f64>),
 }
 
@@ -425,7 +425,7 @@ async fn replaced(folder: &Path) -> Result<Vec<String>> {
     let newest = table.timeline().await?.latest_commit().context("the table has no commit")?;
     let before = |group: &hudi_scd::FileGroup| {
         let [.., old, new] = group.versions.as_slice() else { return None };
-        let path = Path::new(NAME).join(&group.partition).join(&old.file);
+        let path = Path::new(NAME).join(&*group.partition).join(&*old.file);
         (new.instant == newest).then(|| path.display().to_string())
     };
     Ok(table.file_groups().await?.iter().filter_map(before).collect())

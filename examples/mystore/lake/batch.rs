@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_read_back_as_text_with_nulls_and_microseconds() {
+    fn rows_are_read_back_as_text_with_nulls_and_microseconds() {
         let at: Timestamp = "2003-01-05T23:59:59.000001Z".parse().unwrap();
         let row = Address {
             id: 7,

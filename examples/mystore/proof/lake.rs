@@ -1,13 +1,10 @@
 //! Checks the lake: its current contents, and reads as of earlier commits.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use hudi_scd::{ErrorKind, Instant, Query, Table};
 
 use super::{Proof, Row, expected};
@@ -15,7 +12,7 @@ use crate::{
     changes::Changes,
     domain::Sale,
     lake::{
-        COMMITS_RETAINED, Lake, VERSIONS_ALLOWED,
+        COMMITS_RETAINED, Lake, Place, VERSIONS_ALLOWED,
         batch::{self, texts_of},
     },
     model::{Kept, Model},
@@ -45,7 +42,7 @@ pub(super) async fn check(
     proof.rows("lake: history intervals of store_customer_history", expected::history(model), found);
 
     for table in lake.tables() {
-        versions(proof, table)?;
+        versions(proof, table, &lake.place).await?;
         let findings = table.validate().await?;
         proof.holds(
             &format!("lake: invariants of the Hudi format in {}", table.name()),
@@ -77,36 +74,26 @@ fn deleted(proof: &mut Proof, name: &str, key: &str, keys: impl Iterator<Item = 
     );
 }
 
-/// Counts the files on disk, because these are what storage costs depend on.
-fn versions(proof: &mut Proof, table: &Table) -> Result<()> {
-    let root = format!("/{}", table.root());
-    let mut files = BTreeMap::new();
-    count_versions(Path::new(&root), &mut files).with_context(|| format!("reading {root}"))?;
-    let most = files.iter().max_by_key(|(_, versions)| **versions);
-    let too_many = most.filter(|(_, versions)| **versions > VERSIONS_ALLOWED);
-    proof.holds(
-        &format!("lake: at most {VERSIONS_ALLOWED} versions per file group of {} on disk", table.name()),
-        files.len() as u64,
-        too_many.map(|(group, versions)| format!("file group {group} has {versions}")),
-    );
-    Ok(())
-}
-
-/// Counts versions by file name. The name of a base file is `{file group}_{write token}_{instant}.parquet`.
-fn count_versions(dir: &Path, files: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_dir() {
-            if !name.starts_with('.') {
-                count_versions(&entry.path(), files)?;
-            }
-        } else if name.ends_with(".parquet")
-            && let Some((group, _)) = name.split_once('_')
-        {
+/// Counts the stored files, because these are what storage costs depend on. The name of a base file is
+/// `{file group}_{write token}_{instant}.parquet`.
+async fn versions(proof: &mut Proof, table: &Table, place: &Place) -> Result<()> {
+    let mut files: BTreeMap<String, u64> = BTreeMap::new();
+    let mut stored = place.store.list(Some(table.root()));
+    while let Some(file) = stored.try_next().await? {
+        let below = file.location.prefix_match(table.root());
+        let is_metadata = below.into_iter().flatten().any(|part| part.as_ref().starts_with('.'));
+        let name = file.location.filename().filter(|name| !is_metadata && name.ends_with(".parquet"));
+        if let Some((group, _)) = name.and_then(|name| name.split_once('_')) {
             *files.entry(group.to_owned()).or_default() += 1;
         }
     }
+    let most = files.iter().max_by_key(|(_, versions)| **versions);
+    let too_many = most.filter(|(_, versions)| **versions > VERSIONS_ALLOWED);
+    proof.holds(
+        &format!("lake: at most {VERSIONS_ALLOWED} versions per file group of {} in storage", table.name()),
+        files.len() as u64,
+        too_many.map(|(group, versions)| format!("file group {group} has {versions}")),
+    );
     Ok(())
 }
 

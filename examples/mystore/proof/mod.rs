@@ -1,5 +1,5 @@
-//! The proof: compares the warehouse and the lake with the [model](crate::model) row by row, and reports the
-//! first difference.
+//! The proof: compares the warehouse and the lake with the [model](crate::model) row by row, and the catalog
+//! with the lake. Reports the first difference.
 
 use std::fmt;
 
@@ -13,6 +13,7 @@ use crate::{
     warehouse::Warehouse,
 };
 
+mod catalog;
 pub(crate) mod expected;
 mod lake;
 mod warehouse;
@@ -52,6 +53,9 @@ impl Proof {
         if proof.failure.is_none() {
             lake::check(&mut proof, changes, model, cycles, lake).await?;
         }
+        if proof.failure.is_none() {
+            catalog::check(&mut proof, cycles, lake).await?;
+        }
         Ok(proof)
     }
 
@@ -70,7 +74,8 @@ impl Proof {
         }
     }
 
-    /// Records the result of another kind of check.
+    /// Adds a check of `compared` values, unless an earlier check has failed. The check fails if there is a
+    /// `difference`.
     fn holds(&mut self, name: &str, compared: u64, difference: Option<String>) {
         match difference {
             _ if self.failure.is_some() => {}
@@ -201,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn equal_rows_in_any_order_hold() {
+    fn equal_rows_in_any_order_pass() {
         assert_eq!(compare(rows(&[("1", "a"), ("2", "b")]), rows(&[("2", "b"), ("1", "a")])), Ok(4));
     }
 
     #[test]
-    fn a_corrupted_row_is_named_with_what_it_is_and_must_be() {
+    fn a_corrupted_row_is_reported_with_its_actual_and_expected_values() {
         let good = rows(&[("1", "a"), ("2", "b"), ("3", "c")]);
         let mut bad = good.clone();
         bad[1].columns[0].1 = Some("x".to_owned());
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_doubled_and_strange_rows_are_named() {
+    fn lost_repeated_and_unknown_rows_are_reported() {
         let good = rows(&[("1", "a"), ("2", "b"), ("3", "c")]);
         let fails = |found: &[(&str, &str)]| compare(good.clone(), rows(found)).unwrap_err();
         assert_eq!(fails(&[("1", "a"), ("3", "c")]), "the row customer_id 2 is missing");
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_nothing_more_counts() {
+    fn later_checks_are_ignored_after_a_failure() {
         let mut proof = Proof::default();
         proof.rows("first", rows(&[("1", "a")]), rows(&[("1", "b")]));
         proof.rows("second", rows(&[("1", "a")]), rows(&[("1", "a")]));

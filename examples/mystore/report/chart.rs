@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_round() {
+    fn axis_steps_are_round_numbers() {
         assert_eq!([0.03, 1.0, 1.2, 2.1, 7.0].map(round_step), [0.05, 1.0, 2.0, 5.0, 10.0]);
     }
 }

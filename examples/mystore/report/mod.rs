@@ -109,7 +109,7 @@ impl Story<'_> {
         };
         // Omits the initial load, which looks up all earlier sales at once.
         let (first, last) = (self.cycles.get(1), self.cycles.last());
-        let tiles = [
+        let mut tiles = vec![
             ("Statements", grouped(warehouse.statements.into()), format!("{} retries", warehouse.retries)),
             ("Faults retried", grouped(warehouse.total_retried_errors().into()), faults.join(", ")),
             (
@@ -117,7 +117,7 @@ impl Story<'_> {
                 seconds(warehouse.execution_time),
                 format!("{} of waiting, summed over statements", seconds(warehouse.waiting)),
             ),
-            ("Hudi commits", grouped(totals.commits), format!("{} on disk", bytes(totals.bytes))),
+            ("Hudi commits", grouped(totals.commits), format!("{} stored", bytes(totals.bytes))),
             (
                 "Versions kept",
                 totals.versions.to_string(),
@@ -125,6 +125,10 @@ impl Story<'_> {
             ),
             ("Lookups of a cycle", lookup(last), format!("the last one; the first took {}", lookup(first))),
         ];
+        if let Some(catalog) = &totals.catalog {
+            let more = format!("{} failed; {} in all", catalog.failed.len(), seconds(catalog.elapsed));
+            tiles.push(("Catalog syncs", grouped(catalog.synced.into()), more));
+        }
         html.push_str("<section class=\"tiles\">");
         for (name, value, more) in tiles {
             write!(
@@ -159,8 +163,8 @@ impl Story<'_> {
             digits: 0,
         };
         let sizes = Chart {
-            label: "Size of each table on disk by cycle",
-            unit: "MB on disk",
+            label: "Size of each table in storage by cycle",
+            unit: "MB stored",
             series: self.tables(|table| table.bytes as f64 / 1e6),
             limit: None,
             digits: 3,
@@ -293,14 +297,10 @@ impl Story<'_> {
                 format!("{}, {}, {}", manifest.scale, manifest.cycles, manifest.seed),
             ),
             ("Warehouse", manifest.warehouse.clone()),
+            ("Lake", manifest.s3.clone().unwrap_or_else(|| "in the directory of the run".to_owned())),
+            ("Catalog", manifest.glue.clone().unwrap_or_else(|| "none".to_owned())),
             ("Crashes resumed from", resumed),
-            (
-                "Repeat the run",
-                format!(
-                    "cargo run --example mystore -- --scale {} --cycles {} --seed {}",
-                    manifest.scale, manifest.cycles, manifest.seed
-                ),
-            ),
+            ("Repeat the run", format!("cargo run {} -- {}", manifest.program(), manifest.options())),
         ];
         html.push_str("<section><h2>The run</h2><table class=\"facts\"><tbody>");
         for (name, value) in facts {
