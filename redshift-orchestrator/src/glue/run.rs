@@ -399,7 +399,8 @@ impl GlueJob {
         let mut pauses = self.backoff.pauses(0);
         loop {
             let (name, target) = (self.name(key), Some(self.target()));
-            self.record(key, Event::Intent { token: token.clone(), name, target }).await?;
+            let intent = Event::Intent { token: token.clone(), name, target };
+            self.record_in_turn(turn, key, intent).await?;
             let sent = Instant::now();
             let error = match self.start_once(turn, &all).await {
                 Ok(id) => return self.started(key, id, None, Origin::Submitted).await,
@@ -410,7 +411,8 @@ impl GlueJob {
             };
             // Without this record, a process that continues after a death in the pause would search for a run
             // that was never started.
-            let recorded = self.record(key, Event::NotSubmitted { error: error.to_string() }).await;
+            let rejection = Event::NotSubmitted { error: error.to_string() };
+            let recorded = self.record_in_turn(turn, key, rejection).await;
             if error.kind() != ErrorKind::Overlap {
                 recorded?;
             }
@@ -433,6 +435,21 @@ impl GlueJob {
             // If the claim was lost, the next intent would prevent the start of another process.
             if !turn.claim.renew().await {
                 return Err(lost_claim().with_context("job", &self.job).with_context("step", key));
+            }
+        }
+    }
+
+    /// Records an event before a start is sent, or after the service rejected it.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Overlap`] if the record failed and the claim was lost, because another process may
+    /// have continued the attempt.
+    async fn record_in_turn(&self, turn: &ClaimedTurn, key: &StepKey, event: Event) -> Result<()> {
+        let Err(error) = self.record(key, event).await else { return Ok(()) };
+        match turn.claim.renew().await {
+            true => Err(error),
+            false => {
+                Err(lost_claim().with_context("job", &self.job).with_context("step", key).with_source(error))
             }
         }
     }
