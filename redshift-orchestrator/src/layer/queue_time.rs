@@ -4,18 +4,24 @@
 //! layer must exclude this delay; otherwise a submit that is only queued would count as lost. The layer
 //! therefore wraps the delay in [`queued`]. A [`bounded`] in the same task starts its timeout when the
 //! request leaves the last queue.
+//!
+//! A deadline is an `Instant`, which stops while the machine sleeps. A request that [expires](Expiry) by the
+//! wall clock is also checked when it leaves a queue.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until},
 };
+
+use crate::Clock;
 
 tokio::task_local! {
     static QUEUE: Arc<Queue>;
@@ -25,7 +31,8 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    entered: Notify,
+    /// Notified when the request enters a queue, and when it expires in one.
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -34,6 +41,23 @@ struct State {
     depth: usize,
     /// Time at which the request left its last queue, or was created.
     sent_at: Instant,
+    /// Time after which the request does not leave a queue.
+    expiry: Option<Expiry>,
+    /// `true` if the request expired in a queue.
+    is_expired: bool,
+}
+
+/// Time of the wall clock after which a request must not be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Expiry {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) at: Timestamp,
+}
+
+impl Expiry {
+    pub(crate) fn is_over(&self) -> bool {
+        self.at <= self.clock.now()
+    }
 }
 
 /// Reason why a request was given up.
@@ -41,7 +65,8 @@ struct State {
 pub(crate) enum GivenUp {
     /// No response arrived in time.
     TimedOut,
-    /// The request was in a queue at its deadline, or entered a queue later. It was not sent from that queue.
+    /// The request was in a queue at its deadline or expiry, or entered a queue later. It was not sent from
+    /// that queue.
     NotSent,
 }
 
@@ -55,21 +80,24 @@ pub(crate) fn bounded<F: Future>(
     Queue::new().bounded(limit, send_deadline, request)
 }
 
-/// Waits for the response to `request`. The request is given up if it is in a queue at `send_deadline`, or
-/// enters one later. An enclosing [`bounded`] also excludes its time in queues.
+/// Waits for the response to `request`. The request is given up if it is in a queue at `send_deadline`, enters
+/// one later, or leaves one after its `expiry`. An enclosing [`bounded`] also excludes its time in queues.
 pub(crate) async fn unless_queued_at<F: Future>(
     send_deadline: Instant,
+    expiry: Expiry,
     request: F,
 ) -> Result<F::Output, GivenUp> {
     let (queue, request) = observed(request);
-    let mut request = pin!(request);
-    if let Ok(response) = timeout_at(send_deadline, &mut request).await {
-        return Ok(response);
-    }
+    queue.expire_at(expiry);
+    let queued_too_long = async {
+        sleep_until(send_deadline).await;
+        queue.wait_until_queued().await;
+    };
     tokio::select! {
         biased;
         response = request => Ok(response),
-        () = queue.wait_until_queued() => Err(GivenUp::NotSent),
+        () = queue.wait_until_expired() => Err(GivenUp::NotSent),
+        () = queued_too_long => Err(GivenUp::NotSent),
     }
 }
 
@@ -80,12 +108,17 @@ pub(crate) fn observed<F: Future>(request: F) -> (Arc<Queue>, impl Future<Output
     (queue.clone(), QUEUE.scope(queue, request))
 }
 
-/// Marks the duration of `wait` as time in a queue.
+/// Marks the duration of `wait` as time in a queue. Does not return if the request has expired meanwhile; the
+/// enclosing function then drops it.
 pub(crate) async fn queued<F: Future>(wait: F) -> F::Output {
     // Without an enclosing `bounded` or `observed`, there is no state to update.
-    let queue = QUEUE.try_with(Arc::clone).ok();
-    let _in_queue = queue.map(InQueue::begin);
-    wait.await
+    let Ok(queue) = QUEUE.try_with(Arc::clone) else { return wait.await };
+    let _in_queue = InQueue::begin(queue.clone());
+    let output = wait.await;
+    if queue.expires() {
+        pending::<()>().await;
+    }
+    output
 }
 
 /// Guard for the time in one queue, from its creation until it is dropped.
@@ -94,7 +127,7 @@ struct InQueue(Arc<Queue>);
 impl InQueue {
     fn begin(queue: Arc<Queue>) -> Self {
         queue.state().depth += 1;
-        queue.entered.notify_waiters();
+        queue.changed.notify_waiters();
         Self(queue)
     }
 }
@@ -109,8 +142,23 @@ impl Drop for InQueue {
 
 impl Queue {
     pub(crate) fn new() -> Arc<Self> {
-        let state = State { depth: 0, sent_at: Instant::now() };
-        Arc::new(Self { state: Mutex::new(state), entered: Notify::new() })
+        let state = State { depth: 0, sent_at: Instant::now(), expiry: None, is_expired: false };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+    }
+
+    /// Sets or changes the time after which the request does not leave a queue.
+    pub(crate) fn expire_at(&self, expiry: Expiry) {
+        self.state().expiry = Some(expiry);
+    }
+
+    /// Returns `true` if the request has expired, and notifies the function that waits for its response.
+    fn expires(&self) -> bool {
+        let mut state = self.state();
+        state.is_expired = state.expiry.as_ref().is_some_and(Expiry::is_over);
+        if state.is_expired {
+            self.changed.notify_waiters();
+        }
+        state.is_expired
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,7 +179,14 @@ impl Queue {
     /// Waits until the request is in a queue.
     pub(crate) async fn wait_until_queued(&self) {
         while self.sent_at().is_some() {
-            self.entered.notified().await;
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until the request has expired in a queue.
+    async fn wait_until_expired(&self) {
+        while !self.state().is_expired {
+            self.changed.notified().await;
         }
     }
 
@@ -153,6 +208,7 @@ impl Queue {
                 biased;
                 response = &mut request => return Ok(response),
                 () = self.wait_until_queued(), if is_past_deadline => return Err(GivenUp::NotSent),
+                () = self.wait_until_expired() => return Err(GivenUp::NotSent),
                 () = sleep_until(next_check) => {}
             }
             let now = Instant::now();
@@ -174,6 +230,34 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    /// Clock of a machine that sleeps: it can be set forward while tokio's clock stands still.
+    #[derive(Debug, Default)]
+    struct WallClock(Mutex<Timestamp>);
+
+    impl Clock for WallClock {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    /// Regression: the deadline in a queue is an `Instant`, which stops while the machine sleeps.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_does_not_leave_a_queue_after_the_machine_slept_past_its_expiry() {
+        for (slept, response) in [(7, Ok(())), (9, Err(GivenUp::NotSent))] {
+            let clock = Arc::new(WallClock::default());
+            let expiry = Expiry { clock: clock.clone(), at: clock.now() + 8 * 3_600 * SECOND };
+            let queue = Queue::new();
+            queue.expire_at(expiry.clone());
+            let far = Instant::now() + 8 * 3_600 * SECOND;
+            let sleeping = || async {
+                sleep(SECOND).await;
+                *clock.0.lock().unwrap() = expiry.at - 8 * 3_600 * SECOND + slept * 3_600 * SECOND;
+            };
+            assert_eq!(queue.bounded(60 * SECOND, None, queued(sleeping())).await, response);
+            assert_eq!(unless_queued_at(far, expiry.clone(), queued(sleeping())).await, response);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn time_in_a_queue_does_not_count() {

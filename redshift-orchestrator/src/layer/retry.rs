@@ -3,17 +3,17 @@
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
-use super::queue_time::unless_queued_at;
+use super::queue_time::{Expiry, unless_queued_at};
 use crate::{
-    Backoff, Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
-    StatementExecutor, StatementFilter, StatementId, StatementPage, Submitted, WaitTime,
+    Backoff, Clock, Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
+    StatementExecutor, StatementFilter, StatementId, StatementPage, Submitted, SystemClock, WaitTime,
     catalog::{Catalog, CatalogFilter, Page, Session, SessionFilter, Table},
     orchestrator::TOKEN_WINDOW,
 };
@@ -23,7 +23,7 @@ use crate::{
 /// A submit that may have taken effect is repeated only if the statement has a client token. Without a token,
 /// the error is returned, because a repetition could run the statement twice. The service forgets a token
 /// after 8 hours, so a repetition is not sent more than 7 hours and 45 minutes after the first such error,
-/// even if it is still in the queue of another layer. If no repetition succeeds, the error after which the
+/// even if it is still in the queue of another layer or the machine slept meanwhile. If no repetition succeeds, the error after which the
 /// submit may have taken effect is returned, even if a later attempt was rejected.
 ///
 /// If a cancel got no response and its repetition is rejected, the error is [`ErrorKind::Disconnected`],
@@ -35,12 +35,14 @@ pub struct Retry<E> {
     inner: E,
     backoff: Backoff,
     retry_timeout: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 impl<E> Retry<E> {
     /// Wraps `inner`. Each request is repeated for up to five minutes.
     pub fn new(inner: E) -> Self {
-        Self { inner, backoff: Backoff::default(), retry_timeout: Duration::from_secs(300) }
+        let clock = Arc::new(SystemClock);
+        Self { inner, backoff: Backoff::default(), retry_timeout: Duration::from_secs(300), clock }
     }
 
     /// Sets the pauses between repetitions.
@@ -54,6 +56,13 @@ impl<E> Retry<E> {
     #[must_use]
     pub fn with_retry_timeout(mut self, retry_timeout: Duration) -> Self {
         self.retry_timeout = retry_timeout;
+        self
+    }
+
+    /// Sets the clock that determines the age of a client token. Default: [`SystemClock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
         self
     }
 
@@ -91,24 +100,46 @@ impl<E> Retry<E> {
 }
 
 /// First error after which a submit may have taken effect, and the time at which its client token may expire.
-#[derive(Default)]
-struct FirstUncertain(Mutex<Option<(Error, Instant)>>);
+struct FirstUncertain {
+    clock: Arc<dyn Clock>,
+    first: Mutex<Option<(Error, TokenExpiry)>>,
+}
+
+/// Time at which a client token may expire. tokio's clock wakes a request that waits in a queue, and the wall
+/// clock also counts the time for which the machine sleeps.
+#[derive(Clone)]
+struct TokenExpiry {
+    deadline: Instant,
+    wall: Expiry,
+}
+
+impl TokenExpiry {
+    fn is_over(&self) -> bool {
+        self.deadline <= Instant::now() || self.wall.is_over()
+    }
+}
 
 impl FirstUncertain {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, first: Mutex::default() }
+    }
+
     /// Sends the submit. A repetition of an uncertain submit is not sent after its token may have expired.
     async fn submit<T>(&self, submit: impl Future<Output = Result<T>>) -> Result<T> {
-        let expires_at = self.expires_at();
-        let response = match expires_at {
+        let expiry = self.expiry();
+        let response = match expiry.clone() {
             None => submit.await,
-            Some(expires_at) => unless_queued_at(expires_at, submit).await.unwrap_or_else(|_| {
-                let text = "the submit waited for a permit until its client token expired";
-                Err(Error::new(ErrorKind::NotSent, text))
-            }),
+            Some(expiry) if expiry.is_over() => Err(token_expired()),
+            Some(TokenExpiry { deadline, wall }) => {
+                unless_queued_at(deadline, wall, submit).await.unwrap_or_else(|_| Err(token_expired()))
+            }
         };
-        if let (None, Err(error)) = (expires_at, &response)
+        if let (None, Err(error)) = (expiry, &response)
             && error.kind().may_have_taken_effect()
         {
-            *self.lock() = Some((error.clone_with_messages(str::to_owned), Instant::now() + TOKEN_WINDOW));
+            let wall = Expiry { clock: self.clock.clone(), at: self.clock.now() + TOKEN_WINDOW };
+            let expiry = TokenExpiry { deadline: Instant::now() + TOKEN_WINDOW, wall };
+            *self.lock() = Some((error.clone_with_messages(str::to_owned), expiry));
         }
         response
     }
@@ -116,7 +147,7 @@ impl FirstUncertain {
     /// Returns the error for the caller: the uncertain error, if there is one and the last error suggests
     /// that the submit had no effect.
     fn explain(self, last: Error) -> Error {
-        match self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match self.first.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some((uncertain, _)) if !last.kind().may_have_taken_effect() => {
                 uncertain.with_context("last_error", last.kind())
             }
@@ -124,17 +155,21 @@ impl FirstUncertain {
         }
     }
 
-    fn expires_at(&self) -> Option<Instant> {
-        self.lock().as_ref().map(|(_, expires_at)| *expires_at)
+    fn expiry(&self) -> Option<TokenExpiry> {
+        self.lock().as_ref().map(|(_, expiry)| expiry.clone())
     }
 
     fn has_expired(&self) -> bool {
-        self.expires_at().is_some_and(|expires_at| expires_at <= Instant::now())
+        self.expiry().is_some_and(|expiry| expiry.is_over())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Error, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<(Error, TokenExpiry)>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn token_expired() -> Error {
+    Error::new(ErrorKind::NotSent, "the submit was not repeated before its client token expired")
 }
 
 #[async_trait]
@@ -142,7 +177,7 @@ impl FirstUncertain {
 impl<E: StatementExecutor> StatementExecutor for Retry<E> {
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let token = statement.client_token();
-        let first = FirstUncertain::default();
+        let first = FirstUncertain::new(self.clock.clone());
         let is_safe = |error: &Error| match error.kind().may_have_taken_effect() {
             true => token.is_some(),
             false => !first.has_expired(),

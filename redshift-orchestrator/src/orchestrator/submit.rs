@@ -15,11 +15,14 @@ use super::{
 use crate::{
     Error, ErrorKind, Result, Statement, StatementId, StepKey, Submitted,
     journal::{Entry, Event},
-    layer::queue_time::{GivenUp, Queue},
+    layer::queue_time::{Expiry, GivenUp, Queue},
 };
 
 /// Timeout of a request that does not use long polling. When the timeout expires, the request counts as lost.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// Time before the expiry of a token at which the intent of a queued submit is recorded again.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
 
 /// Result of all submits of a call together.
 pub(super) enum Submission {
@@ -117,7 +120,8 @@ impl Call<'_> {
 /// still completed, and a request that was not sent yet is discarded.
 ///
 /// If an earlier submit may have taken effect, the request is not sent from the queue of a layer after the token
-/// has expired. A first submit stays in the queue, and its intent is recorded again.
+/// has expired. A first submit stays in the queue, and its intent is recorded again. After a sleep of the
+/// machine in which the token expired, neither leaves the queue.
 ///
 /// # Errors
 /// Returns an error of the journal if the id could not be recorded, and [`ErrorKind::IdentityConflict`] if
@@ -151,6 +155,7 @@ async fn send_and_record(
     mut respond: oneshot::Sender<Result<SubmitResponse>>,
 ) {
     let queue = Queue::new();
+    queue.expire_at(orchestrator.token_expiry(token.expires_at.saturating_duration_since(Instant::now())));
     let deadline = token.may_have_taken_effect.then_some(token.expires_at);
     let request =
         queue.clone().bounded(REQUEST_LIMIT, deadline, orchestrator.executor.submit(&statement, None));
@@ -189,7 +194,7 @@ fn token_expired() -> Error {
 
 impl Orchestrator {
     /// Waits for the response to `request`. While the request is in a queue, its intent is recorded again each
-    /// time the token could expire. If another process has continued the intent, it may have submitted the
+    /// time before the token could expire. If another process has continued the intent, it may have submitted the
     /// statement with the same token; the journal then rejects the record, and the request is not sent.
     async fn keep_intent<T>(
         &self,
@@ -200,7 +205,9 @@ impl Orchestrator {
         request: impl Future<Output = T>,
     ) -> Result<T> {
         let mut request = pin!(request);
-        let mut renewals = interval_at(token_expires_at, TOKEN_WINDOW);
+        let now = Instant::now();
+        let first = token_expires_at.checked_sub(RENEWAL_MARGIN).map_or(now, |at| at.max(now));
+        let mut renewals = interval_at(first, TOKEN_WINDOW - RENEWAL_MARGIN);
         loop {
             tokio::select! {
                 biased;
@@ -208,10 +215,16 @@ impl Orchestrator {
                 _ = renewals.tick() => {
                     if queue.is_waiting() {
                         self.record_intent(key, entry).await?;
+                        queue.expire_at(self.token_expiry(TOKEN_WINDOW));
                     }
                 }
             }
         }
+    }
+
+    /// Returns the wall-clock time at which a client token expires that the service remembers for `lifetime`.
+    fn token_expiry(&self, lifetime: Duration) -> Expiry {
+        Expiry { clock: self.clock.clone(), at: self.now() + lifetime }
     }
 
     /// Records that the statement will be submitted next.
