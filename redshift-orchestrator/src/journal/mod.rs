@@ -418,11 +418,13 @@ impl Entry {
     }
 
     /// Returns commands and queries by which an operator can find the statement in the service's records and
-    /// in Redshift's query log, or the run of a Glue job.
+    /// in Redshift's query log, or the run of a Glue job. For a Hudi table, returns an instruction.
     pub fn manual_check(&self) -> String {
-        match self.target.as_deref().and_then(job_of) {
-            Some((region, job)) => check_job(region, job, self.id.as_ref(), &self.token),
-            None => manual_check(&self.name, self.id.as_ref(), self.intended_at),
+        let target = self.target.as_deref().unwrap_or_default();
+        match (job_of(target), self.task()) {
+            (Some((region, job)), _) => check_job(region, job, self.id.as_ref(), &self.token),
+            (None, Some(_)) => check_task(target, &self.key),
+            (None, None) => manual_check(&self.name, self.id.as_ref(), self.intended_at),
         }
     }
 }
@@ -434,6 +436,13 @@ fn job_of(target: &str) -> Option<(Option<&str>, &str)> {
         Some(job) => Some((None, job)),
         None => target.split_once(":glue/").map(|(service, job)| (service.strip_prefix("aws:"), job)),
     }
+}
+
+/// Returns the instruction for work that may be repeated and whose outcome is unknown.
+pub(crate) fn check_task(target: &str, key: &StepKey) -> String {
+    format!(
+        "look at {target}; resume the run with the step as it was when the attempt began, or settle the step {key} in the journal"
+    )
 }
 
 /// Returns the command that shows the run of a Glue job.

@@ -4,6 +4,7 @@ use super::{Orchestrator, RECORD_WINDOW, find::Search};
 use crate::{
     Error, ErrorKind, Result, StatementId, StepKey,
     journal::{Entry, Event, RecordedOutcome},
+    task::TaskKind,
     wait::{CancelOutcome, RequestCounts},
 };
 
@@ -32,10 +33,21 @@ impl Orchestrator {
     /// record.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::NotFound`] if the entry has no id and no listing contains the statement, and the
-    /// error of a listing that failed. A listing is retried for the
-    /// [retry timeout](Self::with_retry_timeout).
+    /// Returns [`ErrorKind::Invalid`] for the entry of a Glue job or of a Hudi table; [`ErrorKind::NotFound`] if
+    /// the entry has no id and no listing contains the statement; and the error of a listing that failed. A
+    /// listing is retried for the [retry timeout](Self::with_retry_timeout).
     pub async fn cancel_entry(&self, entry: &Entry) -> Result<CancelOutcome> {
+        if let Some((kind, name)) = entry.task() {
+            let text = match kind {
+                TaskKind::Glue => {
+                    format!("this attempt is not a statement; stop the run of the Glue job {name}")
+                }
+                TaskKind::Hudi => format!(
+                    "this attempt is not a statement; stop the program that takes files into the table {name}"
+                ),
+            };
+            return Err(Error::new(ErrorKind::Invalid, text).with_context("step", &entry.key));
+        }
         let id = match &entry.id {
             Some(id) => id.clone(),
             None => self.find_listed(entry).await?,

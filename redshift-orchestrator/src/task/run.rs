@@ -11,7 +11,7 @@ use crate::glue::{GlueJob, JobService};
 use crate::{
     ClientToken, Error, ErrorKind, Orchestrator, Origin, ProgressEvent, Result, Statement, StepKey,
     identity::{Namespace, key_conflict},
-    journal::{Entry, Event, Record},
+    journal::{Entry, Event, Record, check_task},
 };
 
 /// Registered executors, by the kind of step.
@@ -160,11 +160,7 @@ impl Orchestrator {
     async fn unknown_task(&self, call: &TaskCall, reason: String, origin: Origin) -> Result<TaskOutcome> {
         let recorded = self.record_of_task(&call.key, Event::Unknown { reason: reason.clone() }).await;
         recorded.map_err(Error::after_uncertain_submit)?;
-        let manual_check = format!(
-            "look at {}; resume the run with the step as it was when the attempt began, or settle the step {} in the journal",
-            call.work.target(),
-            call.key
-        );
+        let manual_check = check_task(&call.work.target(), &call.key);
         Ok(TaskOutcome { origin, ..TaskOutcome::new(TaskOutcomeKind::Unknown { reason, manual_check }) })
     }
 

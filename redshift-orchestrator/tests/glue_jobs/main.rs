@@ -19,7 +19,7 @@ use object_store::{
 };
 use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
-    ClientToken, ErrorKind, Orchestrator, Origin, Result, Statement, StepKey, TokioClock,
+    ClientToken, ErrorKind, Orchestrator, Origin, Result, Statement, StatementId, StepKey, TokioClock,
     glue::{
         Ensured, GlueJob, JobDefinition, JobRunState, JobStart, RUN_TOKEN,
         aws_sdk_glue::types::{ExecutionProperty, Job, JobCommand, WorkerType},
@@ -416,6 +416,30 @@ async fn an_entry_of_an_earlier_version_is_rejected_with_a_way_out() {
         // After an operator has found no run, the attempt can be started.
         settle(&journal, at, &key(), Settlement::new(SettledOutcome::NeverRan)).await.unwrap();
         assert!(job(&service, &journal).run(&key(), &[]).await.unwrap().is_success());
+    }
+}
+
+/// Regression: the id of a run was sent to the Data API as that of a statement.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_at_a_job_is_not_cancelled_as_a_statement() {
+    let at = "2026-03-01T00:00:00Z".parse().unwrap();
+    for (target, way_out) in [
+        ("aws:eu-west-1:glue/clean", "stop the run of the Glue job clean"),
+        ("hudi/address", "stop the program that takes files into the table address"),
+    ] {
+        let (journal, token) = (Arc::new(MemoryJournal::new()), ClientToken::new("t").unwrap());
+        let intent =
+            Event::Intent { token, name: format!("{target} {}", key()), target: Some(target.into()) };
+        for event in [intent, Event::Submitted { id: StatementId::new("jr_1") }] {
+            journal.append(Record::new(at, key(), event)).await.unwrap();
+        }
+        let service = Arc::new(LocalExecutor::scripted(Script::new()));
+        let orchestrator = Orchestrator::new(service).with_journal(journal.clone());
+        let error = orchestrator.cancel(&key()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(way_out), "{error}");
+        let check = journal.entry(&key()).await.unwrap().unwrap().manual_check();
+        assert!(!check.contains("redshift-data"), "{check}");
     }
 }
 
