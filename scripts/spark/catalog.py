@@ -1,6 +1,6 @@
 """Hudi's sync to AWS Glue and that of hudi-scd, on one table and one server: in turns, or timed.
 
-    catalog.py --binary HUDI_SCD --endpoint URL --jars FOLDER [--bench]
+    catalog.py --binary HUDI_SCD --endpoint URL --jars FOLDER [--quick | --bench]
 
 Start it by scripts/spark/catalog. It exits with 1 and names what differs, or a limit that is exceeded.
 """
@@ -149,6 +149,7 @@ def main():
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--jars", required=True)
     parser.add_argument("--folder", required=True, help="a temporary folder")
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--bench", action="store_true")
     parser.add_argument("--partitions", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=7)
@@ -163,7 +164,7 @@ def main():
             catalog_results.publish(rows, a.partitions, a.runs, "debug" if "/debug/" in a.binary else "release", LIMIT)
         else:
             turns(ours, hudis, glue)
-            catalog_shapes.turns(ours.binary, a.endpoint, lake, hudis, glue)
+            catalog_shapes.turns(ours.binary, a.endpoint, lake, hudis, glue, a.quick)
     finally:
         hudis.close()
 
