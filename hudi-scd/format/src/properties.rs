@@ -364,7 +364,7 @@ impl TableProperties {
         metadata_partitions(&self.raw)
     }
 
-    /// Returns the database's name. Empty if there is none.
+    /// Returns the name of the database, or an empty text for a table without a database.
     pub fn database(&self) -> &str {
         self.raw.get(DATABASE).map_or("", |name| name.trim())
     }

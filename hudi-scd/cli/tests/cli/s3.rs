@@ -100,7 +100,7 @@ impl Bucket {
         said
     }
 
-    /// Returns the lock file of the table. Empty if there is none.
+    /// Returns the content of the table's lock file, or an empty text if the file does not exist.
     fn lock_file(&self) -> String {
         let host = self.endpoint.strip_prefix("http://").unwrap();
         let mut server = TcpStream::connect(host).unwrap();
