@@ -251,6 +251,32 @@ const ADMITTED_SHARE: usize = 4;
 ///
 /// A handle is cheap to clone, and clones share cached state. It can be used from many tasks at once: reads
 /// run concurrently, and writes through one handle wait for each other.
+///
+/// # Dropped futures
+///
+/// The future of a read can be dropped at any time. An operation that changes the table ends as if its
+/// process had died when its future was dropped, but the handle can still be used:
+///
+/// - Readers see the change completely or not at all. A request in flight may still take effect, so the
+///   caller does not know if the change was made. After [`Table::bulk_insert`], look for the commit in
+///   [`Table::timeline`] before you repeat it, and call [`Table::settle`] if the commit is pending.
+/// - The lock is released if no change was in flight. Otherwise, the lease of a table on remote storage is no
+///   longer renewed. It expires after [`LeaseTimes::validity`](crate::lock::LeaseTimes::validity), 5 minutes
+///   by default, and all writers, including this handle, wait for that. On a local disk, the lock is released
+///   at once, and a call that the operating system has begun still completes.
+/// - A metadata table may already be dropped ([`MetadataTable`](crate::MetadataTable)).
+///
+/// | operation | leaves | repaired by |
+/// |---|---|---|
+/// | a write of rows, [`Table::take_in`], [`Scd2Table::apply`](crate::scd::Scd2Table::apply) | a pending commit with its heartbeat, markers and files; after the commit, one of the next two rows, or a catalog that is not synchronized | the next write rolls the commit back |
+/// | [`Table::clean`] | a pending clean that has deleted some of its files | the next write or clean completes it from its plan |
+/// | [`Table::archive`] | an archive file, with none, some or all of its actions removed from the timeline | the next archival repeats it; duplicates in the archive are harmless |
+/// | [`Table::savepoint`], [`Table::delete_savepoint`] | the savepoint, none, or an unfinished one, which protects nothing | the next write deletes an unfinished one |
+/// | [`Table::rollback`], [`Table::settle`] | the commit, an announced rollback of it, or no commit | the next write completes an announced rollback |
+/// | [`Table::upgrade`] | the old version, or the new one | repeat the upgrade |
+///
+/// A multipart upload that was in progress leaves invisible parts on S3, which a lifecycle rule of the bucket
+/// removes. To end a write in order and release its lock, use [`Cancellation`].
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) inner: Arc<Inner>,
@@ -302,6 +328,9 @@ struct Known {
 impl Table {
     /// Creates a table with the default [options](TableOptions), and opens it.
     ///
+    /// If the future is dropped, there is no table, or one that can be opened. The latter may lack the second
+    /// copy of this crate's properties, which Spark's `CREATE TABLE` does not touch.
+    ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is already a table; [`ErrorKind::InvalidDefinition`] if the
     /// definition names unknown columns, or columns of an unsuitable type.
@@ -313,7 +342,8 @@ impl Table {
         Self::create_with(store, root, definition, TableOptions::default()).await
     }
 
-    /// Creates a table, and opens it with these options.
+    /// Creates a table, and opens it with these options. If the future is dropped, the same holds as for
+    /// [`Table::create`].
     ///
     /// # Errors
     /// As [`Table::create`].
@@ -397,7 +427,7 @@ impl Table {
     }
 
     /// Creates a table at a URL, and opens it with these options; see [`Table::open_url_with`]. A local
-    /// folder must exist.
+    /// folder must exist. If the future is dropped, the same holds as for [`Table::create`].
     ///
     /// # Errors
     /// As [`Table::create`]; [`ErrorKind::InvalidDefinition`] for a URL or an option that is not supported.

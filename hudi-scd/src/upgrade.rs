@@ -85,8 +85,9 @@ impl Table {
     /// this automatically, because after an upgrade Hudi 0.13 and earlier can read the table but no longer
     /// write it. Open the table again after the upgrade, because this handle rejects further changes.
     ///
-    /// An upgrade that fails or is interrupted can be repeated. The rows, the files and the timeline do not
-    /// change. An existing metadata table is dropped.
+    /// An upgrade that fails can be repeated, and so can one whose future is
+    /// [dropped](Table#dropped-futures). The rows, the files and the timeline do not change. An existing
+    /// metadata table is dropped.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for other versions, and for a table with a partition `default`, which up to

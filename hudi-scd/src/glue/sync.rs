@@ -82,7 +82,7 @@ impl fmt::Display for SyncReport {
 /// Updates the catalog to match the table, and reads the table's entry back.
 ///
 /// For an unchanged table, a sync sends one request. A failed sync does not change the table itself, and the
-/// next sync completes it.
+/// next sync completes it. The same holds if the future is dropped: the catalog then has some of the changes.
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyExists`] for a table of the same name that another tool created;

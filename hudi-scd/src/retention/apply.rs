@@ -48,6 +48,9 @@ impl Table {
     /// Deletes the files outside the retention, after completing earlier unfinished cleans. Returns `None` if
     /// there was nothing to delete.
     ///
+    /// If the future is dropped, the clean may be unfinished, with some of its files
+    /// [deleted](Table#dropped-futures).
+    ///
     /// # Errors
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next write
     /// completes a clean that failed halfway.

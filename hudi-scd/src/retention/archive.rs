@@ -29,6 +29,8 @@ impl Table {
     /// Moves the oldest actions into the archive, within the limits of this handle's options and the retained
     /// window. Returns `None` if there was nothing to archive.
     ///
+    /// If the future is dropped, some of the actions may be [archived](Table#dropped-futures).
+    ///
     /// # Errors
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next archival
     /// repeats one that failed halfway. The archive then contains duplicates, which are harmless.

@@ -33,6 +33,9 @@ impl Table {
     /// Protects the files of a completed commit from cleaning, whatever the retention is, until
     /// [`Table::delete_savepoint`] is called. `user` and `comment` record the author and the reason.
     ///
+    /// If the future is dropped, the savepoint may exist, or be [unfinished](Table#dropped-futures). An
+    /// unfinished savepoint protects nothing.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such completed commit on the active timeline;
     /// [`ErrorKind::OutsideRetention`] if its files were already cleaned; [`ErrorKind::AlreadyExists`] if the
@@ -43,6 +46,8 @@ impl Table {
     }
 
     /// Deletes a savepoint. The next clean may delete the files that it protected.
+    ///
+    /// If the future is dropped, the same holds as for [`Table::savepoint`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the commit is not protected.

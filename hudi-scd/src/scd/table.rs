@@ -98,7 +98,7 @@ impl fmt::Display for Scd2Report {
 
 impl Scd2Table {
     /// Creates the table of a history from its [definition](Scd2Table::definition_of), with the default
-    /// options, and opens it.
+    /// options, and opens it. If the future is dropped, the same holds as for [`Table::create`].
     ///
     /// # Errors
     /// [`ErrorKind::InvalidDefinition`] if the definition is not that of a history; otherwise as
@@ -111,7 +111,8 @@ impl Scd2Table {
         Self::create_with(store, root, definition, TableOptions::default()).await
     }
 
-    /// Creates the table of a history, and opens it with these options.
+    /// Creates the table of a history, and opens it with these options. If the future is dropped, the same
+    /// holds as for [`Table::create`].
     ///
     /// # Errors
     /// As [`Scd2Table::create`].
@@ -202,6 +203,8 @@ impl Scd2Table {
     ///
     /// The changes may arrive in any order and in any batches (see [`Scd2`]).
     ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures). It can be repeated.
+    ///
     /// # Errors
     /// As [`Scd2::merge`] and [`Table::upsert`].
     pub async fn apply(&self, changes: &[RecordBatch]) -> Result<Scd2Report> {
@@ -215,7 +218,7 @@ impl Scd2Table {
     /// sorted on the local disk. They are then merged in parts of that size with the stored rows of their
     /// keys.
     ///
-    /// If the future is dropped, the same holds as for [`Table::upsert`].
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// As [`Scd2Table::apply`], and the errors of the stream.
@@ -245,6 +248,8 @@ impl Scd2Table {
 
     /// Merges the changes in files into the history, except the changes of files that an earlier commit took
     /// in. This is [`Table::take_in`] for histories.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures). It can be repeated.
     ///
     /// # Errors
     /// As [`Scd2Table::apply`].

@@ -37,6 +37,9 @@ impl Table {
     /// If the commit is rolled back, or the table is restored to a time before it, its files count as new
     /// again.
     ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures). It can be repeated,
+    /// because the commit records its files.
+    ///
     /// # Errors
     /// As [`Table::upsert_stream`].
     pub async fn take_in<S>(

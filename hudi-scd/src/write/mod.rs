@@ -89,10 +89,7 @@ impl Table {
     ///
     /// If nothing changes, there is no commit, and the report's `instant` is `None`.
     ///
-    /// If the future is dropped, the write behaves as if the process had died: nothing of it is visible, and
-    /// the next write removes its files. A change in flight may still take effect, so the lock of a remote
-    /// table is not released until its lease expires. To end a write and release the lock, use
-    /// [`Cancellation`](crate::Cancellation).
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the rows do not fit the table, before
@@ -105,6 +102,8 @@ impl Table {
 
     /// Writes the rows whose key is new. Stored rows stay unchanged, and incoming rows with their keys count
     /// as unchanged.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// As [`Table::upsert`].
@@ -122,6 +121,9 @@ impl Table {
     /// own bulk insert keeps all of them, unless `hoodie.combine.before.insert` is set.) A row whose
     /// `_hoodie_is_deleted` is true is dropped.
     ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures). Find out if it
+    /// committed before you repeat it.
+    ///
     /// # Errors
     /// As [`Table::upsert`]. After [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), call [`Table::settle`]
     /// first, because a repeated bulk insert would store its rows twice.
@@ -132,6 +134,8 @@ impl Table {
     /// Deletes keys, ignoring their ordering values. The batches need only the record key columns. Keys that
     /// are not stored count as unchanged.
     ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn delete(&self, keys: &[RecordBatch]) -> Result<CommitReport> {
@@ -140,6 +144,8 @@ impl Table {
 
     /// Upserts a stream of batches (see [`Table::upsert`]). Nothing is written before the stream has ended.
     /// If the stream returns an error, the upsert returns it, and nothing is written.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// As [`Table::upsert`], and the errors of the stream.
@@ -152,6 +158,8 @@ impl Table {
 
     /// Inserts a stream of batches (see [`Table::insert`] and [`Table::upsert_stream`]).
     ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
     /// # Errors
     /// As [`Table::upsert`], and the errors of the stream.
     pub async fn insert_stream(
@@ -163,6 +171,8 @@ impl Table {
 
     /// Bulk inserts a stream of batches (see [`Table::bulk_insert`] and [`Table::upsert_stream`]).
     ///
+    /// If the future is dropped, the same holds as for [`Table::bulk_insert`].
+    ///
     /// # Errors
     /// As [`Table::upsert`], and the errors of the stream.
     pub async fn bulk_insert_stream(
@@ -173,6 +183,8 @@ impl Table {
     }
 
     /// Deletes a stream of keys (see [`Table::delete`] and [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// As [`Table::upsert`], and the errors of the stream.

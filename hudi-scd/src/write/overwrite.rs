@@ -56,6 +56,9 @@ impl Table {
     /// changed. If this is true for all partitions, there is no commit.
     ///
     /// The commit is a replacecommit. Reads of the past see the old rows as long as they are retained.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn insert_overwrite(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
@@ -63,6 +66,8 @@ impl Table {
     }
 
     /// Overwrites with a stream of batches (see [`Table::insert_overwrite`] and [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// As [`Table::upsert`], and the errors of the stream.
@@ -76,6 +81,8 @@ impl Table {
 
     /// Replaces all rows of the table, like [`Table::insert_overwrite`] for every existing partition.
     ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
     /// # Errors
     /// As [`Table::upsert`].
     pub async fn insert_overwrite_table(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
@@ -84,6 +91,8 @@ impl Table {
 
     /// Overwrites the table with a stream of batches (see [`Table::insert_overwrite_table`] and
     /// [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// As [`Table::upsert`], and the errors of the stream.
@@ -98,6 +107,8 @@ impl Table {
 
     /// Deletes all rows of partitions, given by their paths relative to the table, such as `day=2025-01-01`.
     /// A path without rows is ignored.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
     ///
     /// # Errors
     /// As [`Table::upsert`].

@@ -12,6 +12,8 @@ impl Table {
     /// that did not complete is rolled back, so that the result is final. After `false`, the write can be
     /// repeated.
     ///
+    /// If the future is dropped, call it again. The same holds as for [`Table::rollback`].
+    ///
     /// # Errors
     /// [`ErrorKind::OutsideRetention`] if the instant is older than the active timeline;
     /// [`ErrorKind::Conflict`] if its writer is alive, or if another writer holds the table's lock;

@@ -30,6 +30,9 @@ impl Table {
     /// Undoes the latest completed commit, or an unfinished write. This restores the table to its earlier
     /// state.
     ///
+    /// If the future is dropped, the commit is kept, its rollback is announced, or it is undone. The next
+    /// write [completes](Table#dropped-futures) an announced rollback.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there is no such commit on the active timeline, if later commits are
     /// based on it (undo those first), or if it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean

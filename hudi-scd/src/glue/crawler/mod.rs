@@ -136,6 +136,8 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The service refuses to update a running crawler. This function waits for the end of the run, for up to
 /// `wait`. It never stops a run.
 ///
+/// If the future is dropped, the crawler has all of the new patterns or none. Call the function again.
+///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there is no such crawler; [`ErrorKind::Conflict`] if it is still running after
 /// `wait`, or if other clients kept changing it; [`ErrorKind::Storage`] if the service failed or refused a
