@@ -5,11 +5,14 @@
 
 mod common;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use bytes::Bytes;
-use common::{Golden, batch, lines, memory, repeatable, schema};
+use common::{Golden, batch, expected, lines, memory, repeatable, schema};
 use datafusion::{
     catalog::TableProvider,
     common::ScalarValue,
@@ -74,6 +77,90 @@ async fn gives_the_rows_of_spark_s_tables_as_our_reader_does(
             }
         }
     }
+}
+
+/// The base files of these tables lack the partition columns. Their values are in the names of folders: text,
+/// days and numbers, some encoded, some null.
+#[rstest]
+#[tokio::test]
+async fn columns_that_base_files_lack_are_returned_filtered_and_projected(
+    #[values(
+        "read-dropped-0.12",
+        "read-dropped-plain-0.12",
+        "read-dropped-0.15",
+        "read-dropped-plain-0.15",
+        "read-dropped-sql-0.15",
+        "v8-dropped-1.0",
+        "v9-dropped-plain-1.2"
+    )]
+    name: &str,
+    #[values(false, true)] pushes_filters: bool,
+) {
+    let golden = Golden::unpack(name);
+    let table = Table::open(golden.store(), "table".into()).await.unwrap();
+    let config = SessionConfig::new()
+        .with_target_partitions(2)
+        .set_bool("datafusion.execution.parquet.pushdown_filters", pushes_filters);
+    let context = SessionContext::new_with_config(config);
+    let frame = |provider: HudiTable| context.read_table(Arc::new(provider)).unwrap();
+
+    let meta = frame(HudiTable::snapshot(table.clone()).await.unwrap().with_meta_columns());
+    assert_eq!(sorted(meta).await, read(&table, Query::snapshot().with_meta_columns()).await);
+    for instant in golden.about["expected"]["as_of"].as_object().unwrap().keys() {
+        let instant = instant.parse().unwrap();
+        let then = HudiTable::as_of(table.clone(), instant).await.unwrap();
+        assert_eq!(sorted(frame(then)).await, read(&table, Query::as_of(instant)).await, "{instant}");
+    }
+
+    let all = frame(HudiTable::snapshot(table.clone()).await.unwrap());
+    let rows = table.read(Query::snapshot()).await.unwrap();
+    assert_eq!(sorted(all.clone()).await, expected(&golden.path("expected.jsonl")));
+    assert_eq!(all.clone().count().await.unwrap(), lines(&rows).len());
+    for field in table.partition_fields() {
+        let only = |frame: &DataFrame| frame.clone().select_columns(&[field]).unwrap();
+        let column = read(&table, Query::snapshot().with_columns([field])).await;
+        assert_eq!(sorted(only(&all)).await, column);
+
+        let mut by_value: HashMap<ScalarValue, Vec<RecordBatch>> = HashMap::new();
+        for batch in &rows {
+            let values = batch.column_by_name(field).unwrap();
+            for row in 0..batch.num_rows() {
+                let value = ScalarValue::try_from_array(values, row).unwrap();
+                by_value.entry(value).or_default().push(batch.slice(row, 1));
+            }
+        }
+        assert!(by_value.len() > 1, "{field}");
+        for (value, with_value) in by_value {
+            let filter = match value.is_null() {
+                true => col(field).is_null(),
+                false => col(field).eq(lit(value.clone())),
+            };
+            let some = all.clone().filter(filter.clone()).unwrap();
+            assert_eq!(sorted(some.clone()).await, lines(&with_value), "{field} {value}");
+            assert!(files(&some).await < files(&all).await, "{field} {value}");
+            let projected: Vec<RecordBatch> = with_value
+                .iter()
+                .map(|row| row.project(&[row.schema().index_of(field).unwrap()]).unwrap())
+                .collect();
+            assert_eq!(sorted(only(&some)).await, lines(&projected), "{field} {value}");
+            assert_eq!(some.count().await.unwrap(), with_value.len(), "{field} {value}");
+
+            // A filter that also needs a column of the files.
+            let id = with_value[0].column_by_name("id").unwrap();
+            let one = filter.and(col("id").eq(lit(ScalarValue::try_from_array(id, 0).unwrap())));
+            let one = all.clone().filter(one).unwrap();
+            assert_eq!(sorted(only(&one)).await, lines(&projected[..1]), "{field} {value}");
+        }
+    }
+
+    // Each version of a row in the retained commits.
+    let history = frame(HudiTable::history(table.clone()).await.unwrap());
+    let latest = history.clone().filter(col(SUPERSEDED_AT).is_null()).unwrap();
+    let names: Vec<&str> = all.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(sorted(latest.select_columns(&names).unwrap()).await, lines(&rows));
+    let field = &table.partition_fields()[0];
+    let projected = history.select_columns(&[field]).unwrap();
+    assert!(projected.count().await.unwrap() > lines(&rows).len());
 }
 
 /// Creates addresses in four partitions, upserted three times.
