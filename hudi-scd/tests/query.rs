@@ -15,6 +15,8 @@ use arrow::{
 use common::meter::Meter;
 use futures::TryStreamExt;
 use hudi_scd::{ErrorKind, Predicate, Query, Table, TableDefinition};
+use object_store::ObjectStoreExt;
+use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -149,6 +151,89 @@ async fn partitions_and_their_folders_select_their_files_and_no_others_are_opene
     assert_eq!(read(&["month=m0/day=d1"]).await, (those(|id| id / 10 == 1), 1));
     assert_eq!(read(&["month=m1"]).await, (those(|id| id >= 50), 5));
     assert_eq!(read(&["month=m", "day=d1", "nothing"]).await, (vec![], 0));
+}
+
+/// Rows of a base file with 16 row groups of 2,000 rows.
+const GROUPS: i64 = 16;
+const GROUP_ROWS: i64 = 2_000;
+
+/// Returns an uncompressed base file of 4 MB, as an engine with small row groups writes it.
+fn of_small_groups() -> Vec<u8> {
+    let ids = 0..GROUPS * GROUP_ROWS;
+    let mut texts = fastrand::Rng::with_seed(1);
+    let mut text = |length| (0..length).map(|_| texts.alphanumeric()).collect::<String>();
+    let column = |text: &mut dyn FnMut() -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(ids.clone().map(|_| text())))
+    };
+    let columns: [(&str, ArrayRef); 7] = [
+        ("_hoodie_commit_time", column(&mut || "20260101000000000".to_owned())),
+        ("_hoodie_commit_seqno", column(&mut || "20260101000000000_0_0".to_owned())),
+        ("_hoodie_record_key", Arc::new(StringArray::from_iter_values(ids.clone().map(|id| id.to_string())))),
+        ("_hoodie_partition_path", column(&mut String::new)),
+        ("_hoodie_file_name", column(&mut || "f".to_owned())),
+        ("id", Arc::new(Int64Array::from_iter_values(ids.clone()))),
+        ("name", column(&mut || text(100))),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, column)| (name, column, true)),
+    )
+    .unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(GROUP_ROWS as usize));
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// Of a remote file, a query fetches the end and the row groups whose statistics admit the predicate.
+#[tokio::test]
+async fn a_predicate_on_a_range_of_keys_fetches_the_row_groups_of_that_range() {
+    let meter = Meter::over(common::memory());
+    let rows = common::batch(&common::schema("id bigint, name string"), r#"{"id":1,"name":"a"}"#);
+    let definition = TableDefinition::new("t", rows.schema(), ["id"]);
+    let table =
+        Table::create_with(meter.store(), "t".into(), definition, common::repeatable()).await.unwrap();
+    table.upsert(&[rows]).await.unwrap();
+    let groups = table.file_groups().await.unwrap();
+    let file = table.root().clone().join(&*groups[0].versions[0].file);
+    let content = of_small_groups();
+    let all = content.len() as u64;
+    meter.store().put(&file, content.into()).await.unwrap();
+
+    // The request for the end of a file of this size receives at least 64 KiB.
+    let (end, group) = (all / 32, all / GROUPS as u64);
+    let read = async |query: Query| {
+        let table = Table::open_with(meter.store(), "t".into(), common::repeatable()).await.unwrap();
+        meter.lap();
+        let found = ids(&table.read(query).await.unwrap());
+        (found, meter.lap().base_file_bytes())
+    };
+    let (found, bytes) = read(Query::snapshot()).await;
+    assert_eq!(found, (0..GROUPS * GROUP_ROWS).collect::<Vec<_>>());
+    assert!((all - group..=all + end).contains(&bytes), "{bytes} of {all} bytes");
+
+    // The ids of the file ascend, so a range within a row group is in no other one.
+    let within = |from: i64, to: i64| {
+        Query::snapshot().with_predicate(Predicate::at_least("id", from).and(Predicate::less("id", to)))
+    };
+    for (from, to, groups) in [(4_100, 4_105, 1), (3_999, 4_001, 2), (-5, 0, 0), (32_000, 33_000, 0)] {
+        let (found, bytes) = read(within(from, to)).await;
+        assert_eq!(found, (from.max(0)..to.min(GROUPS * GROUP_ROWS)).collect::<Vec<_>>());
+        // Groups differ a little in size.
+        let most = end.max(64 * 1024) + groups * (group + group / 10);
+        assert!(bytes <= most, "{bytes} of {all} bytes for {groups} row groups, at most {most}");
+        assert!(bytes >= groups * group / 2, "{bytes}: nothing was fetched");
+    }
+
+    // Of the row group, only the columns of the query and of the predicate are fetched.
+    let (found, bytes) = read(within(4_100, 4_105).with_columns(["id"])).await;
+    assert_eq!(found, [4_100, 4_101, 4_102, 4_103, 4_104]);
+    assert!(bytes <= end.max(64 * 1024) + group / 4, "{bytes}");
+
+    // The texts are random, so the statistics of all row groups admit this one.
+    let query = Query::snapshot().with_predicate(Predicate::equal("name", "m".repeat(100)));
+    let (found, bytes) = read(query).await;
+    assert_eq!(found, [0_i64; 0]);
+    assert!(bytes >= all - group, "{bytes} of {all} bytes");
 }
 
 #[tokio::test]
