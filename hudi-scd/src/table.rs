@@ -786,6 +786,7 @@ impl Table {
 
     pub(crate) fn schema_of(&self, view: &View) -> Result<SchemaRef> {
         view.check_columns_named()?;
+        view.check_timeline(&self.inner.layout)?;
         let stored = match (&view.schema, self.inner.properties.create_schema()) {
             (Some(schema), _) => schema.clone(),
             (None, Some(text)) => schema::canonical(&*schema::from_avro(text)?)?,

@@ -163,10 +163,12 @@ impl View {
         let mut attempt = 1;
         loop {
             let view = Self::load_at(store, table, version, reach, timeline, written.as_ref()).await?;
-            if view.missing.iter().all(|missing| missing.until.is_some()) || attempt == ATTEMPTS {
+            let is_whole =
+                view.missing.iter().all(|missing| missing.until.is_some()) && !view.lacks_timeline();
+            if is_whole || attempt == ATTEMPTS {
                 return Ok(Arc::new(view));
             }
-            // Either the file is gone, or a commit and a clean ran between the two listings.
+            // Either files are gone, or a commit and a clean ran between the two listings.
             timeline = crate::timeline::load(store, table).await?;
             if timeline.entries() == view.timeline.entries() {
                 return Ok(Arc::new(view));
@@ -313,6 +315,27 @@ impl View {
     /// Like [`View::check_whole`], for the latest snapshot.
     pub(crate) fn check_latest_whole(&self) -> Result<()> {
         self.timeline.latest_commit().map_or(Ok(()), |latest| self.check_whole(latest))
+    }
+
+    /// Returns `true` if there are base files, but no actions. Every writer requests an action before it writes
+    /// a base file.
+    fn lacks_timeline(&self) -> bool {
+        self.timeline.entries().is_empty() && !self.pending.is_empty()
+    }
+
+    /// Rejects a table whose timeline was deleted. It would look empty until the next commit, which would make
+    /// the rows of all base files visible.
+    pub(crate) fn check_timeline(&self, table: &Layout) -> Result<()> {
+        match self.pending.first().filter(|_| self.lacks_timeline()) {
+            None => Ok(()),
+            Some(file) => Err(Error::new(
+                ErrorKind::Corrupt,
+                "the table has base files, but there is no action on its timeline",
+            )
+            .with_context("file", layout::in_partition(&file.partition, &file.name.to_string()))
+            .with_context("timeline", table.timeline_folder()?)
+            .with_context("hint", "restore the files of the timeline, or delete the base files")),
+        }
     }
 
     /// Rejects a table whose columns are identified only by number. A renamed column would be null in the

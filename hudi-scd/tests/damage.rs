@@ -7,9 +7,9 @@ mod common;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use common::{batch, damage::damaged, lines, memory, repeatable, schema};
+use common::{Golden, batch, damage::damaged, lines, memory, repeatable, schema};
 use futures::{FutureExt, TryStreamExt};
-use hudi_scd::{ErrorKind, Query, RetentionPolicy, Table, TableDefinition};
+use hudi_scd::{ErrorKind, Invariant, Query, RetentionPolicy, Table, TableDefinition};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 
 /// A small table with partitions, moves, deletes, cleans, a pending write and an archive.
@@ -177,4 +177,44 @@ async fn an_empty_replacecommit_and_two_commits_of_an_instant_are_named() {
     store.put(&file, whole.into()).await.unwrap();
     store.put(&format!("t/.hoodie/{replaced}.commit").into(), Vec::new().into()).await.unwrap();
     failed(&file).await;
+}
+
+/// Without a timeline, no file belongs to a commit. The table must not look empty, and a write must not make
+/// the rows of all files visible.
+#[tokio::test]
+async fn a_table_whose_timeline_is_gone_is_not_empty() {
+    let columns = schema("id int, v string");
+    let rows = |v: &str| batch(&columns, &format!(r#"{{"id":1,"v":"{v}"}}"#));
+    let store = memory();
+    let definition = TableDefinition::new("t", columns.clone(), ["id"]);
+    let table = Table::create_with(store.clone(), "t".into(), definition, repeatable()).await.unwrap();
+    assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()), [""; 0], "a new table is empty");
+    table.upsert(&[rows("a")]).await.unwrap();
+    table.delete(&[rows("a")]).await.unwrap();
+    for (path, _) in files(&store).await {
+        if path.filename().unwrap().starts_with("2026") {
+            store.delete(&path).await.unwrap();
+        }
+    }
+    let table = Table::open_with(store, "t".into(), repeatable()).await.unwrap();
+    for error in [
+        table.schema().await.map(drop).unwrap_err(),
+        table.read(Query::snapshot()).await.map(drop).unwrap_err(),
+        table.history("1").await.map(drop).unwrap_err(),
+        table.upsert(&[rows("b")]).await.map(drop).unwrap_err(),
+        table.delete(&[rows("b")]).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.context("timeline")), (ErrorKind::Corrupt, Some("t/.hoodie")));
+        assert!(error.context("file").unwrap().ends_with(".parquet"), "{error}");
+        assert!(error.context("hint").unwrap().contains("restore"), "{error}");
+    }
+    let found = table.validate().await.unwrap();
+    assert!(found.iter().any(|found| found.invariant == Invariant::StrayFile), "{found:?}");
+
+    let golden = Golden::unpack("v8-1.0");
+    std::fs::remove_dir_all(golden.path("table/.hoodie/timeline")).unwrap();
+    let table = Table::open(golden.store(), "table".into()).await.unwrap();
+    let error = table.read(Query::snapshot()).await.unwrap_err();
+    let timeline = Some("table/.hoodie/timeline");
+    assert_eq!((error.kind(), error.context("timeline")), (ErrorKind::Corrupt, timeline), "{error}");
 }
