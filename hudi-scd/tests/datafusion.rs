@@ -20,10 +20,10 @@ use datafusion::{
     prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, lit},
 };
 use hudi_scd::{
-    Codec, ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
+    Codec, ErrorKind, FileGroup, Query, RetentionPolicy, Table, TableDefinition,
     datafusion::{HudiTable, SUPERSEDED_AT},
 };
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use parquet::{
     data_type::{ByteArrayType, Int32Type, Int64Type, Int96, Int96Type},
     file::{metadata::KeyValue, properties::WriterProperties, writer::SerializedFileWriter},
@@ -431,4 +431,31 @@ async fn a_plan_has_at_most_as_many_partitions_as_the_session_targets(
     let latest = HudiTable::snapshot(table).await.unwrap();
     let plan = latest.scan(&context.state(), None, &[], None).await.unwrap();
     assert!(plan.output_partitioning().partition_count() <= target);
+}
+
+/// Without the file, an older version of its rows would be returned, or none.
+#[tokio::test]
+async fn a_query_names_a_base_file_that_a_commit_wrote_and_that_is_gone() {
+    for name in ["mdt-files-0.15", "old-0.9", "v9-1.1"] {
+        let golden = Golden::unpack(name);
+        let store = golden.store();
+        let table = Table::open(store.clone(), "table".into()).await.unwrap();
+        let latest = table.timeline().await.unwrap().latest_commit().unwrap();
+        let groups = table.file_groups().await.unwrap();
+        let of_latest = |group: &&FileGroup| group.versions.last().unwrap().instant == latest;
+        let group = groups.iter().find(of_latest).unwrap();
+        let file = &*group.versions.last().unwrap().file;
+        let path = format!("table/{}/{file}", group.partition);
+        store.delete(&Path::parse(path.replace("//", "/")).unwrap()).await.unwrap();
+
+        let table = Table::open(store, "table".into()).await.unwrap();
+        for provider in [
+            HudiTable::snapshot(table.clone()).await.unwrap(),
+            HudiTable::as_of(table.clone(), latest).await.unwrap(),
+            HudiTable::history(table).await.unwrap(),
+        ] {
+            let error = frame(provider).count().await.unwrap_err().to_string();
+            assert!(error.contains(file) && error.contains("restore the file"), "{name}: {error}");
+        }
+    }
 }

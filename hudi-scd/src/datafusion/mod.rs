@@ -245,6 +245,7 @@ impl TableProvider for HudiTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let view = self.table.view().await.map_err(external)?;
+        view.check_timeline(&self.table.inner.layout).map_err(external)?;
         // Before the first commit there are no files at any instant.
         let latest = view.timeline.latest_commit();
         let at = match self.rows {
@@ -259,9 +260,13 @@ impl TableProvider for HudiTable {
             }
             Rows::AsOf(instant) => {
                 view.check_retained(instant).map_err(external)?;
+                view.check_whole(instant).map_err(external)?;
                 latest.map(|_| instant)
             }
-            Rows::Latest => latest,
+            Rows::Latest => {
+                view.check_latest_whole().map_err(external)?;
+                latest
+            }
         };
         match at {
             Some(at) => self.scan_files(state, &view, at, projection, filters, limit),
