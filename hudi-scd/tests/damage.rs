@@ -218,3 +218,18 @@ async fn a_table_whose_timeline_is_gone_is_not_empty() {
     let timeline = Some("table/.hoodie/timeline");
     assert_eq!((error.kind(), error.context("timeline")), (ErrorKind::Corrupt, timeline), "{error}");
 }
+
+/// A new table in their place would hide the old one.
+#[tokio::test(start_paused = true)]
+async fn a_table_whose_properties_are_gone_is_not_a_missing_table() {
+    for name in ["old-0.9", "mdt-files-0.15", "v8-1.0", "v9-1.1"] {
+        let golden = Golden::unpack(name);
+        std::fs::remove_file(golden.path("table/.hoodie/hoodie.properties")).unwrap();
+        let error = Table::open(golden.store(), "table".into()).await.unwrap_err();
+        let file = Some("table/.hoodie/hoodie.properties");
+        assert_eq!((error.kind(), error.context("file")), (ErrorKind::Corrupt, file), "{name}: {error}");
+        assert!(error.context("hint").unwrap().contains("restore"), "{error}");
+    }
+    let error = Table::open(memory(), "t".into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}

@@ -48,12 +48,19 @@ pub(super) async fn properties(
         match (broken, &seen) {
             (Some(error), _) if error.kind() != ErrorKind::Corrupt => return Err(error),
             // The same invalid bytes were read twice, so no writer is replacing them.
-            (Some(error), Some(bytes)) if found.as_ref() == Some(bytes) => return Err(error),
+            (Some(error), Some(bytes)) if found.as_ref() == Some(bytes) => {
+                return Err(error.with_context("hint", "restore the file from a copy"));
+            }
             (Some(_), _) => seen = found,
-            (None, _) if retries == RETRIES || !is_table(store, layout).await? => {
+            (None, _) if !is_table(store, layout).await? => {
                 return Err(
                     Error::new(ErrorKind::NotFound, "there is no table").with_context("path", layout.root())
                 );
+            }
+            (None, _) if retries == RETRIES => {
+                return Err(Error::new(ErrorKind::Corrupt, "the table has a timeline, but no properties")
+                    .with_context("file", &path)
+                    .with_context("hint", "restore the file from a copy"));
             }
             (None, _) => {
                 retries += 1;
@@ -63,10 +70,11 @@ pub(super) async fn properties(
     }
 }
 
-/// Returns `true` if the folder that contains a table's timeline is not empty.
+/// Returns `true` if there is the timeline of a table: files, or a folder from version 8 on.
 async fn is_table(store: &dyn ObjectStore, layout: &Layout) -> Result<bool> {
     let listed = storage::list_folder(store, &layout.meta_folder()?).await?;
-    Ok(!listed.objects.is_empty())
+    let timeline = listed.common_prefixes.iter().any(|folder| folder.filename() == Some("timeline"));
+    Ok(timeline || !listed.objects.is_empty())
 }
 
 #[cfg(test)]
@@ -131,13 +139,20 @@ mod tests {
         let began = Instant::now();
         assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(began.elapsed(), Duration::ZERO);
-        put(&store, "20260101000000000.commit", "").await;
-        assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(began.elapsed(), Duration::from_secs(5));
+        let timelines = ["20260101000000000.commit", "timeline/20260101000000000_20260101000001000.commit"];
+        for (number, commit) in timelines.into_iter().enumerate() {
+            let store = InMemory::new();
+            put(&store, commit, "").await;
+            let error = properties(&store, &layout()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert_eq!(error.context("file"), Some("t/.hoodie/hoodie.properties"));
+            assert_eq!(began.elapsed(), Duration::from_secs(5 * (number as u64 + 1)));
+        }
+        let began = Instant::now();
         put(&store, "hoodie.properties", "hoodie.table.name=t").await;
         assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::Unsupported);
         put(&store, "hoodie.properties", "").await;
         assert_eq!(properties(&store, &layout()).await.unwrap_err().kind(), ErrorKind::Corrupt);
-        assert_eq!(began.elapsed(), Duration::from_secs(5));
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }
