@@ -768,6 +768,10 @@ pub(crate) fn conform_stored(batch: &RecordBatch, data: &SchemaRef, path: &Path)
 fn corrupt(path: &Path, cause: ParquetError) -> Error {
     Error::new(ErrorKind::Corrupt, "a base file is not valid Parquet")
         .with_context("file", path)
+        .with_context(
+            "hint",
+            "restore the file, or roll back or restore the table to a state before the commit that wrote it",
+        )
         .with_source(cause)
 }
 

@@ -520,6 +520,9 @@ async fn list_files(store: &dyn ObjectStore, table: &Layout, reach: Reach) -> Re
     Ok(files)
 }
 
+const LOST_COMMIT: &str =
+    "restore the file from a copy, or delete it: the next write then undoes the commit as an unfinished one";
+
 /// Reads the metadata of a completed commit.
 pub(crate) async fn read_commit(
     store: &dyn ObjectStore,
@@ -535,12 +538,9 @@ pub(crate) async fn read_commit(
             "a replacecommit is empty, and does not name the file groups that it replaced",
         )
         .with_context("file", &path)
-        .with_context(
-            "hint",
-            "restore the file from a copy, or delete it: the next write then undoes the commit as an unfinished one",
-        ));
+        .with_context("hint", LOST_COMMIT));
     }
-    CommitMetadata::parse(&bytes, &path)
+    CommitMetadata::parse(&bytes, &path).map_err(|error| error.with_context("hint", LOST_COMMIT))
 }
 
 /// Reads the metadata of a completed clean. Returns `None` if the file is empty, as a dead writer or an old
@@ -555,7 +555,10 @@ pub(crate) async fn read_clean(
     if bytes.is_empty() {
         return Ok(None);
     }
-    CleanMetadata::decode(&bytes).map(Some).map_err(|error| error.with_context("file", &path))
+    CleanMetadata::decode(&bytes).map(Some).map_err(|error| {
+        let hint = "restore the file from a copy, or delete it: the next write then repeats the clean";
+        error.with_context("file", &path).with_context("hint", hint)
+    })
 }
 
 /// Returns the schema of the newest commit that contains one.
