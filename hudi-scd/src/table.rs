@@ -607,9 +607,11 @@ impl Table {
     /// the table.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`].
+    /// [`ErrorKind::Storage`]; [`ErrorKind::Corrupt`] if there are base files, but no timeline.
     pub async fn file_groups(&self) -> Result<Vec<FileGroup>> {
-        Ok(self.view().await?.groups.values().map(|group| FileGroup::clone(group)).collect())
+        let view = self.view().await?;
+        view.check_timeline(&self.inner.layout)?;
+        Ok(view.groups.values().map(|group| FileGroup::clone(group)).collect())
     }
 
     /// Returns the earliest readable instant, if a clean has set one.

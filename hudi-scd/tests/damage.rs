@@ -201,6 +201,7 @@ async fn a_table_whose_timeline_is_gone_is_not_empty() {
         table.schema().await.map(drop).unwrap_err(),
         table.read(Query::snapshot()).await.map(drop).unwrap_err(),
         table.history("1").await.map(drop).unwrap_err(),
+        table.file_groups().await.map(drop).unwrap_err(),
         table.upsert(&[rows("b")]).await.map(drop).unwrap_err(),
         table.delete(&[rows("b")]).await.map(drop).unwrap_err(),
     ] {
