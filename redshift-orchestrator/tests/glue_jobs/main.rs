@@ -4,6 +4,7 @@
 #[path = "../support/connector.rs"]
 mod connector;
 mod emulators;
+mod over_sdk;
 mod pipeline;
 mod service;
 mod wire;
