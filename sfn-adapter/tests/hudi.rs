@@ -9,9 +9,11 @@ mod interposed;
 #[path = "../../hudi-scd/tests/common/mortal.rs"]
 #[allow(dead_code, unreachable_pub, reason = "not every test uses everything")]
 mod mortal;
+#[path = "support/sources.rs"]
+mod sources;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io::Write,
     sync::{
         Arc, Mutex,
@@ -34,7 +36,6 @@ use hudi_scd::{
         util::display::{ArrayFormatter, FormatOptions},
     },
     scd::{Scd2, Scd2Table},
-    timeline::{Action, CommitMetadata},
 };
 use interposed::{Interposed, Interposer};
 use mortal::Mortal;
@@ -44,6 +45,7 @@ use serde_json::{Value, json};
 use sfn_adapter::{
     Error, ErrorNames, Invocation, Lake, contract::hudi::Response, handler, handler::HudiConfig,
 };
+use sources::commits_by_file;
 use tokio::time::{Instant, sleep};
 
 /// A lake in memory. Its clock follows tokio's clock, so that leases expire.
@@ -172,30 +174,6 @@ async fn rows(table: &Table, columns: &[&str]) -> Vec<String> {
     }
     lines.sort();
     lines
-}
-
-/// Returns the number of commits that took in each file.
-async fn commits_by_file(table: &Table) -> BTreeMap<SourceFile, usize> {
-    let mut found = BTreeMap::new();
-    for entry in table.timeline().await.unwrap().completed(Action::Commit) {
-        let (path, bytes) = table.entry_file(entry).await.unwrap();
-        for file in SourceFile::of_commit(&CommitMetadata::parse(&bytes, path).unwrap()).unwrap() {
-            *found.entry(file).or_default() += 1;
-        }
-    }
-    for entry in table.archived_entries().await.unwrap() {
-        if entry.action_state.as_deref() != Some("COMPLETED") {
-            continue;
-        }
-        let Some(texts) = entry.hoodie_commit_metadata.and_then(|commit| commit.extra_metadata) else {
-            continue;
-        };
-        let Some(text) = texts.get(SourceFile::METADATA) else { continue };
-        for (name, version) in serde_json::from_str::<Vec<(String, String)>>(text).unwrap() {
-            *found.entry(SourceFile::new(name, version)).or_default() += 1;
-        }
-    }
-    found
 }
 
 #[tokio::test(start_paused = true)]

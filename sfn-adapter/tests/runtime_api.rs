@@ -14,6 +14,9 @@ mod http;
 #[path = "runtime_api/hudi.rs"]
 #[cfg(feature = "hudi")]
 mod hudi;
+#[path = "support/sources.rs"]
+#[cfg(feature = "hudi")]
+mod sources;
 #[path = "runtime_api/statement.rs"]
 mod statement;
 

@@ -2,9 +2,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::Path,
     sync::{Arc, Mutex},
 };
 
+use futures::TryStreamExt;
 use hudi_scd::{
     Query, RetentionPolicy, Table, TableDefinition, TableOptions,
     arrow::{
@@ -25,7 +27,7 @@ use tokio::{
 use super::{
     PATIENCE, Played,
     http::{Reply, Request, Server},
-    invocation, play, start,
+    invocation, play, sources, start,
 };
 
 fn definition() -> TableDefinition {
@@ -128,10 +130,23 @@ async fn bucket(endpoint: &str, name: &str) {
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
 }
 
+/// Copies a table from a bucket into a folder.
+async fn copy(store: &dyn ObjectStore, table: &str, folder: &Path) {
+    let objects: Vec<_> = store.list(Some(&table.into())).try_collect().await.unwrap();
+    for object in objects {
+        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        let file = folder.join(object.location.as_ref());
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+}
+
+/// `TAKEN_IN_FILES` is the number of raw files, 120 by default. `TAKEN_IN_FOLDER` names a folder that gets a
+/// copy of the table, for other readers (`scripts/spark/take_in`).
 #[tokio::test]
 #[ignore = "needs an S3 server: scripts/s3/server start prints the value for HUDI_SCD_S3_ENDPOINT"]
 async fn four_functions_on_s3_take_in_each_file_once_though_some_are_killed() {
-    const FILES: usize = 120;
+    let files: usize = std::env::var("TAKEN_IN_FILES").map_or(120, |text| text.parse().unwrap());
     let endpoint = std::env::var("HUDI_SCD_S3_ENDPOINT")
         .unwrap_or_else(|_| panic!("HUDI_SCD_S3_ENDPOINT is not set: scripts/s3/server start prints it"));
     let (raw, lake) = (format!("raw-{}", std::process::id()), format!("lake-{}", std::process::id()));
@@ -153,7 +168,7 @@ async fn four_functions_on_s3_take_in_each_file_once_though_some_are_killed() {
     table.await.unwrap();
     let mut random = fastrand::Rng::with_seed(7);
     let mut messages = Vec::new();
-    for number in 0..FILES {
+    for number in 0..files {
         let key = format!("in/{number}.csv");
         let text = format!("id,name\n{},a\n{},b\n", 2 * number, 2 * number + 1);
         stores[raw.as_str()].put(&key.as_str().into(), text.into()).await.unwrap();
@@ -193,7 +208,7 @@ async fn four_functions_on_s3_take_in_each_file_once_though_some_are_killed() {
             break;
         }
         // Each process has messages at the moment, because it is busy or the queue is not empty.
-        if invocations % 6 == 3 && killed < 3 {
+        if invocations % 6 == 3 && killed < files / 40 {
             functions.pop_front().unwrap().kill(&queue).await;
             functions.push_back(Function::start(&queue, done.clone(), &variables).await);
             killed += 1;
@@ -209,6 +224,12 @@ async fn four_functions_on_s3_take_in_each_file_once_though_some_are_killed() {
         .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
         .collect();
     ids.sort_unstable();
-    assert!(ids.into_iter().eq(0..2 * FILES as i64));
+    assert!(ids.into_iter().eq(0..2 * files as i64));
+    let taken = sources::commits_by_file(&table).await;
+    assert_eq!(taken.len(), files);
+    assert!(taken.values().all(|commits| *commits == 1), "each file in one commit: {taken:?}");
     assert_eq!(table.validate().await.unwrap(), []);
+    if let Ok(folder) = std::env::var("TAKEN_IN_FOLDER") {
+        copy(&*stores[lake.as_str()], "customer", Path::new(&folder)).await;
+    }
 }
