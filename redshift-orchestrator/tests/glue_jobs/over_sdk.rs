@@ -151,7 +151,7 @@ async fn outcomes_a_timeout_and_the_limit_of_runs_are_recognized_over_the_sdk() 
 #[tokio::test(start_paused = true)]
 async fn no_schedule_of_faults_and_deaths_starts_a_second_run_over_the_sdk() {
     let mut counts = [0; 4];
-    for seed in 0..300 {
+    for seed in 0..100 {
         let service = Arc::new(Service::with_faults(seed));
         let (journal, clock) = (Arc::new(MemoryJournal::new()), clock());
         let mut random = fastrand::Rng::with_seed(seed);
@@ -198,7 +198,7 @@ async fn no_schedule_of_faults_and_deaths_starts_a_second_run_over_the_sdk() {
     // One start in twenty loses its request, and a start is sent again while the limit is reached.
     let [succeeded, failed, timed_out, unknown] = counts;
     assert!(
-        succeeded > 40 && failed > 80 && timed_out > 40 && (3..120).contains(&unknown),
+        succeeded > 10 && failed > 25 && timed_out > 10 && (3..45).contains(&unknown),
         "{counts:?}: succeeded, failed, timed out, unknown"
     );
 }
