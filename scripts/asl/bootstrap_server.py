@@ -1,6 +1,8 @@
 """MiniStack with the real Lambda runtime, and faults that the file CONTROL orders.
 
     {"lose": 1}                                     the replies of the next invocations of a submit are lost
+    {"lose_upsert": 1}                              the same for a Hudi table
+    {"refuse_cancels": 5}                           the next invocations of a cancel fail before the function gets them
     {"redriven": {"NAME": {"Id": ..., "RedriveCount": 1}}}    an execution has the context of another one
 
 MiniStack has neither a redrive count nor a redrive; a redriven execution is played by a new one with the id of the
@@ -26,16 +28,24 @@ def is_submit(event):
     return event.get("action") == "submit" or ("action" not in event and "QueryId" not in event)
 
 
-def is_lost(event):
+def counts_down(name):
     with lock:
         given = orders()
-        if not is_submit(event) or given.get("lose", 0) == 0:
+        if given.get(name, 0) == 0:
             return False
-        control.write_text(json.dumps({**given, "lose": given["lose"] - 1}))
+        control.write_text(json.dumps({**given, name: given[name] - 1}))
         return True
 
 
+def is_lost(event):
+    if event.get("action") == "upsert":
+        return counts_down("lose_upsert")
+    return is_submit(event) and counts_down("lose")
+
+
 def call_and_lose(function, event):
+    if event.get("action") == "cancel" and counts_down("refuse_cancels"):
+        raise sfn._ExecutionError("Lambda.TooManyRequestsException", "Rate Exceeded")
     reply = call(function, event)
     if is_lost(event):
         raise sfn._ExecutionError("Lambda.SdkClientException", "the reply was lost")

@@ -1,11 +1,15 @@
 """Statements for the interpreters: a double of the handler `statement`, without a database.
 
 The name of a procedure says how its statement ends: `ok`, `slow`, `fails`, `hangs`, `aborts`, `conflicts_once`,
-`loses_reply`. Equal identities are one statement, as with the client token of the service.
+`loses_reply`. `hangs`, `holds` and `resists` run until they are cancelled; `holds` cannot be cancelled, and `resists` only by
+the sixth request. Equal identities are one statement, as with the client token of the service.
 """
 import json
 import threading
 import uuid
+
+# Number of requests that do not cancel a statement. A state sends four of them.
+REFUSED_CANCELS = {"holds": float("inf"), "resists": 5}
 
 
 class Failure(Exception):
@@ -36,7 +40,8 @@ class Statements:
         name = text.split("(")[0].split(".")[-1]
         if key not in self.ids:
             self.ids[key] = str(uuid.uuid4())
-            self.statements[self.ids[key]] = {"name": name, "polls": 0, "attempt": identity["attempt"], "cancelled": False}
+            self.statements[self.ids[key]] = {"name": name, "polls": 0, "attempt": identity["attempt"], "cancels": 0,
+                                              "cancelled": False}
             self.record(ran=text, step=identity["step"], execution=identity["execution"], attempt=identity["attempt"],
                         parameters=event.get("parameters"), batch=event.get("batch"))
         # MiniStack ignores an invocation that fails while a task waits for its token.
@@ -59,8 +64,13 @@ class Statements:
         return self.state(event["id"])
 
     def cancel(self, event):
-        self.statements[event["id"]]["cancelled"] = True
-        self.record(cancelled=self.statements[event["id"]]["name"])
+        statement = self.statements[event["id"]]
+        statement["cancels"] += 1
+        if statement["cancels"] <= REFUSED_CANCELS.get(statement["name"], 0):
+            self.record(refused=event["id"], name=statement["name"])
+            raise Failure("RedshiftData.InternalServerException", "the cancel failed")
+        statement["cancelled"] = True
+        self.record(cancelled=statement["name"])
         return self.state(event["id"])
 
     def state(self, id):
@@ -69,7 +79,7 @@ class Statements:
         status, cause, failure = "STARTED", None, None
         if statement["cancelled"]:
             status, cause, failure = "ABORTED", "Query cancelled on user's request", "aborted"
-        elif statement["polls"] >= (4 if name == "slow" else 2) and name != "hangs":
+        elif statement["polls"] >= (4 if name == "slow" else 2) and name not in ["hangs", "holds", "resists"]:
             status = "FINISHED"
             if name == "fails":
                 status, cause, failure = "FAILED", 'ERROR: column "discount" does not exist', "sql"

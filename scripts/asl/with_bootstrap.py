@@ -1,9 +1,10 @@
 """Runs the Lambda executable on MiniStack, in the reference machine and in generated ones, on a database that counts.
 
-    with_bootstrap.py PYTHON DIRECTORY BOOTSTRAP EMULATOR POSTGRES REFERENCE MYSTORE
+    with_bootstrap.py PYTHON DIRECTORY BOOTSTRAP EMULATOR POSTGRES REFERENCE MYSTORE HUDI_SCD S3
 
-PYTHON is the interpreter with MiniStack, DIRECTORY has the generated definitions, BOOTSTRAP, EMULATOR and MYSTORE are
-executables, POSTGRES is the URL of a database, and REFERENCE the machine of the reference solution.
+PYTHON is the interpreter with MiniStack, DIRECTORY has the generated definitions, BOOTSTRAP, EMULATOR, MYSTORE and HUDI_SCD are
+executables, POSTGRES is the URL of a database, REFERENCE the machine of the reference solution, and S3 the URL of a server on
+this machine that accepts any credentials.
 """
 import io
 import json
@@ -61,12 +62,12 @@ class Stand:
         self.archive = archive
         self.sql(TABLES)
 
-    def function(self, name, handler, procedure=""):
+    def function(self, name, handler, procedure="", **more):
         variables = {"SFN_ADAPTER_HANDLER": handler, "REGION": "us-east-1", "WORKGROUP_NAME": "analytics",
                      "DATABASE": "dev", "SCHEMA": "counted", "PROCEDURE": procedure,
                      "SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:dwh", "AWS_ACCESS_KEY_ID": "x",
                      "AWS_SECRET_ACCESS_KEY": "y", "AWS_ENDPOINT_URL_REDSHIFT_DATA": self.service,
-                     "AWS_ENDPOINT_URL_SFN": self.interpreter}
+                     "AWS_ENDPOINT_URL_SFN": self.interpreter, **more}
         self.functions.create_function(
             FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Code={"ZipFile": self.archive}, Timeout=30,
             Role="arn:aws:iam::123456789012:role/r", Environment={"Variables": variables})
@@ -246,6 +247,62 @@ def try_callback(stand, directory, language):
     check("events twice", list(told.values()) == [["succeeded", "over"]] * 2, told)
 
 
+def try_hudi(stand, directory, language, program, s3):
+    """A machine with a Hudi step: the handler `hudi` takes raw files on S3 into a table on S3, and each file once."""
+    raw, lake = f"raw-{language}", f"lake-{language}"
+    table = f"s3://{lake}/customer"
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": s3}
+    buckets = boto3.client("s3", endpoint_url=s3, **KEYS)
+    for bucket in [raw, lake]:
+        buckets.create_bucket(Bucket=bucket)
+
+    def hudi_scd(*words):
+        return subprocess.run([program, *words], env=keys, capture_output=True, text=True, check=True).stdout
+
+    def put(name, *lines):
+        buckets.put_object(Bucket=raw, Key=name, Body="\n".join(["id,name,at", *lines, ""]))
+
+    def rows():
+        lines = hudi_scd("read", table, "--columns", "id,name,at", "--format", "csv").splitlines()
+        return sorted(lines[1:])
+
+    def commits():
+        return len([line for line in hudi_scd("timeline", table, "--json").splitlines() if json.loads(line)["action"] == "commit"])
+
+    with tempfile.NamedTemporaryFile("w") as schema:
+        schema.write("id bigint, name string, at bigint")
+        schema.flush()
+        hudi_scd("create", table, "--name", "customer", "--record-key", "id", "--ordering-field", "at", "--schema", schema.name)
+    hudi = stand.function(f"hudi-{language}", "hudi", HUDI_TABLE=table, **keys)
+    statement = stand.function(f"load-{language}", "statement")
+    text = (Path(directory) / f"intake-lambda-{language}.json").read_text().replace("s3://raw/", f"s3://{raw}/")
+    machine = stand.machine(f"intake-{language}", text.replace("${LoaderArn}", statement).replace("${HudiArn}", hudi))
+
+    put("1-1.csv", "1,Ann,10", "2,Bob,10")
+    put("1-2.csv", "2,Bea,20", "3,Cid,5")
+    stand.order(lose_upsert=1)
+    found = stand.run(machine, {"day": "1"})
+    check("Hudi, lost reply", found["status"] == "SUCCEEDED" and stand.runs() == 1, found)
+    expected = ["1,Ann,10", "2,Bea,20", "3,Cid,5"]
+    check("Hudi, rows", rows() == expected, rows())
+    check("Hudi, each file once", commits() == 1, commits())
+    found = stand.run(machine, {"day": "1"})
+    check("Hudi, the same files again", found["status"] == "SUCCEEDED" and stand.runs() == 1, found)
+    check("Hudi, each file once", (rows(), commits()) == (expected, 1), (rows(), commits()))
+
+    put("2-1.csv", "1,Late,9", "4,Dee,30")
+    put("2-2.csv", "five,Eve,30")
+    found = stand.run(machine, {"day": "2"})
+    check("Hudi, a broken file", found["status"] == "FAILED" and found["error"] == "Hudi.InvalidInput", found)
+    check("Hudi, a broken file", "2-2.csv" in found["cause"] and "line 2" in found["cause"], found)
+    check("Hudi, a broken file: nothing written, nothing loaded", (rows(), stand.runs()) == (expected, 0), rows())
+    put("2-2.csv", "5,Eve,30")
+    found = stand.run(machine, {"day": "2"})
+    check("Hudi, the corrected file", found["status"] == "SUCCEEDED" and stand.runs() == 1, found)
+    check("Hudi, a late row", rows() == [*expected, "4,Dee,30", "5,Eve,30"], rows())
+    hudi_scd("validate", table)
+
+
 def mystore(program, postgres, folder):
     """Runs MyStore, or proves it again if it has run. It reads the database itself, and fails if anything is lost or
     done twice."""
@@ -274,7 +331,7 @@ def try_mystore(stand, directory, language, program, postgres, folder):
     mystore(program, postgres, folder)
 
 
-def main(python, directory, bootstrap, program, postgres, reference, store):
+def main(python, directory, bootstrap, program, postgres, reference, store, hudi_scd, s3):
     with tempfile.TemporaryDirectory() as folder, emulator(program, postgres) as service:
         control = Path(folder) / "control.json"
         archive = packed(bootstrap)
@@ -285,6 +342,7 @@ def main(python, directory, bootstrap, program, postgres, reference, store):
             for language in ["jsonata", "jsonpath"]:
                 tests[f"form lambda, {language}"] = lambda language=language: try_lambda(stand, directory, language)
                 tests[f"form callback, {language}"] = lambda language=language: try_callback(stand, directory, language)
+                tests[f"a Hudi step, {language}"] = lambda language=language: try_hudi(stand, directory, language, hudi_scd, s3)
             for name, test in tests.items():
                 begin = time.time()
                 stand.order()
@@ -303,4 +361,4 @@ def main(python, directory, bootstrap, program, postgres, reference, store):
                 print(f"MyStore's cycles as executions, {language}: the same proof, {time.time() - begin:.1f} s")
 
 
-main(*sys.argv[1:8])
+main(*sys.argv[1:10])

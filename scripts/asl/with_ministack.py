@@ -1,5 +1,5 @@
-"""Runs generated state machines on MiniStack: success, failure with text, timeout, lost reply, overlap, bad input, and Glue jobs
-and a Hudi table with each of their ends.
+"""Runs generated state machines on MiniStack: success, failure with text, timeout, cancels that fail, lost reply, overlap, bad input,
+and Glue jobs and a Hudi table with each of their ends.
 
     with_ministack.py PYTHON DIRECTORY PROGRAM    the interpreter with MiniStack, the directory of the definitions, and
                                                   the executable sfn-adapter
@@ -29,8 +29,8 @@ class Interpreter:
                 name=name, definition=definition, roleArn="arn:aws:iam::123456789012:role/r")["stateMachineArn"]
         return self.client.start_execution(stateMachineArn=self.machines[name], input=json.dumps(given))["executionArn"]
 
-    def end(self, execution):
-        for _ in range(300):
+    def end(self, execution, patience=300):
+        for _ in range(patience):
             found = self.client.describe_execution(executionArn=execution)
             if found["status"] != "RUNNING":
                 # boto3 has no member for a failed execution's error in older models.
@@ -92,11 +92,28 @@ def try_form(interpreter, suffix):
     check(name, found["error"] == "Statement.TimedOut" and "within 3 seconds" in found["cause"], found)
     check(name, any(entry.get("cancelled") == "hangs" for entry in interpreter.entries()), "not cancelled")
 
+    name = f"resisting-{suffix}"
+    found = interpreter.end(interpreter.start(name, {}))
+    check(name, found["error"] == "Statement.TimedOut" and "step long: statement " in found["cause"], found)
+    check(name, any(entry.get("cancelled") == "resists" for entry in interpreter.entries()), "not cancelled")
+
     name = f"aborted-{suffix}"
     execution = interpreter.start(name, {})
     found = interpreter.end(execution)
     check(name, found["error"] == "Statement.Aborted" and "step first: " in found["cause"], found)
     check(name, set(runs(interpreter, execution)) == {"first", "second"}, runs(interpreter, execution))
+
+
+def try_stuck(interpreter, suffix, execution):
+    """A statement that may still run decides how the execution ends, although another step failed earlier."""
+    name = f"stuck-{suffix}"
+    found = interpreter.end(execution, 900)
+    check(name, found["status"] == "FAILED" and found["error"] == "Statement.Unknown", found)
+    check(name, "step sibling: statement " in found["cause"] and "may still run" in found["cause"], found)
+    check(name, runs(interpreter, execution) == {"bad": [1], "sibling": [1]}, runs(interpreter, execution))
+    refused = [entry for entry in interpreter.entries() if entry.get("refused") and entry["refused"] in found["cause"]]
+    check(name, len(refused) > 8, f"the cancel is repeated after further polls: {refused}")
+    return len(refused)
 
 
 def try_lake(interpreter, suffix):
@@ -163,6 +180,9 @@ def main(python, directory, program):
     server = [python, HERE / "ministack_server.py"]
     with ministack(server, log.with_name("ministack.log"), "0.01", STATEMENTS_LOG=str(log)) as (_, client):
         interpreter = Interpreter(client, directory, log)
+        suffixes = [f"{form}-{language}" for form in ["lambda", "callback"] for language in ["jsonata", "jsonpath"]]
+        # These run for as long as a cancelled statement may take, while the others are tried.
+        stuck = {suffix: interpreter.start(f"stuck-{suffix}", {}) for suffix in suffixes}
         for form in ["lambda", "callback"]:
             for language in ["jsonata", "jsonpath"]:
                 begin = time.time()
@@ -171,6 +191,9 @@ def main(python, directory, program):
                 transitions = try_cost(interpreter, program, f"{form}-{language}")
                 print(f"MiniStack: form {form}, {language}: as expected, "
                       f"{transitions} transitions as computed by cost, {time.time() - begin:.1f} s")
+        for suffix, execution in stuck.items():
+            cancels = try_stuck(interpreter, suffix, execution)
+            print(f"MiniStack: {suffix}: a statement that {cancels} requests did not cancel may still run, and the execution says so")
 
 
 main(*sys.argv[1:4])
