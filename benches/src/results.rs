@@ -76,7 +76,7 @@ impl Section {
 const HEAD: &str = "# Results\n\nEach section is written by the program of the same name (see README.md), \
 and compares our figures with a peer or a limit measured in the same run.\n";
 
-/// Returns the page with this section instead of its predecessor, or at the end if there is none.
+/// Returns the page with this section in place of its predecessor. A new section is added at the end.
 fn replaced(page: &str, name: &str, section: &str) -> String {
     let title = format!("## {name}");
     let (mut kept, mut placed, mut inside) = (String::new(), false, false);

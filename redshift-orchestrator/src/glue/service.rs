@@ -166,7 +166,7 @@ impl JobRunPage {
 /// the kind must be [`ErrorKind::TooManyStatements`].
 #[async_trait]
 pub trait JobService: fmt::Debug + Send + Sync {
-    /// Returns the job with this name, or `None` if there is none.
+    /// Returns the job with this name, or `None` if it does not exist.
     async fn job(&self, name: &str) -> Result<Option<Job>>;
 
     /// Creates a job.
