@@ -97,7 +97,7 @@ fn visits(name: &str, polls: &HashMap<String, Polls>) -> u64 {
         Some(match name {
             // A poll passes through one of the two states that count it.
             "wait longer" => polls.attempts,
-            "cancel" => polls.attempts * polls.cancels,
+            "cancel" | "cancel failed" => polls.attempts * polls.cancels,
             name if POLL.contains(&name) => polls.attempts * polls.polls,
             _ => polls.attempts,
         })

@@ -76,6 +76,40 @@ fn the_definitions_are_these() {
     });
 }
 
+/// Regression: the clock of a JSONPath machine stood still while cancel requests failed, so it never ended.
+#[test]
+fn time_passes_while_cancel_requests_fail() {
+    for (name, generated) in all().into_iter().filter(|(name, _)| name.ends_with("jsonpath")) {
+        let mut cancels = 0;
+        groups(&generated.machine.start_at, &generated.machine.states, &mut |_, states| {
+            for (state, task) in states.iter().filter(|(state, _)| state.ends_with(": cancel")) {
+                let task = serde_json::to_value(task).unwrap();
+                let mut next = task["Catch"][0]["Next"].as_str().unwrap();
+                if let State::Choice(choice) = &states[next] {
+                    next = &choice.choices[0].next;
+                }
+                let clock = serde_json::to_value(&states[next]).unwrap();
+                assert_eq!(clock["ResultPath"], "$.run.clock", "{name}, {state} leads to {next}");
+                cancels += 1;
+            }
+        });
+        assert!(cancels > 0 || name.starts_with("day"), "{name}");
+    }
+}
+
+/// Regression: a failed step hid a later step whose statement could still run.
+#[test]
+fn an_execution_reports_an_unknown_outcome_before_a_failed_one() {
+    for (name, generated) in all() {
+        let machine: Value = serde_json::from_str(&generated.machine.to_json()).unwrap();
+        let rules = machine["States"]["Outcome"]["Choices"].as_array().unwrap();
+        let is_unknown: Vec<bool> = rules.iter().map(|rule| rule.to_string().contains("unknown")).collect();
+        let steps = rules.len() / 2;
+        assert!(steps > 0 && is_unknown[..steps].iter().all(|is_unknown| *is_unknown), "{name}");
+        assert!(rules[steps..].iter().all(|rule| rule.to_string().contains("failed")), "{name}");
+    }
+}
+
 #[test]
 fn every_transition_has_a_target_and_every_state_is_reached() {
     for (name, generated) in all() {

@@ -301,13 +301,15 @@ impl Machine<'_> {
     }
 
     /// Adds the end. The machine succeeds if every step finished, and otherwise fails with the error of the
-    /// first step that did not.
+    /// first step whose outcome is unknown, or else of the first step that failed. A failure must not hide a
+    /// statement that may still run, because a redrive would start it a second time.
     fn end(&mut self) {
         let steps: Vec<&StepPlan> =
             self.plan.order.steps().iter().map(|step| &self.plan.steps[*step]).collect();
-        let rules = steps.iter().map(|step| {
-            let path = format!("{}.outcome", step.path());
-            (Condition::is_one_of(path, ["failed", "unknown"]), step.state("report"))
+        let rules = ["unknown", "failed"].into_iter().flat_map(|outcome| {
+            steps.iter().map(move |step| {
+                (Condition::is(format!("{}.outcome", step.path()), outcome), step.state("report"))
+            })
         });
         let choice = self.builder.choice(rules.collect(), "Succeeded");
         self.add("Outcome", State::Choice(choice));

@@ -297,7 +297,20 @@ impl StepWriter<'_> {
             retrier.max_attempts = Some(CANCEL_RETRIES);
         }
         let mut task = self.builder.task(&call, "run.cancel", &next);
-        task.catch = vec![self.builder.catch_into(CANCEL_FAILED, &["States.ALL"], &next)];
+        // In JSONPath, these states count the time. Without them, a cancel that always fails is repeated for
+        // ever.
+        let failed = match self.builder.language {
+            QueryLanguage::Jsonata => next,
+            QueryLanguage::JsonPath if self.schedule.grows() => {
+                let below = Condition::Below("run.clock.wait".to_owned(), self.schedule.last);
+                let rules = vec![(below, step.state("wait longer"))];
+                let choice = self.builder.choice(rules, &step.state("wait on"));
+                states.insert(step.state("cancel failed"), State::Choice(choice));
+                step.state("cancel failed")
+            }
+            QueryLanguage::JsonPath => step.state("wait on"),
+        };
+        task.catch = vec![self.builder.catch_into(CANCEL_FAILED, &["States.ALL"], &failed)];
         task.comment = Some(format!("The timeout of {} has expired.", seconds(step.timeout)));
         states.insert(step.state("cancel"), State::Task(Box::new(task)));
     }
