@@ -159,26 +159,23 @@ impl Namespace {
         target: Option<&Target>,
     ) -> Result<()> {
         let conflict = |text: String| {
-            Err(Error::new(
-                ErrorKind::IdentityConflict,
-                format!(
-                    "the service returned another statement, {text}; use another name for the run, \
-                     or give the orchestrator a scope (`Orchestrator::with_scope`)"
-                ),
-            )
-            .with_context("other_statement_id", id))
+            Err(Error::new(ErrorKind::IdentityConflict, text).with_context("other_statement_id", id))
         };
+        let way_out =
+            "give the orchestrator a scope (`Orchestrator::with_scope`), or use another name for the run";
         if let Some(at) = created_at
             && is_before(at, intended_at)
         {
             return conflict(format!(
-                "created at {at}, before the intent of this one was written at {intended_at}"
+                "the service returned a statement that was created at {at}, before the intent of this one was \
+                 written at {intended_at}; if the clock was wrong at the intent, it is this statement: settle the \
+                 attempt; otherwise, it belongs to another pipeline: {way_out}"
             ));
         }
         match (self.target(statement), target) {
-            (Some(expected), Some(found)) if !expected.is_same_database(found) => {
-                conflict(format!("which runs in {found} and not in {expected}"))
-            }
+            (Some(expected), Some(found)) if !expected.is_same_database(found) => conflict(format!(
+                "the service returned another statement, which runs in {found} and not in {expected}; {way_out}"
+            )),
             _ => Ok(()),
         }
     }

@@ -112,6 +112,11 @@ struct Common {
     #[arg(long)]
     names_in_sql: bool,
 
+    /// Name that is added to the identity of each statement, such as that of a team. Without it, equal
+    /// statements of two pipelines with the same name, target and run id are one statement, which runs once
+    #[arg(long, value_name = "NAME")]
+    scope: Option<String>,
+
     #[command(flatten)]
     output: OutputOptions,
 }
@@ -238,6 +243,9 @@ impl Common {
             orchestrator = orchestrator.with_cancel_grace(grace);
         }
         orchestrator = orchestrator.with_names_in_sql(self.names_in_sql);
+        if let Some(scope) = &self.scope {
+            orchestrator = orchestrator.with_scope(scope);
+        }
         orchestrator = tasks::register(orchestrator, pipeline, &run, &self.service).await?;
         if let Some(messages) = service.messages.filter(|_| self.messages || self.service.postgres.is_some())
         {
