@@ -106,7 +106,7 @@ impl<'a> ProgressEvent<'a> {
 impl fmt::Display for ProgressEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Submitted { id, reattached: true } => write!(f, "already submitted: {id}"),
+            Self::Submitted { id, reattached: true } => write!(f, "continued: {id}"),
             Self::Submitted { id, .. } => write!(f, "submitted: {id}"),
             Self::Polled { status } => write!(f, "{status}"),
             Self::Message { level, text } => write!(f, "{level}: {text}"),

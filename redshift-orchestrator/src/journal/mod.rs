@@ -38,8 +38,10 @@
 //! orchestrator counts both times from the intent and subtracts a safety margin of 15 minutes. If no listing
 //! contains a statement, its outcome is unknown. The orchestrator must not conclude that the statement was
 //! never sent, because the service does not document how soon a listing contains a new statement, and a
-//! listing contains only statements submitted by the same IAM role. A statement whose outcome is unknown is
-//! not submitted again until an operator [settles](crate::Orchestrator::settle) it.
+//! listing contains only statements submitted by the same IAM role. Once the service has
+//! forgotten its token, a statement whose outcome is unknown is not submitted again until an operator
+//! [settles](crate::Orchestrator::settle) it. Before that, the next call submits it again with the same
+//! token. An operator who runs such a statement by hand must therefore settle it first.
 //!
 //! # Contents
 //!
@@ -342,8 +344,8 @@ impl Settlement {
 pub struct Entry {
     /// The attempt.
     pub key: StepKey,
-    /// Time of the last intent. The lifetimes of the client token (8 hours) and of the service's record (24
-    /// hours) are counted from this time.
+    /// Time of the first intent with this token. The lifetimes of the client token (8 hours) and of the
+    /// service's record (24 hours) are counted from this time.
     pub intended_at: Timestamp,
     /// Client token of the statement.
     pub token: ClientToken,

@@ -48,7 +48,8 @@ pub(crate) use parts::CutShort;
 /// * Retries: throttling, lost responses and faults of the service are retried and counted.
 /// * Timeouts: a statement whose timeout expires is cancelled.
 /// * Explicit uncertainty: if the outcome cannot be proved, it is reported as
-///   [unknown](OutcomeKind::Unknown), and the statement is not submitted again.
+///   [unknown](OutcomeKind::Unknown). A later call submits the statement again only with the same client
+///   token, while the service remembers it, so the statement does not run twice.
 ///
 /// Clones share all their state.
 ///

@@ -77,7 +77,9 @@ pub enum OutcomeKind {
         /// is not retried until the statement has ended.
         cancel_pending: bool,
     },
-    /// The outcome cannot be proved. The statement is not submitted again unless an operator settles it.
+    /// The outcome cannot be proved. The next call with the same key tries again to find it out. If the service
+    /// still remembers the client token, that call submits the statement again with the same token. An
+    /// operator who runs the statement by hand must first [settle](crate::Orchestrator::settle) it.
     Unknown(Box<UnknownOutcome>),
 }
 
@@ -149,7 +151,7 @@ impl UnknownReason {
     /// Returns the reason as text.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::RecordExpired => "the service's record of it expired after 24 hours",
+            Self::RecordExpired => "the service no longer has a record of it",
             Self::IdNotFound => "the service does not know its id",
             Self::NotListed => "its submit was more than 8 hours ago and no listing shows it",
             Self::SubmitTooOld => "its submit was more than 24 hours ago",

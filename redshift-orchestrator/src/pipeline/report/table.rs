@@ -72,8 +72,8 @@ impl fmt::Display for Report {
         if self.has_unknown() {
             writeln!(
                 f,
-                "\nUnknown statements are not submitted again. Run `{}` again to search for them, or investigate and settle them \
-                 (`Orchestrator::settle`).",
+                "\nRun `{}` again to find out the unknown outcomes. A statement that the service never received is then submitted, for \
+                 8 hours after its first submit. If you run one by hand instead, settle it first (`Orchestrator::settle`).",
                 self.run
             )?;
         } else if !self.is_success() {

@@ -24,8 +24,9 @@ impl Pipeline {
     ///
     /// A resumed run continues where the first one stopped. A finished step does not run again. If a
     /// statement has already been submitted, the run waits for it. A failed step gets new attempts. If the
-    /// outcome of a statement is unknown, the run searches for the statement again; if it is not found, the
-    /// step is still unknown until an operator [settles](Orchestrator::settle) it.
+    /// outcome of a statement is unknown, the run tries again to find it out, by the client token
+    /// (which can run the statement, at most once) or else by the statement's name. If both fail, the step is
+    /// still unknown until an operator [settles](Orchestrator::settle) it.
     ///
     /// A failed step is not an error of this method but is listed in the report. If the future is dropped,
     /// submitted statements continue to run, and a further run with the same name finds them.
