@@ -107,7 +107,7 @@ impl Postgres {
                     {
                         self.sessions().remove(id);
                     }
-                    outcome = Some(fail(parts.clone(), index, mode.is_some(), &failure, begin.elapsed()));
+                    outcome = Some(fail(parts.clone(), index, mode, &failure, begin.elapsed()));
                     if atomic {
                         // If the connection is closed, the server has already rolled back.
                         let _ = session.batch_execute("ROLLBACK").await;
@@ -127,7 +127,7 @@ impl Postgres {
             && let Err(error) = session.batch_execute("COMMIT").await
         {
             let last = outcome.parts.len() - 1;
-            outcome = fail(outcome.parts, last, true, &Failure::from(error), begin.elapsed());
+            outcome = fail(outcome.parts, last, mode, &Failure::from(error), begin.elapsed());
         }
         link.batch_execute("BEGIN").await.map_err(errors::records)?;
         self.write_end(link, job, &outcome, &results).await?;

@@ -204,7 +204,8 @@ impl Postgres {
     /// Runs all SQL texts in one transaction, which also records the outcome.
     async fn all_or_nothing(&self, link: &Link, job: &Job<'_>, mut parts: Vec<Part>) -> Result<Attempt> {
         let begin = Instant::now();
-        let is_batch = job.statement.execution_mode().is_some();
+        let mode = job.statement.execution_mode();
+        let is_batch = mode.is_some();
         // The batch is one transaction, so the exception handlers of procedures must not commit.
         let head = if is_batch { "BEGIN; SET LOCAL redshift.handled = 1" } else { "BEGIN" };
         link.batch_execute(head).await.map_err(errors::records)?;
@@ -218,13 +219,13 @@ impl Postgres {
                 }
                 SqlEnd::Failed(Failure::Lost) => return Err(lost()),
                 SqlEnd::Failed(failure) if failure.is_fatal() => {
-                    return Ok(Attempt::Broken(fail(parts, index, is_batch, &failure, begin.elapsed())));
+                    return Ok(Attempt::Broken(fail(parts, index, mode, &failure, begin.elapsed())));
                 }
                 SqlEnd::Failed(failure) => {
                     if link.batch_execute("ROLLBACK").await.is_err() {
                         // Closing the connection also rolls back. An embedded engine can be in this state
                         // after an `EXCEPTION` block.
-                        let outcome = fail(parts, index, is_batch, &failure, begin.elapsed());
+                        let outcome = fail(parts, index, mode, &failure, begin.elapsed());
                         return Ok(Attempt::Broken(outcome));
                     }
                     if let Failure::Server(error) = &failure
@@ -233,7 +234,7 @@ impl Postgres {
                     {
                         return self.outside(link, job, parts, begin).await;
                     }
-                    let outcome = fail(parts, index, is_batch, &failure, begin.elapsed());
+                    let outcome = fail(parts, index, mode, &failure, begin.elapsed());
                     return self.end(link, job, outcome).await;
                 }
             }
@@ -251,7 +252,7 @@ impl Postgres {
                 let failure = errors::refusal(error)?;
                 link.batch_execute("ROLLBACK").await.map_err(errors::records)?;
                 let last = job.statement.sqls().len() - 1;
-                let outcome = fail(outcome.parts, last, is_batch, &Failure::Server(failure), begin.elapsed());
+                let outcome = fail(outcome.parts, last, mode, &Failure::Server(failure), begin.elapsed());
                 self.end(link, job, outcome).await
             }
         }
@@ -357,7 +358,7 @@ impl Postgres {
             }
             SqlEnd::Failed(Failure::Lost) => Err(lost()),
             SqlEnd::Failed(failure) => {
-                let outcome = fail(parts, 0, false, &failure, begin.elapsed());
+                let outcome = fail(parts, 0, None, &failure, begin.elapsed());
                 self.end(link, job, outcome).await
             }
         }
@@ -388,7 +389,7 @@ impl Postgres {
         results: &[Option<Table>],
     ) -> Result<()> {
         for (index, part) in outcome.parts.iter().enumerate() {
-            let result = results.get(index).and_then(Option::as_ref);
+            let result = results.get(index).and_then(Option::as_ref).filter(|_| part.has_result_set);
             self.records.end_part(link, job.id, index, part, result).await?;
         }
         match self.records.end(link, job.id, outcome, self.clock.now()).await? {
@@ -539,13 +540,20 @@ impl From<tokio_postgres::Error> for Failure {
 
 const INTERRUPTED_OUTSIDE: &str = "ERROR: interrupted while it ran outside a transaction (it commits by itself, or cannot run in one): committed work is kept, uncommitted work was rolled back; the statement may have completed";
 
+/// Returns the outcome of a statement whose part `index` failed or was cancelled, so that the later parts do
+/// not run. In a batch that is one transaction, the earlier parts keep their status but lose their results.
 pub(super) fn fail(
     mut parts: Vec<Part>,
     index: usize,
-    is_batch: bool,
+    mode: Option<ExecutionMode>,
     failure: &Failure,
     duration: Duration,
 ) -> StatementOutcome {
+    if mode == Some(ExecutionMode::Transaction) {
+        for earlier in &mut parts[..index] {
+            (earlier.has_result_set, earlier.size) = (false, None);
+        }
+    }
     if is_abort(failure) {
         for part in &mut parts[index..] {
             *part = Part::new(Status::Aborted);
@@ -556,7 +564,7 @@ pub(super) fn fail(
     for later in &mut parts[index + 1..] {
         *later = Part::new(Status::Aborted);
     }
-    StatementOutcome::of_parts(parts, is_batch, Some(duration))
+    StatementOutcome::of_parts(parts, mode.is_some(), Some(duration))
 }
 
 pub(super) fn failed_part(failure: &Failure, duration: Duration) -> Part {

@@ -343,6 +343,57 @@ async fn a_cancelled_transaction_batch_keeps_the_status_of_statements_that_ended
     assert_eq!(database.effects("first").await, 0);
 }
 
+/// Regression: the results were reported to exist, and reading them was an internal error.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_transaction_batch_that_is_rolled_back_has_no_results() {
+    let database = Database::new("no_results").await;
+    let deferred = "CREATE TABLE owner (id int PRIMARY KEY);
+        CREATE TABLE owned (id int REFERENCES owner DEFERRABLE INITIALLY DEFERRED);";
+    database.client.batch_execute(deferred).await.unwrap();
+    let service = database.start().await;
+    let session = Statement::sql("SELECT 1").with_session_keep_alive(Duration::from_secs(3600));
+    let session = service.submit(&session, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
+    let within = |sql: &str| Statement::sql(sql).in_session(session.clone());
+
+    let failing = Statement::batch(["SELECT 1 AS a", "SELECT * FROM nothere"]);
+    let uncommitted = Statement::batch(["SELECT 1 AS a", "INSERT INTO owned VALUES (1)"]);
+    let mut ended_batches = Vec::new();
+    for statement in [&failing, &uncommitted] {
+        ended_batches.push(run(&service, statement).await);
+        ended_batches.push(run(&service, &statement.clone().in_session(session.clone())).await);
+        // A batch in a transaction that the caller began.
+        assert_eq!(run(&service, &within("BEGIN")).await.error, None);
+        ended_batches.push(run(&service, &statement.clone().in_session(session.clone())).await);
+    }
+    let id =
+        service.submit(&Statement::batch(["SELECT 1 AS a", "SELECT pg_sleep(600)"]), None).await.unwrap().id;
+    database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+    assert!(service.cancel(&id).await.unwrap());
+    ended_batches.push(ended(&service, &id).await);
+    let restarted = database.start().await;
+    for done in &ended_batches {
+        assert_ne!(done.status, Status::Finished);
+        let first = done.id.sub_statement(1);
+        for service in [&service, &restarted] {
+            let description = service.describe(&first, None).await.unwrap();
+            assert_eq!((description.status, description.has_result_set), (Status::Finished, false));
+            assert_eq!(description.result_size, None);
+            let refused = service.result(&first, None).await.unwrap_err();
+            assert_eq!(refused.code(), Some("ResourceNotFoundException"), "{refused}");
+        }
+        assert!(!done.has_result_set);
+    }
+
+    let cancelled = Statement::batch(["SELECT 1 AS a", "SELECT pg_sleep(600)"])
+        .with_execution_mode(ExecutionMode::AutoCommit);
+    let id = service.submit(&cancelled, None).await.unwrap().id;
+    database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+    assert!(service.cancel(&id).await.unwrap());
+    ended(&service, &id).await;
+    assert_eq!(rows(&service, &id.sub_statement(1)).await, [[Field::Long(1)]], "committed");
+}
+
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: scripts/test"]
 async fn statements_run_concurrently_up_to_the_number_of_connections() {
