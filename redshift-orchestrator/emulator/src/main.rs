@@ -43,8 +43,8 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 
-    /// Seed of the faults and of the statement ids. Default: the seed in the file of --faults, or the
-    /// system's entropy
+    /// Seed of the faults and of the statement ids. Default: the faults use the seed in the file of --faults,
+    /// and the ids the system's entropy
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 

@@ -187,8 +187,8 @@ impl PostgresBuilder {
         self
     }
 
-    /// Sets the seed of the statement ids. Processes that share a database need different seeds. Default:
-    /// drawn from the system's entropy.
+    /// Sets the seed of the statement ids. Each start on the same database draws other ids from it. Default:
+    /// the system's entropy.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -205,10 +205,15 @@ impl PostgresBuilder {
         let config = read(&self.url)?;
         let pool = Pool::new(config, self.connections);
         let records = Records::new(&self.schema, self.limits.clone())?;
-        let found = {
+        let (found, ids) = {
             let lease = pool.records().await?;
-            records.create(lease.link()?, self.clock.now()).await?;
-            records.load_all(lease.link()?, self.clock.now()).await?
+            let link = lease.link()?;
+            records.create(link, self.clock.now()).await?;
+            let ids = match self.seed {
+                Some(seed) => fastrand::Rng::with_seed(records.seed_of_start(link, seed).await?),
+                None => entropy(),
+            };
+            (records.load_all(link, self.clock.now()).await?, ids)
         };
         let concurrency = Some(pool.workers());
         let executor = LocalExecutor::assemble(Parts {
@@ -216,7 +221,7 @@ impl PostgresBuilder {
             latency: self.latency,
             clock: self.clock.clone(),
             concurrency,
-            ids: self.seed.map_or_else(entropy, fastrand::Rng::with_seed),
+            ids,
             backend: Postgres {
                 cleaned_at: Mutex::new(self.clock.now()),
                 pool,

@@ -124,6 +124,15 @@ impl Records {
         self.clean(link, now).await
     }
 
+    /// Returns a seed that is different for each start on the database. Otherwise a second process with the
+    /// same seed would draw ids that are already recorded. Uses up one record number.
+    pub(super) async fn seed_of_start(&self, link: &Link, seed: u64) -> Result<u64> {
+        let sql = "SELECT nextval(pg_get_serial_sequence('~.statement', 'number'))";
+        let number: i64 = one(&self.query(link, sql, &[]).await?, 0)?;
+        // The factor spreads the numbers, so that neighbouring seeds do not meet.
+        Ok(seed ^ number.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
     /// Deletes expired tokens, results and records.
     pub(super) async fn clean(&self, link: &Link, now: Timestamp) -> Result<()> {
         let (now, old) = (now, now.saturating_sub(KEEP_EXPIRED).unwrap_or(Timestamp::MIN));

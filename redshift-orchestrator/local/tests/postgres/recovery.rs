@@ -1,6 +1,6 @@
 //! Recovery of statements after a process, a connection or the server dies.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use redshift_orchestrator::{ClientToken, ExecutionMode, Field, Statement, StatementExecutor, Status};
 
@@ -220,6 +220,41 @@ async fn every_statement_takes_effect_once_despite_repeated_kills() {
     }
     // Each of the 60 processes can interrupt 4 statements, and a statement fails after 6 starts.
     assert!(finished >= 48 - 60 * 4 / 6, "only {finished} of {} finished", statements.len());
+}
+
+/// Regression: a submit failed because its id was already recorded.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn processes_with_the_same_seed_draw_different_ids_on_one_database() {
+    let database = Database::new("seed").await;
+    let start = async |database: &Database| database.service().with_seed(77).start().await.unwrap();
+    let (mut statements, mut sessions) = (Vec::new(), Vec::new());
+    // The second process starts while the first is still running, the third afterwards.
+    let (first, second) = (start(&database).await, start(&database).await);
+    for service in [first.clone(), second.clone()] {
+        for _ in 0..4 {
+            statements.push(run(&service, &Statement::sql("SELECT 1")).await.id);
+        }
+        for _ in 0..4 {
+            let statement = Statement::sql("SELECT 1").with_session_keep_alive(Duration::from_secs(3600));
+            let done = run(&service, &statement).await;
+            statements.push(done.id);
+            sessions.push(done.session_id.unwrap());
+        }
+    }
+    drop((first, second));
+    let third = start(&database).await;
+    for _ in 0..16 {
+        statements.push(run(&third, &Statement::sql("SELECT 1")).await.id);
+    }
+    let different: HashSet<_> = statements.iter().map(|id| id.as_str()).collect();
+    assert_eq!(different.len(), 32);
+    let different: HashSet<_> = sessions.iter().map(|id| id.as_str()).collect();
+    assert_eq!(different.len(), 8);
+
+    let database = Database::new("seed_again").await;
+    let repeated = run(&start(&database).await, &Statement::sql("SELECT 1")).await.id;
+    assert_eq!(repeated, statements[0], "the first process on a database draws the same ids");
 }
 
 /// Regression: after the parameter of a function was renamed, the executor could not start on a database of
