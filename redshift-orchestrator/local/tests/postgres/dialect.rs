@@ -90,6 +90,18 @@ async fn functions_return_redshifts_results() {
             "2 | 2 | false",
         ),
         (
+            "SELECT SUM(n), SUM(DISTINCT n), SUM(n::REAL), SUM(n::FLOAT), SUM(n::DECIMAL(9, 1)), SUM(n::SMALLINT) FROM (SELECT 3 AS n UNION ALL SELECT 3 UNION ALL SELECT NULL)",
+            "6 | 3 | 6 | 6 | 6.0 | 6",
+        ),
+        (
+            "SELECT SUM(n), SUM(n::BIGINT), SUM(n::REAL), SUM(n::FLOAT), SUM(n::DECIMAL), SUM(INTERVAL '1 day') FROM (SELECT 1 AS n) WHERE false",
+            "NULL | NULL | NULL | NULL | NULL | NULL",
+        ),
+        (
+            "SELECT SUM(n) OVER (ORDER BY n ROWS 1 PRECEDING), SUM(n::REAL) OVER (ORDER BY n ROWS 1 PRECEDING) FROM (SELECT 1::BIGINT AS n UNION SELECT 2 UNION SELECT 3) ORDER BY 1",
+            "1 | 1 | 3 | 3 | 5 | 5",
+        ),
+        (
             "SELECT GETDATE() <= SYSDATE + INTERVAL '1 minute', DATEDIFF(minute, GETDATE(), SYSDATE)",
             "true | 0",
         ),
@@ -258,6 +270,14 @@ async fn the_columns_of_a_result_have_redshifts_names_and_types() {
         ("SELECT STDDEV(x), VAR_POP(x) FROM (SELECT 1.5 AS x)", "stddev float8, var_pop float8"),
         ("SELECT CURRENT_USER_ID, REGEXP_SUBSTR('a', 'a')", "current_user_id int4, regexp_substr varchar"),
         ("SELECT TO_DATE('20010631', 'YYYYMMDD'), 1.5::DECIMAL", "to_date date, numeric numeric"),
+        (
+            "SELECT SUM(1::SMALLINT), SUM(1) AS i, SUM(1::BIGINT) AS b, SUM(1.5) AS n, SUM(1::REAL) AS r, SUM(1::FLOAT) AS f",
+            "sum int8, i int8, b int8, n numeric, r float8, f float8",
+        ),
+        (
+            "SELECT SUM(DISTINCT n), SUM(SUM(n)) OVER () AS w, SUM(SUM(n::REAL)) OVER (ORDER BY 1 ROWS UNBOUNDED PRECEDING) AS r FROM (SELECT 1::BIGINT AS n)",
+            "sum int8, w int8, r float8",
+        ),
     ] {
         let done = run(&service, &Statement::sql(sql)).await;
         assert_eq!(done.error, None, "{sql}");

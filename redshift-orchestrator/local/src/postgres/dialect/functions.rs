@@ -9,7 +9,7 @@ const GETDATE: &str = "date_trunc('second', statement_timestamp() AT TIME ZONE '
 const SYSDATE: &str = "(transaction_timestamp() AT TIME ZONE 'UTC')";
 
 /// Functions that the library implements under the same name.
-const LIBRARY: [&str; 35] = [
+const LIBRARY: [&str; 36] = [
     "ADD_MONTHS",
     "ANY_VALUE",
     "AVG",
@@ -37,6 +37,7 @@ const LIBRARY: [&str; 35] = [
     "STDDEV_POP",
     "STDDEV_SAMP",
     "STRTOL",
+    "SUM",
     "TO_DATE",
     "TO_HEX",
     "TO_TIMESTAMP",

@@ -328,6 +328,18 @@ CREATE OR REPLACE AGGREGATE ~.avg(real) (SFUNC = float4_accum, STYPE = double pr
 CREATE OR REPLACE AGGREGATE ~.avg(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
 CREATE OR REPLACE AGGREGATE ~.avg(interval) (SFUNC = ~.avg_add, STYPE = interval[], FINALFUNC = ~.avg_of, INITCOND = '{0 s,0 s}');
 
+-- SUM of integers returns a BIGINT, and SUM of floats a DOUBLE PRECISION.
+CREATE OR REPLACE FUNCTION ~.sum_of(state double precision[]) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN state[1] > 0 THEN state[2] END
+$$;
+CREATE OR REPLACE AGGREGATE ~.sum(smallint) (SFUNC = int2_sum, STYPE = bigint);
+CREATE OR REPLACE AGGREGATE ~.sum(integer) (SFUNC = int4_sum, STYPE = bigint);
+CREATE OR REPLACE AGGREGATE ~.sum(bigint) (SFUNC = int8pl, STYPE = bigint);
+CREATE OR REPLACE AGGREGATE ~.sum(numeric) (SFUNC = numeric_add, STYPE = numeric);
+CREATE OR REPLACE AGGREGATE ~.sum(real) (SFUNC = float4_accum, STYPE = double precision[], FINALFUNC = ~.sum_of, INITCOND = '{0,0,0}');
+CREATE OR REPLACE AGGREGATE ~.sum(double precision) (SFUNC = float8pl, STYPE = double precision);
+CREATE OR REPLACE AGGREGATE ~.sum(interval) (SFUNC = interval_pl, STYPE = interval);
+
 -- The standard deviation and the variance are doubles, whatever the type of the values.
 CREATE OR REPLACE AGGREGATE ~.stddev(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_stddev_samp, INITCOND = '{0,0,0}');
 CREATE OR REPLACE AGGREGATE ~.stddev_samp(double precision) (SFUNC = float8_accum, STYPE = double precision[], FINALFUNC = float8_stddev_samp, INITCOND = '{0,0,0}');

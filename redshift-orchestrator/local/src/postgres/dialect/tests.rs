@@ -64,6 +64,10 @@ fn functions_of_redshift_are_translated() {
         ),
         ("SELECT APPROXIMATE COUNT(DISTINCT a)", "SELECT COUNT(DISTINCT a)"),
         (
+            "SELECT SUM(DISTINCT a), Sum(b) OVER (ORDER BY c ROWS 1 PRECEDING), s.sum(c), sum FROM t",
+            "SELECT lib.sum(DISTINCT a), lib.sum(b) OVER (ORDER BY c ROWS 1 PRECEDING), s.sum(c), sum FROM t",
+        ),
+        (
             "SELECT TRUNC(a), JSON_EXTRACT_PATH_TEXT(b, 'c')",
             "SELECT lib.trunc(a), lib.json_extract_path_text(b, 'c')",
         ),
@@ -74,7 +78,7 @@ fn functions_of_redshift_are_translated() {
         ),
         (
             "SELECT RATIO_TO_REPORT(a) OVER (PARTITION BY b), LAG(a, 1) RESPECT NULLS OVER (ORDER BY b)",
-            "SELECT (CAST(a AS double precision) / NULLIF(SUM(CAST(a AS double precision)) OVER (PARTITION BY b), 0)) AS \"ratio_to_report\", LAG(a, 1) OVER (ORDER BY b)",
+            "SELECT (CAST(a AS double precision) / NULLIF(lib.sum(CAST(a AS double precision)) OVER (PARTITION BY b), 0)) AS \"ratio_to_report\", LAG(a, 1) OVER (ORDER BY b)",
         ),
         ("SELECT 'it\\'s NVL(', NVL(a, 'b')", "SELECT 'it\\'s NVL(', COALESCE(a, 'b')"),
         ("SELECT * FROM PG_TABLE_DEF, s.svv_tables", "SELECT * FROM lib.pg_table_def, s.svv_tables"),
@@ -513,7 +517,7 @@ fn a_subquery_in_from_has_an_alias() {
         ("SELECT a FROM (SELECT 1 AS a)", "SELECT a FROM (SELECT 1 AS a) AS \"~s1\""),
         (
             "SELECT SUM(n) FROM (SELECT n FROM (SELECT 3 AS n)) WHERE n IN (SELECT 3)",
-            "SELECT SUM(n) FROM (SELECT n FROM (SELECT 3 AS n) AS \"~s1\") AS \"~s2\" WHERE n IN (SELECT 3)",
+            "SELECT lib.sum(n) FROM (SELECT n FROM (SELECT 3 AS n) AS \"~s1\") AS \"~s2\" WHERE n IN (SELECT 3)",
         ),
         (
             "SELECT * FROM t, (VALUES (1)), LATERAL (SELECT 1) x JOIN (WITH q AS (SELECT 7) SELECT * FROM q) ON 1 = (SELECT 1)",
@@ -548,7 +552,7 @@ fn a_subquery_in_from_has_an_alias() {
                 FOR r IN SELECT * FROM (SELECT 1) AS \"~s2\" LOOP EXECUTE 'SELECT * FROM (SELECT 1) AS \"~s1\"' USING (SELECT 1); END LOOP;
                 v := 'SELECT * FROM (SELECT 1)'; v := v || ' t'; EXECUTE v;
                 w := 'SELECT * FROM (SELECT ' || n || ') AS \"~s1\"' ; EXECUTE w || ' ;' INTO n;
-                w := w || ' WHERE true'; x := 'SELECT SUM(n) FROM (' || w || ') AS \"~s1\";' ; EXECUTE x;
+                w := w || ' WHERE true'; x := 'SELECT lib.sum(n) FROM (' || w || ') AS \"~s1\";' ; EXECUTE x;
              END $$ LANGUAGE plpgsql",
         ),
     ] {
@@ -720,8 +724,8 @@ fn an_aggregate_over_ordered_rows_needs_a_frame() {
         assert!(refused(sql).starts_with(error), "{sql}");
     }
     for sql in [
-        "SELECT SUM(a) OVER (PARTITION BY (SELECT 1 ORDER BY 1)), MAX(a) OVER (), s.sum(a) OVER (ORDER BY b) FROM t",
-        "SELECT SUM(a) OVER (ORDER BY b ROWS UNBOUNDED PRECEDING), RANK() OVER (ORDER BY b), LAG(a) OVER (ORDER BY b) FROM t",
+        "SELECT COUNT(a) OVER (PARTITION BY (SELECT 1 ORDER BY 1)), MAX(a) OVER (), s.sum(a) OVER (ORDER BY b) FROM t",
+        "SELECT COUNT(a) OVER (ORDER BY b ROWS UNBOUNDED PRECEDING), RANK() OVER (ORDER BY b), LAG(a) OVER (ORDER BY b) FROM t",
     ] {
         assert_translated(sql, sql);
     }

@@ -79,9 +79,9 @@ pub(super) fn ratio<'a>(
 ) -> Result<Option<Piece<'a>>, String> {
     let Some(over) = reader.words(rest.start, rest.end, &["OVER"]) else { return Ok(None) };
     let Some((window, behind)) = reader.list(over, rest.end) else { return Ok(None) };
-    let (value, window) = (reader.expression(list)?, reader.expression(window)?);
+    let (value, window, library) = (reader.expression(list)?, reader.expression(window)?, reader.library);
     let text = format!(
-        "(CAST({value} AS double precision) / NULLIF(SUM(CAST({value} AS double precision)) OVER ({window}), 0))"
+        "(CAST({value} AS double precision) / NULLIF({library}.sum(CAST({value} AS double precision)) OVER ({window}), 0))"
     );
     Ok(Some((Cow::Owned(text), behind)))
 }
