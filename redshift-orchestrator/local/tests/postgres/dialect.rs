@@ -286,3 +286,21 @@ async fn the_columns_of_a_result_have_redshifts_names_and_types() {
         assert_eq!(names.join(", "), expected, "{sql}");
     }
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn differences_remain_as_documented() {
+    let service = Database::new("dialect_differences").await.start().await;
+    for sql in ["BEGIN", "COMMIT", "BEGIN\n&& SELECT 1\n&& COMMIT"] {
+        assert!(outcome(&service, sql).await.contains("cannot be submitted"), "{sql}");
+    }
+    assert!(value(&service, "SELECT version()").await.starts_with("PostgreSQL "));
+    does(&service, "CREATE TABLE made AS SELECT 'x' AS a").await;
+    let of_a = "SELECT data_type FROM information_schema.columns WHERE table_name = 'made'";
+    assert_eq!(value(&service, of_a).await, "text");
+    does(&service, "DECLARE c CURSOR FOR SELECT 1").await;
+    assert!(outcome(&service, "FETCH ALL FROM c").await.contains("cursor \"c\" does not exist"));
+    let number = outcome(&service, "SELECT SYSDATE - 1").await;
+    assert!(number.contains("operator does not exist: timestamp without time zone - integer"), "{number}");
+    assert_eq!(value(&service, "SELECT SYSDATE - INTERVAL '1 day' < SYSDATE").await, "true");
+}
