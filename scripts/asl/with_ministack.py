@@ -29,7 +29,7 @@ class Interpreter:
                 name=name, definition=definition, roleArn="arn:aws:iam::123456789012:role/r")["stateMachineArn"]
         return self.client.start_execution(stateMachineArn=self.machines[name], input=json.dumps(given))["executionArn"]
 
-    def end(self, execution, patience=300):
+    def end(self, execution, patience=900):
         for _ in range(patience):
             found = self.client.describe_execution(executionArn=execution)
             if found["status"] != "RUNNING":
@@ -107,7 +107,7 @@ def try_form(interpreter, suffix):
 def try_stuck(interpreter, suffix, execution):
     """A statement that may still run decides how the execution ends, although another step failed earlier."""
     name = f"stuck-{suffix}"
-    found = interpreter.end(execution, 900)
+    found = interpreter.end(execution)
     check(name, found["status"] == "FAILED" and found["error"] == "Statement.Unknown", found)
     check(name, "step sibling: statement " in found["cause"] and "may still run" in found["cause"], found)
     check(name, runs(interpreter, execution) == {"bad": [1], "sibling": [1]}, runs(interpreter, execution))
@@ -180,9 +180,6 @@ def main(python, directory, program):
     server = [python, HERE / "ministack_server.py"]
     with ministack(server, log.with_name("ministack.log"), "0.01", STATEMENTS_LOG=str(log)) as (_, client):
         interpreter = Interpreter(client, directory, log)
-        suffixes = [f"{form}-{language}" for form in ["lambda", "callback"] for language in ["jsonata", "jsonpath"]]
-        # These run for as long as a cancelled statement may take, while the others are tried.
-        stuck = {suffix: interpreter.start(f"stuck-{suffix}", {}) for suffix in suffixes}
         for form in ["lambda", "callback"]:
             for language in ["jsonata", "jsonpath"]:
                 begin = time.time()
@@ -191,6 +188,9 @@ def main(python, directory, program):
                 transitions = try_cost(interpreter, program, f"{form}-{language}")
                 print(f"MiniStack: form {form}, {language}: as expected, "
                       f"{transitions} transitions as computed by cost, {time.time() - begin:.1f} s")
+        # These run for as long as a cancelled statement may take, and would delay the others.
+        suffixes = [f"{form}-{language}" for form in ["lambda", "callback"] for language in ["jsonata", "jsonpath"]]
+        stuck = {suffix: interpreter.start(f"stuck-{suffix}", {}) for suffix in suffixes}
         for suffix, execution in stuck.items():
             cancels = try_stuck(interpreter, suffix, execution)
             print(f"MiniStack: {suffix}: a statement that {cancels} requests did not cancel may still run, and the execution says so")
