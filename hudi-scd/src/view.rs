@@ -312,6 +312,13 @@ impl View {
         }
     }
 
+    /// Returns the retained commits, oldest first. Rejects them if one has [missing files](View::check_whole).
+    pub(crate) fn whole_commits(&self) -> Result<Vec<Instant>> {
+        let commits = self.timeline.completed_commits().map(|entry| entry.instant);
+        let retained = commits.filter(|commit| self.check_retained(*commit).is_ok());
+        retained.map(|commit| self.check_whole(commit).map(|()| commit)).collect()
+    }
+
     /// Like [`View::check_whole`], for the latest snapshot.
     pub(crate) fn check_latest_whole(&self) -> Result<()> {
         self.timeline.latest_commit().map_or(Ok(()), |latest| self.check_whole(latest))

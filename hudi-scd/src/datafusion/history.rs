@@ -44,10 +44,7 @@ pub(super) fn streams(
     let output = provider.projected(projection)?;
     let kept = provider.prune(state, view.groups.values().map(|group| &*group.partition), filters)?;
     let data = provider.table.schema_of(view).map_err(external)?;
-    let commits = view.timeline.completed_commits().map(|entry| entry.instant);
-    for commit in commits.filter(|commit| view.check_retained(*commit).is_ok()) {
-        view.check_whole(commit).map_err(external)?;
-    }
+    view.whole_commits().map_err(external)?;
     let mut groups = Vec::new();
     for (group, _) in view.groups.values().zip(kept).filter(|(_, kept)| *kept) {
         let versions = versions(&provider.table, view, group).map_err(external)?;

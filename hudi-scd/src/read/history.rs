@@ -61,12 +61,10 @@ impl Table {
     async fn history_in(&self, view: &View, key: &Sought) -> Result<Vec<KeyVersion>> {
         self.inner.properties.check_meta_columns()?;
         let data = self.schema_of(view)?;
-        let commits = view.timeline.completed_commits().map(|entry| entry.instant);
-        let commits: Vec<Instant> = commits.filter(|commit| view.check_retained(*commit).is_ok()).collect();
+        let commits = view.whole_commits()?;
         // A file is read only once, even if several commits include it.
         let mut files: BTreeMap<&str, (Path, u64)> = BTreeMap::new();
         for commit in &commits {
-            view.check_whole(*commit)?;
             for (group, version) in view.files_at(*commit) {
                 let path = self.inner.layout.resolve(&group.path(version))?;
                 files.insert(&version.file, (path, version.bytes));
