@@ -184,7 +184,7 @@ fn of_small_groups() -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-/// Of a remote file, a query fetches the end and the row groups whose statistics admit the predicate.
+/// A query of a remote file fetches its end and the row groups whose statistics admit the predicate.
 #[tokio::test]
 async fn a_predicate_on_a_range_of_keys_fetches_the_row_groups_of_that_range() {
     let meter = Meter::over(common::memory());
@@ -224,7 +224,7 @@ async fn a_predicate_on_a_range_of_keys_fetches_the_row_groups_of_that_range() {
         assert!(bytes >= groups * group / 2, "{bytes}: nothing was fetched");
     }
 
-    // Of the row group, only the columns of the query and of the predicate are fetched.
+    // Only the columns of the query and of the predicate are fetched from the row group.
     let (found, bytes) = read(within(4_100, 4_105).with_columns(["id"])).await;
     assert_eq!(found, [4_100, 4_101, 4_102, 4_103, 4_104]);
     assert!(bytes <= end.max(64 * 1024) + group / 4, "{bytes}");

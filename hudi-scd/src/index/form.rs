@@ -186,8 +186,8 @@ impl StoredTexts {
         }
     }
 
-    /// Returns the incoming row that matches a stored row with this key and this value. Returns `None` if
-    /// there is none.
+    /// Returns the incoming row that matches a stored row with this key and this value, or `None` if no row
+    /// matches.
     pub(crate) fn owner(&self, field: &str, text: u32, value: &str) -> Option<u32> {
         let owners = self.owners[text as usize];
         match KeyEncoding::of_stored(field, value, self.texts.value(text as usize)) {
