@@ -47,16 +47,24 @@ struct State {
     is_expired: bool,
 }
 
-/// Time of the wall clock after which a request must not be sent.
+/// Time after which a request must not be sent. tokio's clock wakes a request that waits in a queue, and the
+/// wall clock also counts the time for which the machine sleeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Expiry {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) at: Timestamp,
+    deadline: Instant,
+    clock: Arc<dyn Clock>,
+    at: Timestamp,
 }
 
 impl Expiry {
+    /// Returns the expiry of a request that may be sent for `lifetime`.
+    pub(crate) fn after(clock: Arc<dyn Clock>, lifetime: Duration) -> Self {
+        let at = clock.now() + lifetime;
+        Self { deadline: Instant::now() + lifetime, clock, at }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
-        self.at <= self.clock.now()
+        self.deadline <= Instant::now() || self.at <= self.clock.now()
     }
 }
 
@@ -80,17 +88,14 @@ pub(crate) fn bounded<F: Future>(
     Queue::new().bounded(limit, send_deadline, request)
 }
 
-/// Waits for the response to `request`. The request is given up if it is in a queue at `send_deadline`, enters
-/// one later, or leaves one after its `expiry`. An enclosing [`bounded`] also excludes its time in queues.
-pub(crate) async fn unless_queued_at<F: Future>(
-    send_deadline: Instant,
-    expiry: Expiry,
-    request: F,
-) -> Result<F::Output, GivenUp> {
+/// Waits for the response to `request`. The request is given up if it is in a queue at its `expiry`, or enters
+/// one later. An enclosing [`bounded`] also excludes its time in queues.
+pub(crate) async fn unless_queued_at<F: Future>(expiry: Expiry, request: F) -> Result<F::Output, GivenUp> {
     let (queue, request) = observed(request);
+    let deadline = expiry.deadline;
     queue.expire_at(expiry);
     let queued_too_long = async {
-        sleep_until(send_deadline).await;
+        sleep_until(deadline).await;
         queue.wait_until_queued().await;
     };
     tokio::select! {
@@ -246,16 +251,15 @@ mod tests {
     async fn a_request_does_not_leave_a_queue_after_the_machine_slept_past_its_expiry() {
         for (slept, response) in [(7, Ok(())), (9, Err(GivenUp::NotSent))] {
             let clock = Arc::new(WallClock::default());
-            let expiry = Expiry { clock: clock.clone(), at: clock.now() + 8 * 3_600 * SECOND };
+            let expiry = Expiry::after(clock.clone(), 8 * 3_600 * SECOND);
             let queue = Queue::new();
             queue.expire_at(expiry.clone());
-            let far = Instant::now() + 8 * 3_600 * SECOND;
             let sleeping = || async {
                 sleep(SECOND).await;
                 *clock.0.lock().unwrap() = expiry.at - 8 * 3_600 * SECOND + slept * 3_600 * SECOND;
             };
             assert_eq!(queue.bounded(60 * SECOND, None, queued(sleeping())).await, response);
-            assert_eq!(unless_queued_at(far, expiry.clone(), queued(sleeping())).await, response);
+            assert_eq!(unless_queued_at(expiry.clone(), queued(sleeping())).await, response);
         }
     }
 

@@ -102,21 +102,7 @@ impl<E> Retry<E> {
 /// First error after which a submit may have taken effect, and the time at which its client token may expire.
 struct FirstUncertain {
     clock: Arc<dyn Clock>,
-    first: Mutex<Option<(Error, TokenExpiry)>>,
-}
-
-/// Time at which a client token may expire. tokio's clock wakes a request that waits in a queue, and the wall
-/// clock also counts the time for which the machine sleeps.
-#[derive(Clone)]
-struct TokenExpiry {
-    deadline: Instant,
-    wall: Expiry,
-}
-
-impl TokenExpiry {
-    fn is_over(&self) -> bool {
-        self.deadline <= Instant::now() || self.wall.is_over()
-    }
+    first: Mutex<Option<(Error, Expiry)>>,
 }
 
 impl FirstUncertain {
@@ -130,15 +116,12 @@ impl FirstUncertain {
         let response = match expiry.clone() {
             None => submit.await,
             Some(expiry) if expiry.is_over() => Err(token_expired()),
-            Some(TokenExpiry { deadline, wall }) => {
-                unless_queued_at(deadline, wall, submit).await.unwrap_or_else(|_| Err(token_expired()))
-            }
+            Some(expiry) => unless_queued_at(expiry, submit).await.unwrap_or_else(|_| Err(token_expired())),
         };
         if let (None, Err(error)) = (expiry, &response)
             && error.kind().may_have_taken_effect()
         {
-            let wall = Expiry { clock: self.clock.clone(), at: self.clock.now() + TOKEN_WINDOW };
-            let expiry = TokenExpiry { deadline: Instant::now() + TOKEN_WINDOW, wall };
+            let expiry = Expiry::after(self.clock.clone(), TOKEN_WINDOW);
             *self.lock() = Some((error.clone_with_messages(str::to_owned), expiry));
         }
         response
@@ -155,7 +138,7 @@ impl FirstUncertain {
         }
     }
 
-    fn expiry(&self) -> Option<TokenExpiry> {
+    fn expiry(&self) -> Option<Expiry> {
         self.lock().as_ref().map(|(_, expiry)| expiry.clone())
     }
 
@@ -163,7 +146,7 @@ impl FirstUncertain {
         self.expiry().is_some_and(|expiry| expiry.is_over())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Error, TokenExpiry)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(Error, Expiry)>> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

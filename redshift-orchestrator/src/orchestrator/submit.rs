@@ -222,9 +222,9 @@ impl Orchestrator {
         }
     }
 
-    /// Returns the wall-clock time at which a client token expires that the service remembers for `lifetime`.
+    /// Returns the expiry of a client token that the service remembers for `lifetime`.
     fn token_expiry(&self, lifetime: Duration) -> Expiry {
-        Expiry { clock: self.clock.clone(), at: self.now() + lifetime }
+        Expiry::after(self.clock.clone(), lifetime)
     }
 
     /// Records that the statement will be submitted next.
