@@ -412,10 +412,7 @@ impl GlueJob {
             // Without this record, a process that continues after a death in the pause would search for a run
             // that was never started.
             let rejection = Event::NotSubmitted { error: error.to_string() };
-            let recorded = self.record_in_turn(turn, key, rejection).await;
-            if error.kind() != ErrorKind::Overlap {
-                recorded?;
-            }
+            self.record_in_turn(turn, key, rejection).await?;
             let pause = pauses.after(&error);
             let (since, limit) = match error.kind() {
                 ErrorKind::CredentialsExpired => {

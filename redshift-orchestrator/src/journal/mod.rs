@@ -423,10 +423,10 @@ impl Entry {
     /// in Redshift's query log, or the run of a Glue job. For a Hudi table, returns an instruction.
     pub fn manual_check(&self) -> String {
         let target = self.target.as_deref().unwrap_or_default();
-        match (job_of(target), self.task()) {
-            (Some((region, job)), _) => check_job(region, job, self.id.as_ref(), &self.token),
-            (None, Some(_)) => check_task(target, &self.key),
-            (None, None) => manual_check(&self.name, self.id.as_ref(), self.intended_at),
+        match job_of(target) {
+            Some((region, job)) => check_job(region, job, self.id.as_ref(), &self.token),
+            None if self.task().is_some() => check_task(target, &self.key),
+            None => manual_check(&self.name, self.id.as_ref(), self.intended_at),
         }
     }
 }
