@@ -29,8 +29,8 @@ class Interpreter:
                 name=name, definition=definition, roleArn="arn:aws:iam::123456789012:role/r")["stateMachineArn"]
         return self.client.start_execution(stateMachineArn=self.machines[name], input=json.dumps(given))["executionArn"]
 
-    def end(self, execution, patience=900):
-        for _ in range(patience):
+    def end(self, execution):
+        for _ in range(900):
             found = self.client.describe_execution(executionArn=execution)
             if found["status"] != "RUNNING":
                 # boto3 has no member for a failed execution's error in older models.
