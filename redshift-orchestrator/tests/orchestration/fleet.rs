@@ -13,16 +13,18 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use redshift_data_local::{Latency, Limits, LocalExecutor, Script, Scripted, ScriptedExecution};
 use redshift_orchestrator::{
-    Catalog, ClientToken, Description, Error, ErrorKind, Orchestrator, PageToken, Result, ResultPage,
-    Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, Status, StepKey, Submitted,
-    WaitTime,
+    Catalog, ClientToken, Description, Error, ErrorKind, Orchestrator, PageToken, Result, Statement,
+    StatementExecutor, StatementFilter, StatementId, StatementPage, Status, StepKey, Submitted, WaitTime,
     catalog::CatalogFilter,
     layer::{Fleet, Limit, Rate, Request, RequestRates},
     wait::{Fixed, LongPoll, RequestCounts, Wait, WaitOutcome},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::support::{Prepared, now};
+use crate::{
+    executor::{self, Intercepted},
+    support::{Prepared, now},
+};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -285,9 +287,9 @@ impl LosesFirst {
 }
 
 #[async_trait]
-impl StatementExecutor for LosesFirst {
-    fn target(&self) -> Option<redshift_orchestrator::Target> {
-        self.inner.target()
+impl executor::Intercept for LosesFirst {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.inner
     }
 
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
@@ -306,18 +308,6 @@ impl StatementExecutor for LosesFirst {
         }
     }
 
-    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.inner.describe(id, wait).await
-    }
-
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.inner.cancel(id).await
-    }
-
-    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.inner.result(id, page).await
-    }
-
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
         let listed = self.inner.list(filter, page).await;
         sleep(self.listing).await;
@@ -331,7 +321,7 @@ fn uncertain() -> Statement {
 
 #[tokio::test(start_paused = true)]
 async fn a_listed_uncertain_submit_keeps_its_permit_until_the_statement_ends() {
-    let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
+    let fleet = Limit::new(Intercepted(LosesFirst::new(service(10), true)), 2);
     fleet.submit(&uncertain(), None).await.unwrap_err();
     assert_eq!(fleet.active(), 1);
     let listed = fleet.list(&StatementFilter::default().with_name_prefix("uncertain"), None).await.unwrap();
@@ -343,7 +333,7 @@ async fn a_listed_uncertain_submit_keeps_its_permit_until_the_statement_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listed_uncertain_submit_of_an_ended_statement_releases_its_permit() {
-    let fleet = Limit::new(LosesFirst::new(service(10), true), 2);
+    let fleet = Limit::new(Intercepted(LosesFirst::new(service(10), true)), 2);
     fleet.submit(&uncertain(), None).await.unwrap_err();
     sleep(secs(20)).await;
     // The listing may be by a prefix of the name.
@@ -353,7 +343,7 @@ async fn a_listed_uncertain_submit_of_an_ended_statement_releases_its_permit() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unlisted_uncertain_submit_releases_its_permit() {
-    let fleet = Limit::new(LosesFirst::new(service(10), false), 2);
+    let fleet = Limit::new(Intercepted(LosesFirst::new(service(10), false)), 2);
     fleet.submit(&uncertain(), None).await.unwrap_err();
     fleet.list(&StatementFilter::default().with_name_prefix("another"), None).await.unwrap();
     fleet.list(&StatementFilter::default(), None).await.unwrap();
@@ -367,7 +357,8 @@ async fn an_unlisted_uncertain_submit_releases_its_permit() {
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_began_before_an_uncertain_submit_is_ignored() {
     for filter in [StatementFilter::default(), StatementFilter::default().with_name_prefix("uncertain")] {
-        let fleet = Limit::new(LosesFirst { listing: secs(5), ..LosesFirst::new(service(10), true) }, 2);
+        let fleet =
+            Limit::new(Intercepted(LosesFirst { listing: secs(5), ..LosesFirst::new(service(10), true) }), 2);
         let submit = async {
             sleep(secs(1)).await;
             fleet.submit(&uncertain(), None).await.unwrap_err();
@@ -382,7 +373,7 @@ async fn a_listing_that_began_before_an_uncertain_submit_is_ignored() {
 #[tokio::test(start_paused = true)]
 async fn an_uncertain_submit_keeps_its_permit_when_its_repetition_is_rejected() {
     for kind in [ErrorKind::Throttled, ErrorKind::NotSent, ErrorKind::Denied, ErrorKind::CredentialsExpired] {
-        let network = LosesFirst::new(service(10), true).then_rejects(kind);
+        let network = Intercepted(LosesFirst::new(service(10), true).then_rejects(kind));
         let fleet = Limit::new(network, 2);
         for expected in [ErrorKind::Disconnected, kind] {
             let error = fleet.submit(&uncertain(), None).await.unwrap_err();
@@ -398,6 +389,7 @@ async fn an_uncertain_submit_keeps_its_permit_when_its_repetition_is_rejected() 
 #[tokio::test(start_paused = true)]
 async fn an_uncertain_submit_keeps_its_permit_when_the_service_has_no_capacity() {
     let network = LosesFirst::new(service(10), true).then_rejects(ErrorKind::TooManyStatements);
+    let network = Intercepted(network);
     let (fleet, begun) = (Limit::new(network, 2), Instant::now());
     fleet.submit(&uncertain(), None).await.unwrap_err();
     fleet.submit(&uncertain(), None).await.unwrap();
@@ -407,7 +399,7 @@ async fn an_uncertain_submit_keeps_its_permit_when_the_service_has_no_capacity()
 
 #[tokio::test(start_paused = true)]
 async fn an_uncertain_session_is_known_once_its_statement_is_listed() {
-    let fleet = Limit::new(LosesFirst::new(service(10), true), 2).with_sessions(1);
+    let fleet = Limit::new(Intercepted(LosesFirst::new(service(10), true)), 2).with_sessions(1);
     let kept = uncertain().with_session_keep_alive(secs(60));
     fleet.submit(&kept, None).await.unwrap_err();
     let listed = fleet.list(&StatementFilter::default().with_name_prefix("uncertain"), None).await.unwrap();
@@ -419,7 +411,7 @@ async fn an_uncertain_session_is_known_once_its_statement_is_listed() {
 
 #[tokio::test(start_paused = true)]
 async fn permits_of_uncertain_submits_are_reclaimed_after_15_minutes() {
-    let fleet = Limit::new(LosesFirst::new(service(10), true), 1);
+    let fleet = Limit::new(Intercepted(LosesFirst::new(service(10), true)), 1);
     fleet.submit(&uncertain(), None).await.unwrap_err();
     let begun = Instant::now();
     fleet.submit(&statement(), None).await.unwrap();
@@ -519,9 +511,9 @@ struct Far {
 }
 
 #[async_trait]
-impl StatementExecutor for Far {
-    fn target(&self) -> Option<redshift_orchestrator::Target> {
-        self.inner.target()
+impl executor::Intercept for Far {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.inner
     }
 
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
@@ -534,23 +526,11 @@ impl StatementExecutor for Far {
         sleep(Duration::from_millis(50)).await;
         self.inner.describe(id, wait).await
     }
-
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.inner.cancel(id).await
-    }
-
-    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.inner.result(id, page).await
-    }
-
-    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.inner.list(filter, page).await
-    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_submit_dropped_in_flight_keeps_its_permit() {
-    let fleet = Limit::new(Far { inner: service(1_000), submits: secs(120) }, 1);
+    let fleet = Limit::new(Intercepted(Far { inner: service(1_000), submits: secs(120) }), 1);
     assert!(timeout(secs(60), fleet.submit(&uncertain(), None)).await.is_err());
     assert_eq!(fleet.active(), 1, "the statement may run");
     // The repetition uses the permit of the first submit.
@@ -583,7 +563,7 @@ async fn a_session_expires_although_its_statement_is_never_described() {
 
 #[tokio::test(start_paused = true)]
 async fn free_permits_are_acquired_without_a_pause() {
-    let far = Far { inner: service(10), submits: Duration::from_millis(50) };
+    let far = Intercepted(Far { inner: service(10), submits: Duration::from_millis(50) });
     let fleet = Limit::new(far, 20);
     let statement = statement();
     for _ in 0..20 {

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::executor::{self, Intercepted};
+
 use async_trait::async_trait;
 use redshift_data_local::{LocalExecutor, Script, Scripted};
 use redshift_orchestrator::{
-    ClientToken, Description, ErrorKind, Orchestrator, Origin, PageToken, Pipeline, Result, ResultPage, Run,
-    Statement, StatementExecutor, StatementFilter, StatementId, StatementPage, StepKey, Submitted, Target,
-    WaitTime,
+    ClientToken, ErrorKind, Orchestrator, Origin, Pipeline, Result, Run, Statement, StatementExecutor,
+    StepKey, Submitted, Target, WaitTime,
     journal::{EntryState, Event, Journal, MemoryJournal, Record},
     pipeline::{Step, StepStatus},
 };
@@ -126,31 +127,15 @@ struct OneToken {
 }
 
 #[async_trait]
-impl StatementExecutor for OneToken {
+impl executor::Intercept for OneToken {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.inner
+    }
+
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let statement = statement.clone().with_client_token(ClientToken::new("one")?);
         let submitted = self.inner.submit(&statement, wait).await?;
         Ok(if self.is_silent { Submitted::new(submitted.id) } else { submitted })
-    }
-
-    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.inner.describe(id, wait).await
-    }
-
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.inner.cancel(id).await
-    }
-
-    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.inner.result(id, page).await
-    }
-
-    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.inner.list(filter, page).await
-    }
-
-    fn target(&self) -> Option<Target> {
-        self.inner.target()
     }
 }
 
@@ -165,7 +150,8 @@ async fn a_statement_that_was_created_before_the_intent_is_an_error_and_never_a_
         tokio::time::sleep(Duration::from_secs(10 * 60)).await;
         let created = inner.effects()[0].at;
         let clock = redshift_orchestrator::TokioClock::starting_at(created + Duration::from_secs(10 * 60));
-        let orchestrator = Orchestrator::new(OneToken { inner: inner.clone(), is_silent }).with_clock(clock);
+        let orchestrator =
+            Orchestrator::new(Intercepted(OneToken { inner: inner.clone(), is_silent })).with_clock(clock);
         let report = pipeline("sales").run(&orchestrator, Run::new("r")).await.unwrap();
         let step = report.step("statistics").unwrap();
         assert_eq!(step.status, StepStatus::Unknown, "{report}");
@@ -190,7 +176,8 @@ async fn a_statement_in_another_database_is_an_error_of_its_own_kind() {
         dev.submit(&Statement::sql("CALL load()").with_client_token(ClientToken::new("one").unwrap()), None)
             .await
             .unwrap();
-        let prod = OneToken { inner: inner.clone().with_target(Target::cluster("dwh", "prod")), is_silent };
+        let inner = inner.clone().with_target(Target::cluster("dwh", "prod"));
+        let prod = Intercepted(OneToken { inner, is_silent });
         let orchestrator = Orchestrator::new(prod);
         let key = StepKey::new("r", "s");
         let error = orchestrator.run(&key, Statement::sql("CALL load()")).await.unwrap_err();

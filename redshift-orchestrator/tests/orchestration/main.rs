@@ -5,6 +5,8 @@ mod definitions;
 mod dropping;
 #[path = "../support/dying.rs"]
 mod dying;
+#[path = "../support/executor.rs"]
+mod executor;
 mod extremes;
 mod fleet;
 mod garbage;

@@ -13,9 +13,9 @@ use std::{
 use async_trait::async_trait;
 use redshift_data_local::{self as local, Fault, Faults, Faulty, LocalExecutor, Operation, Script, Scripted};
 use redshift_orchestrator::{
-    AttemptOptions, Clock, Description, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome,
-    OutcomeKind, PageToken, Pipeline, Result, ResultPage, Run, Statement, StatementExecutor, StatementFilter,
-    StatementId, StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
+    AttemptOptions, Clock, Error, ErrorKind, FailureKind, Orchestrator, Origin, Outcome, OutcomeKind,
+    PageToken, Pipeline, Result, Run, Statement, StatementExecutor, StatementFilter, StatementId,
+    StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     jiff::{SignedDuration, Timestamp},
     journal::{EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
     layer::Limit,
@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     dying::Dying,
+    executor,
     intercept::{Intercept, Intercepted},
     support::{Prepared, fails, now},
 };
@@ -169,7 +170,7 @@ async fn a_listing_may_take_longer_than_a_minute() {
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     world.die_at(1, false).await;
     sleep(hours(10.0)).await;
-    let orchestrator = world.over(SlowListing::new(&world.service, 0));
+    let orchestrator = world.over(executor::Intercepted(SlowListing::new(&world.service, 0)));
     let outcome = orchestrator.run(&key(), statement()).await.unwrap();
     assert!(outcome.is_success(), "{}", outcome.kind);
     assert_eq!(outcome.requests.lists, 1);
@@ -287,7 +288,7 @@ async fn a_throttled_page_is_requested_again_although_the_search_takes_long() {
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))));
     world.die_at(1, false).await;
     sleep(hours(10.0)).await;
-    let orchestrator = world.over(SlowListing::new(&world.service, 11));
+    let orchestrator = world.over(executor::Intercepted(SlowListing::new(&world.service, 11)));
     let outcome = orchestrator.run(&key(), statement()).await.unwrap();
     assert!(outcome.is_success(), "{}", outcome.kind);
     assert_eq!(outcome.requests.lists, 13);
@@ -309,25 +310,9 @@ impl SlowListing {
 }
 
 #[async_trait]
-impl StatementExecutor for SlowListing {
-    fn target(&self) -> Option<redshift_orchestrator::Target> {
-        self.service.target()
-    }
-
-    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        self.service.submit(statement, wait).await
-    }
-
-    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.service.describe(id, wait).await
-    }
-
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.service.cancel(id).await
-    }
-
-    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.service.result(id, page).await
+impl executor::Intercept for SlowListing {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.service
     }
 
     async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
@@ -519,7 +504,7 @@ async fn a_statement_that_ended_before_its_cancellation_keeps_its_ending() {
     assert_eq!((&outcome.kind, outcome.requests.cancels), (&OutcomeKind::Finished, 0));
     let world =
         World::new(Script::new().otherwise(local::ScriptedExecution::finished(Duration::from_secs(65))));
-    let late = LateCancel(world.service.clone());
+    let late = executor::Intercepted(LateCancel(world.service.clone()));
     let outcome =
         world.over(late).run_with(&key(), statement(), within(Duration::from_secs(60))).await.unwrap();
     assert_eq!((&outcome.kind, outcome.requests.cancels), (&OutcomeKind::Finished, 1));
@@ -645,7 +630,11 @@ struct ExpiredCredentials {
 }
 
 #[async_trait]
-impl StatementExecutor for ExpiredCredentials {
+impl executor::Intercept for ExpiredCredentials {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.inner
+    }
+
     async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
         let is_expired = {
             let mut submits = self.submits.lock().unwrap();
@@ -657,26 +646,6 @@ impl StatementExecutor for ExpiredCredentials {
             false => self.inner.submit(statement, wait).await,
         }
     }
-
-    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.inner.describe(id, wait).await
-    }
-
-    async fn cancel(&self, id: &StatementId) -> Result<bool> {
-        self.inner.cancel(id).await
-    }
-
-    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.inner.result(id, page).await
-    }
-
-    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.inner.list(filter, page).await
-    }
-
-    fn target(&self) -> Option<redshift_orchestrator::Target> {
-        self.inner.target()
-    }
 }
 
 /// Regression: a step failed immediately if the credentials had expired at its submit, although they were
@@ -686,7 +655,7 @@ async fn a_submit_with_expired_credentials_counts_as_not_sent_and_is_repeated() 
     for (times, is_accepted) in [(3, true), (1_000, false)] {
         let world = World::new(Script::new());
         let expired = ExpiredCredentials { inner: world.service.clone(), submits: Mutex::new(times) };
-        let outcome = world.over(expired).run(&key(), statement()).await;
+        let outcome = world.over(executor::Intercepted(expired)).run(&key(), statement()).await;
         match is_accepted {
             true => assert!(outcome.unwrap().is_success()),
             false => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsExpired),
@@ -714,30 +683,14 @@ async fn a_statement_that_could_not_be_cancelled_is_reported_and_found_later() {
 struct LateCancel(LocalExecutor<Scripted>);
 
 #[async_trait]
-impl StatementExecutor for LateCancel {
-    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
-        self.0.submit(statement, wait).await
-    }
-
-    async fn describe(&self, id: &StatementId, wait: Option<WaitTime>) -> Result<Description> {
-        self.0.describe(id, wait).await
+impl executor::Intercept for LateCancel {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.0
     }
 
     async fn cancel(&self, id: &StatementId) -> Result<bool> {
         sleep(Duration::from_secs(9)).await;
         self.0.cancel(id).await
-    }
-
-    async fn result(&self, id: &StatementId, page: Option<PageToken>) -> Result<ResultPage> {
-        self.0.result(id, page).await
-    }
-
-    async fn list(&self, filter: &StatementFilter, page: Option<PageToken>) -> Result<StatementPage> {
-        self.0.list(filter, page).await
-    }
-
-    fn target(&self) -> Option<redshift_orchestrator::Target> {
-        None
     }
 }
 
