@@ -82,7 +82,7 @@ SHAPES = [
 ]
 
 
-QUICK = {"several", "one_unnamed", "days", "deep", "unpartitioned"}
+QUICK = {"several", "days", "deep"}
 
 
 class Table:
