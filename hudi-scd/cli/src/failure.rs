@@ -54,7 +54,7 @@ impl Failure {
                 while let Some(cause) = source {
                     let said = cause.to_string();
                     // Many errors already contain the message of their cause.
-                    if !message.ends_with(&said) {
+                    if !message.contains(&said) {
                         message.push_str(&format!(": {said}"));
                     }
                     source = cause.source();
@@ -79,5 +79,22 @@ impl From<Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hudi_scd::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_that_the_message_contains_is_not_repeated() {
+        let cause =
+            Error::new(ErrorKind::Storage, "dispatch failure").with_source(io::Error::other("refused"));
+        let error = Error::new(ErrorKind::Storage, format!("try again: GetTable failed: {cause}: refused"));
+        let message = Failure::from(error.with_source(cause)).message(false).unwrap();
+        assert_eq!(message.matches("dispatch failure").count(), 1, "{message}");
+        assert!(message.ends_with("dispatch failure: refused"), "{message}");
     }
 }

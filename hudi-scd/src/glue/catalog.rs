@@ -367,7 +367,7 @@ fn chain(error: &dyn StdError) -> String {
     while let Some(cause) = source {
         let said = cause.to_string();
         // Some errors contain the message of their cause.
-        if !text.ends_with(&said) {
+        if !text.contains(&said) {
             text.push_str(&format!(": {said}"));
         }
         source = cause.source();
