@@ -143,6 +143,7 @@ mod service;
 /// Shared with the other packages of this workspace. Exempt from semver.
 #[doc(hidden)]
 pub mod sql;
+mod stop;
 pub mod task;
 /// Shared with the other packages of this workspace. Exempt from semver.
 #[doc(hidden)]

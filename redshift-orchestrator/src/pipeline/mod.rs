@@ -56,7 +56,8 @@ pub use language::{
 };
 #[cfg(feature = "schema")]
 pub use language::{json_schema, schema_file};
-pub use model::{OnFailure, Overlap, Pipeline, RetryPolicy, Run, Step, StepStatement, StepWork, StopSignal};
+pub use crate::stop::StopSignal;
+pub use model::{OnFailure, Overlap, Pipeline, RetryPolicy, Run, Step, StepStatement, StepWork};
 #[doc(hidden)]
 pub use report::printable;
 pub use report::{AttemptReport, Plan, Report, StepReport, StepStatus, Totals};

@@ -9,7 +9,7 @@ mod step;
 pub(super) mod suggest;
 mod work;
 
-pub use overlap::{Overlap, StopSignal};
+pub use overlap::Overlap;
 pub use pipeline::Pipeline;
 pub use run::Run;
 pub use step::{OnFailure, RetryPolicy, Step, StepStatement};

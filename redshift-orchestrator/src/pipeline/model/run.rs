@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Overlap, StopSignal};
+use super::Overlap;
+use crate::stop::StopSignal;
 
 /// One run of a pipeline: its name and the values of its parameters.
 ///
