@@ -254,6 +254,30 @@ CALL mystore.p4('bad')
 DROP PROCEDURE mystore.p4(VARCHAR)
 --> ok
 
+CREATE PROCEDURE mystore.p5(n IN DECIMAL, "a day" IN DATE, total OUT BIGINT, note OUT VARCHAR(20)) AS $$ BEGIN total := n; note := 'x'; END $$ LANGUAGE plpgsql
+--> ok
+
+GRANT EXECUTE ON PROCEDURE mystore.p5(DECIMAL(12, 2), DATE) TO PUBLIC
+--> ok
+
+ALTER PROCEDURE mystore.p5(n DECIMAL, "a day" IN DATE) RENAME TO "P six"
+--> ok
+
+DROP PROCEDURE mystore."P six"(BIGINT, DATE)
+--> fails: does not exist
+
+CREATE PROCEDURE mystore.drops() AS $$ BEGIN DROP PROCEDURE mystore."P six"(n IN DECIMAL, DATE, total OUT BIGINT, OUT VARCHAR(20)); END $$ LANGUAGE plpgsql
+--> ok
+
+CALL mystore.drops()
+--> ok
+
+DROP PROCEDURE IF EXISTS mystore."P six"(DECIMAL, DATE), mystore.drops()
+--> ok
+
+SELECT COUNT(*) FROM pg_proc WHERE proname IN ('p5', 'P six', 'drops')
+--> 0
+
 CREATE TABLE employee (firstname VARCHAR, lastname VARCHAR)
 && CREATE TABLE employee_error_log (message VARCHAR)
 --> ok

@@ -440,6 +440,39 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ALTER COLUMN %s TYPE varchar(%s), ADD CHECK (CASE WHEN octet_length(%s) > %s THEN ~.too_long(%s) ELSE true END)', target, col, size, col, size, size);
 END $$;
 
+-- Returns the type of a parameter without its mode, with or without a name before the type. Returns NULL if there is no such type.
+CREATE OR REPLACE FUNCTION ~.parameter_type(parameter text) RETURNS oid LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found oid;
+BEGIN
+    BEGIN
+        found := to_regtype(parameter);
+    EXCEPTION WHEN syntax_error THEN NULL;
+    END;
+    RETURN coalesce(found, to_regtype(pg_catalog.regexp_replace(parameter, '^("([^"]|"")+"|[^[:space:]]+)[[:space:]]+', '')));
+EXCEPTION WHEN syntax_error THEN RETURN NULL;
+END $$;
+-- Returns the parameters that identify a procedure in PostgreSQL. `parameters` are its input parameters. The last output parameters of a
+-- translated procedure are input parameters with a default. If there is no such procedure, returns `parameters`, so that the statement fails
+-- with its usual error.
+CREATE OR REPLACE FUNCTION ~.signature(routine text, parameters text[]) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    path text[] := parse_ident(routine);
+    inputs oid[] := '{}';
+    parameter text;
+    found text;
+BEGIN
+    FOREACH parameter IN ARRAY parameters LOOP
+        inputs := inputs || ~.parameter_type(parameter);
+    END LOOP;
+    SELECT pg_get_function_identity_arguments(p.oid) INTO found
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.prokind = 'p' AND p.proname = path[cardinality(path)] AND (p.proargtypes::oid[])[0:p.pronargs - p.pronargdefaults - 1] = inputs
+        AND CASE cardinality(path) WHEN 1 THEN pg_function_is_visible(p.oid) ELSE n.nspname = path[cardinality(path) - 1] END
+    ORDER BY p.pronargdefaults LIMIT 1;
+    RETURN coalesce(found, array_to_string(parameters, ', '));
+END $$;
+
 -- Views with the names and columns of Redshift's system views.
 CREATE OR REPLACE VIEW ~.pg_table_def AS
     SELECT n.nspname::text AS schemaname, c.relname::text AS tablename, a.attname::text AS "column", format_type(a.atttypid, a.atttypmod) AS type,

@@ -12,6 +12,7 @@ mod identifiers;
 mod names;
 mod qualify;
 mod refusal;
+mod signatures;
 mod statements;
 mod tables;
 mod windows;

@@ -24,7 +24,8 @@ const LIBRARY: &str = "\"lib\"";
 /// First words of translations that the server accepts but `sqlparser` does not, each with the reason.
 const NOT_READ: [(&str, &str); 1] = [(
     "DO",
-    "sqlparser does not parse DO, which replaces an ALTER TABLE that resizes a column or has no effect",
+    "sqlparser does not parse DO, which replaces an ALTER TABLE that resizes a column, a statement that names a \
+     procedure with its parameters, and statements without effect",
 )];
 
 fn parse(dialect: &dyn Dialect, sql: &str) -> Result<Vec<Statement>, String> {

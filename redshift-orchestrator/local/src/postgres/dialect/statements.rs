@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use super::{
     Context, Piece, Reader,
     bodies::{self, Transactions},
-    refusal, tables,
+    refusal, signatures, tables,
 };
 use redshift_orchestrator::sql::Token;
 
@@ -55,11 +55,18 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
             let quotas = (next..end).any(|at| quota(reader, at, end).is_some());
             Ok(quotas.then_some((Cow::Borrowed(tables::NOTHING), end)))
         }
-        "ALTER" => tables::alter(reader, part),
+        "DROP" => signatures::translate(reader, part),
+        "ALTER" => match signatures::translate(reader, part.clone())? {
+            Some(piece) => Ok(Some(piece)),
+            None => tables::alter(reader, part),
+        },
         "REFRESH" => Ok(without(reader, begin, end, |at| {
             reader.words(at, end, &["RESTRICT"]).or_else(|| reader.words(at, end, &["CASCADE"]))
         })),
         "GRANT" | "REVOKE" => {
+            if let Some(piece) = signatures::translate(reader, part)? {
+                return Ok(Some(piece));
+            }
             let role = |at| reader.words(at, end, &["ROLE"]).filter(|_| at == next || at == next + 1);
             Ok(without(reader, begin, end, role))
         }

@@ -359,6 +359,6 @@ fn table_attribute(reader: Reader<'_, '_>, at: usize, end: usize) -> Option<usiz
 }
 
 /// Returns the untranslated text of a range.
-fn raw(reader: Reader<'_, '_>, part: Range<usize>) -> String {
+pub(super) fn raw(reader: Reader<'_, '_>, part: Range<usize>) -> String {
     reader.tokens[part].iter().map(|token| token.text()).collect()
 }

@@ -258,6 +258,23 @@ fn character_columns_count_bytes() {
 }
 
 #[test]
+fn a_procedure_is_found_by_its_input_parameters() {
+    for (redshift, postgres) in [
+        (
+            "DROP PROCEDURE IF EXISTS s.p(a IN NVARCHAR(9), OUT INT), q()",
+            "DO 'BEGIN EXECUTE ''DROP PROCEDURE IF EXISTS'' || '' s.p('' || lib.signature(''s.p'', ARRAY[''a  VARCHAR(9)'']::text[]) || '')'' || '','' || '' q('' || lib.signature(''q'', ARRAY[]::text[]) || '')'' || ''''; END'",
+        ),
+        (
+            "GRANT EXECUTE ON PROCEDURE p(DOUBLE PRECISION) TO u; SELECT 1",
+            "DO 'BEGIN EXECUTE ''GRANT EXECUTE ON PROCEDURE'' || '' p('' || lib.signature(''p'', ARRAY[''DOUBLE PRECISION'']::text[]) || '')'' || '' TO u''; END'; SELECT 1",
+        ),
+        ("DROP PROCEDURE p", "DROP PROCEDURE p"),
+    ] {
+        assert_translated(redshift, postgres);
+    }
+}
+
+#[test]
 fn sql_that_redshift_rejects_is_rejected() {
     for (sql, error) in [
         ("CREATE TABLE t (a VARCHAR(70000))", "length for type character varying cannot exceed 65535"),
@@ -422,7 +439,7 @@ fn sql_that_a_procedure_executes_is_translated() {
             "EXECUTE 'DELETE FROM ' || quote_ident(COALESCE(t, 'u')) || ' WHERE lib.datediff(''' || part || ''', a, CAST(''' || b || ''' AS timestamp)) > 1' USING c;",
         ),
         (r"EXECUTE 'SELECT NVL(\001)';", r"EXECUTE 'SELECT NVL(\001)';"),
-        ("GRANT EXECUTE ON PROCEDURE p() TO 'NVL(a, b)';", "GRANT EXECUTE ON PROCEDURE p() TO 'NVL(a, b)';"),
+        ("GRANT EXECUTE ON FUNCTION p() TO 'NVL(a, b)';", "GRANT EXECUTE ON FUNCTION p() TO 'NVL(a, b)';"),
         ("PERFORM 'NVL(a, b)';", "PERFORM 'NVL(a, b)';"),
     ] {
         let procedure =

@@ -1,0 +1,107 @@
+//! Translates statements that name procedures with their parameters.
+
+use std::{borrow::Cow, ops::Range};
+
+use super::{
+    Piece, Reader,
+    tables::{raw, type_name},
+};
+use redshift_orchestrator::sql::Token;
+
+/// Translates `DROP PROCEDURE p(…)`, `ALTER PROCEDURE p(…) …`, and `GRANT` or `REVOKE … ON PROCEDURE p(…) …`.
+///
+/// Output parameters do not belong to a signature in Redshift. The translation of `CREATE PROCEDURE` makes the
+/// last ones optional input parameters, which PostgreSQL expects in the signature. The statement therefore looks up
+/// the parameters of the procedure when it runs.
+pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Result<Option<Piece<'a>>, String> {
+    let begin = part.start;
+    let end = reader.statement_end(begin, part.end);
+    let Some((verb, next)) = reader.word(begin, end) else { return Ok(None) };
+    let names = match verb.as_str() {
+        "DROP" | "ALTER" => reader.words(next, end, &["PROCEDURE"]),
+        _ => (next..end).find_map(|at| match reader.tokens[at] {
+            Token::Word(_) => reader.words(at, end, &["ON", "PROCEDURE"]),
+            _ => None,
+        }),
+    };
+    let Some(names) = names else { return Ok(None) };
+    let mut at = reader.words(names, end, &["IF", "EXISTS"]).unwrap_or(names);
+    let mut sql = Concatenation::new(&raw(reader, begin..at));
+    loop {
+        let Some(open) = (at..end).find(|at| reader.tokens[*at] == Token::Symbol("(")) else {
+            return Ok(None);
+        };
+        let Some((list, behind)) = reader.list(open, end) else { return Ok(None) };
+        let name = raw(reader, at..open);
+        let mut inputs = Vec::new();
+        for parameter in reader.split(list) {
+            inputs.extend(input(reader, parameter)?.map(|input| quoted(&input)));
+        }
+        sql.push(&format!("{name}("));
+        sql.call(&format!(
+            "{}.signature({}, ARRAY[{}]::text[])",
+            reader.library,
+            quoted(name.trim()),
+            inputs.join(", ")
+        ));
+        sql.push(")");
+        match reader.next(behind, end) {
+            Some(comma) if reader.tokens[comma] == Token::Symbol(",") => {
+                sql.push(&raw(reader, behind..comma + 1));
+                at = comma + 1;
+            }
+            _ => {
+                sql.push(&raw(reader, behind..end));
+                break;
+            }
+        }
+    }
+    let body = format!("BEGIN EXECUTE {}; END", sql.0);
+    Ok(Some((Cow::Owned(format!("DO {}", quoted(&body))), end)))
+}
+
+/// Expression that concatenates text and the results of calls.
+struct Concatenation(String);
+
+impl Concatenation {
+    fn new(text: &str) -> Self {
+        Self(quoted(text))
+    }
+
+    fn push(&mut self, text: &str) {
+        self.call(&quoted(text));
+    }
+
+    fn call(&mut self, call: &str) {
+        self.0.push_str(" || ");
+        self.0.push_str(call);
+    }
+}
+
+/// Returns a parameter without its mode. Returns `None` for an output parameter.
+fn input(reader: Reader<'_, '_>, part: Range<usize>) -> Result<Option<String>, String> {
+    let (mut text, mut at) = (String::new(), part.start);
+    let mut words = 0;
+    while at < part.end {
+        let (piece, next) = match reader.tokens[at] {
+            Token::Word(word) => {
+                words += 1;
+                let is = |mode: &str| words <= 2 && word.eq_ignore_ascii_case(mode);
+                match () {
+                    () if is("OUT") => return Ok(None),
+                    () if is("IN") || is("INOUT") => (Cow::Borrowed(""), at + 1),
+                    () => type_name(reader, at..part.end)?.unwrap_or((Cow::Borrowed(word), at + 1)),
+                }
+            }
+            token => (Cow::Borrowed(token.text()), at + 1),
+        };
+        text.push_str(&piece);
+        at = next;
+    }
+    Ok(Some(text.trim().to_owned()))
+}
+
+/// Returns a string literal.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
