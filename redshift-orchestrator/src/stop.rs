@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use tokio::sync::watch;
 
 /// Signal that stops a run early. After the request, the run starts no further step and waits for the
-/// statements that are running. All clones share the request.
+/// statements that are running. A statement that has certainly not reached the service is left to the next run.
+/// All clones share the request.
 #[derive(Clone)]
 pub struct StopSignal(Arc<watch::Sender<bool>>);
 

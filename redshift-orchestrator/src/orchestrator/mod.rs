@@ -10,6 +10,7 @@ use crate::{
     identity::Namespace,
     journal::{self, Event, Journal, MemoryJournal, Record, SettledOutcome, Settlement},
     observer::Unobserved,
+    stop::StopSignal,
     task::Tasks,
     wait::{Durations, LongPoll, PollStrategy, Wait},
 };
@@ -97,6 +98,7 @@ pub struct Orchestrator {
     names_in_sql: bool,
     turns: Turns,
     tasks: Tasks,
+    stop: StopSignal,
     pub(crate) namespace: Arc<Namespace>,
 }
 
@@ -129,16 +131,18 @@ impl Orchestrator {
             names_in_sql: false,
             turns: Turns::default(),
             tasks: Tasks::default(),
+            stop: StopSignal::new(),
             namespace: Arc::new(namespace),
         }
     }
 
     /// Returns an orchestrator with the same state that runs the statements of this pipeline. The name of the
-    /// pipeline is part of their client tokens.
-    pub(crate) fn of_pipeline(&self, pipeline: &str) -> Self {
+    /// pipeline is part of their client tokens. After a stop, a statement that the service has not received is
+    /// not sent again.
+    pub(crate) fn of_pipeline(&self, pipeline: &str, stop: StopSignal) -> Self {
         let pipeline = Some(pipeline.to_owned());
         let namespace = Arc::new(Namespace { pipeline, ..(*self.namespace).clone() });
-        Self { namespace, ..self.clone() }
+        Self { namespace, stop, ..self.clone() }
     }
 
     /// Returns the durations that this orchestrator and its clones have recorded.

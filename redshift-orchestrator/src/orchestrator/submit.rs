@@ -53,7 +53,8 @@ enum SubmitResponse {
 
 impl Call<'_> {
     /// Submits the statement, and repeats the submit with the same token until the service responds, a retry
-    /// timeout expires, or the service no longer remembers the token.
+    /// timeout expires, the service no longer remembers the token, or, if no submit may have taken effect, a
+    /// stop is requested.
     ///
     /// # Errors
     /// Returns an error of the journal if the id could not be recorded, and
@@ -96,7 +97,12 @@ impl Call<'_> {
                 (false, true) => return Ok(Submission::Uncertain(error)),
                 (false, false) => return Ok(Submission::NotSubmitted(error)),
             }
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.orchestrator.stop.requested(), if !may_have_taken_effect => {
+                    return Ok(Submission::NotSubmitted(error));
+                }
+            }
         }
     }
 

@@ -51,12 +51,12 @@ mod model;
 mod report;
 mod run;
 
+pub use crate::stop::StopSignal;
 pub use language::{
     Piece, PipelineBuilder, StepTemplate, Template, TemplateParameter, TemplateText, is_allowed_in_sql,
 };
 #[cfg(feature = "schema")]
 pub use language::{json_schema, schema_file};
-pub use crate::stop::StopSignal;
 pub use model::{OnFailure, Overlap, Pipeline, RetryPolicy, Run, Step, StepStatement, StepWork};
 #[doc(hidden)]
 pub use report::printable;

@@ -5,13 +5,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redshift_data_local::{self as local, LocalExecutor, Script};
 use redshift_orchestrator::{
-    Clock, Error, ErrorKind, Orchestrator, Pipeline, Report, Result, Run, StepKey, TokioClock,
+    Clock, Error, ErrorKind, Orchestrator, Pipeline, Report, Result, Run, Statement, StatementExecutor,
+    StepKey, Submitted, TokioClock, WaitTime,
     journal::{ActiveRun, Claim, Entry, Journal, MemoryJournal, RunOutcome},
     pipeline::{OnFailure, Overlap, RetryPolicy, Step, StepStatus, StopSignal},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::intercept::{Intercept, Intercepted};
+use crate::{
+    executor,
+    intercept::{Intercept, Intercepted},
+};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -145,6 +149,55 @@ async fn a_stopped_run_waits_for_active_steps_and_starts_no_others() {
     assert_eq!(journal.runs(1, None).await.unwrap().runs[0].ended.unwrap().1, RunOutcome::Stopped);
     let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
     assert!(report.is_success() && report.totals().statements == 1);
+}
+
+/// Service whose submits fail for a time.
+#[derive(Debug)]
+struct Unreachable {
+    service: LocalExecutor<local::Scripted>,
+    error: ErrorKind,
+    until: Instant,
+}
+
+#[async_trait]
+impl executor::Intercept for Unreachable {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.service
+    }
+
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        match Instant::now() < self.until {
+            true => Err(Error::new(self.error, "connection refused")),
+            false => self.service.submit(statement, wait).await,
+        }
+    }
+}
+
+/// A statement that no submit has reached is left to the next run. After a lost response, the submit is repeated,
+/// because only its response tells whether the statement is running.
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_retries_of_a_submit_that_was_never_sent() {
+    for (error, expected) in [(ErrorKind::NotSent, "not submitted"), (ErrorKind::Disconnected, "finished")] {
+        let journal = MemoryJournal::new();
+        let until = Instant::now() + seconds(120);
+        let away = executor::Intercepted(Unreachable { service: service(), error, until });
+        let orchestrator = Orchestrator::new(away).with_journal(journal.clone());
+        let stop = StopSignal::new();
+        let stopping = async {
+            sleep(seconds(30)).await;
+            stop.request();
+        };
+        let pipeline = row();
+        let run = pipeline.run(&orchestrator, Run::new("r").with_stop_signal(stop.clone()));
+        let report = tokio::join!(run, stopping).0.unwrap();
+        assert_eq!(report.steps()[0].status.as_str(), expected, "{report}");
+        match error {
+            ErrorKind::NotSent => assert_eq!(report.elapsed, seconds(30)),
+            _ => assert!(report.elapsed > seconds(120), "{report}"),
+        }
+        let report = row().run(&orchestrator, Run::new("r")).await.unwrap();
+        assert!(report.is_success(), "{report}");
+    }
 }
 
 /// Journal whose storage fails when the attempts at the step `one` are read.

@@ -160,9 +160,7 @@ impl AttemptReport {
         match outcome.kind {
             OutcomeKind::Finished => {}
             OutcomeKind::Failed { error, .. } => self.error = Some(error),
-            OutcomeKind::Aborted => {
-                self.error = Some("cancelled by another client or by the service".to_owned())
-            }
+            OutcomeKind::Aborted => self.error = Some("cancelled on request, or by the service".to_owned()),
             OutcomeKind::TimedOut { timeout, .. } => {
                 let timeout = human(timeout);
                 self.error = Some(match self.may_still_run {

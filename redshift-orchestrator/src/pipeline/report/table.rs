@@ -76,6 +76,8 @@ impl fmt::Display for Report {
                  8 hours after its first submit. If you run one by hand instead, settle it first (`Orchestrator::settle`).",
                 self.run
             )?;
+        } else if self.failures().next().is_none() && self.has_not_started() {
+            writeln!(f, "\nRun `{}` again: it continues with the steps that have not finished.", self.run)?;
         } else if !self.is_success() {
             writeln!(
                 f,

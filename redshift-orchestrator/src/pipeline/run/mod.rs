@@ -40,7 +40,7 @@ impl Pipeline {
     /// pipeline is active and [`Overlap`](super::Overlap) does not admit this one; and [`ErrorKind::Journal`]
     /// if the journal fails. After any of these errors, this call has submitted nothing.
     pub async fn run(&self, orchestrator: &Orchestrator, mut run: Run) -> Result<Report> {
-        let orchestrator = &orchestrator.of_pipeline(&self.name);
+        let orchestrator = &orchestrator.of_pipeline(&self.name, run.stop.clone());
         if run.target.is_none() {
             run.target = orchestrator.executor().target().map(|target| target.to_string());
         }
