@@ -1,7 +1,4 @@
 //! SCD type 2 histories in Hudi tables.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::sync::Arc;
 
@@ -11,12 +8,13 @@ use arrow::{
     },
     datatypes::{Int64Type, Schema},
 };
-use common::mortal::Mortal;
 use hudi_scd::{
     ErrorKind, Query, RetentionPolicy, Table, TableDefinition,
     scd::{At, Scd2, Scd2Table},
 };
 use object_store::ObjectStore;
+
+use crate::common::{self, mortal::Mortal};
 
 /// A change: customer, instant, and, unless it is a delete, tier (tracked) and phone (not tracked).
 type Change<'a> = (i64, i64, Option<(&'a str, &'a str)>);

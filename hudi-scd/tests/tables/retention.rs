@@ -1,13 +1,8 @@
 //! The files that a table keeps under each policy, cleans that other writers started, and readable instants.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use common::{Golden, batch, lines, memory, schema};
 use hudi_scd::{
     ErrorKind, FnClock, Instant, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
     timeline::{
@@ -17,6 +12,8 @@ use hudi_scd::{
 };
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
+
+use crate::common::{Golden, batch, lines, memory, schema};
 
 /// Each reading of the clock is ten minutes later than the previous one.
 fn options() -> TableOptions {

@@ -1,21 +1,18 @@
 //! Undoes and protects commits.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
 };
 
 use arrow::array::RecordBatch;
-use common::{batch, lines, memory, mortal::Mortal, schema, sleepy::Sleepy};
 use hudi_scd::{
     ErrorKind, FnClock, Instant, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
     timeline::Action,
 };
 use object_store::ObjectStore;
+
+use crate::common::{batch, lines, memory, mortal::Mortal, schema, sleepy::Sleepy};
 
 /// Options with a clock that is later than all earlier operations, so that the lease of a dead writer has
 /// expired.

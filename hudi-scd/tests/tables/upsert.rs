@@ -1,12 +1,9 @@
 //! Writes to a table and reads it back.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use arrow::datatypes::SchemaRef;
-use common::{batch, lines, memory, repeatable, schema};
 use hudi_scd::{CommitReport, ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
+
+use crate::common::{self, batch, lines, memory, repeatable, schema};
 
 const CUSTOMER: &str = "id bigint, name string, balance decimal(15,2), at int";
 

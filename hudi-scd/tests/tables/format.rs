@@ -1,13 +1,8 @@
 //! Compares the bytes that other engines read: Parquet schemas, footers and commit metadata must equal those
 //! of Spark's writer.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeMap, fs::File, path::Path};
 
-use common::{Golden, folder, mortal::Mortal, repeatable};
 use futures::TryStreamExt;
 use hudi_scd::{Codec, Table, TableDefinition, bloom::BloomFilter};
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -18,6 +13,8 @@ use parquet::{
 };
 use rstest::rstest;
 use serde_json::Value;
+
+use crate::common::{self, Golden, folder, mortal::Mortal, repeatable};
 
 fn parquet_files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();

@@ -1,18 +1,9 @@
 //! Checks the budget of requests on object storage that docs/object-storage.md states.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
-use common::{
-    interposed::{Interposed, Interposer},
-    meter::{Kind, Meter, Requests},
-    s3::S3,
-};
 use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use hudi_scd::{
     Codec, Query, Table, TableDefinition, TableOptions,
@@ -21,6 +12,13 @@ use hudi_scd::{
 use object_store::{ObjectMeta, ObjectStore, path::Path};
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
+
+use crate::common::{
+    self,
+    interposed::{Interposed, Interposer},
+    meter::{Kind, Meter, Requests},
+    s3::S3,
+};
 
 const DDL: &str = "id bigint, part bigint, name string, at bigint";
 

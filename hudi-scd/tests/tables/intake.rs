@@ -1,13 +1,8 @@
 //! Files are taken in only once: if they are delivered again, by several writers, and across crashes,
 //! rollbacks and archival.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::sync::{Arc, atomic::Ordering};
 
-use common::{batch, lines, memory, mortal::Mortal, repeatable, schema, ticking};
 use futures::{Stream, stream};
 use hudi_scd::{
     Query, Result, RetentionPolicy, SourceFile, Table, TableDefinition,
@@ -17,6 +12,8 @@ use hudi_scd::{
 };
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
+
+use crate::common::{batch, lines, memory, mortal::Mortal, repeatable, schema, ticking};
 
 fn file(number: usize) -> SourceFile {
     SourceFile::new(format!("s3://raw/{number}.csv"), "v1")

@@ -1,16 +1,13 @@
 //! Occasional storage failures cause retries, but no loss of rows.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use common::{batch, lines, memory, s3::S3, schema, ticking, unreliable::Unreliable};
 use hudi_scd::{ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::ObjectStore;
 use rstest::rstest;
 use tokio::time::Instant;
+
+use crate::common::{batch, lines, memory, s3::S3, schema, ticking, unreliable::Unreliable};
 
 fn options(begun: Instant, seed: u64) -> TableOptions {
     ticking(begun, seed)

@@ -1,17 +1,14 @@
 //! Overwrites and deletes partitions, and bulk inserts, and compares the results with Spark's tables.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use common::{Golden, batch, folder, lines, memory, mortal::Mortal, repeatable, schema};
 use hudi_scd::timeline::{Action, archive::ArchiveLimits};
 use hudi_scd::{CommitReport, ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::ObjectStore;
 use serde_json::Value;
+
+use crate::common::{Golden, batch, folder, lines, memory, mortal::Mortal, repeatable, schema};
 
 fn columns() -> SchemaRef {
     schema("id int, p string, v string, ts bigint")

@@ -1,14 +1,11 @@
 //! Compares random sequences of writes with a plain map: same rows, same counts, same past, valid files.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{batch, folder, lines, memory, repeatable, schema};
 use hudi_scd::{CommitReport, Instant, Query, RetentionPolicy, Table, TableDefinition};
 use proptest::prelude::*;
+
+use crate::common::{batch, folder, lines, memory, repeatable, schema};
 
 const COLUMNS: &str = "id int, day int, at int, text string";
 

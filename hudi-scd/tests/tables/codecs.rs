@@ -1,13 +1,8 @@
 //! The compression of base files: in new tables, in Spark's tables, and after a change.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use common::{Golden, batch, lines, memory, repeatable, schema};
 use hudi_scd::{Codec, FnClock, Query, Table, TableDefinition, TableOptions};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use parquet::{
@@ -15,6 +10,8 @@ use parquet::{
     file::reader::{FileReader, SerializedFileReader},
 };
 use rstest::rstest;
+
+use crate::common::{Golden, batch, lines, memory, repeatable, schema};
 
 fn name(compression: Compression) -> &'static str {
     match compression {

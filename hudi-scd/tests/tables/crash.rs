@@ -1,10 +1,6 @@
 //! An operation dies or is dropped at any storage call, or one of its calls fails. The table is then in the
 //! state before or after the operation, and the next writer repairs it.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{
     sync::{
         Arc,
@@ -13,18 +9,19 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use futures::TryStreamExt;
+use hudi_scd::{Error, ErrorKind, FnClock, Result, RetentionPolicy, Table, TableDefinition, TableOptions};
+use object_store::{ObjectStore, ObjectStoreExt};
+use rstest::rstest;
+use tokio::time::timeout;
+
+use crate::common::{
     memory,
     mortal::Mortal,
     operations::{UPKEEP, WRITES, carry_out, options_for, read, rows, with_history},
     s3::S3,
     sleepy::{Alarm, Sleepy},
 };
-use futures::TryStreamExt;
-use hudi_scd::{Error, ErrorKind, FnClock, Result, RetentionPolicy, Table, TableDefinition, TableOptions};
-use object_store::{ObjectStore, ObjectStoreExt};
-use rstest::rstest;
-use tokio::time::timeout;
 
 /// Options with a clock that is later than all earlier operations, so that the lease of a dead writer has
 /// expired.

@@ -1,17 +1,14 @@
 //! Tables with one key column under the complex generator. Depending on its release, Hudi stores the key as
 //! `1` or as `id:1` (HUDI-7001), and a table may contain both forms.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::sync::Arc;
 
 use arrow::array::AsArray;
-use common::{batch, lines, memory, repeatable, schema};
 use hudi_scd::{ErrorKind, KeyChange, Query, Table, TableDefinition, TableVersion};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
+
+use crate::common::{self, batch, lines, memory, repeatable, schema};
 
 const PROPERTY: &str = "hoodie.table.complex.keygenerator.encoding";
 const PROPERTIES: &str = "t/.hoodie/hoodie.properties";

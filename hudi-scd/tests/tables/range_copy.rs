@@ -1,24 +1,21 @@
 //! Rewrites whose unchanged column chunks the storage copies.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
-use common::{
-    lines,
-    meter::Meter,
-    mortal::Mortal,
-    range_copy::{Copying, PartRequest, Service},
-};
 use futures::TryStreamExt;
 use hudi_scd::{Codec, ErrorKind, Query, Table, TableDefinition, TableOptions};
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader};
 use rstest::rstest;
+
+use crate::common::{
+    self, lines,
+    meter::Meter,
+    mortal::Mortal,
+    range_copy::{Copying, PartRequest, Service},
+};
 
 /// A table, and the same table in a storage that copies ranges.
 async fn create(store: &Arc<dyn ObjectStore>, rows: &RecordBatch, options: TableOptions) -> Table {

@@ -1,12 +1,9 @@
 //! Record keys and partition paths of every kind.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
-use common::{Golden, batch, lines, memory, repeatable, schema};
 use hudi_scd::{ErrorKind, Query, Table, TableDefinition, TableOptions, TimestampPartition, TimestampType};
 use object_store::ObjectStoreExt;
+
+use crate::common::{self, Golden, batch, lines, memory, repeatable, schema};
 
 #[tokio::test]
 async fn a_table_partitioned_by_time_is_written_opened_and_written_on() {

@@ -1,9 +1,5 @@
 //! Tables of other writers: versions 2 to 9, with and without a metadata table.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{
     path::Path as FilePath,
     sync::{
@@ -12,13 +8,14 @@ use std::{
     },
 };
 
-use common::{Golden, as_spark_reads, expected, lines};
 use hudi_scd::{
     ErrorKind, Invariant, KeyChange, MetadataTable, Query, Table, TableOptions,
     timeline::{Action, CommitMetadata},
 };
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
+
+use crate::common::{self, Golden, as_spark_reads, expected, lines};
 
 async fn open(golden: &Golden) -> Table {
     Table::open(golden.store(), "table".into()).await.unwrap()

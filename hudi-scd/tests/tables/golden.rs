@@ -1,13 +1,10 @@
 //! Reads, replays, repairs and writes tables that Spark wrote with Hudi 0.14, 0.15 and 1.0.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
-use common::{Golden, as_spark_reads, expected, lines, memory, repeatable};
 use hudi_scd::{ErrorKind, Query, Table, TableDefinition, TableOptions, timeline::Action};
 use rstest::rstest;
 use serde_json::Value;
+
+use crate::common::{self, Golden, as_spark_reads, expected, lines, memory, repeatable};
 
 async fn read(table: &Table, query: Query) -> Vec<String> {
     as_spark_reads(lines(&table.read(query).await.unwrap()))

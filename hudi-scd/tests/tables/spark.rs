@@ -1,12 +1,7 @@
 //! Spark's options, and files that only the metadata of Spark's commits record.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
-use common::{batch, lines, memory, repeatable, schema};
 use futures::stream;
 use hudi_scd::{
     Codec, ErrorKind, Query, RetentionPolicy, SourceFile, Table, TableDefinition, TimestampPartition,
@@ -18,6 +13,8 @@ use hudi_scd::{
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
 use serde_json::{Value, json};
+
+use crate::common::{batch, lines, memory, repeatable, schema};
 
 fn shown(definition: &TableDefinition, release: Release) -> String {
     let options = spark::options(definition, release).unwrap();

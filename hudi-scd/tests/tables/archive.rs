@@ -1,14 +1,12 @@
 //! The active timeline stays short, and removed actions are in the archive.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::mortal::Mortal;
 use hudi_scd::{
     FnClock, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
     timeline::archive::{self, ArchiveLimits},
 };
 use object_store::ObjectStoreExt;
+
+use crate::common::{self, mortal::Mortal};
 
 const LIMITS: ArchiveLimits = ArchiveLimits { keep_min: 6, keep_max: 8 };
 

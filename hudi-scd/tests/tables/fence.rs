@@ -1,9 +1,5 @@
 //! A write loses its lease, is cancelled or is dropped: which changes it sends, and what happens to the lock.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock},
@@ -11,7 +7,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use common::{batch, lines, memory, schema, ticking};
 use futures::{StreamExt, stream::BoxStream};
 use hudi_scd::{Cancellation, ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::{
@@ -19,6 +14,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 use tokio::{sync::watch, time::Instant};
+
+use crate::common::{batch, lines, memory, schema, ticking};
 
 /// A store that records calls, and calls a function before each of them.
 #[derive(Clone)]

@@ -1,22 +1,9 @@
 //! Several writers of one table on a storage with conditional puts: they wait for each other, a writer that
 //! was considered dead cannot complete a commit, and a live one is not disturbed.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arrow::array::RecordBatch;
-use common::{
-    batch,
-    interposed::{Interposed, Interposer},
-    lines, memory,
-    s3::S3,
-    schema,
-    sleepy::Sleepy,
-    ticking,
-};
 use futures::TryStreamExt;
 use hudi_scd::{
     ErrorKind, FnClock, Query, RetentionPolicy, Table, TableDefinition, TableOptions, timeline::Action,
@@ -24,6 +11,16 @@ use hudi_scd::{
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
 use tokio::time::Instant;
+
+use crate::common::{
+    self, batch,
+    interposed::{Interposed, Interposer},
+    lines, memory,
+    s3::S3,
+    schema,
+    sleepy::Sleepy,
+    ticking,
+};
 
 fn options(begun: Instant, seed: u64) -> TableOptions {
     ticking(begun, seed)

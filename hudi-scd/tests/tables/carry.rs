@@ -1,10 +1,6 @@
 //! Parts of the previous version that a merge copies unchanged: row groups that are too large to be joined
 //! with others.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
@@ -19,6 +15,8 @@ use parquet::{
         reader::{FileReader, SerializedFileReader},
     },
 };
+
+use crate::common;
 
 /// More rows than in a group that is joined with others.
 const ROWS: i64 = 40_000;

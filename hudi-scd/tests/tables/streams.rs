@@ -1,9 +1,5 @@
 //! Reads and writes streams of batches.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{
     path::PathBuf,
     sync::{
@@ -17,14 +13,15 @@ use arrow::{
     datatypes::Int32Type,
 };
 use async_trait::async_trait;
-use common::{
+use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+use hudi_scd::{Error, ErrorKind, Query, Table, TableDefinition, TableOptions};
+use object_store::{GetOptions, GetResult, ObjectStore, path::Path};
+
+use crate::common::{
     batch,
     interposed::{Interposed, Interposer},
     lines, memory, schema,
 };
-use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
-use hudi_scd::{Error, ErrorKind, Query, Table, TableDefinition, TableOptions};
-use object_store::{GetOptions, GetResult, ObjectStore, path::Path};
 
 async fn table() -> (Table, arrow::datatypes::SchemaRef) {
     let schema = schema("id int, at int");

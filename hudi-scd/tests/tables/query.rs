@@ -1,7 +1,4 @@
 //! Queries with predicates, partitions and limits, and the columns of streams.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,11 +9,12 @@ use arrow::{
     },
     datatypes::Int64Type,
 };
-use common::meter::Meter;
 use futures::TryStreamExt;
 use hudi_scd::{ErrorKind, Predicate, Query, Table, TableDefinition};
 use object_store::ObjectStoreExt;
 use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
+
+use crate::common::{self, meter::Meter};
 
 const MINUTE: i64 = 60_000_000;
 

@@ -1,20 +1,17 @@
 //! Columns of every type, written by Spark and by this crate.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::sync::Arc;
 
 use arrow::{
     array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch},
     datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType},
 };
-use common::{Golden, lines, memory, repeatable};
 use hudi_scd::{ErrorKind, Query, Table, TableDefinition, TableOptions};
 use object_store::ObjectStoreExt;
 use parquet::file::metadata::ParquetMetaDataReader;
 use serde_json::Value;
+
+use crate::common::{self, Golden, lines, memory, repeatable};
 
 /// Reads rows by id, independently of the order of their columns.
 async fn read(table: &Table) -> Vec<Value> {

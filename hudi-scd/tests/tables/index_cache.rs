@@ -1,19 +1,16 @@
 //! The key index cache on the local disk. Tables are identical with and without it, it saves reads, and
 //! damage to its files has no effect.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use common::meter::Meter;
 use hudi_scd::{CommitReport, Query, Table, TableDefinition, TableOptions};
 use object_store::ObjectStore;
+
+use crate::common::{self, meter::Meter};
 
 const DDL: &str = "id bigint, name string, at bigint, region string";
 

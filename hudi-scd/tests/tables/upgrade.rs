@@ -1,15 +1,12 @@
 //! Upgrades tables that old releases of Hudi wrote.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::{collections::BTreeMap, path::Path as FilePath, sync::Arc, sync::atomic::Ordering};
 
-use common::{Golden, as_spark_reads, expected, lines, mortal::Mortal};
 use hudi_scd::{ErrorKind, Query, Table, TableDefinition, TableOptions, TableVersion};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
+
+use crate::common::{self, Golden, as_spark_reads, expected, lines, mortal::Mortal};
 
 async fn open(store: &Arc<dyn ObjectStore>) -> Table {
     let options = TableOptions::new().without_lock().with_parallelism(1);
