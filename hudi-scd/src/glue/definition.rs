@@ -14,6 +14,7 @@ use crate::{Error, ErrorKind, Instant, Result, Table, key::FolderForm, schema, v
 
 pub(super) const INPUT_FORMAT: &str = "org.apache.hudi.hadoop.HoodieParquetInputFormat";
 pub(super) const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
+pub(super) const TABLE_TYPE: &str = "EXTERNAL_TABLE";
 pub(super) const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
 /// The parameter that contains the instant of the last commit that the catalog knows.
 pub(super) const LAST_COMMIT: &str = "last_commit_time_sync";
@@ -129,7 +130,7 @@ impl Definition {
         }
         let input = TableInput::builder()
             .name(&self.table)
-            .table_type("EXTERNAL_TABLE")
+            .table_type(TABLE_TYPE)
             .storage_descriptor(self.storage(&self.location))
             .set_partition_keys(Some(self.keys.clone()))
             .set_parameters(Some(parameters));
@@ -155,6 +156,20 @@ impl Definition {
         let serde = storage.serde_info.as_ref().and_then(|serde| serde.serialization_library.as_deref());
         if serde != Some(SERDE) {
             differ("SerDe", serde.unwrap_or_default(), SERDE);
+        }
+        let output = storage.output_format.as_deref().unwrap_or_default();
+        if output != OUTPUT_FORMAT {
+            differ("output format", output, OUTPUT_FORMAT);
+        }
+        // Hudi's sync can also register managed tables.
+        let kind = found.table_type.as_deref().unwrap_or(TABLE_TYPE);
+        if kind != TABLE_TYPE && kind != "MANAGED_TABLE" {
+            differ("table type", kind, TABLE_TYPE);
+        }
+        // The parameter by which Iceberg and Delta Lake mark their tables.
+        let parameters = found.parameters.as_ref();
+        if let Some(format) = parameters.and_then(|parameters| parameters.get("table_type")) {
+            differ("parameter table_type", format, "missing");
         }
         let location = storage.location.as_deref().unwrap_or_default();
         if !same_place(location, &self.location) {

@@ -240,6 +240,24 @@ fn reason(option: &str) -> &'static str {
         "sync_comment" => "Hudi's sync accepts the option and never sends a comment",
         "partition_fields" => "the table's own properties name its partition fields",
         "bucket_sync" | "bucket_sync_spec" => "bucketed tables are not supported",
+        "enable" | "hoodie.meta.sync.client.tool.class" | "client.tool.class" => {
+            "this sync is the one that runs"
+        }
+        "base.path" => "the location of the registration names the folder",
+        "base_file_format" | "skip_ro_suffix" => "tables are copy-on-write, with base files in Parquet",
+        "assume_date_partitioning" => "the class of the partition value extractor decides this",
+        "no_partition_metadata" => "partitions are found by the commits, or by listing files",
+        "recreate_table_on_error" => "a table is replaced only by a takeover",
+        "ignore_exceptions" => "a failed sync is always reported",
+        "glue.partition_index_fields" | "glue.partition_index_fields.enable" => {
+            "the sync does not manage partition indexes"
+        }
+        "batch_num"
+        | "filter_pushdown_enabled"
+        | "filter_pushdown_max_size"
+        | "glue.all_partitions_read_parallelism"
+        | "glue.changed_partitions_read_parallelism"
+        | "glue.partition_change_parallelism" => "the sync chooses its requests itself",
         _ => "the option is unknown",
     }
 }

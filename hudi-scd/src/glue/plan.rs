@@ -11,7 +11,10 @@ use aws_sdk_glue::types::{
 
 use super::{
     columns::widens,
-    definition::{Definition, INPUT_FORMAT, LAST_COMMIT, names_and_types, same_place, unbuilt},
+    definition::{
+        Definition, INPUT_FORMAT, LAST_COMMIT, OUTPUT_FORMAT, SERDE, TABLE_TYPE, names_and_types, same_place,
+        unbuilt,
+    },
     options::SyncOptions,
     spark,
 };
@@ -251,10 +254,14 @@ fn compare_partitions(plan: &mut Plan, definition: &Definition, partitions: &Par
     }
 }
 
+/// Returns `true` if readers find the partition at the location and read its files with the table's formats.
 fn at(partition: &Partition, location: &str) -> bool {
-    let storage = partition.storage_descriptor.as_ref();
-    let storage = storage.filter(|storage| storage.input_format.as_deref() == Some(INPUT_FORMAT));
-    storage.and_then(|storage| storage.location.as_deref()).is_some_and(|found| same_place(found, location))
+    let Some(storage) = &partition.storage_descriptor else { return false };
+    let serde = storage.serde_info.as_ref().and_then(|serde| serde.serialization_library.as_deref());
+    storage.input_format.as_deref() == Some(INPUT_FORMAT)
+        && storage.output_format.as_deref() == Some(OUTPUT_FORMAT)
+        && serde == Some(SERDE)
+        && storage.location.as_deref().is_some_and(|found| same_place(found, location))
 }
 
 /// Returns a partition with the table's columns and formats. Its parameters are kept.
@@ -286,10 +293,19 @@ fn describe(
         storage.columns = Some(commented(&definition.columns, stored_columns(found)));
     }
     if is_foreign {
-        storage.input_format = wanted.input_format.clone();
-        storage.output_format = wanted.output_format.clone();
-        storage.location = wanted.location.clone();
-        storage.serde_info = wanted.serde_info.clone();
+        // Formats, buckets, sort columns and parameters of the other tool would misinform readers.
+        let columns = storage.columns.take();
+        *storage = wanted.clone();
+        storage.columns = columns;
+        input.table_type = Some(TABLE_TYPE.to_owned());
+        input.view_original_text = None;
+        input.view_expanded_text = None;
+        input.target_table = None;
+        let foreign = input.parameters.take().unwrap_or_default();
+        let mut foreign: Vec<_> =
+            foreign.into_keys().filter(|name| !definition.parameters.contains_key(name)).collect();
+        foreign.sort();
+        plan.differences.extend(foreign.iter().map(|name| format!("parameter {name} is removed")));
     }
     if let (Some(serde), Some(wanted)) = (&mut storage.serde_info, wanted.serde_info) {
         let known = serde.parameters.get_or_insert_default();
@@ -298,17 +314,19 @@ fn describe(
     }
     let parameters = input.parameters.get_or_insert_default();
     let mut wanted = definition.parameters.clone();
-    if options.spark_parameters {
-        let kept = spark::equal_but_for_nulls_in_lists(parameters, &wanted);
-        wanted.retain(|name, _| !kept.contains(name));
-        let stale = |name: &String| {
-            name.starts_with(spark::PREFIX) && !wanted.contains_key(name) && !kept.contains(name)
-        };
-        let stale: BTreeSet<_> = parameters.keys().filter(|name| stale(name)).cloned().collect();
-        for name in stale {
-            parameters.remove(&name);
-            plan.differences.push(format!("parameter {name} is removed"));
-        }
+    let kept = match options.spark_parameters {
+        true => spark::equal_but_for_nulls_in_lists(parameters, &wanted),
+        false => Default::default(),
+    };
+    wanted.retain(|name, _| !kept.contains(name));
+    let stale = |name: &String| {
+        let is_spark = name.starts_with(spark::PREFIX) || name == spark::PROVIDER;
+        is_spark && !wanted.contains_key(name) && !kept.contains(name)
+    };
+    let stale: BTreeSet<_> = parameters.keys().filter(|name| stale(name)).cloned().collect();
+    for name in stale {
+        parameters.remove(&name);
+        plan.differences.push(format!("parameter {name} is removed"));
     }
     set(&mut plan.differences, "parameter", parameters, wanted);
     let changes = !plan.differences.is_empty() || plan.changes_partitions();

@@ -8,6 +8,8 @@ use crate::{Result, spark::write_struct};
 
 /// The prefix of the parameters that contain the schema.
 pub(super) const PREFIX: &str = "spark.sql.sources.schema.";
+/// The parameter by which Spark finds its reader.
+pub(super) const PROVIDER: &str = "spark.sql.sources.provider";
 
 /// Returns the parameters for a table with these columns. `partitions` come last. The schema is split into
 /// parts of `part` UTF-16 units, because the catalog limits the length of a parameter.
@@ -19,7 +21,7 @@ pub(super) fn parameters(
     let fields = columns.iter().chain(partitions).map(|field| (*field).clone()).collect::<Vec<_>>();
     let mut json = String::new();
     write_struct(&mut json, Schema::new(fields).fields())?;
-    let mut found = BTreeMap::from([("spark.sql.sources.provider".to_owned(), "hudi".to_owned())]);
+    let mut found = BTreeMap::from([(PROVIDER.to_owned(), "hudi".to_owned())]);
     let parts = cut(&json, part);
     found.insert(num_parts(), parts.len().to_string());
     found.extend(parts.into_iter().enumerate().map(|(n, text)| (format!("{PREFIX}part.{n}"), text)));

@@ -92,3 +92,74 @@ async fn what_others_wrote_into_the_entry_stays() {
     assert_eq!(qty(&entry.table), json!({ "Name": "qty", "Type": "bigint", "Comment": "Pieces" }));
     assert!(entry.partitions.values().all(|partition| qty(partition)["Type"] == "bigint"));
 }
+
+/// Formats, buckets and parameters of the other tool would misinform readers.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_leaves_nothing_of_the_other_tool() {
+    let recording = Recording::load("b-first-hive-style");
+    let step = &recording.steps[0];
+    let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
+    let service = Service::default();
+    step.restore(&service);
+    service.change(|table| {
+        table["Description"] = "Orders of the shop".into();
+        table["TableType"] = "VIRTUAL_VIEW".into();
+        table["ViewOriginalText"] = "SELECT 1".into();
+        let storage = &mut table["StorageDescriptor"];
+        storage["OutputFormat"] = "org.x.Output".into();
+        storage["Compressed"] = true.into();
+        storage["NumberOfBuckets"] = 3.into();
+        storage["BucketColumns"] = json!(["id"]);
+        storage["Parameters"] = json!({ "classification": "csv" });
+        table["Parameters"]["classification"] = "csv".into();
+        table["Parameters"]["table_type"] = "ICEBERG".into();
+    });
+    let error = glue::sync(&table, &service.glue, &options).await.unwrap_err().to_string();
+    for text in ["output format is org.x.Output", "table type is VIRTUAL_VIEW", "table_type is ICEBERG"] {
+        assert!(error.contains(text), "{error}");
+    }
+    let planned = glue::plan(&table, &service.glue, &options.clone().with_takeover(true)).await.unwrap();
+    assert!(planned.to_string().contains("parameter classification is removed"), "{planned}");
+    glue::sync(&table, &service.glue, &options.with_takeover(true)).await.unwrap();
+    let entry = service.entry().table;
+    assert_eq!(entry["Description"], "Orders of the shop");
+    assert_eq!(entry["TableType"], "EXTERNAL_TABLE");
+    let text = entry.to_string();
+    for gone in ["SELECT 1", "org.x.Output", "\"id\"]", "csv", "ICEBERG"] {
+        assert!(!text.contains(gone), "{gone}: {text}");
+    }
+}
+
+/// A partition whose SerDe or output format another tool changed could not be read, and the check said nothing.
+#[tokio::test(start_paused = true)]
+async fn a_check_finds_the_formats_of_a_partition() {
+    let recording = Recording::load("b-first-hive-style");
+    let step = &recording.steps[0];
+    let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
+    for member in ["/StorageDescriptor/OutputFormat", "/StorageDescriptor/SerdeInfo/SerializationLibrary"] {
+        let service = Service::default();
+        step.restore(&service);
+        {
+            let mut state = service.state();
+            let partitions = &mut state.tables.get_mut("orders").unwrap().partitions;
+            let changed = partitions.get_mut(&vec!["us".to_owned()]).unwrap();
+            *changed.pointer_mut(member).unwrap() = "org.x".into();
+        }
+        let drift = glue::check(&table, &service.glue, &options).await.unwrap().to_string();
+        assert!(drift.contains("1 partition updated: us"), "{drift}");
+    }
+}
+
+/// Readers would go by the old schema in the parameters.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_no_data_source_any_more_loses_its_schema_parts() {
+    let recording = Recording::load("b-first-hive-style");
+    let step = &recording.steps[0];
+    let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
+    let service = Service::default();
+    step.restore(&service);
+    assert!(service.entry().table.to_string().contains("spark.sql.sources.schema.part.0"));
+    let plain = options.with_hudi_option("hoodie.datasource.hive_sync.sync_as_datasource", "false").unwrap();
+    glue::sync(&table, &service.glue, &plain).await.unwrap();
+    assert!(!service.entry().table.to_string().contains("spark.sql.sources."), "{}", service.entry().table);
+}

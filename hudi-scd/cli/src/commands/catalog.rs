@@ -126,8 +126,8 @@ fn options(args: &Registration) -> Result<SyncOptions, Failure> {
         let Some((name, value)) = option.split_once('=') else {
             return Err(Failure::usage(format!("--option {option}: write it as KEY=VALUE")));
         };
-        for (suffix, instead) in [(".database", "--database"), (".table", "--table-name")] {
-            if name.ends_with(suffix) {
+        for (own, instead) in [("database", "--database"), ("table", "--table-name")] {
+            if name.rsplit('.').next() == Some(own) {
                 return Err(Failure::usage(format!("--option {option}: use {instead}")));
             }
         }

@@ -147,6 +147,8 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
     assert!(option.contains("KEY=VALUE"), "{option}");
     let option = refused("catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.table=t");
     assert!(option.contains("--table-name"), "{option}");
+    let option = refused("catalog sync s3://b/t --database d --option database=e");
+    assert!(option.contains("use --database"), "{option}");
     let option =
         refused("catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.colour=red");
     assert!(option.contains("unknown") && option.contains("colour"), "{option}");
