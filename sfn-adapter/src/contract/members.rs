@@ -50,20 +50,20 @@ pub(super) fn read<T: DeserializeOwned>(place: &str, members: Value) -> Result<T
 /// Turns a message of serde into a sentence that names the member. The sentence quotes no value, because the
 /// value may be SQL.
 fn explained(place: &str, path: &str, message: &str) -> String {
-    // A member's name may be any string from the event.
-    let path = &cut(path, LONGEST_PATH);
     let place = if place.is_empty() { "the event".to_owned() } else { format!("`{place}`") };
     let member_at = |path: &str| match path {
         "" | "." | "?" => place.clone(),
-        path => format!("`{path}` of {place}"),
+        // A member's name may be any string from the event.
+        path => format!("`{}` of {place}", cut(path, LONGEST_PATH)),
     };
     if let Some((name, known)) = quoted(message, "unknown field `") {
         let parent = path.strip_suffix(&name).unwrap_or(path).trim_end_matches('.');
+        let name = cut(&name, LONGEST_NAME);
         return format!("{} has no member `{name}`; {known}", member_at(parent));
     }
     let member = member_at(path);
     if let Some((name, _)) = quoted(message, "missing field `") {
-        return format!("{member} lacks the member `{name}`");
+        return format!("{member} lacks the member `{}`", cut(&name, LONGEST_NAME));
     }
     if let Some((_, known)) = quoted(message, "unknown variant `") {
         return format!("{member} has an unknown value; {known}");
@@ -81,7 +81,7 @@ fn quoted(message: &str, beginning: &str) -> Option<(String, String)> {
         ", there are no fields" => "remove it".to_owned(),
         known => format!("use {known}"),
     };
-    Some((cut(name, LONGEST_NAME), known))
+    Some((name.to_owned(), known))
 }
 
 /// Translates the name of a type for users of JSON.

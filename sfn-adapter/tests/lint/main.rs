@@ -41,6 +41,31 @@ fn a_finding_has_a_place_a_reason_and_a_fix() {
     }
 }
 
+/// Returns the rules that a submit with this token and this retry violates.
+fn of_submit(token: Option<&str>, attempts: u32) -> Vec<&'static str> {
+    let mut arguments = serde_json::json!({ "Database": "d", "WorkgroupName": "w", "Sql": "SELECT 1" });
+    if let Some(token) = token {
+        arguments["ClientToken"] = token.into();
+    }
+    let machine = serde_json::json!({
+        "StartAt": "S", "QueryLanguage": "JSONata", "TimeoutSeconds": 600, "States": {
+            "S": { "Type": "Task", "Resource": "arn:aws:states:::aws-sdk:redshiftdata:executeStatement", "End": true,
+                "TimeoutSeconds": 60, "Arguments": arguments,
+                "Retry": [{ "ErrorEquals": ["States.ALL"], "MaxAttempts": attempts }] } } });
+    rules(&machine.to_string())
+}
+
+#[test]
+fn a_token_of_the_time_is_unstable_and_a_retry_without_attempts_is_none() {
+    for token in ["{% $string($millis()) %}", "{% $now() %}", "{% $string($random()) %}", "{% $uuid() %}"] {
+        assert!(of_submit(Some(token), 3).contains(&"unstable-token"), "{token}");
+    }
+    let stable = "{% $states.context.Execution.Name %}";
+    assert!(!of_submit(Some(stable), 3).contains(&"unstable-token"));
+    assert!(of_submit(None, 3).contains(&"retry-without-token"));
+    assert!(!of_submit(None, 0).contains(&"retry-without-token"));
+}
+
 #[test]
 fn the_reference_machine_has_its_known_defects() {
     let findings = lint(&file("machines/reference.json")).unwrap();

@@ -215,16 +215,23 @@ fn submit(state: &StateRef<'_>, report: &mut Report<'_>) {
     if !state.text("Resource").unwrap_or_default().contains(":aws-sdk:redshiftdata:") {
         return;
     }
-    if state.contains("States.UUID()") || state.contains("$uuid()") {
+    let token = ["Arguments", "Parameters"].iter().find_map(|field| {
+        let members = state.object.get(*field)?.as_object()?;
+        members.get("ClientToken").or_else(|| members.get("ClientToken.$"))?.as_str()
+    });
+    let changes =
+        |token: &str| ["$random()", "$millis()", "$now("].iter().any(|source| token.contains(source));
+    if state.contains("States.UUID()") || state.contains("$uuid()") || token.is_some_and(changes) {
         report.at(
             "unstable-token",
             state,
             "",
-            "a random token changes when a lost reply is retried, and the statement runs twice",
+            "a random token, or one of the time, changes when a lost reply is retried, and the statement runs twice",
             "derive the token from $$.Execution.Id, $$.Execution.RedriveCount and the step",
         );
     }
-    if !state.list("Retry").is_empty() && !state.contains("\"ClientToken") {
+    let retries = |retry: &Value| retry.get("MaxAttempts").and_then(Value::as_u64) != Some(0);
+    if state.list("Retry").iter().any(retries) && !state.contains("\"ClientToken") {
         report.at("retry-without-token", state, "Retry", "a retry after a lost reply runs the statement a second time, because each request gets a new token", "pass a ClientToken derived from $$.Execution.Id, $$.Execution.RedriveCount and the step");
     }
 }

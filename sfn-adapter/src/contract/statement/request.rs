@@ -593,6 +593,8 @@ mod tests {
     #[case(json!({ "version": 1, "action": "status", "id": 7 }), "`id` of the event must be a string")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "Result": {} }),
         "the event has no member `Result`; use `id`, `wait_seconds`, `poll_seconds`, `raise`")]
+    #[case(json!({ "version": 1, "action": "status", "id": "a", "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk": 1 }),
+        "the event has no member `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…`; use `id`, `wait_seconds`, `poll_seconds`, `raise`")]
     #[case(json!({ "version": 1, "action": "wait", "id": "a", "wait_seconds": -1 }),
         "`wait_seconds` of the event must be a whole number of 0 to 4,294,967,295")]
     #[case(json!({ "version": 1, "action": "wait", "id": "a", "wait_seconds": 1_u64 << 32 }),
