@@ -181,8 +181,19 @@ pub(super) fn make(
         }
         plan.differences.extend(foreign.iter().cloned());
         if definition.needs_recreation(found) {
-            plan.change = TableChange::Recreate(Box::new(definition.creation()?));
-            return created(plan, definition, partitions);
+            let keep = |input: &mut TableInput| {
+                input.description = found.description.clone();
+                input.owner = found.owner.clone();
+                input.retention = found.retention;
+            };
+            let mut input = definition.creation()?;
+            keep(&mut input);
+            plan.change = TableChange::Recreate(Box::new(input));
+            let mut plan = created(plan, definition, partitions)?;
+            if let Some(described) = &mut plan.description {
+                keep(described);
+            }
+            return Ok(plan);
         }
     }
     let changed = changed_types(definition, found);

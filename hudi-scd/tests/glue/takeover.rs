@@ -130,6 +130,27 @@ async fn a_takeover_leaves_nothing_of_the_other_tool() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_takeover_with_other_keys_keeps_description_owner_and_retention() {
+    let recording = Recording::load("b-first-hive-style");
+    let step = &recording.steps[0];
+    let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
+    let service = Service::default();
+    step.restore(&service);
+    service.change(|table| {
+        table["Description"] = "Orders of the shop".into();
+        table["Owner"] = "data".into();
+        table["Retention"] = 7.into();
+        table["PartitionKeys"] = json!([{ "Name": "partition_0", "Type": "string" }]);
+    });
+    glue::sync(&table, &service.glue, &options.clone().with_takeover(true)).await.unwrap();
+    let entry = service.entry().table;
+    assert_eq!((&entry["Description"], &entry["Owner"]), (&"Orders of the shop".into(), &"data".into()));
+    assert_eq!(entry["Retention"], 7);
+    let check = glue::check(&table, &service.glue, &options).await.unwrap();
+    assert!(check.is_empty(), "{check}");
+}
+
 /// A partition whose SerDe or output format another tool changed could not be read, and the check said nothing.
 #[tokio::test(start_paused = true)]
 async fn a_check_finds_the_formats_of_a_partition() {
