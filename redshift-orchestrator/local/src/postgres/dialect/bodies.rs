@@ -6,6 +6,7 @@ use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 use super::{
     Context, Reader, identifiers,
     names::{self, End},
+    quoted,
     refusal::{as_on_redshift, refused},
 };
 use redshift_orchestrator::sql::{Token, tokens};
@@ -302,7 +303,7 @@ fn put_together(body: Reader<'_, '_>, text: Range<usize>, end: End) -> Result<Op
             .min_by_key(|(at, ..)| *at);
         let literal = next.as_ref().map_or(rest, |(at, ..)| &rest[..*at]);
         if !literal.is_empty() {
-            pieces.push(format!("'{}'", literal.replace('\\', "\\\\").replace('\'', "''")));
+            pieces.push(quoted(literal));
         }
         let Some((at, number, range)) = next else { break };
         pieces

@@ -60,6 +60,16 @@ const BEFORE_OPERAND: [&str; 25] = [
     "HAVING",
 ];
 
+/// Returns a string literal. In the service's sessions, as on Redshift, a backslash in a literal is an escape.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// Returns a statement that runs a statement of PL/pgSQL.
+fn block(statement: &str) -> String {
+    format!("DO {}", quoted(&format!("BEGIN {statement}; END")))
+}
+
 /// Translation of some tokens, and the position after them.
 type Piece<'a> = (Cow<'a, str>, usize);
 

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    Piece, Reader,
+    Piece, Reader, block, quoted,
     tables::{raw, type_name},
 };
 use redshift_orchestrator::sql::Token;
@@ -26,7 +26,8 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
     };
     let Some(names) = names else { return Ok(None) };
     let mut at = reader.words(names, end, &["IF", "EXISTS"]).unwrap_or(names);
-    let mut sql = Concatenation::new(&raw(reader, begin..at));
+    // The terms of an expression that concatenates the statement.
+    let mut terms = vec![quoted(&raw(reader, begin..at))];
     loop {
         let Some(open) = (at..end).find(|at| reader.tokens[*at] == Token::Symbol("(")) else {
             return Ok(None);
@@ -37,45 +38,22 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
         for parameter in reader.split(list) {
             inputs.extend(input(reader, parameter)?.map(|input| quoted(&input)));
         }
-        sql.push(&format!("{name}("));
-        sql.call(&format!(
-            "{}.signature({}, ARRAY[{}]::text[])",
-            reader.library,
-            quoted(name.trim()),
-            inputs.join(", ")
-        ));
-        sql.push(")");
+        let (library, inputs) = (reader.library, inputs.join(", "));
+        terms.push(quoted(&format!("{name}(")));
+        terms.push(format!("{library}.signature({}, ARRAY[{inputs}]::text[])", quoted(name.trim())));
+        terms.push(quoted(")"));
         match reader.next(behind, end) {
             Some(comma) if reader.tokens[comma] == Token::Symbol(",") => {
-                sql.push(&raw(reader, behind..comma + 1));
+                terms.push(quoted(&raw(reader, behind..comma + 1)));
                 at = comma + 1;
             }
             _ => {
-                sql.push(&raw(reader, behind..end));
+                terms.push(quoted(&raw(reader, behind..end)));
                 break;
             }
         }
     }
-    let body = format!("BEGIN EXECUTE {}; END", sql.0);
-    Ok(Some((Cow::Owned(format!("DO {}", quoted(&body))), end)))
-}
-
-/// Expression that concatenates text and the results of calls.
-struct Concatenation(String);
-
-impl Concatenation {
-    fn new(text: &str) -> Self {
-        Self(quoted(text))
-    }
-
-    fn push(&mut self, text: &str) {
-        self.call(&quoted(text));
-    }
-
-    fn call(&mut self, call: &str) {
-        self.0.push_str(" || ");
-        self.0.push_str(call);
-    }
+    Ok(Some((Cow::Owned(block(&format!("EXECUTE {}", terms.join(" || ")))), end)))
 }
 
 /// Returns a parameter without its mode. Returns `None` for an output parameter.
@@ -87,10 +65,12 @@ fn input(reader: Reader<'_, '_>, part: Range<usize>) -> Result<Option<String>, S
             Token::Word(word) => {
                 words += 1;
                 let is = |mode: &str| words <= 2 && word.eq_ignore_ascii_case(mode);
-                match () {
-                    () if is("OUT") => return Ok(None),
-                    () if is("IN") || is("INOUT") => (Cow::Borrowed(""), at + 1),
-                    () => type_name(reader, at..part.end)?.unwrap_or((Cow::Borrowed(word), at + 1)),
+                if is("OUT") {
+                    return Ok(None);
+                }
+                match is("IN") || is("INOUT") {
+                    true => (Cow::Borrowed(""), at + 1),
+                    false => type_name(reader, at..part.end)?.unwrap_or((Cow::Borrowed(word), at + 1)),
                 }
             }
             token => (Cow::Borrowed(token.text()), at + 1),
@@ -99,9 +79,4 @@ fn input(reader: Reader<'_, '_>, part: Range<usize>) -> Result<Option<String>, S
         at = next;
     }
     Ok(Some(text.trim().to_owned()))
-}
-
-/// Returns a string literal.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Context, Piece, Reader, names, refusal};
+use super::{Context, Piece, Reader, block, names, quoted, refusal};
 use redshift_orchestrator::sql::Token;
 
 /// Translates the type at the beginning of a range, if it is specific to Redshift.
@@ -155,8 +155,8 @@ fn resize(reader: Reader<'_, '_>, part: Range<usize>, table: &str) -> Result<Opt
         return Ok(None);
     }
     let (library, size) = (reader.library, character.size);
-    let [table, name] = [table, reader.tokens[name].text()].map(|text| text.replace('\'', "\'\'\'\'"));
-    Ok(Some(format!("DO 'BEGIN PERFORM {library}.resize(''{table}'', ''{name}'', {size}); END'")))
+    let (table, name) = (quoted(table), quoted(reader.tokens[name].text()));
+    Ok(Some(block(&format!("PERFORM {library}.resize({table}, {name}, {size})"))))
 }
 
 /// A statement that has no effect.
