@@ -149,17 +149,10 @@ impl Definition {
         };
         let none = StorageDescriptor::builder().build();
         let storage = found.storage_descriptor.as_ref().unwrap_or(&none);
-        let input = storage.input_format.as_deref().unwrap_or_default();
-        if input != INPUT_FORMAT {
-            differ("input format", input, INPUT_FORMAT);
-        }
-        let serde = storage.serde_info.as_ref().and_then(|serde| serde.serialization_library.as_deref());
-        if serde != Some(SERDE) {
-            differ("SerDe", serde.unwrap_or_default(), SERDE);
-        }
-        let output = storage.output_format.as_deref().unwrap_or_default();
-        if output != OUTPUT_FORMAT {
-            differ("output format", output, OUTPUT_FORMAT);
+        for (what, format, wanted) in formats(storage) {
+            if format != wanted {
+                differ(what, format, wanted);
+            }
         }
         // Hudi's sync can also register managed tables.
         let kind = found.table_type.as_deref().unwrap_or(TABLE_TYPE);
@@ -190,6 +183,16 @@ impl Definition {
     pub(super) fn needs_recreation(&self, found: &CatalogTable) -> bool {
         names_and_types(found.partition_keys()) != names_and_types(&self.keys)
     }
+}
+
+/// Returns the formats by which readers read the files: their names, those found, and those of a Hudi table.
+pub(super) fn formats(storage: &StorageDescriptor) -> [(&'static str, &str, &'static str); 3] {
+    let serde = storage.serde_info.as_ref().and_then(|serde| serde.serialization_library.as_deref());
+    [
+        ("input format", storage.input_format.as_deref().unwrap_or_default(), INPUT_FORMAT),
+        ("SerDe", serde.unwrap_or_default(), SERDE),
+        ("output format", storage.output_format.as_deref().unwrap_or_default(), OUTPUT_FORMAT),
+    ]
 }
 
 fn or_nothing(text: &str) -> &str {

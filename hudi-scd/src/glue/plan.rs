@@ -11,10 +11,7 @@ use aws_sdk_glue::types::{
 
 use super::{
     columns::widens,
-    definition::{
-        Definition, INPUT_FORMAT, LAST_COMMIT, OUTPUT_FORMAT, SERDE, TABLE_TYPE, names_and_types, same_place,
-        unbuilt,
-    },
+    definition::{Definition, LAST_COMMIT, TABLE_TYPE, formats, names_and_types, same_place, unbuilt},
     options::SyncOptions,
     spark,
 };
@@ -162,9 +159,10 @@ pub(super) fn make(
     let mut plan = Plan::new(definition);
     plan.archive = !options.skip_archive;
     let Some(found) = found else {
-        plan.change = TableChange::Create(Box::new(definition.creation()?));
+        let input = definition.creation()?;
+        plan.change = TableChange::Create(Box::new(input.clone()));
         plan.differences.push(format!("{} columns at {}", definition.columns.len(), definition.location));
-        return created(plan, definition, partitions);
+        return Ok(created(plan, definition, partitions, input));
     };
     let foreign = definition.foreign(found);
     if !foreign.is_empty() {
@@ -181,19 +179,12 @@ pub(super) fn make(
         }
         plan.differences.extend(foreign.iter().cloned());
         if definition.needs_recreation(found) {
-            let keep = |input: &mut TableInput| {
-                input.description = found.description.clone();
-                input.owner = found.owner.clone();
-                input.retention = found.retention;
-            };
             let mut input = definition.creation()?;
-            keep(&mut input);
-            plan.change = TableChange::Recreate(Box::new(input));
-            let mut plan = created(plan, definition, partitions)?;
-            if let Some(described) = &mut plan.description {
-                keep(described);
-            }
-            return Ok(plan);
+            input.description = found.description.clone();
+            input.owner = found.owner.clone();
+            input.retention = found.retention;
+            plan.change = TableChange::Recreate(Box::new(input.clone()));
+            return Ok(created(plan, definition, partitions, input));
         }
     }
     let changed = changed_types(definition, found);
@@ -218,15 +209,19 @@ pub(super) fn make(
 }
 
 /// Completes the plan of a new table.
-fn created(mut plan: Plan, definition: &Definition, partitions: &PartitionState) -> Result<Plan> {
+fn created(
+    mut plan: Plan,
+    definition: &Definition,
+    partitions: &PartitionState,
+    mut input: TableInput,
+) -> Plan {
     let inputs = partitions.present.iter().map(|(values, path)| new_partition(definition, values, path));
     plan.create = inputs.collect();
     if !definition.keys.is_empty() && definition.last_commit.is_some() {
-        let mut described = definition.creation()?;
-        described.parameters.get_or_insert_default().extend(definition.last_commit_parameter());
-        plan.description = Some(Box::new(described));
+        input.parameters.get_or_insert_default().extend(definition.last_commit_parameter());
+        plan.description = Some(Box::new(input));
     }
-    Ok(plan)
+    plan
 }
 
 fn new_partition(definition: &Definition, values: &[String], path: &str) -> PartitionInput {
@@ -268,10 +263,7 @@ fn compare_partitions(plan: &mut Plan, definition: &Definition, partitions: &Par
 /// Returns `true` if readers find the partition at the location and read its files with the table's formats.
 fn at(partition: &Partition, location: &str) -> bool {
     let Some(storage) = &partition.storage_descriptor else { return false };
-    let serde = storage.serde_info.as_ref().and_then(|serde| serde.serialization_library.as_deref());
-    storage.input_format.as_deref() == Some(INPUT_FORMAT)
-        && storage.output_format.as_deref() == Some(OUTPUT_FORMAT)
-        && serde == Some(SERDE)
+    formats(storage).iter().all(|(_, found, wanted)| found == wanted)
         && storage.location.as_deref().is_some_and(|found| same_place(found, location))
 }
 
@@ -312,11 +304,6 @@ fn describe(
         input.view_original_text = None;
         input.view_expanded_text = None;
         input.target_table = None;
-        let foreign = input.parameters.take().unwrap_or_default();
-        let mut foreign: Vec<_> =
-            foreign.into_keys().filter(|name| !definition.parameters.contains_key(name)).collect();
-        foreign.sort();
-        plan.differences.extend(foreign.iter().map(|name| format!("parameter {name} is removed")));
     }
     if let (Some(serde), Some(wanted)) = (&mut storage.serde_info, wanted.serde_info) {
         let known = serde.parameters.get_or_insert_default();
@@ -331,8 +318,8 @@ fn describe(
     };
     wanted.retain(|name, _| !kept.contains(name));
     let stale = |name: &String| {
-        let is_spark = name.starts_with(spark::PREFIX) || name == spark::PROVIDER;
-        is_spark && !wanted.contains_key(name) && !kept.contains(name)
+        let is_ours = name.starts_with(spark::PREFIX) || name == spark::PROVIDER;
+        (is_ours || is_foreign) && !wanted.contains_key(name) && !kept.contains(name)
     };
     let stale: BTreeSet<_> = parameters.keys().filter(|name| stale(name)).cloned().collect();
     for name in stale {

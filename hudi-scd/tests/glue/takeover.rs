@@ -1,6 +1,9 @@
 //! Tables of other tools, and additions of other tools to this crate's tables.
 
-use hudi_scd::{ErrorKind, glue};
+use hudi_scd::{
+    ErrorKind, Table,
+    glue::{self, SyncOptions},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -93,14 +96,21 @@ async fn what_others_wrote_into_the_entry_stays() {
     assert!(entry.partitions.values().all(|partition| qty(partition)["Type"] == "bigint"));
 }
 
-/// Formats, buckets and parameters of the other tool would misinform readers.
-#[tokio::test(start_paused = true)]
-async fn a_takeover_leaves_nothing_of_the_other_tool() {
+/// Returns a recording, whose folder holds the table; a catalog in which Hudi's first sync has registered the
+/// table; the table; and the options of that sync.
+async fn registered() -> (Recording, Service, Table, SyncOptions) {
     let recording = Recording::load("b-first-hive-style");
     let step = &recording.steps[0];
     let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
     let service = Service::default();
     step.restore(&service);
+    (recording, service, table, options)
+}
+
+/// Formats, buckets and parameters of the other tool would misinform readers.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_leaves_nothing_of_the_other_tool() {
+    let (_recording, service, table, options) = registered().await;
     service.change(|table| {
         table["Description"] = "Orders of the shop".into();
         table["TableType"] = "VIRTUAL_VIEW".into();
@@ -132,11 +142,7 @@ async fn a_takeover_leaves_nothing_of_the_other_tool() {
 
 #[tokio::test(start_paused = true)]
 async fn a_takeover_with_other_keys_keeps_description_owner_and_retention() {
-    let recording = Recording::load("b-first-hive-style");
-    let step = &recording.steps[0];
-    let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
-    let service = Service::default();
-    step.restore(&service);
+    let (_recording, service, table, options) = registered().await;
     service.change(|table| {
         table["Description"] = "Orders of the shop".into();
         table["Owner"] = "data".into();
@@ -154,12 +160,8 @@ async fn a_takeover_with_other_keys_keeps_description_owner_and_retention() {
 /// A partition whose SerDe or output format another tool changed could not be read, and the check said nothing.
 #[tokio::test(start_paused = true)]
 async fn a_check_finds_the_formats_of_a_partition() {
-    let recording = Recording::load("b-first-hive-style");
-    let step = &recording.steps[0];
-    let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
     for member in ["/StorageDescriptor/OutputFormat", "/StorageDescriptor/SerdeInfo/SerializationLibrary"] {
-        let service = Service::default();
-        step.restore(&service);
+        let (_recording, service, table, options) = registered().await;
         {
             let mut state = service.state();
             let partitions = &mut state.tables.get_mut("orders").unwrap().partitions;
@@ -174,11 +176,7 @@ async fn a_check_finds_the_formats_of_a_partition() {
 /// Readers would go by the old schema in the parameters.
 #[tokio::test(start_paused = true)]
 async fn a_table_that_is_no_data_source_any_more_loses_its_schema_parts() {
-    let recording = Recording::load("b-first-hive-style");
-    let step = &recording.steps[0];
-    let (table, options) = (recording.table(step).await.unwrap(), step.options().unwrap());
-    let service = Service::default();
-    step.restore(&service);
+    let (_recording, service, table, options) = registered().await;
     assert!(service.entry().table.to_string().contains("spark.sql.sources.schema.part.0"));
     let plain = options.with_hudi_option("hoodie.datasource.hive_sync.sync_as_datasource", "false").unwrap();
     glue::sync(&table, &service.glue, &plain).await.unwrap();
