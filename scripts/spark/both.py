@@ -22,7 +22,6 @@ QUICK = {
         "a partition overwritten by Spark",
         "cleaners delete the same",
         "Spark's write dies, we repair",
-        "Spark is killed, we repair",
     ),
     "1.0.2": (
         "a turn each",
@@ -33,7 +32,6 @@ QUICK = {
         "rollbacks",
         "tables of Spark's, written on",
         "Spark's batches written by us, written on",
-        "Spark is killed, we repair",
     ),
 }
 
@@ -78,18 +76,24 @@ def check(report, ours, spark, quick):
             # The later versions find none of the rows, and store each key again.
             continue
         if not quick or archive.stem in QUICK_GOLDENS:
-            made = golden.unpack(archive.stem, ours.folder / f"golden-{spark.version}", ours.ours)
-            of("tables of Spark's, written on", archive.stem, made.go_on, spark)
+            of("tables of Spark's, written on", archive.stem, golden_written_on, archive, ours, spark)
     for replayed in ours.replayed:
         if not quick or replayed.folder.name in QUICK_GOLDENS:
-            copy = replayed.copy(ours.folder / f"{replayed.folder.name}-{spark.version}")
-            of("Spark's batches written by us, written on", replayed.folder.name, copy.go_on, spark)
+            of("Spark's batches written by us, written on", replayed.folder.name, replayed_written_on, replayed, ours, spark)
 
 
 def last(report, ours, spark):
     """Checks that end the session."""
     of = next(of for of in ours.tables if of.folder.name == "by_day")
     report.check(spark.name, "Spark is killed, we repair", "by_day", spark_killed, of, spark)
+
+
+def golden_written_on(archive, ours, spark):
+    return golden.unpack(archive.stem, ours.folder / f"golden-{spark.version}", ours.ours).go_on(spark)
+
+
+def replayed_written_on(replayed, ours, spark):
+    return replayed.copy(ours.folder / f"{replayed.folder.name}-{spark.version}").go_on(spark)
 
 
 def turns(of, spark, readers, count):
