@@ -164,7 +164,8 @@ pub struct RunState {
     pub cause: Option<String>,
     /// Duration of the run so far in seconds. 0 until the service reports it.
     pub seconds: f64,
-    /// A link to the error log, or the name of the log. `null` if the run is unknown.
+    /// A link to the error log, or the name of the log. `null` until Glue has described the run, whose job may
+    /// have log groups of its own.
     pub log: Option<String>,
     /// Pause in whole seconds before the next poll, for `SecondsPath`: half of `seconds`, at least 15 and at
     /// most 300.
@@ -356,10 +357,9 @@ impl Outcome {
 }
 
 impl RunState {
-    /// Creates the state of a run that was started or found just now.
-    pub fn started(job: &str, run: &str, region: Option<&str>) -> Self {
-        let found = JobRun::new(run, JobRunState::Starting);
-        Self { state: None, ..Self::described(job, &found, region) }
+    /// Creates the state of a run that was started or found just now, and that Glue has not described.
+    pub fn started(job: &str, run: &str) -> Self {
+        Self::new(job, (Some(run.to_owned()), None, None), Outcome::Running, None, "")
     }
 
     /// Creates the state of a run from the service's description.

@@ -133,7 +133,7 @@ impl Desk<'_> {
             )
         };
         let state = match self.in_time(late, begun).await? {
-            JobStart::Started(id) => RunState::started(&start.job, &id, self.services.region.as_deref()),
+            JobStart::Started(id) => RunState::started(&start.job, &id),
             JobStart::Concluded(outcome) => RunState::over(&outcome),
             _ => return Err(Error::Internal),
         };
