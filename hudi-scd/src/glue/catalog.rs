@@ -27,6 +27,38 @@ pub enum CatalogErrorKind {
     Refused,
 }
 
+impl CatalogErrorKind {
+    /// Returns the kind of a failure with this code of the service. A batch reports the same codes for its
+    /// entries as a call does.
+    pub(super) fn of(code: &str) -> Self {
+        match code {
+            "EntityNotFoundException" => Self::NotFound,
+            "AlreadyExistsException"
+            | "ConcurrentModificationException"
+            | "VersionMismatchException"
+            | "CrawlerRunningException" => Self::Conflict,
+            "FederationSourceRetryableException"
+            | "InternalError"
+            | "InternalFailure"
+            | "InternalServiceException"
+            | "OperationTimeoutException"
+            | "RequestLimitExceeded"
+            | "RequestThrottledException"
+            | "RequestTimeout"
+            | "RequestTimeoutException"
+            | "ResourceNotReadyException"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+            | "SlowDown"
+            | "Throttling"
+            | "ThrottledException"
+            | "ThrottlingException"
+            | "TooManyRequestsException" => Self::Transient,
+            _ => Self::Refused,
+        }
+    }
+}
+
 /// A failed call of the catalog.
 #[derive(Debug)]
 pub struct CatalogError {
@@ -212,14 +244,19 @@ impl Catalog for GlueCatalog {
     }
 
     async fn partitions(&self, database: &str, table: &str) -> Result<Vec<Partition>, CatalogError> {
+        const CALL: &str = "GetPartitions";
         let call = self.client.get_partitions().database_name(database).table_name(table);
-        let mut pages = call.exclude_column_schema(false).into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|cause| failed("GetPartitions", cause))?;
+        let call = call.exclude_column_schema(false);
+        let (mut found, mut token) = (Vec::new(), None);
+        loop {
+            let page = call.clone().set_next_token(token.clone()).send().await;
+            let page = page.map_err(|cause| failed(CALL, cause))?;
             found.extend(page.partitions.unwrap_or_default());
+            token = next_page(CALL, token, page.next_token)?;
+            if token.is_none() {
+                return Ok(found);
+            }
         }
-        Ok(found)
     }
 
     async fn partitions_with(
@@ -291,6 +328,21 @@ impl Catalog for GlueCatalog {
     }
 }
 
+/// Returns the token of a listing's next page, `None` after the last page. A repeated token is an error; the
+/// SDK's own iterator over pages would end there, without the rest of the listing.
+pub(super) fn next_page(
+    call: &'static str,
+    sent: Option<String>,
+    received: Option<String>,
+) -> Result<Option<String>, CatalogError> {
+    let next = received.filter(|token| !token.is_empty());
+    if next.is_some() && next == sent {
+        let message = "the service returned the same page token again";
+        return Err(CatalogError::new(CatalogErrorKind::Transient, call, message));
+    }
+    Ok(next)
+}
+
 fn lists(call: &'static str, values: &[Vec<String>]) -> Result<Vec<PartitionValueList>, CatalogError> {
     let list = |values: &Vec<String>| {
         PartitionValueList::builder()
@@ -328,29 +380,11 @@ where
     R: fmt::Debug + Send + Sync + 'static,
 {
     let answer = cause.as_service_error();
-    let kind = match answer.and_then(ProvideErrorMetadata::code) {
-        Some("EntityNotFoundException") => CatalogErrorKind::NotFound,
-        Some(
-            "AlreadyExistsException"
-            | "ConcurrentModificationException"
-            | "VersionMismatchException"
-            | "CrawlerRunningException",
-        ) => CatalogErrorKind::Conflict,
-        Some(
-            "ThrottlingException"
-            | "Throttling"
-            | "OperationTimeoutException"
-            | "InternalServiceException"
-            | "ResourceNotReadyException"
-            | "ServiceUnavailableException"
-            | "InternalFailure",
-        ) => CatalogErrorKind::Transient,
-        Some(_) => CatalogErrorKind::Refused,
+    let kind = match (answer.and_then(ProvideErrorMetadata::code), &cause) {
+        (Some(code), _) => CatalogErrorKind::of(code),
+        (None, SdkError::ConstructionFailure(_)) => CatalogErrorKind::Refused,
         // Without a code, the service did not respond, or a proxy responded in its place.
-        None => match &cause {
-            SdkError::ConstructionFailure(_) => CatalogErrorKind::Refused,
-            _ => CatalogErrorKind::Transient,
-        },
+        (None, _) => CatalogErrorKind::Transient,
     };
     let message = match answer.map(|answer| (answer.code(), answer.message())) {
         Some((Some(code), Some(message))) => format!("{message} ({code})"),

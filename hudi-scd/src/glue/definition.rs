@@ -95,7 +95,7 @@ impl Definition {
         }
         parameters.extend(options.table_parameters.clone());
         serde.extend(options.serde_parameters.clone());
-        let (database, table) = options.names(table);
+        let (database, table) = options.names(table)?;
         Ok(Self {
             database,
             table,

@@ -2,6 +2,7 @@
 //!
 //! [`sync`] registers the table, its columns and its partitions in the same way as Hudi's own sync, so that
 //! both can be used on one table in turns. [`check`] compares the catalog with the table and changes nothing.
+//! The parts of a sync can be called one by one: [`read`], [`Reading::plan`], [`Plan::apply`].
 //! [`RedshiftSchema`] renders the SQL with which a warehouse reads the table. [`crawler`] keeps crawlers away
 //! from Hudi tables. [`GlueSync`] runs a sync after each write.
 //!
@@ -44,6 +45,6 @@ pub use automatic::GlueSync;
 pub use aws_sdk_glue;
 pub use catalog::{Catalog, CatalogError, CatalogErrorKind, GlueCatalog, PartitionFailure};
 pub use options::{PartitionValues, SyncOptions};
-pub use plan::{Plan, TableChange};
+pub use plan::{Plan, Reading, TableChange};
 pub use redshift::RedshiftSchema;
-pub use sync::{SyncReport, check, plan, sync};
+pub use sync::{SyncReport, check, read, sync};

@@ -8,6 +8,9 @@ use crate::{Error, ErrorKind, Result, Table};
 /// The partition value extractor of a table without partitions.
 const UNPARTITIONED: &str = "org.apache.hudi.hive.NonPartitionedExtractor";
 
+/// Maximum length of a name in the catalog.
+const LONGEST_NAME: usize = 255;
+
 /// The properties of a table and of its SerDe that the sync sets. A name that ends with a dot is a prefix.
 const TABLE_PROPERTIES: [&str; 4] =
     ["EXTERNAL", "hudi.metadata-listing-enabled", "spark.sql.sources.", LAST_COMMIT];
@@ -137,24 +140,20 @@ impl SyncOptions {
             "false" => Ok(false),
             _ => Err(invalid(name, value, "it must be true or false")),
         };
-        let short = ["hoodie.datasource.hive_sync.", "hoodie.datasource.meta.sync.", "hoodie.meta.sync."];
-        let short = short.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
-        match short {
-            "database" => self.database = value.to_owned(),
-            "table" => self.table = Some(value.to_owned()),
-            "support_timestamp" => self.timestamps = flag()?,
-            "omit_metadata_fields" => self.meta_columns = !flag()?,
-            "sync_as_datasource" => self.spark_parameters = flag()?,
-            "auto_create_database" => self.create_database = flag()?,
-            "incremental" => self.incremental = flag()?,
-            "glue.skip_table_archive" => self.skip_archive = flag()?,
+        match name {
+            "hoodie.datasource.hive_sync.support_timestamp" => self.timestamps = flag()?,
+            "hoodie.datasource.hive_sync.omit_metadata_fields" => self.meta_columns = !flag()?,
+            "hoodie.datasource.hive_sync.sync_as_datasource" => self.spark_parameters = flag()?,
+            "hoodie.datasource.hive_sync.auto_create_database" => self.create_database = flag()?,
+            "hoodie.meta.sync.incremental" => self.incremental = flag()?,
+            "hoodie.datasource.meta.sync.glue.skip_table_archive" => self.skip_archive = flag()?,
             "hoodie.datasource.meta_sync.condition.sync" => self.only_changes = flag()?,
-            "schema_string_length_thresh" => {
+            "hoodie.datasource.hive_sync.schema_string_length_thresh" => {
                 let parsed = value.parse().ok().filter(|units| *units > 0);
                 self.schema_part =
                     parsed.ok_or_else(|| invalid(name, value, "it must be a positive number"))?;
             }
-            "partition_extractor_class" => {
+            "hoodie.datasource.hive_sync.partition_extractor_class" => {
                 let known = PartitionValues::CLASSES.iter().find(|(class, _)| *class == value);
                 self.partition_values = match (known, value) {
                     (Some((_, values)), _) => Some(*values),
@@ -162,11 +161,15 @@ impl SyncOptions {
                     _ => return Err(invalid(name, value, &known_classes())),
                 };
             }
-            "table_properties" => self.table_parameters.extend(pairs(name, value, &TABLE_PROPERTIES)?),
-            "serde_properties" => self.serde_parameters.extend(pairs(name, value, &SERDE_PROPERTIES)?),
-            "glue.metadata_file_listing" if !flag()? => {}
+            "hoodie.datasource.hive_sync.table_properties" => {
+                self.table_parameters.extend(pairs(name, value, &TABLE_PROPERTIES)?);
+            }
+            "hoodie.datasource.hive_sync.serde_properties" => {
+                self.serde_parameters.extend(pairs(name, value, &SERDE_PROPERTIES)?);
+            }
+            "hoodie.datasource.meta.sync.glue.metadata_file_listing" if !flag()? => {}
             _ => {
-                return Err(Error::new(ErrorKind::Unsupported, format!("{}: {name}", reason(short)))
+                return Err(Error::new(ErrorKind::Unsupported, format!("{}: {name}", reason(name)))
                     .with_context("value", value));
             }
         }
@@ -180,8 +183,11 @@ impl SyncOptions {
     ///
     /// Hudi 0.15 reports success for an update that failed. A sync with this crate after the job is therefore
     /// safer; in that case, omit these options.
-    pub fn hudi_options(&self, table: &Table) -> BTreeMap<String, String> {
-        let (database, name) = self.names(table);
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidDefinition`] if the name of the database or of the table is invalid.
+    pub fn hudi_options(&self, table: &Table) -> Result<BTreeMap<String, String>> {
+        let (database, name) = self.names(table)?;
         let mut options = BTreeMap::new();
         let mut set = |short: &str, value: String| {
             options.insert(format!("hoodie.datasource.hive_sync.{short}"), value);
@@ -199,6 +205,7 @@ impl SyncOptions {
         set("omit_metadata_fields", (!self.meta_columns).to_string());
         set("sync_as_datasource", self.spark_parameters.to_string());
         set("auto_create_database", self.create_database.to_string());
+        set("schema_string_length_thresh", self.schema_part.to_string());
         for (short, pairs) in
             [("table_properties", &self.table_parameters), ("serde_properties", &self.serde_parameters)]
         {
@@ -207,16 +214,25 @@ impl SyncOptions {
                 set(short, lines.join("\n"));
             }
         }
-        let only_changes = self.only_changes.to_string();
-        options.insert("hoodie.datasource.meta_sync.condition.sync".into(), only_changes);
-        options
+        options.insert("hoodie.datasource.meta_sync.condition.sync".into(), self.only_changes.to_string());
+        options.insert("hoodie.meta.sync.incremental".into(), self.incremental.to_string());
+        Ok(options)
     }
 
     /// Returns the names of the database and the table. The catalog converts names to lower case, and a later
     /// read compares them.
-    pub(super) fn names(&self, table: &Table) -> (String, String) {
-        let name = self.table.as_deref().unwrap_or(table.name());
-        (self.database.to_lowercase(), name.to_lowercase())
+    pub(super) fn names(&self, table: &Table) -> Result<(String, String)> {
+        let name = |noun: &str, name: &str| {
+            let length = name.chars().count();
+            if (1..=LONGEST_NAME).contains(&length) && !name.chars().any(char::is_control) {
+                return Ok(name.to_lowercase());
+            }
+            let message =
+                format!("the {noun}'s name in the catalog must have 1 to {LONGEST_NAME} characters");
+            Err(Error::new(ErrorKind::InvalidDefinition, message).with_context("name", name))
+        };
+        let table = self.table.as_deref().unwrap_or(table.name());
+        Ok((name("database", &self.database)?, name("table", table)?))
     }
 
     /// Sets how partition values are derived from a partition's path. Default: as Hudi infers it.
@@ -228,9 +244,16 @@ impl SyncOptions {
 }
 
 /// Returns the reason why an option of Hudi's sync is rejected.
-fn reason(option: &str) -> &'static str {
-    match option {
-        "glue.metadata_file_listing" => {
+fn reason(name: &str) -> &'static str {
+    const PREFIXES: [&str; 3] =
+        ["hoodie.datasource.hive_sync.", "hoodie.datasource.meta.sync.", "hoodie.meta.sync."];
+    let Some(short) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) else {
+        return "the option is unknown; write its whole name, such as \
+                hoodie.datasource.hive_sync.support_timestamp";
+    };
+    match short {
+        "database" | "table" => "set the database and the name of the registration instead",
+        "glue.metadata_file_listing" | "metadata_file_listing" => {
             "readers must not list files through a metadata table, which this crate does not keep"
         }
         "jdbcurl" | "username" | "password" | "mode" | "use_jdbc" | "metastore.uris" => {
@@ -240,9 +263,7 @@ fn reason(option: &str) -> &'static str {
         "sync_comment" => "Hudi's sync accepts the option and never sends a comment",
         "partition_fields" => "the table's own properties name its partition fields",
         "bucket_sync" | "bucket_sync_spec" => "bucketed tables are not supported",
-        "enable" | "hoodie.meta.sync.client.tool.class" | "client.tool.class" => {
-            "this sync is the one that runs"
-        }
+        "enable" | "client.tool.class" => "this sync is the one that runs",
         "base.path" => "the location of the registration names the folder",
         "base_file_format" | "skip_ro_suffix" => "tables are copy-on-write, with base files in Parquet",
         "assume_date_partitioning" => "the class of the partition value extractor decides this",

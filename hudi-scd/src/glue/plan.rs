@@ -52,6 +52,7 @@ pub struct Plan {
     /// The version of the catalog's table for which the plan was made.
     pub(super) version: Option<String>,
     pub(super) archive: bool,
+    pub(super) creates_database: bool,
 }
 
 impl Plan {
@@ -60,11 +61,15 @@ impl Plan {
         self.change == TableChange::Keep && self.description.is_none() && !self.changes_partitions()
     }
 
+    pub(super) fn name(&self) -> String {
+        format!("{}.{}", self.database, self.table)
+    }
+
     fn changes_partitions(&self) -> bool {
         !(self.create.is_empty() && self.update.is_empty() && self.delete.is_empty())
     }
 
-    fn new(definition: &Definition) -> Self {
+    fn new(definition: &Definition, options: &SyncOptions) -> Self {
         Self {
             database: definition.database.clone(),
             table: definition.table.clone(),
@@ -75,14 +80,15 @@ impl Plan {
             description: None,
             differences: Vec::new(),
             version: None,
-            archive: false,
+            archive: !options.skip_archive,
+            creates_database: options.create_database,
         }
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = format!("{}.{}", self.database, self.table);
+        let name = self.name();
         if self.is_empty() {
             return write!(f, "{name} is up to date");
         }
@@ -115,6 +121,15 @@ fn write_partitions(f: &mut fmt::Formatter<'_>, verb: &str, partitions: Vec<&[St
     write!(f, "\n  {} {noun} {verb}: {}{more}", partitions.len(), names.join(", "))
 }
 
+/// A table and its entry in the catalog, as [`read`](super::read) found them.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub(super) definition: Definition,
+    pub(super) found: Option<CatalogTable>,
+    pub(super) partitions: PartitionState,
+    pub(super) options: SyncOptions,
+}
+
 /// The partitions in the table and in the catalog, for comparison.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PartitionState {
@@ -144,68 +159,63 @@ fn stored_columns(found: &CatalogTable) -> &[Column] {
     found.storage_descriptor.as_ref().map(StorageDescriptor::columns).unwrap_or_default()
 }
 
-/// Plans the calls. A pure function of the table and the catalog.
-///
-/// # Errors
-/// [`ErrorKind::AlreadyExists`] for a table of another tool; [`ErrorKind::Unsupported`] for a change of a
-/// type after which files would be unreadable. Both name the differences, and neither is returned for a
-/// takeover.
-pub(super) fn make(
-    definition: &Definition,
-    found: Option<&CatalogTable>,
-    partitions: &PartitionState,
-    options: &SyncOptions,
-) -> Result<Plan> {
-    let mut plan = Plan::new(definition);
-    plan.archive = !options.skip_archive;
-    let Some(found) = found else {
-        let input = definition.creation()?;
-        plan.change = TableChange::Create(Box::new(input.clone()));
-        plan.differences.push(format!("{} columns at {}", definition.columns.len(), definition.location));
-        return Ok(created(plan, definition, partitions, input));
-    };
-    let foreign = definition.foreign(found);
-    if !foreign.is_empty() {
-        if !options.takeover {
-            let name = format!("{}.{}", definition.database, definition.table);
+impl Reading {
+    /// Plans the calls that bring the catalog to the table's state. Sends no request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] for a table of another tool; [`ErrorKind::Unsupported`] for a change of a
+    /// type that readers would not survive. Both name the differences, and neither is returned for a takeover.
+    pub fn plan(&self) -> Result<Plan> {
+        let Self { definition, found, partitions, options } = self;
+        let mut plan = Plan::new(definition, options);
+        let Some(found) = found else {
+            let input = definition.creation()?;
+            plan.change = TableChange::Create(Box::new(input.clone()));
+            plan.differences.push(format!("{} columns at {}", definition.columns.len(), definition.location));
+            return Ok(created(plan, definition, partitions, input));
+        };
+        let foreign = definition.foreign(found);
+        if !foreign.is_empty() {
+            if !options.takeover {
+                let name = plan.name();
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    format!(
+                        "{name} is in the catalog, and it is not this table: {}; choose another name, or take the \
+                         table over",
+                        foreign.join("; ")
+                    ),
+                ));
+            }
+            plan.differences.extend(foreign.iter().cloned());
+            if definition.needs_recreation(found) {
+                let mut input = definition.creation()?;
+                input.description = found.description.clone();
+                input.owner = found.owner.clone();
+                input.retention = found.retention;
+                plan.change = TableChange::Recreate(Box::new(input.clone()));
+                return Ok(created(plan, definition, partitions, input));
+            }
+        }
+        let changed = changed_types(definition, found);
+        let refused: Vec<_> = changed.iter().filter(|(_, old, new)| !widens(old, new)).collect();
+        if !refused.is_empty() && !options.takeover {
+            let text: Vec<_> =
+                refused.iter().map(|(name, old, new)| format!("{name} from {old} to {new}")).collect();
             return Err(Error::new(
-                ErrorKind::AlreadyExists,
+                ErrorKind::Unsupported,
                 format!(
-                    "{name} is in the catalog, and it is not this table: {}; choose another name, or take the \
-                     table over",
-                    foreign.join("; ")
+                    "a sync only widens types, and does not change {}; use a takeover to change them anyway",
+                    text.join(", ")
                 ),
             ));
         }
-        plan.differences.extend(foreign.iter().cloned());
-        if definition.needs_recreation(found) {
-            let mut input = definition.creation()?;
-            input.description = found.description.clone();
-            input.owner = found.owner.clone();
-            input.retention = found.retention;
-            plan.change = TableChange::Recreate(Box::new(input.clone()));
-            return Ok(created(plan, definition, partitions, input));
-        }
+        plan.version = found.version_id.clone();
+        let is_foreign = !foreign.is_empty();
+        compare_partitions(&mut plan, definition, partitions, is_foreign || !changed.is_empty());
+        describe(&mut plan, definition, found, is_foreign, options)?;
+        Ok(plan)
     }
-    let changed = changed_types(definition, found);
-    let refused: Vec<_> = changed.iter().filter(|(_, old, new)| !widens(old, new)).collect();
-    if !refused.is_empty() && !options.takeover {
-        let text: Vec<_> =
-            refused.iter().map(|(name, old, new)| format!("{name} from {old} to {new}")).collect();
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "the catalog does not change the type of {}, because files with the old type could not be read; \
-                 use a takeover to change it anyway",
-                text.join(", ")
-            ),
-        ));
-    }
-    plan.version = found.version_id.clone();
-    let is_foreign = !foreign.is_empty();
-    compare_partitions(&mut plan, definition, partitions, is_foreign || !changed.is_empty());
-    describe(&mut plan, definition, found, is_foreign, options)?;
-    Ok(plan)
 }
 
 /// Completes the plan of a new table.
@@ -237,11 +247,12 @@ fn partition_location(definition: &Definition, path: &str) -> String {
 fn compare_partitions(plan: &mut Plan, definition: &Definition, partitions: &PartitionState, cascade: bool) {
     let known: BTreeMap<&[String], &Partition> =
         partitions.known.iter().map(|partition| (partition.values(), partition)).collect();
+    let types: HashMap<_, _> = names_and_types(&definition.columns).into_iter().collect();
     for (values, path) in &partitions.present {
         let location = partition_location(definition, path);
         match known.get(values.as_slice()) {
             None => plan.create.push(new_partition(definition, values, path)),
-            Some(partition) if cascade || !at(partition, &location) => {
+            Some(partition) if cascade || !describes(partition, &location, &types) => {
                 plan.update.push(described(definition, partition, location));
             }
             Some(_) => {}
@@ -260,11 +271,14 @@ fn compare_partitions(plan: &mut Plan, definition: &Definition, partitions: &Par
     }
 }
 
-/// Returns `true` if readers find the partition at the location and read its files with the table's formats.
-fn at(partition: &Partition, location: &str) -> bool {
+/// Returns `true` if readers find the partition at the location, and read its files with the table's formats
+/// and types. Hudi does not add new columns to old partitions, and readers do not need them there.
+fn describes(partition: &Partition, location: &str, types: &HashMap<String, String>) -> bool {
     let Some(storage) = &partition.storage_descriptor else { return false };
+    let columns = names_and_types(storage.columns());
     formats(storage).iter().all(|(_, found, wanted)| found == wanted)
         && storage.location.as_deref().is_some_and(|found| same_place(found, location))
+        && columns.iter().all(|(name, kind)| types.get(name).is_none_or(|wanted| wanted == kind))
 }
 
 /// Returns a partition with the table's columns and formats. Its parameters are kept.

@@ -172,7 +172,7 @@ impl<'a> External<'a> {
                 .with_context("columns", columns.len() + keys.len()));
         }
         Ok(Self {
-            name: format!("{}.{}", identifier(&schema.name)?, identifier(&options.names(table).1)?),
+            name: format!("{}.{}", identifier(&schema.name)?, identifier(&options.names(table)?.1)?),
             columns,
             keys,
             location: options.location.replacen("s3a://", "s3://", 1),

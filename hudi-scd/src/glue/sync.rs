@@ -1,4 +1,4 @@
-//! [`sync`], [`plan`] and [`check`].
+//! [`sync`] and [`check`]; [`read`], and how a [`Plan`] is applied.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_glue::types::{Partition, Table as CatalogTable};
+use aws_sdk_glue::types::{Partition, PartitionInput, Table as CatalogTable};
 
 use super::{
     catalog::{Catalog, CatalogError, CatalogErrorKind, PartitionFailure},
     definition::{Definition, LAST_COMMIT},
     options::SyncOptions,
     partitions::{self, Partitions},
-    plan::{self, PartitionState, Plan, TableChange},
+    plan::{self, PartitionState, Plan, Reading, TableChange},
 };
 use crate::{Error, ErrorKind, Instant, Result, Table};
 
@@ -91,35 +91,18 @@ impl fmt::Display for SyncReport {
 /// [`ErrorKind::Storage`] if the catalog failed or refused a call. The source of the last two is the
 /// [`CatalogError`] of the call.
 pub async fn sync(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<SyncReport> {
-    let mut report = SyncReport {
-        table: String::new(),
-        created: false,
-        changes: Vec::new(),
-        partitions_created: 0,
-        partitions_updated: 0,
-        partitions_dropped: 0,
-        attempts: 0,
-    };
-    loop {
-        report.attempts += 1;
-        match attempt(table, catalog, options, &mut report).await {
-            Ok(()) => return Ok(report),
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Again(error)) if report.attempts == ATTEMPTS => return Err(given_up(error)),
-            Err(Stop::Again(error)) => {
-                tracing::debug!(attempt = report.attempts, %error, "the catalog is read again");
-                tokio::time::sleep(PAUSE * 2_u32.pow(report.attempts - 1)).await;
+    let mut made = Made::default();
+    for attempt in 1.. {
+        match try_sync(table, catalog, options, &mut made).await {
+            Ok(name) => return Ok(made.report(name, attempt)),
+            Err(Stop::Again(error)) if attempt < ATTEMPTS => {
+                tracing::debug!(attempt, %error, "the catalog is read again");
+                tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
             }
+            Err(stop) => return Err(stop.into_error()),
         }
     }
-}
-
-/// Plans a sync without changing the catalog.
-///
-/// # Errors
-/// As [`sync`].
-pub async fn plan(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Plan> {
-    Ok(read_and_plan(table, catalog, options, false).await.map_err(Stop::into_error)?.1)
+    unreachable!("the last attempt returns")
 }
 
 /// Compares the whole catalog entry, including each partition, with the table. An empty plan means that they
@@ -128,7 +111,70 @@ pub async fn plan(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -
 /// # Errors
 /// As [`sync`].
 pub async fn check(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Plan> {
-    Ok(read_and_plan(table, catalog, options, true).await.map_err(Stop::into_error)?.1)
+    read(table, catalog, &options.clone().with_incremental(false)).await?.plan()
+}
+
+/// Reads the table and its entry in the catalog. [`Reading::plan`] derives the calls that bring the entry to
+/// the table's state, and [`Plan::apply`] makes them. [`sync`] does all of this, and starts again if another
+/// writer changes the catalog.
+///
+/// # Errors
+/// As [`sync`].
+pub async fn read(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Reading> {
+    try_read(table, catalog, options).await.map_err(Stop::into_error)
+}
+
+impl Plan {
+    /// Makes the planned calls: the table first, then its partitions, and `last_commit_time_sync` last. An
+    /// interrupted plan is completed by the plan of a new [`read`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if another client has changed the catalog since it was read;
+    /// [`ErrorKind::Storage`] if the catalog failed or refused a call. The catalog then has some of the
+    /// changes.
+    pub async fn apply(&self, catalog: &dyn Catalog) -> Result<SyncReport> {
+        let mut made = Made::default();
+        apply(catalog, self, &mut made).await.map_err(Stop::into_error)?;
+        Ok(made.report(self.name(), 1))
+    }
+}
+
+/// The changes that were made, and those of calls whose response was lost. A call that is repeated counts
+/// once.
+#[derive(Default)]
+struct Made {
+    created: bool,
+    changes: Vec<String>,
+    partitions_created: BTreeSet<Vec<String>>,
+    partitions_updated: BTreeSet<Vec<String>>,
+    partitions_dropped: BTreeSet<Vec<String>>,
+}
+
+impl Made {
+    fn report(self, table: String, attempts: u32) -> SyncReport {
+        SyncReport {
+            table,
+            created: self.created,
+            changes: self.changes,
+            partitions_created: self.partitions_created.len(),
+            partitions_updated: self.partitions_updated.len(),
+            partitions_dropped: self.partitions_dropped.len(),
+            attempts,
+        }
+    }
+
+    fn change(&mut self, differences: &[String]) {
+        for difference in differences {
+            if !self.changes.contains(difference) {
+                self.changes.push(difference.clone());
+            }
+        }
+    }
+}
+
+/// Returns `true` if a call took effect, or may have done so without a response.
+fn may_have_happened<T>(result: &Result<T, CatalogError>) -> bool {
+    result.as_ref().err().is_none_or(|error| error.kind() == CatalogErrorKind::Transient)
 }
 
 /// The reason why an attempt did not succeed.
@@ -178,27 +224,20 @@ fn given_up(error: CatalogError) -> Error {
     Error::new(kind, format!("{message}: {error}")).with_source(error)
 }
 
-/// Reads the catalog and the table, and plans a sync. With `whole`, each partition is compared.
-async fn read_and_plan(
-    table: &Table,
-    catalog: &dyn Catalog,
-    options: &SyncOptions,
-    whole: bool,
-) -> Result<(Definition, Plan), Stop> {
-    let (database, name) = options.names(table);
+async fn try_read(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Reading, Stop> {
+    let (database, name) = options.names(table)?;
     let found = catalog.table(&database, &name).await?;
     // The view is loaded after the catalog, so that it is at least as new.
     let view = table.view().await?;
     let definition = Definition::new(table, &view, options)?;
     let ours = found.as_ref().filter(|found| definition.foreign(found).is_empty());
-    let synced = ours.and_then(last_commit).filter(|_| options.incremental && !whole);
+    let synced = ours.and_then(last_commit).filter(|_| options.incremental);
     let synced = synced.filter(|synced| definition.last_commit.is_some_and(|latest| *synced <= latest));
-    let state = match partitions::find(table, &view, synced).await? {
+    let partitions = match partitions::find(table, &view, synced).await? {
         Partitions::Unpartitioned => PartitionState::default(),
         partitions => state(table, catalog, options, &definition, found.as_ref(), partitions).await?,
     };
-    let plan = plan::make(&definition, found.as_ref(), &state, options)?;
-    Ok((definition, plan))
+    Ok(Reading { definition, found, partitions, options: options.clone() })
 }
 
 fn last_commit(found: &CatalogTable) -> Option<Instant> {
@@ -242,13 +281,13 @@ async fn state(
         }
         Some(_) => {
             let wanted: Vec<_> = by_values.keys().chain(&dropped).cloned().collect();
-            read(catalog, definition, &wanted).await?
+            known_partitions(catalog, definition, &wanted).await?
         }
     };
     Ok(PartitionState { present: by_values, dropped, all, known })
 }
 
-async fn read(
+async fn known_partitions(
     catalog: &dyn Catalog,
     definition: &Definition,
     wanted: &[Vec<String>],
@@ -260,79 +299,97 @@ async fn read(
     Ok(known)
 }
 
-/// Plans a sync, applies the plan, and reads the entry back.
-async fn attempt(
+/// Reads, plans, applies the plan, and reads the table's entry back. The service has confirmed each
+/// partition in its reply. Returns the name of the table.
+async fn try_sync(
     table: &Table,
     catalog: &dyn Catalog,
     options: &SyncOptions,
-    report: &mut SyncReport,
-) -> Result<(), Stop> {
-    let (definition, plan) = read_and_plan(table, catalog, options, false).await?;
-    report.table = format!("{}.{}", plan.database, plan.table);
+    made: &mut Made,
+) -> Result<String, Stop> {
+    let reading = try_read(table, catalog, options).await?;
+    let plan = reading.plan()?;
+    let name = plan.name();
     if plan.is_empty() {
-        return Ok(());
+        return Ok(name);
     }
-    apply(catalog, options, &plan, report).await?;
+    apply(catalog, &plan, made).await?;
     let found = catalog.table(&plan.database, &plan.table).await?;
-    let left = plan::make(&definition, found.as_ref(), &PartitionState::default(), options)?;
+    let left = Reading { found, partitions: PartitionState::default(), ..reading }.plan()?;
     if left.is_empty() {
-        return Ok(());
+        return Ok(name);
     }
-    let changed = format!("another writer changed {} meanwhile: {left}", report.table);
+    let changed = format!("another writer changed {name} meanwhile: {left}");
     Err(Stop::Again(CatalogError::new(CatalogErrorKind::Conflict, "GetTable", changed)))
 }
 
-/// Carries out a plan. Each of its steps may be repeated.
-async fn apply(
-    catalog: &dyn Catalog,
-    options: &SyncOptions,
-    plan: &Plan,
-    report: &mut SyncReport,
-) -> Result<(), Stop> {
+async fn apply(catalog: &dyn Catalog, plan: &Plan, made: &mut Made) -> Result<(), Stop> {
     let (database, table) = (plan.database.as_str(), plan.table.as_str());
-    match &plan.change {
-        TableChange::Keep => {}
+    let input = match &plan.change {
+        TableChange::Keep => None,
         TableChange::Create(input) => {
-            if options.create_database {
+            if plan.creates_database {
                 catalog.ensure_database(database).await?;
             }
-            let created = catalog.create_table(database, (**input).clone()).await;
-            created.map_err(|error| database_missing(error, database, options))?;
-            report.created = true;
+            Some(input)
         }
         TableChange::Recreate(input) => {
             catalog.delete_table(database, table).await?;
-            catalog.create_table(database, (**input).clone()).await?;
-            report.created = true;
+            Some(input)
         }
+    };
+    if let Some(input) = input {
+        let result = catalog.create_table(database, (**input).clone()).await;
+        made.created |= may_have_happened(&result);
+        result.map_err(|error| database_missing(error, plan))?;
     }
     for batch in plan.create.chunks(CREATED_AT_ONCE) {
-        let failures = catalog.create_partitions(database, table, batch).await?;
-        report.partitions_created += batch.len() - failures.len();
-        failures.iter().try_for_each(|failure| Err(stop("BatchCreatePartition", failure)))?;
+        let result = catalog.create_partitions(database, table, batch).await;
+        let values = batch.iter().map(PartitionInput::values);
+        settle("BatchCreatePartition", result, values, &mut made.partitions_created)?;
     }
     for batch in plan.update.chunks(CREATED_AT_ONCE) {
-        let failures = catalog.update_partitions(database, table, batch).await?;
-        report.partitions_updated += batch.len() - failures.len();
-        failures.iter().try_for_each(|failure| Err(stop("BatchUpdatePartition", failure)))?;
+        let result = catalog.update_partitions(database, table, batch).await;
+        let values = batch.iter().map(PartitionInput::values);
+        settle("BatchUpdatePartition", result, values, &mut made.partitions_updated)?;
     }
     for batch in plan.delete.chunks(DELETED_AT_ONCE) {
-        let failures = catalog.delete_partitions(database, table, batch).await?;
-        // A partition that does not exist counts as dropped.
-        let mut left = failures.iter().filter(|failure| failure.code != "EntityNotFoundException");
-        left.try_for_each(|failure| Err(stop("BatchDeletePartition", failure)))?;
-        report.partitions_dropped += batch.len();
+        let mut result = catalog.delete_partitions(database, table, batch).await;
+        if let Ok(failures) = &mut result {
+            // A partition that does not exist counts as dropped.
+            failures.retain(|failure| failure.code != "EntityNotFoundException");
+        }
+        let values = batch.iter().map(Vec::as_slice);
+        settle("BatchDeletePartition", result, values, &mut made.partitions_dropped)?;
     }
     if let Some(description) = &plan.description {
         let version = plan.version.as_deref();
-        catalog.update_table(database, (**description).clone(), version, plan.archive).await?;
-        report.changes.extend(plan.differences.iter().cloned());
+        let result = catalog.update_table(database, (**description).clone(), version, plan.archive).await;
+        if may_have_happened(&result) {
+            made.change(&plan.differences);
+        }
+        result?;
     }
     Ok(())
 }
 
-fn database_missing(error: CatalogError, database: &str, options: &SyncOptions) -> Stop {
-    if error.kind() == CatalogErrorKind::NotFound && !options.create_database {
+/// Adds the partitions of a batch to those that were changed, except for those that failed.
+fn settle<'a>(
+    call: &'static str,
+    result: Result<Vec<PartitionFailure>, CatalogError>,
+    batch: impl Iterator<Item = &'a [String]>,
+    changed: &mut BTreeSet<Vec<String>>,
+) -> Result<(), Stop> {
+    if may_have_happened(&result) {
+        let failed = |values: &[String]| result.iter().flatten().any(|failure| failure.values == values);
+        changed.extend(batch.filter(|values| !failed(values)).map(<[String]>::to_vec));
+    }
+    result?.iter().try_for_each(|failure| Err(stop(call, failure)))
+}
+
+fn database_missing(error: CatalogError, plan: &Plan) -> Stop {
+    if error.kind() == CatalogErrorKind::NotFound && !plan.creates_database {
+        let database = &plan.database;
         let message = format!("the catalog has no database {database}; create it, or let the sync create it");
         return Stop::Failed(Error::new(ErrorKind::NotFound, message));
     }
@@ -342,14 +399,9 @@ fn database_missing(error: CatalogError, database: &str, options: &SyncOptions) 
 /// Returns how the sync continues after a partition of a batch failed.
 fn stop(call: &'static str, failure: &PartitionFailure) -> Stop {
     let PartitionFailure { values, code, message } = failure;
-    let kind = match code.as_str() {
-        "AlreadyExistsException" | "EntityNotFoundException" | "ConcurrentModificationException" => {
-            CatalogErrorKind::Conflict
-        }
-        "InternalServiceException" | "OperationTimeoutException" | "ThrottlingException" => {
-            CatalogErrorKind::Transient
-        }
-        _ => CatalogErrorKind::Refused,
+    let kind = match CatalogErrorKind::of(code) {
+        CatalogErrorKind::NotFound => CatalogErrorKind::Conflict,
+        kind => kind,
     };
     CatalogError::new(kind, call, format!("partition {}: {message} ({code})", values.join("/"))).into()
 }

@@ -122,7 +122,7 @@ async fn a_catalog_that_hudi_has_synced_needs_nothing_from_us() {
             let service = Service::default();
             step.restore(&service);
             let options = step.options().unwrap();
-            let plan = glue::plan(&table, &service.glue, &options).await.unwrap();
+            let plan = glue::read(&table, &service.glue, &options).await.unwrap().plan().unwrap();
             let check = glue::check(&table, &service.glue, &options).await.unwrap();
             assert!(plan.is_empty(), "{scenario} {}: {plan}", step.name);
             assert!(check.is_empty(), "{scenario} {}: {check}", step.name);
@@ -152,7 +152,7 @@ async fn a_catalog_that_says_otherwise_about_nulls_in_lists_is_left_alone() {
     });
     assert_eq!(changed, 1);
     let table = recording.table(step).await.unwrap();
-    let plan = glue::plan(&table, &service.glue, &step.options().unwrap()).await.unwrap();
+    let plan = glue::read(&table, &service.glue, &step.options().unwrap()).await.unwrap().plan().unwrap();
     assert!(plan.is_empty(), "{plan}");
     // If there is another difference, the sync removes both.
     service.change(|table| {

@@ -97,9 +97,13 @@ impl Step {
         // In one scenario, the table has an s3a location.
         let recorded = self.catalog["Table"]["StorageDescriptor"]["SerdeInfo"]["Parameters"]["path"].as_str();
         let location = recorded.map_or_else(|| format!("s3://bucket/clean/{}", self.table), str::to_owned);
-        let options = SyncOptions::new("lake", location);
-        let mut known =
-            self.options.iter().filter(|(name, _)| name != "hoodie.datasource.meta.sync.base.path");
+        let options = SyncOptions::new("lake", location).with_table(&self.table);
+        let ours = [
+            "hoodie.datasource.meta.sync.base.path",
+            "hoodie.datasource.hive_sync.database",
+            "hoodie.datasource.hive_sync.table",
+        ];
+        let mut known = self.options.iter().filter(|(name, _)| !ours.contains(&name.as_str()));
         known.try_fold(options, |options, (name, value)| options.with_hudi_option(name, value))
     }
 
@@ -116,6 +120,10 @@ impl Step {
             let values: Vec<String> = serde_json::from_value(recorded[0].clone()).unwrap();
             let mut storage = table["StorageDescriptor"].clone();
             storage["Location"] = recorded[1].clone();
+            let columns = recorded[2].as_u64().unwrap() as usize;
+            // A partition may lack a new column, or still have a removed one.
+            let removed = json!({ "Name": "removed", "Type": "string", "Comment": "" });
+            storage["Columns"].as_array_mut().unwrap().resize(columns, removed);
             (values.clone(), json!({ "Values": values, "StorageDescriptor": storage }))
         };
         let partitions = self.catalog["Partitions"].as_array().into_iter().flatten().map(partition).collect();
@@ -187,7 +195,9 @@ pub(crate) fn lines(service: &Service) -> Vec<String> {
     lines.push(format!("formats {} {}", storage["InputFormat"], storage["OutputFormat"]));
     lines.push(format!("library {}", serde["SerializationLibrary"]));
     for (values, partition) in &entry.partitions {
-        lines.push(format!("partition {values:?} at {}", partition["StorageDescriptor"]["Location"]));
+        let storage = &partition["StorageDescriptor"];
+        let columns = storage["Columns"].as_array().map_or(0, Vec::len);
+        lines.push(format!("partition {values:?} with {columns} columns at {}", storage["Location"]));
     }
     lines
 }

@@ -7,7 +7,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
 };
 use hudi_scd::{
-    Table, TableDefinition, arrow,
+    ErrorKind, Table, TableDefinition, arrow,
     glue::{self, SyncOptions},
     object_store::{ObjectStoreExt, memory::InMemory},
 };
@@ -57,6 +57,40 @@ async fn a_sync_costs_what_it_changes() {
         service.calls(),
         ["GetTable", "BatchGetPartition", "BatchCreatePartition", "UpdateTable", "GetTable"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_sends_no_request_and_can_be_applied_once() {
+    let schema = schema();
+    let table = table(Arc::new(InMemory::new())).await;
+    table.bulk_insert(&[rows(&schema, 0..3)]).await.unwrap();
+    let service = Service::default();
+    let options = SyncOptions::new("lake", "s3://bucket/orders");
+    let reading = glue::read(&table, &service.glue, &options).await.unwrap();
+    assert_eq!(service.calls(), ["GetTable"]);
+    let plan = reading.plan().unwrap();
+    assert_eq!(plan.to_string(), reading.plan().unwrap().to_string());
+    assert_eq!(service.calls(), [""; 0]);
+
+    let report = plan.apply(&service.glue).await.unwrap();
+    assert_eq!((report.created, report.partitions_created, report.attempts), (true, 3, 1));
+    let again = plan.apply(&service.glue).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Conflict, "{again}");
+    let rest = glue::read(&table, &service.glue, &options).await.unwrap().plan().unwrap();
+    assert!(rest.is_empty(), "{rest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_without_a_name_is_refused_before_any_request() {
+    let table = table(Arc::new(InMemory::new())).await;
+    let service = Service::default();
+    let long = "t".repeat(256);
+    for (database, name) in [("", "orders"), ("lake", ""), ("lake", "a\nb"), ("lake", long.as_str())] {
+        let options = SyncOptions::new(database, "s3://bucket/orders").with_table(name);
+        let error = glue::sync(&table, &service.glue, &options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidDefinition, "{error}");
+        assert_eq!(service.calls(), [""; 0]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -259,8 +259,9 @@ impl State {
     fn get_partitions(&mut self, input: &Value) -> Reply {
         let wanted = batch(input, "PartitionsToGet", 1000)?;
         let (mut found, mut left) = (Vec::new(), Vec::new());
-        for wanted in wanted {
-            if self.draws(5) {
+        for (number, wanted) in wanted.iter().enumerate() {
+            // A reply without any progress would mean that the partitions do not exist.
+            if number > 0 && self.draws(5) {
                 left.push(wanted.clone());
                 continue;
             }
@@ -316,8 +317,9 @@ impl State {
         let mut errors = Vec::new();
         for item in items {
             let values = values(&item[names.0]);
+            let codes = ["InternalServiceException", "ThrottlingException", "Throttling", "InternalFailure"];
             let done = match self.draws(20) {
-                true => Err("InternalServiceException"),
+                true => Err(codes[self.calls.len() % codes.len()]),
                 false => run(&mut self.entry(&input["TableName"])?.partitions, values.clone(), item),
             };
             if let Err(code) = done {

@@ -318,15 +318,9 @@ impl Sync {
             options = options.with_table(name);
         }
         for (name, value) in &self.options {
-            if let Some("database" | "table") = name.rsplit('.').next() {
-                let message = format!(
-                    "`options` of the event: {name}: name the database and the table with the members `database` and `name`"
-                );
-                return Err(Error::BadInput(message));
-            }
-            options = options.with_hudi_option(name, value).map_err(|error| {
-                Error::BadInput(format!("`options` of the event: {}: {name}", error.message()))
-            })?;
+            let set = options.with_hudi_option(name, value);
+            options =
+                set.map_err(|error| Error::BadInput(format!("`options` of the event: {}", error.message())))?;
         }
         Ok(options)
     }

@@ -58,7 +58,7 @@ pub(crate) struct CrawledTables {
     /// URLs of Hudi tables
     #[arg(value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
-    /// Also exclude all Hudi tables of this database in the catalog
+    /// Add each Hudi table of this database in the catalog
     #[arg(long, value_name = "D")]
     pub(crate) database: Vec<String>,
     #[command(flatten)]
@@ -107,7 +107,7 @@ pub(crate) struct Service {
 pub(crate) struct Registration {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Database in the catalog; created if it is missing
+    /// Database in the catalog; only `sync` creates it if it is missing
     #[arg(long, value_name = "D")]
     pub(crate) database: String,
     /// Name in the catalog, if it differs from the table's own

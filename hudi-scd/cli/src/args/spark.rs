@@ -24,6 +24,14 @@ pub(crate) struct Options {
     #[cfg(feature = "glue")]
     #[arg(long, value_name = "D")]
     pub(crate) database: Option<String>,
+    /// Name in the catalog, if it differs from the table's own
+    #[cfg(feature = "glue")]
+    #[arg(long, value_name = "N", requires = "database")]
+    pub(crate) table_name: Option<String>,
+    /// Option of Hudi's own sync, as for `catalog sync`, so that both describe the table in the same way
+    #[cfg(feature = "glue")]
+    #[arg(long, value_name = "KEY=VALUE", requires = "database")]
+    pub(crate) option: Vec<String>,
 }
 
 fn parse_release(text: &str) -> Result<Release, String> {

@@ -2,15 +2,17 @@
 
 mod crawler;
 
+use std::error::Error as _;
+
 use hudi_scd::{
     Error, ErrorKind, TableOptions,
-    glue::{self, GlueCatalog, Plan, RedshiftSchema, SyncOptions, SyncReport, aws_sdk_glue},
+    glue::{self, CatalogError, GlueCatalog, Plan, RedshiftSchema, SyncOptions, SyncReport, aws_sdk_glue},
 };
 use serde_json::{Value, json};
 
 use crate::{
     Context,
-    args::catalog::{Catalog, CatalogCommand, Ddl, Registration},
+    args::catalog::{Catalog, CatalogCommand, Ddl, Registration, Service},
     failure::Failure,
     location::Location,
     progress::Progress,
@@ -29,10 +31,11 @@ async fn sync(context: Context, args: Catalog, dry_run: bool, takeover: bool) ->
     let Catalog { registration, service } = args;
     let options = options(&registration)?.with_takeover(takeover);
     let (location, table) = super::open(context, &registration.target.table, TableOptions::new()).await?;
-    let named = |error: Error| Failure::from(error).of(&location);
     let catalog = connect(service.endpoint_url.as_deref()).await?;
+    let named = |error: Error| Failure::from(service.named(error)).of(&location);
     if dry_run {
-        let plan = glue::plan(&table, &catalog, &options).await.map_err(named)?;
+        let reading = glue::read(&table, &catalog, &options).await.map_err(named)?;
+        let plan = reading.plan().map_err(named)?;
         return super::tell(context, &plan, plan_report(&plan));
     }
     let report = {
@@ -48,7 +51,7 @@ async fn check(context: Context, args: Catalog) -> Result<(), Failure> {
     let (location, table) = super::open(context, &registration.target.table, TableOptions::new()).await?;
     let catalog = connect(service.endpoint_url.as_deref()).await?;
     let plan = glue::check(&table, &catalog, &options).await;
-    let plan = plan.map_err(|error| Failure::from(error).of(&location))?;
+    let plan = plan.map_err(|error| Failure::from(service.named(error)).of(&location))?;
     let differs = !plan.is_empty();
     let text = if differs {
         format!(
@@ -118,22 +121,36 @@ fn options(args: &Registration) -> Result<SyncOptions, Failure> {
             ));
         }
     };
-    let mut options = SyncOptions::new(&args.database, location);
-    if let Some(name) = &args.table_name {
+    registered(SyncOptions::new(&args.database, location), args.table_name.as_deref(), &args.option)
+}
+
+/// Adds `--table-name` and each `--option`.
+pub(super) fn registered(
+    mut options: SyncOptions,
+    table_name: Option<&str>,
+    settings: &[String],
+) -> Result<SyncOptions, Failure> {
+    if let Some(name) = table_name {
         options = options.with_table(name);
     }
-    for option in &args.option {
-        let Some((name, value)) = option.split_once('=') else {
-            return Err(Failure::usage(format!("--option {option}: write it as KEY=VALUE")));
+    for setting in settings {
+        let Some((name, value)) = setting.split_once('=') else {
+            return Err(Failure::usage(format!("--option {setting}: write it as KEY=VALUE")));
         };
-        for (own, instead) in [("database", "--database"), ("table", "--table-name")] {
-            if name.rsplit('.').next() == Some(own) {
-                return Err(Failure::usage(format!("--option {option}: use {instead}")));
-            }
-        }
         options = options.with_hudi_option(name, value)?;
     }
     Ok(options)
+}
+
+impl Service {
+    /// Names the endpoint in the error of a call to the catalog.
+    fn named(&self, error: Error) -> Error {
+        let is_call = error.source().is_some_and(|source| source.is::<CatalogError>());
+        match &self.endpoint_url {
+            Some(url) if is_call => error.with_context("endpoint", url),
+            _ => error,
+        }
+    }
 }
 
 /// Connects with the credentials that AWS's own tools use: variables, profiles, single sign-on, roles.

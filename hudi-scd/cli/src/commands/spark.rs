@@ -1,5 +1,7 @@
 //! `spark options`, `spark script`.
 
+#[cfg(feature = "glue")]
+use hudi_scd::glue::SyncOptions;
 use hudi_scd::{TableOptions, spark};
 use serde_json::json;
 
@@ -26,7 +28,10 @@ async fn options(context: Context, args: Options) -> Result<(), Failure> {
     #[cfg(feature = "glue")]
     if let Some(database) = args.database {
         // The job registers the location to which it writes.
-        options.extend(hudi_scd::glue::SyncOptions::new(database, "").hudi_options(&table));
+        let sync = SyncOptions::new(database, "");
+        let sync = super::catalog::registered(sync, args.table_name.as_deref(), &args.option)?;
+        let sync = sync.hudi_options(&table);
+        options.extend(sync.map_err(|error| Failure::from(error).of(&location))?);
     }
     let lines: Vec<_> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
     super::tell(context, lines.join("\n"), json!(options))

@@ -146,9 +146,9 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
     let option = refused("catalog sync s3://b/t --database d --option support_timestamp");
     assert!(option.contains("KEY=VALUE"), "{option}");
     let option = refused("catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.table=t");
-    assert!(option.contains("--table-name"), "{option}");
-    let option = refused("catalog sync s3://b/t --database d --option database=e");
-    assert!(option.contains("use --database"), "{option}");
+    assert!(option.contains("set the database and the name of the registration"), "{option}");
+    let option = refused("catalog sync s3://b/t --database d --option support_timestamp=true");
+    assert!(option.contains("whole name, such as hoodie.datasource.hive_sync.support_timestamp"), "{option}");
     let option =
         refused("catalog sync s3://b/t --database d --option hoodie.datasource.hive_sync.colour=red");
     assert!(option.contains("unknown") && option.contains("colour"), "{option}");
@@ -156,10 +156,30 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
     assert!(location.contains("s3://bucket/lake/customer"), "{location}");
     place.table("customer", 1);
     let table = "customer --database d --location s3://b/customer";
+    let nameless =
+        refused("catalog ddl customer --database d --location s3://b/t --table-name= --create-table");
+    assert!(nameless.contains("the table's name in the catalog must have 1 to 255"), "{nameless}");
     let endpoint = refused(&format!("catalog sync {table} --endpoint-url localhost:5000"));
     assert!(endpoint.contains("http://host:port"), "{endpoint}");
     let region = refused(&format!("catalog check {table}"));
     assert!(region.contains("AWS_REGION"), "{region}");
+}
+
+#[test]
+fn an_endpoint_that_does_not_answer_is_named() {
+    let place = Place::new();
+    place.table("customer", 1);
+    let table = "customer --database d --location s3://b/customer";
+    for words in [format!("catalog check {table}"), "catalog crawler check clean --database d".to_owned()] {
+        let mut command = place.command(&words.split_whitespace().collect::<Vec<_>>());
+        // Port 1 is closed.
+        command.args(["--endpoint-url", "http://127.0.0.1:1"]).env("AWS_MAX_ATTEMPTS", "1");
+        command.env("AWS_REGION", "eu-west-1");
+        command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret");
+        let run = Run::of(command.output().unwrap());
+        assert_eq!(run.code, 1, "{}", run.err);
+        assert!(run.err.contains("endpoint: http://127.0.0.1:1"), "{}", run.err);
+    }
 }
 
 #[test]

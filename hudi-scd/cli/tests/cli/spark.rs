@@ -38,6 +38,10 @@ fn the_extractor_of_partition_values_is_a_class_that_exists() {
             lines.contains("hive_sync.database=lake\n") && lines.contains("hive_sync.mode=hms\n"),
             "{lines}"
         );
+        let timestamps = "hoodie.datasource.hive_sync.support_timestamp=true";
+        let lines =
+            place.ok(&format!("spark options {name} --database lake --table-name C --option {timestamps}"));
+        assert!(lines.contains(timestamps) && lines.contains("hive_sync.table=c\n"), "{lines}");
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant as Stopwatch;
 
 use self::glob::{Glob, cover, escaped};
 use super::{
-    catalog::{CatalogError, CatalogErrorKind, GlueCatalog, failed},
+    catalog::{CatalogError, CatalogErrorKind, GlueCatalog, failed, next_page},
     definition::{INPUT_FORMAT, same_place},
 };
 use crate::{Error, ErrorKind, Result};
@@ -336,10 +336,12 @@ impl Crawlers for GlueCatalog {
     }
 
     async fn hudi_tables(&self, database: &str) -> Result<Vec<HudiTable>, CatalogError> {
-        let mut pages = self.client.get_tables().database_name(database).into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|cause| failed("GetTables", cause))?;
+        const CALL: &str = "GetTables";
+        let call = self.client.get_tables().database_name(database);
+        let (mut found, mut token) = (Vec::new(), None);
+        loop {
+            let page = call.clone().set_next_token(token.clone()).send().await;
+            let page = page.map_err(|cause| failed(CALL, cause))?;
             for table in page.table_list.unwrap_or_default() {
                 let storage = table.storage_descriptor.as_ref();
                 let is_hudi = storage.and_then(|storage| storage.input_format()) == Some(INPUT_FORMAT);
@@ -348,7 +350,10 @@ impl Crawlers for GlueCatalog {
                     found.push(HudiTable::new(location).with_entry(database, &table.name));
                 }
             }
+            token = next_page(CALL, token, page.next_token)?;
+            if token.is_none() {
+                return Ok(found);
+            }
         }
-        Ok(found)
     }
 }

@@ -32,7 +32,8 @@ async fn exclude(context: Context, args: CrawledTables, wait: u64) -> Result<(),
     let (catalog, tables) = tables(&args).await?;
     let done = {
         let _wheel = Progress::wheel(context, "waiting for the crawler");
-        crawler::exclude(&catalog, &args.crawler, &tables, Duration::from_secs(wait)).await?
+        let done = crawler::exclude(&catalog, &args.crawler, &tables, Duration::from_secs(wait)).await;
+        done.map_err(|error| args.service.named(error))?
     };
     let added = done.added.iter().map(|(target, pattern)| json!({ "target": target, "pattern": pattern }));
     let report = json!({
@@ -47,7 +48,8 @@ async fn exclude(context: Context, args: CrawledTables, wait: u64) -> Result<(),
 
 async fn check(context: Context, args: CrawledTables) -> Result<(), Failure> {
     let (catalog, tables) = tables(&args).await?;
-    let touches = crawler::check(&catalog, &args.crawler, &tables).await?;
+    let touches = crawler::check(&catalog, &args.crawler, &tables).await;
+    let touches = touches.map_err(|error| args.service.named(error))?;
     let text = match touches.as_slice() {
         [] => format!("the crawler {} reads none of the {} Hudi tables", args.crawler, tables.len()),
         some => some.iter().map(Touch::to_string).collect::<Vec<_>>().join("\n"),
@@ -74,9 +76,8 @@ async fn tables(args: &CrawledTables) -> Result<(GlueCatalog, Vec<HudiTable>), F
     let catalog = connect(args.service.endpoint_url.as_deref()).await?;
     for database in &args.database {
         let found = catalog.hudi_tables(database).await.map_err(|error| {
-            Error::new(ErrorKind::Storage, "the tables of the database cannot be listed")
-                .with_context("database", database)
-                .with_source(error)
+            let cause = Error::new(ErrorKind::Storage, "the tables of the database cannot be listed");
+            args.service.named(cause.with_context("database", database).with_source(error))
         });
         tables.extend(found?);
     }
