@@ -132,6 +132,26 @@ async fn a_catalog_that_hudi_has_synced_needs_nothing_from_us() {
     assert!(compared >= 30, "{compared}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_hudi_1_0_2_has_synced_needs_nothing_from_us() {
+    let mut compared = 0;
+    for scenario in SCENARIOS {
+        let recording = Recording::load(scenario);
+        for step in &recording.steps {
+            let service = Service::default();
+            let Some(table) = recording.table(step).await else { continue };
+            let (None, Ok(options)) = (differs(scenario, &step.name), step.options()) else { continue };
+            if !step.restore_1_0_2(scenario, &service) {
+                continue;
+            }
+            let check = glue::check(&table, &service.glue, &options).await.unwrap();
+            assert!(check.is_empty(), "{scenario} {}: {check}", step.name);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 45, "{compared}");
+}
+
 /// Hudi 0.15.0 declares that no list has nulls, and 1.0.2 that every list may have some.
 #[tokio::test(start_paused = true)]
 async fn a_catalog_that_says_otherwise_about_nulls_in_lists_is_left_alone() {

@@ -107,6 +107,57 @@ impl Step {
         known.try_fold(options, |options, (name, value)| options.with_hudi_option(name, value))
     }
 
+    /// Fills the service with the catalog that the sync of Hudi 1.0.2 left in a step. Returns `false` if that
+    /// sync failed.
+    ///
+    /// The recording is of the sync's calls to the interface of catalogs. It lacks the members that Hudi's
+    /// client of Glue adds: the comments, three parameters, and the scheme `s3` in locations.
+    pub(crate) fn restore_1_0_2(&self, scenario: &str, service: &Service) -> bool {
+        let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/glue/hudi-1.0.2.json");
+        let recorded: Value = serde_json::from_slice(&std::fs::read(data).unwrap()).unwrap();
+        let mut entry = recorded[scenario][&self.name].clone();
+        if entry.is_null() {
+            return false;
+        }
+        let columns = |pairs: &Value| -> Value {
+            let column = |pair: &Value| json!({ "Name": pair[0], "Type": pair[1], "Comment": "" });
+            pairs.as_array().unwrap().iter().map(column).collect()
+        };
+        let s3 = |location: &Value| location.as_str().unwrap().replacen("s3a://", "s3://", 1);
+        for (parameters, name, value) in [
+            ("serdeParameters", "serialization.format", "1"),
+            ("parameters", "EXTERNAL", "TRUE"),
+            ("parameters", "hudi.metadata-listing-enabled", "FALSE"),
+        ] {
+            entry[parameters][name] = value.into();
+        }
+        let storage = json!({
+            "Columns": columns(&entry["columns"]),
+            "Location": s3(&entry["location"]),
+            "InputFormat": entry["inputFormat"],
+            "OutputFormat": entry["outputFormat"],
+            "SerdeInfo": { "SerializationLibrary": entry["serde"], "Parameters": entry["serdeParameters"] },
+        });
+        let partition = |recorded: &Value| {
+            let values: Vec<String> = serde_json::from_value(recorded[0].clone()).unwrap();
+            let mut storage = storage.clone();
+            storage["Location"] = s3(&recorded[1]).into();
+            (values.clone(), json!({ "Values": values, "StorageDescriptor": storage }))
+        };
+        let partitions = entry["partitions"].as_array().into_iter().flatten().map(partition).collect();
+        let table = json!({
+            "Name": self.table,
+            "TableType": "EXTERNAL_TABLE",
+            "Parameters": entry["parameters"],
+            "PartitionKeys": columns(&entry["partitionKeys"]),
+            "StorageDescriptor": storage,
+        });
+        let mut state = service.state();
+        state.database = true;
+        state.put(table, partitions);
+        true
+    }
+
     /// Fills the service with the recorded catalog, before a sync of this crate.
     pub(crate) fn restore(&self, service: &Service) {
         let mut state = service.state();
