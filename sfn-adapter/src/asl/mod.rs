@@ -4,6 +4,7 @@
 //! [`Form`]s and two [`QueryLanguage`]s. [`model`] contains the language as types.
 
 mod budget;
+mod condition;
 mod cost;
 mod expr;
 mod form;

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::StateRef;
-use crate::asl::{RUNNING, matches};
+use crate::asl::{
+    RUNNING,
+    condition::{self, Comparison},
+};
 
 /// Statuses after which a statement does not change.
 pub(super) const ENDED: [&str; 3] = ["ABORTED", "FAILED", "FINISHED"];
@@ -77,129 +80,20 @@ fn inner(rule: &Value) -> impl Iterator<Item = &Value> {
 
 /// Evaluates a rule in JSONPath. Returns `None` if the status does not decide it.
 fn json_path(rule: &Value, status: &str, variables: &[&str]) -> Option<bool> {
-    let all = |name: &str| {
-        let rules = rule.get(name)?.as_array()?;
-        Some(rules.iter().map(|rule| json_path(rule, status, variables)).collect::<Vec<_>>())
-    };
-    if let Some(results) = all("And") {
-        return and(results);
-    }
-    if let Some(results) = all("Or") {
-        return or(results);
-    }
-    if let Some(rule) = rule.get("Not") {
-        return json_path(rule, status, variables).map(|satisfied| !satisfied);
-    }
-    let variable = rule.get("Variable").and_then(Value::as_str)?;
-    if !variables.contains(&variable) {
-        return None;
-    }
-    let (operator, operand) = rule
-        .as_object()?
-        .iter()
-        .find(|(name, _)| !["Variable", "Next", "Comment"].contains(&name.as_str()))?;
-    let text = operand.as_str();
-    match operator.as_str() {
-        "StringEquals" => Some(text? == status),
-        "StringMatches" => Some(matches(status, text?)),
-        "StringLessThan" => Some(status < text?),
-        "StringLessThanEquals" => Some(status <= text?),
-        "StringGreaterThan" => Some(status > text?),
-        "StringGreaterThanEquals" => Some(status >= text?),
-        "IsPresent" | "IsString" => operand.as_bool(),
-        "IsNull" | "IsNumeric" | "IsBoolean" | "IsTimestamp" => operand.as_bool().map(|expected| !expected),
-        _ => None,
-    }
+    condition::json_path(rule, &|comparison| {
+        let is_on_status = variables.contains(&comparison.get("Variable")?.as_str()?);
+        if is_on_status { condition::compared(comparison, status) } else { None }
+    })
 }
 
 /// Evaluates a condition in JSONata. Returns `None` if the status does not decide it, or if the condition is
 /// not made of comparisons joined by `and`, `or` and `$not`.
 fn jsonata(condition: &str, status: &str) -> Option<bool> {
-    let condition = condition.trim().trim_start_matches("{%").trim_end_matches("%}").trim();
-    if let Some(parts) = split(condition, " or ") {
-        return or(parts.into_iter().map(|part| jsonata(part, status)).collect());
-    }
-    if let Some(parts) = split(condition, " and ") {
-        return and(parts.into_iter().map(|part| jsonata(part, status)).collect());
-    }
-    if let Some(inner) = condition.strip_prefix("$not").and_then(enclosed) {
-        return jsonata(inner, status).map(|satisfied| !satisfied);
-    }
-    if let Some(inner) = enclosed(condition) {
-        return jsonata(inner, status);
-    }
-    let of_status = |variable: &str| {
-        let name = variable.trim().rsplit('.').next().unwrap_or_default();
-        name.to_ascii_lowercase().ends_with("status")
-    };
-    if let Some((variable, list)) = condition.split_once(" in [") {
-        let list = list.trim_end().strip_suffix(']')?;
-        let texts: Option<Vec<&str>> = list.split(',').map(quoted).collect();
-        return of_status(variable).then_some(texts?.contains(&status));
-    }
-    let (is_equal, (variable, text)) = match condition.split_once("!=") {
-        Some(sides) => (false, sides),
-        None => (true, condition.split_once('=')?),
-    };
-    let text = quoted(text)?;
-    of_status(variable).then_some((text == status) == is_equal)
-}
-
-/// Returns the text of a string literal.
-fn quoted(literal: &str) -> Option<&str> {
-    let literal = literal.trim();
-    ['\'', '"'].into_iter().find_map(|quote| literal.strip_prefix(quote)?.strip_suffix(quote))
-}
-
-/// Returns the expression within a pair of parentheses.
-fn enclosed(expression: &str) -> Option<&str> {
-    let inner = expression.trim().strip_prefix('(')?.strip_suffix(')')?;
-    let mut depth = 0_i32;
-    for character in inner.chars() {
-        depth += i32::from(character == '(') - i32::from(character == ')');
-        if depth < 0 {
-            return None;
-        }
-    }
-    Some(inner)
-}
-
-/// Splits an expression at an operator that is outside of parentheses, brackets and strings. Returns `None`
-/// if there is no such operator.
-fn split<'a>(expression: &'a str, operator: &str) -> Option<Vec<&'a str>> {
-    let (mut parts, mut begin, mut depth, mut quote) = (Vec::new(), 0, 0_i32, None);
-    for (at, character) in expression.char_indices() {
-        match quote {
-            Some(open) if character == open => quote = None,
-            Some(_) => {}
-            None => match character {
-                '\'' | '"' => quote = Some(character),
-                '(' | '[' | '{' => depth += 1,
-                ')' | ']' | '}' => depth -= 1,
-                _ if depth == 0 && at >= begin && expression[at..].starts_with(operator) => {
-                    parts.push(&expression[begin..at]);
-                    begin = at + operator.len();
-                }
-                _ => {}
-            },
-        }
-    }
-    parts.push(&expression[begin..]);
-    (parts.len() > 1).then_some(parts)
-}
-
-fn and(results: Vec<Option<bool>>) -> Option<bool> {
-    if results.contains(&Some(false)) {
-        return Some(false);
-    }
-    if results.contains(&None) { None } else { Some(true) }
-}
-
-fn or(results: Vec<Option<bool>>) -> Option<bool> {
-    if results.contains(&Some(true)) {
-        return Some(true);
-    }
-    if results.contains(&None) { None } else { Some(false) }
+    condition::jsonata(condition, &|comparison| {
+        let Comparison { variable, is_equal, texts } = Comparison::read(comparison)?;
+        let name = variable.rsplit('.').next().unwrap_or_default();
+        name.to_ascii_lowercase().ends_with("status").then_some(texts.contains(&status) == is_equal)
+    })
 }
 
 #[cfg(test)]
