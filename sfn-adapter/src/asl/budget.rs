@@ -8,7 +8,10 @@ use super::model::{Branch, State, StateMachine, States};
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
 pub const HISTORY: u64 = 25_000;
 
-/// Events reserved for retries of requests, three for each.
+/// Number of events of a retry of a request.
+const RETRY: u64 = 3;
+
+/// Events reserved for retries of requests.
 const RETRIES: u64 = 1_000;
 
 /// Number of events in the history of an execution in the worst case: every step uses all its attempts, and
@@ -49,8 +52,10 @@ impl Budget {
     /// Describes the budget in one sentence.
     pub fn describe(self) -> String {
         format!(
-            "the history has at most {} of {HISTORY} events, with every timeout and attempt used up",
-            self.events
+            "without retries of requests, the history has at most {} of {HISTORY} events, with every timeout and attempt \
+             used up; each retry adds {RETRY}, and there is room for {}",
+            self.events,
+            HISTORY.saturating_sub(self.events) / RETRY
         )
     }
 }
@@ -88,16 +93,15 @@ pub(super) fn events(state: &State) -> u64 {
 }
 
 /// Names of the states that a poll visits.
-const POLL: [&str; 5] = ["wait", "status", "ended", "wait on", "wait longer"];
+const POLL: [&str; 4] = ["wait", "status", "ended", "wait on"];
 
 fn visits(name: &str, polls: &HashMap<String, Polls>) -> u64 {
     let of_step = || {
         let (label, name) = name.rsplit_once(": ")?;
         let polls = polls.get(label)?;
         Some(match name {
-            // A poll passes through one of the two states that count it.
-            "wait longer" => polls.attempts,
-            "cancel" | "cancel failed" => polls.attempts * polls.cancels,
+            "cancel" => polls.attempts * polls.cancels,
+            // A poll passes through one state that counts it. The others are rare, or count in place of it.
             name if POLL.contains(&name) => polls.attempts * polls.polls,
             _ => polls.attempts,
         })

@@ -1,12 +1,18 @@
 //! [`Cost`]: transitions, requests, delay and dollars of a run of a state machine.
 //!
 //! The machine itself is walked on a simulated clock. Every statement takes the same time, and no request
-//! fails.
+//! fails. An attempt that exceeds its timeout is cancelled as the machine does it.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::model::{Choice, Retrier, State, StateMachine, States, Task, Wait};
+use super::{
+    condition::{self, Comparison, split},
+    form::{Clock, Schedule},
+    model::{Choice, Pass, Retrier, Rule, State, StateMachine, States, Task, Wait},
+};
 
 /// Prices in dollars. <https://aws.amazon.com/step-functions/pricing/>, <https://aws.amazon.com/lambda/pricing/>
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -45,6 +51,10 @@ const HUDI_MEMORY: f64 = 0.5;
 /// Maximum duration of an invocation in seconds.
 pub(super) const LONGEST_INVOCATION: u64 = 15 * 60;
 
+/// Maximum duration of an execution in seconds.
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
+const YEAR: u64 = 365 * 86_400;
+
 /// Number of visited states after which a machine is considered endless.
 const VISITS: u64 = 1_000_000;
 
@@ -63,6 +73,9 @@ pub struct Cost {
     pub lambda_ms: u64,
     /// Number of requests that the state machine itself sends to AWS's services.
     pub requests: u64,
+    /// Number of attempts whose duration exceeds the timeout of their step. The machine ends them, and the run
+    /// fails unless the pipeline continues after such a failure.
+    pub timed_out: u64,
     /// Mean time in seconds between the end of a statement and the poll that notices it.
     pub delay: f64,
     /// Dollars for 1,000 runs.
@@ -70,7 +83,8 @@ pub struct Cost {
 }
 
 /// Returns the cost of one run of a machine whose statements, Glue jobs and Hudi writes take `duration`
-/// seconds each. The cost excludes Redshift and Glue.
+/// seconds each. The cost excludes Redshift and Glue. If the duration exceeds the timeout of a step, it is the
+/// cost of a run whose step times out.
 ///
 /// ```
 /// use sfn_adapter::asl::{cost, model::StateMachine};
@@ -96,14 +110,24 @@ pub struct Cost {
 /// ```
 ///
 /// # Errors
-/// Returns a message that names the state whose effect is unknown.
+/// Returns a message that names the state whose effect is unknown, or the limit of the duration.
 pub fn cost(machine: &StateMachine, duration: u64) -> Result<Cost, String> {
-    let mut walk = Walk { duration, cost: Cost::default(), gigabyte_ms: 0.0, delays: Vec::new(), visits: 0 };
-    let end = walk.states(&machine.states, &machine.start_at, Thread::default())?;
+    if duration > YEAR {
+        return Err("an execution of Step Functions takes at most a year; give a shorter duration".to_owned());
+    }
+    let mut walk = Walk { duration, ..Walk::default() };
+    let mut thread = Thread { attempt: 1, job: "SUCCEEDED", ..Thread::default() };
+    walk.states(&machine.states, &machine.start_at, &mut thread)?;
+    let end = thread.now;
     let limit = machine.rest.get("TimeoutSeconds").and_then(Value::as_u64);
     if let Some(limit) = limit.filter(|limit| end > *limit) {
         return Err(format!(
             "the run would take {end} seconds, and TimeoutSeconds of the machine ends it after {limit}; raise it"
+        ));
+    }
+    if end > YEAR {
+        return Err(format!(
+            "the run would take {end} seconds, but an execution of Step Functions takes at most a year; give a shorter duration"
         ));
     }
     let mut cost = walk.cost;
@@ -120,18 +144,33 @@ pub fn cost(machine: &StateMachine, duration: u64) -> Result<Cost, String> {
 }
 
 /// Progress of one sequence of states.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Debug, Default)]
 struct Thread {
     /// Seconds since the start of the execution.
     now: u64,
     /// End of the running statement.
     end: Option<u64>,
-    /// `true` if the last poll found that the statement had ended.
-    ended: bool,
-    /// Pause between polls of a generated machine.
+    /// Status that the last poll found.
+    status: Option<&'static str>,
+    /// `true` if the statement was cancelled.
+    is_cancelled: bool,
+    /// Final state of the last run of a Glue job.
+    job: &'static str,
+    /// Error that was caught last.
+    caught: &'static str,
+    /// Number of the attempt in a generated machine.
+    attempt: u64,
+    /// Pause before the next attempt in a generated machine.
     pause: u64,
+    /// The next poll of a generated machine.
+    clock: Option<Clock>,
+    /// Time between the submit and the end of the last poll in a generated machine.
+    waited: u64,
+    /// Outcomes of the steps of a generated machine.
+    outcomes: BTreeMap<String, String>,
 }
 
+#[derive(Default)]
 struct Walk {
     duration: u64,
     cost: Cost,
@@ -139,11 +178,13 @@ struct Walk {
     gigabyte_ms: f64,
     delays: Vec<u64>,
     visits: u64,
+    /// `true` once the run has failed.
+    has_failed: bool,
 }
 
 impl Walk {
-    /// Walks the states until the end and returns the time of the end.
-    fn states(&mut self, states: &States, start: &str, mut thread: Thread) -> Result<u64, String> {
+    /// Walks the states until the end.
+    fn states(&mut self, states: &States, start: &str, thread: &mut Thread) -> Result<(), String> {
         let mut name = start.to_owned();
         loop {
             let state = states.get(&name).ok_or_else(|| format!("there is no state {name}"))?;
@@ -154,46 +195,44 @@ impl Walk {
             }
             let next = match state {
                 State::Succeed(_) => None,
-                State::Fail(_) => {
-                    return Err(format!(
-                        "the run would fail in the state {name}: the duration exceeds a timeout"
-                    ));
+                State::Fail(_) if self.cost.timed_out > 0 => {
+                    self.has_failed = true;
+                    None
                 }
+                State::Fail(_) => return Err(format!("the run would fail in the state {name}")),
                 State::Wait(wait) => {
-                    thread.now += pause(&name, wait, thread.pause)?;
+                    thread.now = thread.now.saturating_add(pause(&name, wait, thread)?);
                     wait.then.next.clone()
                 }
                 State::Pass(pass) => {
-                    if let Some(pause) = first_pause(&pass.parameters, &pass.output) {
-                        thread.pause = pause;
-                    }
-                    if name.ends_with(": wait longer") {
-                        thread.pause += added(&pass.parameters).unwrap_or(thread.pause);
-                    }
+                    thread.read(pass);
                     pass.then.next.clone()
                 }
                 State::Task(task) => {
-                    self.poll_by_retries(&name, task, &mut thread)?;
-                    Some(self.task(task, &mut thread)).filter(|next| !next.is_empty())
+                    self.poll_by_retries(&name, task, thread)?;
+                    self.task(task, thread)
                 }
-                State::Choice(choice) => Some(choose(&name, choice, &thread)?),
+                State::Choice(choice) => Some(choose(&name, choice, thread)?),
                 State::Parallel(parallel) => {
-                    let mut end = thread.now;
+                    let mut joined = thread.clone();
                     for branch in &parallel.branches {
-                        end = end.max(self.states(&branch.states, &branch.start_at, thread)?);
+                        let mut inner = thread.clone();
+                        self.states(&branch.states, &branch.start_at, &mut inner)?;
+                        joined.now = joined.now.max(inner.now);
+                        joined.outcomes.append(&mut inner.outcomes);
                     }
-                    thread.now = end;
+                    *thread = joined;
                     parallel.then.next.clone()
                 }
                 State::Map(map) => {
                     let inner = &map.item_processor;
-                    thread.now = self.states(&inner.states, &inner.start_at, thread)?;
+                    self.states(&inner.states, &inner.start_at, thread)?;
                     map.then.next.clone()
                 }
             };
             match next {
-                Some(next) => name = next,
-                None => return Ok(thread.now),
+                Some(next) if !self.has_failed => name = next,
+                _ => return Ok(()),
             }
         }
     }
@@ -239,27 +278,45 @@ impl Walk {
         self.gigabyte_ms += milliseconds as f64 * gigabytes;
     }
 
-    /// Sends the request of a task, and returns the next state, or an empty name at the end.
-    fn task(&mut self, task: &Task, thread: &mut Thread) -> String {
+    /// Sends the request of a task, and returns the next state.
+    fn task(&mut self, task: &Task, thread: &mut Thread) -> Option<String> {
         let payload = task.arguments.as_ref().or(task.parameters.as_ref());
-        let next = task.then.next.clone().unwrap_or_default();
         let kind = kind(task, payload);
+        let longest = self.duration.min(LONGEST_INVOCATION);
         match (task.resource.contains(":lambda:"), kind) {
             (false, _) => self.cost.requests += 1,
-            (true, Kind::Upsert) => self.invoke(self.duration.min(LONGEST_INVOCATION) * 1_000, HUDI_MEMORY),
+            (true, Kind::Upsert) => self.invoke(longest * 1_000, HUDI_MEMORY),
             (true, _) => self.invoke(INVOCATION_MS, MEMORY),
         }
+        let timeout = task.timeout_seconds.as_ref().and_then(Value::as_u64).unwrap_or(u64::MAX);
         match (kind, thread.end) {
             (Kind::Other, _) => {}
-            (Kind::Job, _) => thread.now += self.duration,
-            (Kind::Upsert, _) => thread.now += self.duration.min(LONGEST_INVOCATION),
+            (Kind::Failure, _) => self.has_failed = true,
+            (Kind::Job, _) => {
+                let minutes = payload.and_then(|payload| payload.get("Timeout")).and_then(Value::as_u64);
+                let limit = minutes.map_or(u64::MAX, |minutes| minutes.saturating_mul(60));
+                let lasts = self.duration.min(limit).min(timeout);
+                thread.now += lasts;
+                thread.job = if limit == lasts && limit < self.duration { "TIMEOUT" } else { "SUCCEEDED" };
+                if lasts < self.duration {
+                    self.cost.timed_out += 1;
+                    // The integration reports a run that did not succeed as an error.
+                    let error = if thread.job == "TIMEOUT" { "States.TaskFailed" } else { TIMEOUT };
+                    return self.fails(task, error, thread);
+                }
+            }
+            (Kind::Upsert, _) => {
+                thread.now += longest.min(timeout);
+                if longest > timeout {
+                    self.cost.timed_out += 1;
+                    return self.fails(task, TIMEOUT, thread);
+                }
+            }
             (Kind::Submit, _) if task.resource.ends_with(".waitForTaskToken") => {
-                let timeout = task.timeout_seconds.as_ref().and_then(Value::as_u64).unwrap_or(u64::MAX);
                 thread.end = Some(thread.now + self.duration);
                 if self.duration > timeout {
                     thread.now += timeout;
-                    let caught = task.catch.iter().find(|catcher| catcher.error_equals == ["States.Timeout"]);
-                    return caught.map_or(next, |catcher| catcher.next.clone());
+                    return self.fails(task, TIMEOUT, thread);
                 }
                 thread.now += self.duration;
                 self.delays.push(0);
@@ -271,26 +328,43 @@ impl Walk {
             (Kind::Submit, Some(_)) => {}
             (Kind::Submit | Kind::Function, None) => {
                 thread.end = Some(thread.now + self.duration);
-                thread.ended = false;
+                thread.status = None;
             }
             (Kind::Status | Kind::Function, Some(end)) => {
                 let held = payload.and_then(|payload| payload.get("WaitTimeSeconds")).and_then(Value::as_u64);
-                thread.now = (thread.now + held.unwrap_or(0)).min(end.max(thread.now));
+                let of_clock = thread.clock.map_or(0, |clock| clock.held);
+                thread.now = (thread.now + held.unwrap_or(of_clock)).min(end.max(thread.now));
+                thread.status = Some("STARTED");
                 if end <= thread.now {
                     self.delays.push(thread.now - end);
-                    (thread.end, thread.ended) = (None, true);
+                    thread.end = None;
+                    thread.status = Some(if thread.is_cancelled { "ABORTED" } else { "FINISHED" });
                 }
-                if let Some((limit, added)) = grows_below(task)
-                    && thread.pause < limit
-                {
-                    thread.pause += added.unwrap_or(thread.pause);
-                }
+                thread.count(task);
             }
-            (Kind::Status, None) => {}
+            (Kind::Cancel, Some(_)) => {
+                self.cost.timed_out += 1;
+                (thread.end, thread.is_cancelled) = (Some(thread.now), true);
+            }
+            (Kind::Status | Kind::Cancel, None) => {}
         }
-        next
+        task.then.next.clone()
+    }
+
+    /// Returns the state that follows an error of a task. The run fails if no state does.
+    fn fails(&mut self, task: &Task, error: &'static str, thread: &mut Thread) -> Option<String> {
+        thread.caught = error;
+        let catches = |name: &String| {
+            name == error || name == "States.ALL" || (name == "States.TaskFailed" && error != TIMEOUT)
+        };
+        let caught = task.catch.iter().find(|catcher| catcher.error_equals.iter().any(catches));
+        self.has_failed |= caught.is_none();
+        caught.map(|catcher| catcher.next.clone())
     }
 }
+
+/// The error of a task that exceeds its timeout.
+const TIMEOUT: &str = "States.Timeout";
 
 /// Effect of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -303,6 +377,9 @@ enum Kind {
     Job,
     /// Loads files into a Hudi table.
     Upsert,
+    Cancel,
+    /// Fails the task itself, as the last state of a generated machine does.
+    Failure,
     Other,
 }
 
@@ -311,6 +388,8 @@ fn kind(task: &Task, payload: Option<&Value>) -> Kind {
     match (action, task.resource.rsplit(':').next().unwrap_or_default()) {
         (Some("submit"), _) | (None, "executeStatement" | "batchExecuteStatement") => Kind::Submit,
         (Some("upsert"), _) => Kind::Upsert,
+        (Some("cancel"), _) | (None, "cancelStatement") => Kind::Cancel,
+        (None, "sendTaskFailure.waitForTaskToken") => Kind::Failure,
         (None, "startJobRun.sync") => Kind::Job,
         (Some("status" | "wait"), _) | (None, "describeStatement") => Kind::Status,
         (None, _) if task.resource.contains(":lambda:") => Kind::Function,
@@ -318,65 +397,247 @@ fn kind(task: &Task, payload: Option<&Value>) -> Kind {
     }
 }
 
+/// Statuses of a statement, and final states of a Glue job that are not also statuses.
+const STATUSES: [&str; 6] = ["ABORTED", "FAILED", "FINISHED", "PICKED", "STARTED", "SUBMITTED"];
+const JOB_STATES: [&str; 5] = ["ERROR", "EXPIRED", "STOPPED", "SUCCEEDED", "TIMEOUT"];
+
+/// Returns the next state. A rule about data that is not simulated, such as input, failures and other
+/// executions, does not apply.
 fn choose(name: &str, choice: &Choice, thread: &Thread) -> Result<String, String> {
-    let texts = || choice.choices.iter().map(|rule| (serde_json::to_string(rule).unwrap_or_default(), rule));
-    let default = choice.default.clone();
-    let problem = || format!("the choice {name} has no rule for this case, and no Default");
-    // The choice after the end of a Glue job.
-    if let Some((_, succeeded)) = texts().find(|(text, _)| text.contains("SUCCEEDED")) {
-        return Ok(succeeded.next.clone());
-    }
-    let finished = texts().find(|(text, _)| text.contains("FINISHED"));
-    let Some((_, finished)) = finished else {
-        // Other choices are about input, failures and other executions.
-        return default.ok_or_else(problem);
+    let decided: Vec<_> = choice.choices.iter().map(|rule| (rule, thread.decides(rule))).collect();
+    let applies = decided.iter().find(|(_, decided)| *decided == Some(true));
+    // A condition that this module cannot read, on the status.
+    let names_status = || {
+        let status = thread.status?;
+        let names = |rule| serde_json::to_string(rule).is_ok_and(|text| text.contains(status));
+        decided.iter().find(|(rule, decided)| decided.is_none() && names(*rule))
     };
-    if thread.ended {
-        return Ok(finished.next.clone());
-    }
-    for (text, rule) in texts().filter(|(text, _)| text.contains("STARTED") && !text.contains("clock.waited"))
-    {
-        match number_after(&text, "\"NumericLessThan\":") {
-            Some(limit) if thread.pause >= limit => {}
-            _ => return Ok(rule.next.clone()),
-        }
-    }
-    default.ok_or_else(problem)
+    let next = applies.or_else(names_status).map(|(rule, _)| rule.next.clone());
+    next.or_else(|| choice.default.clone())
+        .ok_or_else(|| format!("the choice {name} has no rule for this case, and no Default"))
 }
 
-fn pause(name: &str, wait: &Wait, pause: u64) -> Result<u64, String> {
+/// A value of the data.
+enum Fact<'a> {
+    Absent,
+    Text(&'a str),
+    Number(u64),
+}
+
+impl Thread {
+    /// Evaluates a rule. Returns `None` if it depends on data that is not simulated.
+    fn decides(&self, rule: &Rule) -> Option<bool> {
+        match &rule.condition {
+            Some(condition) => condition::jsonata(condition.as_str()?, &|part| self.jsonata(part)),
+            None => {
+                condition::json_path(&serde_json::to_value(&rule.test).ok()?, &|part| self.json_path(part))
+            }
+        }
+    }
+
+    fn json_path(&self, comparison: &Value) -> Option<bool> {
+        let variable = comparison.get("Variable")?.as_str()?;
+        let (operator, operand) = condition::operator(comparison)?;
+        let text = operand.as_str().unwrap_or_default();
+        match (self.fact(variable, &[text])?, operator) {
+            (Fact::Absent, "IsPresent") => operand.as_bool().map(|expected| !expected),
+            (Fact::Number(_), "IsPresent") => operand.as_bool(),
+            (Fact::Absent, _) => Some(false),
+            (Fact::Text(value), _) => condition::compared(comparison, value),
+            (Fact::Number(number), operator) => {
+                let limit = operand.as_u64()?;
+                match operator {
+                    "NumericLessThan" => Some(number < limit),
+                    "NumericGreaterThanEquals" => Some(number >= limit),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    fn jsonata(&self, part: &str) -> Option<bool> {
+        if let Some(variable) = part.strip_prefix("$exists(").and_then(|rest| rest.strip_suffix(')')) {
+            return Some(!matches!(self.fact(variable, &[])?, Fact::Absent));
+        }
+        // A generated machine compares a cause only with the description of a job run.
+        if part.starts_with("$contains($string($states.input.run.caught.Cause), ") {
+            return Some(self.caught == "States.TaskFailed");
+        }
+        for (operator, is_below) in [(" >= ", false), (" < ", true)] {
+            if let Some((variable, limit)) = part.split_once(operator)
+                && let (Some(Fact::Number(number)), Ok(limit)) =
+                    (self.fact(variable, &[]), limit.parse::<u64>())
+            {
+                return Some((number < limit) == is_below);
+            }
+        }
+        let Comparison { variable, is_equal, texts } = Comparison::read(part)?;
+        match self.fact(variable, &texts)? {
+            Fact::Text(value) => Some(texts.contains(&value) == is_equal),
+            Fact::Absent => Some(!is_equal),
+            Fact::Number(_) => None,
+        }
+    }
+
+    /// Returns a value of the data. Other machines than generated ones may have a status under any name, which
+    /// is found by the texts that it is compared with.
+    fn fact(&self, variable: &str, compared: &[&str]) -> Option<Fact<'_>> {
+        let path = variable.trim_start_matches("$states.input.").trim_start_matches("$.").replace('`', "");
+        let present = |is_present| if is_present { Fact::Text("") } else { Fact::Absent };
+        let status = || self.status.map(Fact::Text);
+        if let Some(step) = path.strip_prefix("steps.").and_then(|path| path.strip_suffix(".outcome")) {
+            return Some(self.outcomes.get(step).map_or(Fact::Absent, |outcome| Fact::Text(outcome)));
+        }
+        match path.as_str() {
+            "run.clock.waited" => return Some(Fact::Number(self.waited)),
+            "run.clock.wait" => return self.clock.map(|clock| Fact::Number(clock.wait)),
+            "run.attempt" => return Some(Fact::Number(self.attempt)),
+            "run.cancel" => return Some(present(self.is_cancelled)),
+            "run.cancel_failed" => return Some(Fact::Absent),
+            "run.caught.Error" => return Some(Fact::Text(self.caught)),
+            "run.caught.Cause" if self.caught == "States.TaskFailed" => {
+                return Some(Fact::Text("{\"JobRunState\":\"TIMEOUT\"}"));
+            }
+            _ => {}
+        }
+        let of = |known: &[&str]| compared.iter().any(|text| known.contains(text));
+        if path.ends_with("JobRunState") || of(&JOB_STATES) {
+            return Some(Fact::Text(self.job));
+        }
+        let is_status = path.to_ascii_lowercase().ends_with("status") || of(&STATUSES);
+        if is_status { status() } else { None }
+    }
+
+    /// Reads what a state of a generated machine writes into the data.
+    fn read(&mut self, pass: &Pass) {
+        let Some((path, written)) = written(pass) else { return };
+        if let Some(step) = path.strip_prefix("steps.") {
+            if let Some(outcome) = written.text("outcome") {
+                self.outcomes.insert(step.to_owned(), outcome);
+            }
+            return;
+        }
+        let number = |thread: &Self, name: &str| Some(thread.number(&written.text(name)?)?);
+        if path == "run" {
+            let (attempt, pause) = (number(self, "attempt"), number(self, "pause"));
+            self.attempt = attempt.unwrap_or(1);
+            self.pause = pause.unwrap_or(0);
+            (self.end, self.status, self.is_cancelled, self.clock) = (None, None, false, None);
+        }
+        if !["run", "run.clock"].contains(&path.as_str()) {
+            return;
+        }
+        let clock = ["wait", "waited", "held"].map(|name| number(self, name));
+        if let [Some(wait), Some(waited), held] = clock {
+            let held = held.unwrap_or(0);
+            // In JSONata, the poll itself counts the pause before it.
+            let more = if matches!(written, Written::Jsonata(_)) { wait + held } else { 0 };
+            self.waited = waited;
+            self.clock = Some(Clock { wait, held, waited: waited + more });
+        }
+    }
+
+    /// Counts a poll of a generated machine in JSONata.
+    fn count(&mut self, task: &Task) {
+        let counted = task.output.as_ref().and_then(Value::as_str).and_then(Schedule::read);
+        if let (Some((schedule, timeout)), Some(clock)) = (counted, self.clock) {
+            self.waited = clock.waited;
+            self.clock = Some(schedule.next(clock, timeout));
+        }
+    }
+
+    /// Computes a number as a generated machine does, in either language.
+    fn number(&self, text: &str) -> Option<u64> {
+        let sum = |parts: Vec<&str>| parts.into_iter().map(|part| self.number(part)).sum::<Option<u64>>();
+        let element = |list: &str, index: &str| {
+            let index = usize::try_from(self.number(index)?).ok()?;
+            list.split(',').nth(index)?.trim().parse().ok()
+        };
+        let text = text.trim();
+        if let Ok(number) = text.parse() {
+            return Some(number);
+        }
+        if let Some(inner) = text.strip_prefix("States.MathAdd(").and_then(|rest| rest.strip_suffix(')')) {
+            return sum(split(inner, ", ")?);
+        }
+        if let Some(inner) = text.strip_prefix("States.ArrayGetItem(States.Array(") {
+            let (list, index) = inner.strip_suffix(')')?.split_once("), ")?;
+            return element(list, index);
+        }
+        if let Some(inner) = text.strip_prefix('[') {
+            let (list, index) = inner.strip_suffix(']')?.split_once("][")?;
+            return element(list, index);
+        }
+        if let Some(parts) = split(text, " + ") {
+            return sum(parts);
+        }
+        match self.fact(text, &[])? {
+            Fact::Number(number) => Some(number),
+            Fact::Absent | Fact::Text(_) => None,
+        }
+    }
+}
+
+/// The object that a state of a generated machine writes.
+enum Written<'a> {
+    JsonPath(&'a Value),
+    Jsonata(&'a str),
+}
+
+impl Written<'_> {
+    /// Returns a member, or a member of `clock`, as a literal or an expression.
+    fn text(&self, name: &str) -> Option<String> {
+        match self {
+            Self::JsonPath(object) => {
+                let computed = format!("{name}.$");
+                let member = |object: &Value| object.get(name).or_else(|| object.get(&computed)).cloned();
+                match member(object).or_else(|| member(object.get("clock")?))? {
+                    Value::String(text) => Some(text),
+                    other => Some(other.to_string()),
+                }
+            }
+            Self::Jsonata(object) => {
+                let (_, rest) = object.split_once(&format!("'{name}': "))?;
+                let end = [", '", "}"].iter().filter_map(|mark| rest.find(mark)).min()?;
+                Some(rest[..end].trim_matches('\'').to_owned())
+            }
+        }
+    }
+}
+
+/// Returns the place in the data and the object that a state of a generated machine writes.
+fn written(pass: &Pass) -> Option<(String, Written<'_>)> {
+    if let (Some(path), Some(parameters)) = (&pass.result_path, &pass.parameters) {
+        return Some((path.as_str()?.trim_start_matches("$.").to_owned(), Written::JsonPath(parameters)));
+    }
+    // `$merge([$states.input, {'run': $merge([$states.input.run, {'clock': {…}}])}])`
+    let mut rest = pass.output.as_ref()?.as_str()?.trim_start_matches("{%").trim_start();
+    let mut path = Vec::new();
+    while let Some(inner) = rest.strip_prefix("$merge([$states.input") {
+        let (_, member) = inner.split_once(", {'")?;
+        let (name, value) = member.split_once("': ")?;
+        path.push(name);
+        rest = value;
+    }
+    Some((path.join("."), Written::Jsonata(rest)))
+}
+
+fn pause(name: &str, wait: &Wait, thread: &Thread) -> Result<u64, String> {
     let computed = || {
         let text = wait.seconds.as_ref().and_then(Value::as_str).or(wait.seconds_path.as_deref())?;
-        (text.contains("run.clock.wait") && pause > 0).then_some(pause)
+        match text {
+            text if text.contains("run.clock.wait") => thread.clock.map(|clock| clock.wait),
+            text if text.contains("run.pause") => Some(thread.pause),
+            _ => None,
+        }
     };
     wait.seconds.as_ref().and_then(Value::as_u64).or_else(computed).ok_or_else(|| {
         format!("the pause of the state {name} is computed by the machine; only constant pauses and those of generated machines are known")
     })
 }
 
-/// Returns the pause that a generated step starts with.
-fn first_pause(parameters: &Option<Value>, output: &Option<Value>) -> Option<u64> {
-    let json_path =
-        parameters.as_ref().and_then(|value| value.pointer("/clock/wait").or(value.get("wait"))?.as_u64());
-    json_path.or_else(|| number_after(output.as_ref()?.as_str()?, "'clock': {'wait': "))
-}
-
-/// Returns the limit below which a generated poll in JSONata lengthens the pause, and the number of seconds
-/// that it adds. Without a number, it doubles the pause.
-fn grows_below(task: &Task) -> Option<(u64, Option<u64>)> {
-    let output = task.output.as_ref()?.as_str()?;
-    let (_, rest) = output.split_once(".wait < ")?;
-    Some((number_after(output, ".wait < ")?, number_after(rest, ".wait + ")))
-}
-
-/// Returns the number of seconds that a generated state in JSONPath adds to the pause. Without a number, the
-/// state doubles the pause.
-fn added(parameters: &Option<Value>) -> Option<u64> {
-    let wait = parameters.as_ref()?.get("wait.$")?.as_str()?;
-    number_after(wait, "States.MathAdd($.run.clock.wait, ")
-}
-
-fn number_after(text: &str, mark: &str) -> Option<u64> {
+/// Returns the number that follows a mark in a text.
+pub(super) fn number_after(text: &str, mark: &str) -> Option<u64> {
     let (_, rest) = text.split_once(mark)?;
     let end = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
     rest[..end].parse().ok()
@@ -458,6 +719,91 @@ mod tests {
         let cost = of("9999").unwrap();
         assert_eq!((cost.transitions, cost.invocations, cost.delay), (243, 242, 0.0));
         assert!(of("10").unwrap_err().contains("state Wait"));
+    }
+
+    /// Regression: a statement that exceeds its timeout was priced as if there were none.
+    #[test]
+    fn a_duration_beyond_the_timeout_is_that_of_a_run_that_cancels() {
+        for form in [Form::Lambda, Form::Sdk, Form::Callback] {
+            for query_language in [QueryLanguage::Jsonata, QueryLanguage::JsonPath] {
+                let within = costs(form, query_language, 3 * 3_600);
+                let [beyond, far_beyond] =
+                    [10_801, 3_600_000].map(|duration| costs(form, query_language, duration));
+                assert_eq!((within.timed_out, beyond.timed_out), (0, 1), "{form:?}");
+                // The cancel, the poll after it, and the states that report the timeout.
+                let more = beyond.transitions - within.transitions;
+                assert!((3..=12).contains(&more), "{form:?} {query_language:?}: {more}");
+                let requests = |cost: Cost| cost.invocations + cost.requests;
+                assert_eq!(requests(beyond) - requests(within), 2);
+                assert_eq!(far_beyond, Cost { duration: 3_600_000, ..beyond });
+            }
+        }
+    }
+
+    #[test]
+    fn each_attempt_and_each_kind_of_step_has_its_timeout() {
+        let head = "name = \"p\"\n[[steps]]\nname = \"a\"\ntimeout = \"10m\"\non_failure = \"continue\"\n";
+        let retry = "retry = { attempts = 3, on = [\"timed-out\"], backoff = \"7s\" }\n";
+        let next = "[[steps]]\nname = \"b\"\nsql = \"SELECT 1\"\nafter = [\"a\"]\ntimeout = \"20m\"\n";
+        for work in [
+            "sql = \"SELECT 1\"",
+            "glue = { job = \"j\" }",
+            "hudi = { table = \"t\", files = [\"s3://r/x\"] }",
+        ] {
+            for query_language in [QueryLanguage::Jsonata, QueryLanguage::JsonPath] {
+                let of = |more: &str, duration| {
+                    let text = format!("{head}{retry}{work}\n{more}");
+                    let options = Options { query_language, ..Options::default() };
+                    let machine = generate(&Pipeline::from_toml(&text).unwrap(), &options).unwrap().machine;
+                    cost(&machine, duration).unwrap()
+                };
+                assert_eq!(of("", 600).timed_out, 0, "{work}");
+                assert_eq!(of("", 660).timed_out, 3, "{work}");
+                // A failure does not skip the next step, whose own timeout is not exceeded.
+                assert_eq!(of(next, 660).timed_out, 3, "{work}");
+                let more = of(next, 660).transitions - of("", 660).transitions;
+                assert!(more > 10, "{work} {query_language:?}: {more}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_after_a_timeout_is_skipped() {
+        let text = "name = \"p\"\n[[steps]]\nname = \"a\"\nsql = \"SELECT 1\"\ntimeout = \"1m\"\n\
+                    [[steps]]\nname = \"and\"\nsql = \"SELECT 1\"\nafter = [\"a\"]\n";
+        for query_language in [QueryLanguage::Jsonata, QueryLanguage::JsonPath] {
+            let options = Options { query_language, ..Options::default() };
+            let machine = generate(&Pipeline::from_toml(text).unwrap(), &options).unwrap().machine;
+            let cost = cost(&machine, 61).unwrap();
+            // Submits and cancels once, and polls after 5, 15, 35 and 60 seconds and after the cancellation.
+            assert_eq!((cost.timed_out, cost.invocations), (1, 7), "{query_language:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_of_more_than_a_year_is_refused() {
+        let machine =
+            StateMachine::from_json(include_str!("../../tests/lint/machines/reference.json")).unwrap();
+        assert!(cost(&machine, YEAR + 1).unwrap_err().contains("at most a year"));
+    }
+
+    #[test]
+    fn numbers_are_computed_as_in_a_machine() {
+        let clock = Some(Clock { wait: 5, held: 30, waited: 35 });
+        let thread = Thread { attempt: 2, waited: 35, clock, ..Thread::default() };
+        for (text, expected) in [
+            ("7", Some(7)),
+            ("$states.input.run.attempt + 1", Some(3)),
+            ("[10, 20, 30][$states.input.run.attempt]", Some(30)),
+            ("[10][$states.input.run.attempt]", None),
+            ("States.MathAdd(States.MathAdd($.run.clock.waited, $.run.clock.wait), 30)", Some(70)),
+            ("States.ArrayGetItem(States.Array(10, 20, 30), $.run.attempt)", Some(30)),
+            ("$.run.other", None),
+            ("States.MathAdd(", None),
+            ("", None),
+        ] {
+            assert_eq!(thread.number(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -275,18 +275,26 @@ fn cost(options: &CostOptions) -> Result<ExitCode, Error> {
         out(&format!("{:#}\n", json!({ "prices": asl::PRICES, "rows": rows })));
     } else {
         out(
-            "form      duration_s  transitions  invocations  lambda_ms  requests  delay_s  dollars_per_1000_runs\n",
+            "form      duration_s  transitions  invocations  lambda_ms  requests  delay_s  timed_out  dollars_per_1000_runs\n",
         );
-        for (form, cost) in rows {
+        for (form, cost) in &rows {
             out(&format!(
-                "{form:<8}  {:>10}  {:>11}  {:>11}  {:>9}  {:>8}  {:>7.1}  {:>21.3}\n",
+                "{form:<8}  {:>10}  {:>11}  {:>11}  {:>9}  {:>8}  {:>7.1}  {:>9}  {:>21.3}\n",
                 cost.duration,
                 cost.transitions,
                 cost.invocations,
                 cost.lambda_ms,
                 cost.requests,
                 cost.delay,
+                cost.timed_out,
                 cost.dollars
+            ));
+        }
+        for (form, cost) in rows.iter().filter(|(_, cost)| cost.timed_out > 0) {
+            say(&format!(
+                "{form}, {} s: the duration exceeds the timeout of a step, so the row is the cost of a run whose step times out and \
+                 is cancelled; attempts that timed out: {}",
+                cost.duration, cost.timed_out
             ));
         }
         let prices = asl::PRICES;

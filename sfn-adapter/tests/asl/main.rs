@@ -97,6 +97,29 @@ fn time_passes_while_cancel_requests_fail() {
     }
 }
 
+/// Regression: a cancel could come a whole pause after the timeout, and a failed one was then not repeated.
+#[test]
+fn a_poll_interval_has_a_limit_and_never_delays_a_cancel() {
+    let text = "name = \"p\"\n[[steps]]\nname = \"s\"\nsql = \"SELECT 1\"\ntimeout = \"50m\"\n";
+    let pipeline = Pipeline::from_toml(text).unwrap();
+    for (form, _) in FORMS {
+        let mut options = Options::default();
+        options.form = form;
+        options.query_language = QueryLanguage::JsonPath;
+        options.poll_interval = Some(std::time::Duration::from_secs(3_601));
+        let message = generate(&pipeline, &options).unwrap_err().message().to_owned();
+        assert!(message.contains("3601 seconds is too long; choose at most 1 hour"), "{message}");
+        options.poll_interval = Some(std::time::Duration::from_secs(3_600));
+        let states = generate(&pipeline, &options).unwrap().machine.states;
+        let pauses = ["begin", "no event", "wait rest"].map(|name| states.get(&format!("s: {name}")));
+        let written: String =
+            pauses.iter().flatten().map(|state| serde_json::to_string(state).unwrap()).collect();
+        assert!(written.contains("\"waited\":3000"), "{form:?}: {written}");
+        let late = serde_json::to_value(&states["s: wait late"]).unwrap();
+        assert_eq!(late["Parameters"]["wait"], 300, "{form:?}");
+    }
+}
+
 /// Regression: a failed step hid a later step whose statement could still run.
 #[test]
 fn an_execution_reports_an_unknown_outcome_before_a_failed_one() {
@@ -239,23 +262,32 @@ fn a_cancellation_that_always_fails_ends_before_the_history_is_full() {
     }
 }
 
+/// Returns the table that `sfn-adapter cost` prints for a pipeline.
+#[cfg(feature = "cli")]
+fn costs(pipeline: &str, durations: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("load.toml");
+    fs::write(&file, pipeline).unwrap();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_sfn-adapter"));
+    let cost = program.arg("cost").arg(&file).arg("--duration").args(durations).output().unwrap();
+    let table = String::from_utf8(cost.stdout).unwrap();
+    let rows = 1 + 3 * durations.len();
+    assert_eq!(table.lines().count(), rows, "{table}{}", String::from_utf8_lossy(&cost.stderr));
+    format!("```text\n{table}```")
+}
+
 #[cfg(feature = "cli")]
 #[test]
-fn the_table_of_costs_in_the_guide_is_the_programs() {
-    let folder = tempfile::tempdir().unwrap();
-    let pipeline = folder.path().join("load.toml");
-    let text = "name = \"load\"\noverlap = \"allow\"\n[[steps]]\nname = \"sales\"\nsql = \"SELECT 1\"\n";
-    fs::write(&pipeline, text).unwrap();
-    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_sfn-adapter"));
-    let cost =
-        program.arg("cost").arg(&pipeline).args(["--duration", "1s", "10m", "2h", "24h"]).output().unwrap();
-    let table = String::from_utf8(cost.stdout).unwrap();
-    assert_eq!(table.lines().count(), 13, "{table}{}", String::from_utf8_lossy(&cost.stderr));
+fn the_tables_of_costs_in_the_guides_are_the_programs() {
+    let pipeline = "name = \"load\"\noverlap = \"allow\"\n[[steps]]\nname = \"sales\"\nsql = \"SELECT 1\"\n";
+    let table = costs(pipeline, &["1s", "10m", "2h", "24h"]);
     let guide = include_str!("../../../docs/state-machines.md");
-    assert!(
-        guide.contains(&format!("```text\n{table}```")),
-        "docs/state-machines.md does not have this table:\n{table}"
-    );
+    assert!(guide.contains(&table), "docs/state-machines.md does not have this table:\n{table}");
+
+    let guide = include_str!("../../../docs/from-the-reference-solution.md");
+    let (_, pipeline) = guide.split_once("```toml\n").unwrap();
+    let table = costs(pipeline.split_once("```").unwrap().0, &["1s", "10m", "20m"]);
+    assert!(guide.contains(&table), "docs/from-the-reference-solution.md does not have this table:\n{table}");
 }
 
 #[test]
@@ -305,6 +337,22 @@ fn a_graph_that_is_not_series_parallel_names_the_edges_of_its_barrier() {
         ),
         "{notes:#?}"
     );
+}
+
+#[test]
+fn a_barrier_of_one_step_is_described_in_the_singular() {
+    let step = |name: &str, after: &str| {
+        format!("[[steps]]\nname = \"{name}\"\nsql = \"SELECT 1\"\nafter = [{after}]\n")
+    };
+    let text = format!(
+        "name = \"p\"\n{}{}{}{}",
+        step("a", ""),
+        step("b", ""),
+        step("left", "\"a\""),
+        step("mix", "\"a\", \"b\"")
+    );
+    let notes = generated(&Pipeline::from_toml(&text).unwrap(), Form::Lambda, QueryLanguage::Jsonata).notes;
+    assert!(notes.iter().any(|note| note.ends_with(": left also waits for b")), "{notes:#?}");
 }
 
 #[test]

@@ -18,7 +18,8 @@ mod step;
 mod task;
 
 use builder::Builder;
-use calls::{Calls, Schedule};
+use calls::Calls;
+pub(super) use calls::{Clock, Schedule};
 pub(super) use task::LIMITS as GLUE_LIMITS;
 
 use super::{
@@ -57,7 +58,7 @@ pub struct Options {
     /// First pause between two polls. It doubles up to a minute, or further if the history would be too long.
     /// In the form `sdk`, polls are long polls, and each pause between them is longer by this value. Default:
     /// 5 seconds; in the form `sdk`, the shortest pause for which the history is not too long, which is
-    /// usually none.
+    /// usually none. Maximum: one hour.
     pub poll_interval: Option<Duration>,
 }
 
@@ -132,6 +133,17 @@ pub(super) fn generate_with_conditions(
     options: &Options,
     conditions: QueryLanguage,
 ) -> Result<Generated> {
+    if let Some(interval) =
+        options.poll_interval.filter(|interval| *interval > Duration::from_secs(MAX_PAUSE))
+    {
+        let (given, most) = (step::seconds(interval.as_secs()), step::seconds(MAX_PAUSE));
+        return Err(problem(
+            pipeline,
+            format!(
+                "the poll interval of {given} is too long; choose at most {most}, because a statement's end is noticed by a poll"
+            ),
+        ));
+    }
     let plan = plan::plan(pipeline, options)?;
     let builder = Builder { language: options.query_language, conditions };
     let calls: Box<dyn Calls> = match options.form {

@@ -64,10 +64,12 @@ pub(super) fn plan(pipeline: &Pipeline, options: &Options) -> Result<Planned> {
             let edges = barrier.edges.iter().map(|(earlier, later)| {
                 format!("{} -> {}", pipeline.steps()[*earlier].name(), pipeline.steps()[*later].name())
             });
+            let later: BTreeSet<usize> = barrier.added.iter().map(|(_, later)| *later).collect();
             format!(
-                "barrier instead of {}: {} also wait for {}",
+                "barrier instead of {}: {} also {} for {}",
                 edges.collect::<Vec<_>>().join(", "),
-                names(barrier.added.iter().map(|(_, later)| *later).collect()),
+                names(later.clone()),
+                if later.len() == 1 { "waits" } else { "wait" },
                 names(barrier.added.iter().map(|(earlier, _)| *earlier).collect()),
             )
         })

@@ -118,7 +118,7 @@ impl Calls for Sdk {
     fn status(&self, _: &StepPlan) -> Call {
         let arguments = Shape::object([
             ("Id", Expr::data("run.statement.id").into()),
-            ("WaitTimeSeconds", Shape::Value(json!(LONG_POLL))),
+            ("WaitTimeSeconds", Expr::data("run.clock.held").into()),
         ]);
         request("describeStatement", arguments, &["Status"], &["status"])
     }

@@ -164,7 +164,10 @@ impl StepWriter<'_> {
             run.push(("texts".to_owned(), Shape::object(texts)));
         }
         match &step.task {
-            None => run.push(("clock".to_owned(), self.schedule.start(self.builder.language))),
+            None => {
+                let clock = self.schedule.start(self.builder.language, step.timeout, 0);
+                run.push(("clock".to_owned(), clock));
+            }
             Some(TaskPlan::Glue { .. }) => {
                 let reason = json!({"ErrorMessage": "the service gives no reason"});
                 run.push(("defaults".to_owned(), Shape::Value(reason)));
@@ -188,10 +191,7 @@ impl StepWriter<'_> {
                 seconds(callback.call.timeout)
             ));
             states.insert(step.state("run"), State::Task(Box::new(task)));
-            let clock = Shape::object([
-                ("wait", Expr::Number(self.schedule.begin()).into()),
-                ("waited", Expr::Number(callback.call.timeout).into()),
-            ]);
+            let clock = self.schedule.start(self.builder.language, step.timeout, callback.call.timeout);
             self.put(step, states, "no event", "run.clock", &clock, &step.state("submit"));
         }
         let next = step.state(self.first_poll());
@@ -209,7 +209,7 @@ impl StepWriter<'_> {
         let is_jsonata = self.builder.language == QueryLanguage::Jsonata;
         let mut task = match is_jsonata {
             true => {
-                let run = self.schedule.counted(&call.keep.jsonata());
+                let run = self.schedule.counted(&call.keep.jsonata(), step.timeout);
                 let call = super::builder::Call { keep: Shape::Expr(raw(run)), ..call };
                 self.builder.task(&call, "run", &step.state("ended"))
             }
@@ -219,14 +219,19 @@ impl StepWriter<'_> {
         states.insert(step.state("status"), State::Task(Box::new(task)));
         states.insert(step.state("ended"), State::Choice(self.ended(step)));
         if !is_jsonata {
-            for (name, clock) in self.schedule.counts() {
-                self.put(step, states, name, "run.clock", &clock, &step.state(self.next_poll()));
+            for (name, clock) in self.schedule.counts(step.timeout, self.unpolled(step)) {
+                let next = if name == "cancelled" { self.first_poll() } else { self.next_poll() };
+                self.put(step, states, name, "run.clock", &clock, &step.state(next));
             }
         }
     }
 
-    /// Returns the state before the first poll. It is also the state before the first poll after a
-    /// cancellation.
+    /// Returns the time between the submit and the first pause, in which the machine waits for an event.
+    fn unpolled(&self, step: &StepPlan) -> u64 {
+        self.calls.callback(step).map_or(0, |callback| callback.call.timeout)
+    }
+
+    /// Returns the state before the first poll, and before the first poll after a cancellation in JSONata.
     fn first_poll(&self) -> &'static str {
         if self.schedule.polls_first() { "status" } else { "wait" }
     }
@@ -255,6 +260,10 @@ impl StepWriter<'_> {
         match self.builder.language {
             QueryLanguage::Jsonata => rules.push((running(), self.next_poll())),
             QueryLanguage::JsonPath => {
+                rules.push((all(vec![running(), waited(step.timeout)]), "wait late"));
+                if let Some((last, _)) = self.schedule.shortened(step.timeout, self.unpolled(step)) {
+                    rules.push((all(vec![running(), waited(last)]), "wait rest"));
+                }
                 if self.schedule.grows() {
                     let below = Condition::Below("run.clock.wait".to_owned(), self.schedule.last);
                     rules.push((all(vec![running(), below]), "wait longer"));
@@ -291,25 +300,19 @@ impl StepWriter<'_> {
     }
 
     fn cancel(&self, step: &StepPlan, states: &mut States) {
-        let next = step.state(self.first_poll());
+        // In JSONPath, the states `cancelled` and `wait late` count the time. Without them, a cancel that always
+        // fails is repeated for ever.
+        let (next, failed) = match self.builder.language {
+            QueryLanguage::Jsonata => (self.first_poll(), self.next_poll()),
+            QueryLanguage::JsonPath if self.schedule.polls_again() => ("cancelled", "wait late"),
+            QueryLanguage::JsonPath => ("wait late", "wait late"),
+        };
+        let (next, failed) = (step.state(next), step.state(failed));
         let mut call = self.calls.cancel();
         for retrier in &mut call.retry {
             retrier.max_attempts = Some(CANCEL_RETRIES);
         }
         let mut task = self.builder.task(&call, "run.cancel", &next);
-        // In JSONPath, these states count the time. Without them, a cancel that always fails is repeated for
-        // ever.
-        let failed = match self.builder.language {
-            QueryLanguage::Jsonata => next,
-            QueryLanguage::JsonPath if self.schedule.grows() => {
-                let below = Condition::Below("run.clock.wait".to_owned(), self.schedule.last);
-                let rules = vec![(below, step.state("wait longer"))];
-                let choice = self.builder.choice(rules, &step.state("wait on"));
-                states.insert(step.state("cancel failed"), State::Choice(choice));
-                step.state("cancel failed")
-            }
-            QueryLanguage::JsonPath => step.state("wait on"),
-        };
         task.catch = vec![self.builder.catch_into(CANCEL_FAILED, &["States.ALL"], &failed)];
         task.comment = Some(format!("The timeout of {} has expired.", seconds(step.timeout)));
         states.insert(step.state("cancel"), State::Task(Box::new(task)));

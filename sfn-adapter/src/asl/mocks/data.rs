@@ -104,6 +104,7 @@ pub(super) fn sample(name: &str) -> Value {
     match name {
         "attempt" => json!(1),
         "pause" | "since" | "wait" => json!(5),
+        "held" => json!(30),
         "waited" | "RedriveCount" => json!(0),
         "arns" => json!([EXECUTION]),
         "arn" => json!(EXECUTION),
