@@ -66,6 +66,61 @@ fn a_token_of_the_time_is_unstable_and_a_retry_without_attempts_is_none() {
     assert!(!of_submit(None, 0).contains(&"retry-without-token"));
 }
 
+/// Regression: only a member with `token` in its name was checked, but the handler `statement` derives the
+/// token from `identity`.
+#[test]
+fn an_identity_that_changes_with_a_retry_is_unstable() {
+    let of = |language: &str, field: &str, payload: serde_json::Value| {
+        let machine = serde_json::json!({
+            "StartAt": "S", "QueryLanguage": language, "TimeoutSeconds": 600, "States": {
+                "S": { "Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": true, "TimeoutSeconds": 60,
+                    (field): { "FunctionName": "f", "Payload": payload } } } });
+        let findings = lint(&machine.to_string()).unwrap().into_iter();
+        findings
+            .filter(|finding| finding.rule == "unstable-token")
+            .map(|finding| finding.pointer)
+            .collect::<Vec<_>>()
+    };
+    let event = |action: &str, name: &str, attempt: &str| {
+        serde_json::json!({ "version": 1, "action": action, "call": "load",
+            "identity": { "execution": "e", "step": "s", (name): attempt } })
+    };
+    let unstable = event("submit", "attempt.$", "$$.State.RetryCount");
+    assert_eq!(of("JSONPath", "Parameters", unstable), ["/States/S/Parameters/Payload/identity"]);
+    for attempt in ["{% $states.context.State.RetryCount %}", "{% $millis() %}"] {
+        let unstable = event("submit", "attempt", attempt);
+        assert_eq!(
+            of("JSONata", "Arguments", unstable),
+            ["/States/S/Arguments/Payload/identity"],
+            "{attempt}"
+        );
+    }
+    let whole = "{% $merge([$states.input, {'action': 'submit', 'identity': {'attempt': $states.context.State.RetryCount}}]) %}";
+    assert_eq!(of("JSONata", "Arguments", whole.into()), ["/States/S/Arguments/Payload"]);
+    for stable in [
+        event("submit", "attempt", "{% $states.input.attempt %}"),
+        event("status", "attempt", "{% $states.context.State.RetryCount %}"),
+    ] {
+        assert_eq!(of("JSONata", "Arguments", stable), Vec::<String>::new());
+    }
+}
+
+/// Regression: the reason was that of a task that waits for a year.
+#[test]
+fn an_invocation_without_a_timeout_ends_with_its_function() {
+    let reasons = |text: &str| -> Vec<String> {
+        let findings = lint(text).unwrap().into_iter().filter(|finding| finding.rule == "no-timeout");
+        findings.map(|finding| finding.reason).collect()
+    };
+    let text = file("breaks/no-timeout.json");
+    assert!(reasons(&text)[0].contains("15 minutes"));
+    let other = text.replace(
+        "arn:aws:lambda:eu-west-1:123456789012:function:load",
+        "arn:aws:states:::aws-sdk:redshiftdata:describeStatement",
+    );
+    assert!(reasons(&other)[0].contains("a year"));
+}
+
 #[test]
 fn the_reference_machine_has_its_known_defects() {
     let findings = lint(&file("machines/reference.json")).unwrap();

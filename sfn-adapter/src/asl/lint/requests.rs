@@ -195,7 +195,7 @@ fn task(state: &StateRef<'_>, report: &mut Report<'_>) {
     if resource.ends_with(":executeStatement") || resource.ends_with(":batchExecuteStatement") {
         submit(state, report);
     }
-    for source in ["$$.State.RetryCount", "$states.context.State.RetryCount"] {
+    for source in RETRY_COUNTS {
         if state.contains(source) && (state.contains("ClientToken") || state.contains("token")) {
             report.at(
                 "unstable-token",
@@ -205,6 +205,50 @@ fn task(state: &StateRef<'_>, report: &mut Report<'_>) {
                     "a token with {source} changes when a lost reply is retried, and the statement runs twice"
                 ),
                 "derive the token from $$.Execution.Id, $$.Execution.RedriveCount and the step",
+            );
+        }
+    }
+    identity(state, report);
+}
+
+/// Expressions of the number of a state's retries.
+const RETRY_COUNTS: [&str; 2] = ["$$.State.RetryCount", "$states.context.State.RetryCount"];
+
+/// Expressions whose value is another one in each retry.
+const CHANGING: [&str; 5] = ["States.UUID()", "$uuid()", "$random()", "$millis()", "$now("];
+
+/// Checks the `identity` of a submit, from which the handler `statement` derives the client token. Other
+/// actions only log it.
+fn identity(state: &StateRef<'_>, report: &mut Report<'_>) {
+    for field in ["Arguments", "Parameters"] {
+        let Some(request) = state.object.get(field) else { continue };
+        let (path, event) = match request.get("Payload") {
+            Some(event) => (format!("{field}/Payload"), event),
+            None => (field.to_owned(), request),
+        };
+        let action = event.get("action").and_then(Value::as_str);
+        if action.is_some_and(|action| action != "submit") {
+            continue;
+        }
+        let member = ["identity", "identity.$"].into_iter().find(|name| event.get(*name).is_some());
+        // An event that is one expression in JSONata names the member in the expression.
+        let whole = event.as_str().filter(|text| text.contains("identity") && text.contains("submit"));
+        let (path, text) = match (member, whole) {
+            (Some(name), _) => (format!("{path}/{name}"), event[name].to_string()),
+            (None, Some(text)) => (path, text.to_owned()),
+            (None, None) => continue,
+        };
+        if let Some(source) = RETRY_COUNTS.iter().chain(&CHANGING).find(|source| text.contains(**source)) {
+            report.at(
+                "unstable-token",
+                state,
+                &path,
+                format!(
+                    "the client token is derived from `identity`, so with {source} it changes when a lost reply is retried, \
+                     and the statement runs twice"
+                ),
+                "set execution and redrive from $$.Execution.Id and $$.Execution.RedriveCount, and count attempt in the \
+                 machine",
             );
         }
     }
@@ -219,8 +263,7 @@ fn submit(state: &StateRef<'_>, report: &mut Report<'_>) {
         let members = state.object.get(*field)?.as_object()?;
         members.get("ClientToken").or_else(|| members.get("ClientToken.$"))?.as_str()
     });
-    let changes =
-        |token: &str| ["$random()", "$millis()", "$now("].iter().any(|source| token.contains(source));
+    let changes = |token: &str| CHANGING.iter().any(|source| token.contains(source));
     if state.contains("States.UUID()") || state.contains("$uuid()") || token.is_some_and(changes) {
         report.at(
             "unstable-token",

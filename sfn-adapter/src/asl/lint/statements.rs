@@ -40,13 +40,16 @@ pub(super) fn check(groups: &[Group<'_>], report: &mut Report<'_>) {
         for state in all().filter(|state| state.is("Task") && loops) {
             let limits = ["TimeoutSeconds", "TimeoutSecondsPath"];
             if !limits.iter().any(|field| state.object.contains_key(*field)) {
-                report.at(
-                    "no-timeout",
-                    state,
-                    "",
-                    "the task may take a year, and nothing notices",
-                    "add TimeoutSeconds",
-                );
+                // A function ends the task of its invocation, but nothing ends a task that waits for a token.
+                let resource = state.text("Resource").unwrap_or_default();
+                let is_invocation = resource.contains(":lambda:") && !resource.ends_with(".waitForTaskToken");
+                let reason = match is_invocation {
+                    true => {
+                        "an invocation may take 15 minutes, the maximum of a function, and the machine waits for it"
+                    }
+                    false => "the task may take a year, and nothing notices",
+                };
+                report.at("no-timeout", state, "", reason, "add TimeoutSeconds");
             }
         }
     }
