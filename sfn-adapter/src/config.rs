@@ -147,8 +147,11 @@ impl Config {
 pub(crate) fn region(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
     let variables = Variables(&variable);
     let region = variables.region();
-    region.ok_or_else(|| Error::Config("set the function's environment variable REGION".to_owned()))
+    region.ok_or_else(|| Error::Config(format!("set the function's environment variable {REGION}")))
 }
+
+/// The variables of the region in a message.
+const REGION: &str = "REGION (or AWS_REGION)";
 
 struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
 
@@ -171,7 +174,7 @@ impl Variables<'_> {
         let is_dropin = first.contains(&"PROCEDURE");
         let needed = |name: &'static str| (name, self.get(name).is_some());
         let mut needs = vec![
-            ("REGION", self.region().is_some()),
+            (REGION, self.region().is_some()),
             (
                 "CLUSTER_NAME (or WORKGROUP_NAME)",
                 self.get("CLUSTER_NAME").or_else(|| self.get("WORKGROUP_NAME")).is_some(),
@@ -291,7 +294,7 @@ mod tests {
         }
         assert_eq!(
             message(&[("REGION", ""), ("CLUSTER_NAME", " "), ("SCHEMA", "")]),
-            "set the function's environment variable REGION, CLUSTER_NAME (or WORKGROUP_NAME), SCHEMA"
+            "set the function's environment variable REGION (or AWS_REGION), CLUSTER_NAME (or WORKGROUP_NAME), SCHEMA"
         );
         assert_eq!(
             message(&[("SECRET_ARN", "")]),
@@ -330,7 +333,7 @@ mod tests {
         let error = Warehouse::from_variables(|_| None).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "set the function's environment variable REGION, CLUSTER_NAME (or WORKGROUP_NAME), DATABASE"
+            "set the function's environment variable REGION (or AWS_REGION), CLUSTER_NAME (or WORKGROUP_NAME), DATABASE"
         );
     }
 

@@ -84,6 +84,30 @@ pub(crate) fn places<'a>(places: impl IntoIterator<Item = (&'a str, Option<Strin
     }
 }
 
+/// Returns an error's text in words: without the settings of the client that sent the request, and with the
+/// message in place of a document of XML.
+#[cfg(any(feature = "glue", feature = "hudi"))]
+pub(crate) fn in_words(text: &str) -> String {
+    let mut text = text.to_owned();
+    while let Some(begin) = text.find(", max_retries: ") {
+        let end = text[begin..].find(" - ").map_or(text.len(), |end| begin + end);
+        text.replace_range(begin..end, "");
+    }
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(content, _)| content.trim())
+    };
+    let begin = text.find("<?xml").or_else(|| text.find("<Error>"));
+    match (begin, element("Code"), element("Message")) {
+        (Some(begin), Some(code), Some(message)) => {
+            let message = message.trim_end_matches('.');
+            format!("{}{code} ({message})", &text[..begin])
+        }
+        (Some(begin), Some(code), None) => format!("{}{code}", &text[..begin]),
+        _ => text,
+    }
+}
+
 /// Truncates a text to this number of characters.
 pub(crate) fn cut(text: &str, longest: usize) -> String {
     match text.char_indices().nth(longest) {
@@ -126,6 +150,29 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("with_commits"), "{text}");
+    }
+
+    /// Regression: replies ended in the settings of the client, and in XML.
+    #[cfg(any(feature = "glue", feature = "hudi"))]
+    #[test]
+    fn a_text_of_the_storage_is_written_in_words() {
+        let xml = "<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+        for (text, expected) in [
+            (
+                format!(
+                    "Error performing GET http://s3/lake/a in 9.1s, after 10 retries, max_retries: 10, retry_timeout: 180s  - \
+                     Server returned non-2xx status code: 503 Service Unavailable: {xml}"
+                ),
+                "Error performing GET http://s3/lake/a in 9.1s, after 10 retries - Server returned non-2xx status code: \
+                 503 Service Unavailable: SlowDown (Please reduce your request rate)",
+            ),
+            ("in 1s, max_retries: 3".to_owned(), "in 1s"),
+            ("<Error><Code>NoSuchKey</Code></Error>".to_owned(), "NoSuchKey"),
+            ("<Error> is no code".to_owned(), "<Error> is no code"),
+            ("HTTP error: connection refused".to_owned(), "HTTP error: connection refused"),
+        ] {
+            assert_eq!(in_words(&text), expected);
+        }
     }
 
     #[test]

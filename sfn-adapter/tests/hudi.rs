@@ -176,6 +176,36 @@ async fn rows(table: &Table, columns: &[&str]) -> Vec<String> {
     lines
 }
 
+/// A lake whose table cannot be opened.
+#[derive(Debug)]
+struct Closed;
+
+#[async_trait]
+impl Lake for Closed {
+    async fn table(&self, _: TableOptions) -> hudi_scd::Result<Table> {
+        panic!("the table was opened")
+    }
+
+    fn bucket(&self, name: &str) -> hudi_scd::Result<Arc<dyn ObjectStore>> {
+        panic!("the bucket {name} was used")
+    }
+}
+
+/// Regression: the event that S3 sends when a notification is set up failed if the table did not exist yet.
+#[tokio::test(start_paused = true)]
+async fn an_event_without_files_does_not_open_the_table() {
+    let removed = json!({ "Records": [{ "eventName": "ObjectRemoved:Delete" }] });
+    for event in [json!({ "Records": [] }), json!({ "Event": "s3:TestEvent", "Bucket": "raw" }), removed] {
+        let config = HudiConfig::new("s3://lake/customer/");
+        let response = handler::hudi(&Closed, &config, &invocation(), &event.to_string()).await.unwrap();
+        let reply = serde_json::to_value(response).unwrap();
+        assert_eq!((&reply["outcome"], &reply["table"]), (&json!("nothing"), &json!("customer")), "{event}");
+    }
+    let queued = queued(&[("m-1".to_owned(), json!({ "Event": "s3:TestEvent" }))]);
+    let response = handler::hudi(&Closed, &config(), &invocation(), &queued.to_string()).await.unwrap();
+    assert_eq!(serde_json::to_value(response).unwrap(), json!({ "batchItemFailures": [] }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_thousand_files_delivered_up_to_three_times_to_four_functions_that_die_are_taken_in_once() {
     const FILES: usize = 1_000;
@@ -281,7 +311,7 @@ fn reference() -> HudiConfig {
     let profile =
         json!({ "preset": "reference", "date": { "column": "customer_date", "of": "customer_datetime" } });
     let variable = |name: &str| match name {
-        "HUDI_TABLE" => Some("memory".to_owned()),
+        "HUDI_TABLE" => Some("s3://lake/memory".to_owned()),
         "HUDI_PROFILE" => Some(profile.to_string()),
         _ => None,
     };

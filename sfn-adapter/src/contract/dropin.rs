@@ -39,7 +39,7 @@ impl Request {
             // The parser's message about a value quotes the value.
             Error::BadInput(match error.is_data() {
                 true => "the event is not a JSON object; send an object".to_owned(),
-                false => format!("the event is not a JSON object: {error}"),
+                false => format!("the event is not a JSON object: {error}; send an object"),
             })
         })?;
         let Some(id) = members.get("QueryId") else {

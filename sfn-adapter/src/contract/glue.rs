@@ -106,7 +106,10 @@ pub struct Sync {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [{"required": ["tables"]}, {"required": ["database"]}])))]
+#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [
+    {"required": ["tables"], "properties": {"tables": {"type": "array"}}},
+    {"required": ["database"], "properties": {"database": {"type": "string"}}},
+])))]
 pub struct Exclude {
     /// Name of the crawler.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
@@ -117,11 +120,32 @@ pub struct Exclude {
     pub tables: Option<Vec<String>>,
     /// Database of the catalog. All its Hudi tables are excluded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub database: Option<String>,
     /// Maximum time in seconds to wait for the end of the crawler's run, because Glue refuses to change a
     /// running crawler. The wait ends earlier if the function's time is over. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 4_294_967_295_u32)))]
     pub wait_seconds: Option<u32>,
+}
+
+/// The tables of an [`Exclude`].
+pub(crate) enum Selected<'a> {
+    Urls(&'a [String]),
+    Database(&'a str),
+}
+
+impl Exclude {
+    pub(crate) fn selected(&self) -> Result<Selected<'_>, Error> {
+        match (&self.tables, &self.database) {
+            (Some(urls), None) if !urls.is_empty() => Ok(Selected::Urls(urls)),
+            (None, Some(database)) if !database.is_empty() => Ok(Selected::Database(database)),
+            _ => Err(Error::BadInput(
+                "send either `tables`, a list of URLs, or `database`, whose Hudi tables are excluded"
+                    .to_owned(),
+            )),
+        }
+    }
 }
 
 /// Reply of the handler.
@@ -286,10 +310,13 @@ impl Action {
             Self::Status(status) => vec![("job", &status.job), ("run", &status.run)],
             Self::Stop(stop) => vec![("job", &stop.job), ("run", &stop.run)],
             Self::Sync(sync) => vec![("table", &sync.table), ("database", &sync.database)],
-            Self::Exclude(exclude) => vec![("crawler", &exclude.crawler)],
+            Self::Exclude(exclude) => {
+                exclude.selected()?;
+                vec![("crawler", &exclude.crawler)]
+            }
         };
         match names.into_iter().find(|(_, value)| value.is_empty()) {
-            Some((name, _)) => Err(Error::BadInput(format!("`{name}` of the event is empty"))),
+            Some((name, _)) => Err(Error::BadInput(format!("`{name}` of the event is empty; send its name"))),
             None => Ok(()),
         }
     }
@@ -457,7 +484,7 @@ mod tests {
     #[case(json!({ "version": 1, "action": "start", "job": "x" }), "the event lacks the member `identity`")]
     #[case(json!({ "version": 1, "action": "start", "job": "x", "identity": { "execution": "", "step": "s" } }), "`execution` of `identity` must have 1 to 512 characters")]
     #[case(json!({ "version": 1, "action": "status", "job": "x" }), "the event lacks the member `run`")]
-    #[case(json!({ "version": 1, "action": "status", "job": "", "run": "jr_1" }), "`job` of the event is empty")]
+    #[case(json!({ "version": 1, "action": "status", "job": "", "run": "jr_1" }), "`job` of the event is empty; send its name")]
     #[case(json!({ "version": 1, "action": "stop", "job": "x", "run": "jr_1", "raise": true }), "the event has no member `raise`; use `job` or `run`")]
     fn events_are_explained(#[case] event: Value, #[case] message: &str) {
         assert_eq!(Action::parse(&event.to_string()).unwrap_err().to_string(), message);

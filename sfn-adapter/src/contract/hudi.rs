@@ -2,7 +2,6 @@
 
 pub use aws_lambda_events::{
     eventbridge::EventBridgeEvent,
-    s3::{S3Event, S3EventRecord},
     sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage},
 };
 use hudi_scd::SourceFile;
@@ -10,7 +9,10 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, contract::members};
+use crate::{
+    Error,
+    contract::{VERSION, members},
+};
 
 /// `detail-type` of the events of EventBridge.
 pub const DETAIL_TYPE: &str = "Object Created";
@@ -67,6 +69,9 @@ pub struct Upsert {
     /// URLs of the files, such as `s3://raw/customer/2026-11-28.csv.gz`. Their rows are applied in this
     /// order.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(extend(
+        "items" = {"type": "string", "pattern": "^s3a?://[^/]+/[\\s\\S]"},
+    )))]
     pub files: Vec<String>,
 }
 
@@ -131,7 +136,8 @@ pub enum Outcome {
 pub struct Upserted {
     /// Version of the contract.
     pub version: u32,
-    /// Name of the table.
+    /// Name of the table. An event that names no file does not open the table; then it is the last part of
+    /// the table's URL.
     pub table: String,
     /// Result.
     pub outcome: Outcome,
@@ -146,6 +152,22 @@ pub struct Upserted {
     pub upkeep_failed: Vec<String>,
     /// Duration in seconds.
     pub seconds: f64,
+}
+
+impl Upserted {
+    /// Creates the reply for files of which `known` were taken in before, and the others have no rows.
+    pub(crate) fn nothing(table: &str, known: usize) -> Self {
+        Self {
+            version: VERSION,
+            table: table.to_owned(),
+            outcome: Outcome::Nothing,
+            instant: None,
+            files: FileCounts { known: known as u64, ..FileCounts::default() },
+            rows: RowCounts::default(),
+            upkeep_failed: Vec::new(),
+            seconds: 0.0,
+        }
+    }
 }
 
 /// Numbers of files.
@@ -265,9 +287,46 @@ pub struct Shown {
     pub bytes: u64,
 }
 
+/// Members of an event of S3 that the handler reads. Other stores with the interface of S3 send fewer members
+/// than S3 itself, for which `aws_lambda_events` has types.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct S3Event {
+    #[serde(rename = "Records")]
+    records: Vec<Record>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Record {
+    event_name: Option<String>,
+    s3: Option<Entity>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object")]
+struct Entity {
+    bucket: Bucket,
+    object: Stored,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object")]
+struct Bucket {
+    name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Stored {
+    key: Option<String>,
+    e_tag: Option<String>,
+    version_id: Option<String>,
+}
+
 /// Members of `detail` that the handler reads.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Created {
+#[serde(expecting = "an object")]
+struct Detail {
     bucket: Named,
     object: Object,
 }
@@ -370,7 +429,7 @@ fn created(event: Map<String, Value>) -> Result<Vec<RawFile>, Error> {
     if event.source != SOURCE || event.detail_type != DETAIL_TYPE {
         return Ok(Vec::new());
     }
-    let Created { bucket, object } = members::read("detail", event.detail)?;
+    let Detail { bucket, object } = members::read("detail", event.detail)?;
     let Object { key, etag, version_id } = object;
     Ok(vec![RawFile::new(bucket.name, key, version_id, etag)])
 }
@@ -395,14 +454,19 @@ impl RawFile {
     }
 
     /// Returns the object that a record reports as created. Returns `None` for other records.
-    fn of_record(record: &S3EventRecord) -> Result<Option<Self>, Error> {
-        if !record.event_name.as_deref().is_some_and(|name| name.starts_with("ObjectCreated:")) {
+    fn of_record(record: &Record) -> Result<Option<Self>, Error> {
+        // Some stores begin the name with `s3:`, as in the configuration of a notification.
+        let name = record.event_name.as_deref().unwrap_or_default();
+        if !name.strip_prefix("s3:").unwrap_or(name).starts_with("ObjectCreated:") {
             return Ok(None);
         }
-        let lacks =
-            |member: &str| Error::BadInput(format!("a record of the event lacks the member `{member}`"));
-        let bucket = record.s3.bucket.name.clone().ok_or_else(|| lacks("s3.bucket.name"))?;
-        let object = &record.s3.object;
+        let lacks = |member: &str| {
+            Error::BadInput(format!(
+                "a record of the event lacks the member `{member}`; send the event as S3 writes it"
+            ))
+        };
+        let Entity { bucket, object } = record.s3.as_ref().ok_or_else(|| lacks("s3"))?;
+        let bucket = bucket.name.clone().ok_or_else(|| lacks("s3.bucket.name"))?;
         let key = object.key.as_deref().ok_or_else(|| lacks("s3.object.key"))?;
         Ok(Some(Self::new(bucket, decoded(key), object.version_id.clone(), object.e_tag.clone())))
     }
@@ -472,13 +536,44 @@ mod tests {
         }
     }
 
+    /// Regression: stores other than S3 send no `userIdentity`, and some begin the name of an event with `s3:`.
+    #[test]
+    fn an_event_needs_only_the_members_that_name_the_file() {
+        let object = json!({ "key": "customer/b.jsonl.gz", "eTag": "d41d8cd98f00b204e9800998ecf8427e" });
+        for name in ["ObjectCreated:Put", "s3:ObjectCreated:Put"] {
+            let record =
+                json!({ "eventName": name, "s3": { "bucket": { "name": "raw" }, "object": object } });
+            let event = json!({ "Records": [record] });
+            let expected = Request::Files(vec![file("customer/b.jsonl.gz")]);
+            assert_eq!(Request::parse(&event.to_string()).unwrap(), expected);
+        }
+        for (record, expected) in [
+            (json!({ "eventName": "ObjectCreated:Put" }), "a record of the event lacks the member `s3`"),
+            (
+                json!({ "eventName": "ObjectCreated:Put", "s3": { "bucket": {}, "object": {} } }),
+                "lacks the member `s3.bucket.name`",
+            ),
+            (
+                json!({ "eventName": "ObjectCreated:Put", "s3": 7 }),
+                "`Records[0].s3` of the event must be an object",
+            ),
+            (json!(7), "`Records[0]` of the event must be an object"),
+        ] {
+            let error = Request::parse(&json!({ "Records": [record] }).to_string()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        // Other events may have any members.
+        let removed = json!({ "Records": [{ "eventName": "ObjectRemoved:Delete" }] });
+        assert_eq!(Request::parse(&removed.to_string()).unwrap(), Request::Files(vec![]));
+    }
+
     #[rstest]
     #[case(json!({ "version": 1, "action": "show" }), Ok(Action::Show(NoMembers {})))]
     #[case(json!({ "version": 2, "action": "show" }), Err("`version` of the event is not supported; this function supports version 1"))]
     #[case(json!({ "action": "show" }), Err("the event lacks the member `version`; send 1"))]
     #[case(json!({ "version": 1, "action": "drop" }), Err("`action` of the event has an unknown value; use `upsert`, `clean`, `archive`, `validate`, `show`"))]
     #[case(json!({ "version": 1, "action": "show", "x": 1 }), Err("the event has no member `x`; remove it"))]
-    #[case(json!({ "version": 1, "action": "upsert" }), Err("the event lacks the member `files`"))]
+    #[case(json!({ "version": 1, "action": "upsert" }), Err("the event lacks the member `files`; add it"))]
     #[case(json!({ "version": 1, "action": "upsert", "files": "x" }), Err("`files` of the event must be a list"))]
     fn calls_are_read_or_explained(#[case] event: Value, #[case] expected: Result<Action, &str>) {
         match (Request::parse(&event.to_string()), expected) {

@@ -22,7 +22,10 @@ pub(super) fn object(event: &str) -> Result<Map<String, Value>, Error> {
         Ok(Value::Array(_)) => "a list".to_owned(),
         Ok(Value::String(_)) => "a string".to_owned(),
         Ok(other) => other.to_string(),
-        Err(error) => return Err(Error::BadInput(format!("the event is not valid JSON: {error}"))),
+        Err(error) => {
+            let text = format!("the event is not valid JSON: {error}; send a JSON object");
+            return Err(Error::BadInput(text));
+        }
     };
     Err(Error::BadInput(format!("the event is {is}; send a JSON object")))
 }
@@ -40,11 +43,33 @@ pub(super) fn take_version(event: &mut Map<String, Value>) -> Result<(), Error> 
 }
 
 /// Parses the members of `place`, which is the event or one of its members.
-pub(super) fn read<T: DeserializeOwned>(place: &str, members: Value) -> Result<T, Error> {
+pub(super) fn read<T: DeserializeOwned>(place: &str, mut members: Value) -> Result<T, Error> {
+    whole_members(&mut members);
+    if let Some(identity) = members.get_mut("identity") {
+        whole_members(identity);
+    }
     serde_path_to_error::deserialize(members).map_err(|error| {
         let path = error.path().to_string();
         Error::BadInput(explained(place, &path, &error.inner().to_string()))
     })
+}
+
+/// Largest whole number that a float represents exactly together with all smaller ones.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// Turns the numbers among the members of an object into whole ones. Values deeper in the object, such as those
+/// of parameters, stay as they are.
+fn whole_members(object: &mut Value) {
+    object.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(whole);
+}
+
+/// Turns a number such as `5.0` into `5`. JSON does not distinguish them, and JSONata may write either.
+fn whole(member: &mut Value) {
+    let number = member.as_f64().filter(|_| member.is_f64());
+    if let Some(number) = number.filter(|number| number.fract() == 0.0 && (0.0..=MAX_WHOLE).contains(number))
+    {
+        *member = Value::from(number as u64);
+    }
 }
 
 /// Turns a message of serde into a sentence that names the member. The sentence quotes no value, because the
@@ -63,7 +88,7 @@ fn explained(place: &str, path: &str, message: &str) -> String {
     }
     let member = member_at(path);
     if let Some((name, _)) = quoted(message, "missing field `") {
-        return format!("{member} lacks the member `{}`", cut(&name, LONGEST_NAME));
+        return format!("{member} lacks the member `{}`; add it", cut(&name, LONGEST_NAME));
     }
     if let Some((_, known)) = quoted(message, "unknown variant `") {
         return format!("{member} has an unknown value; {known}");
@@ -150,6 +175,15 @@ mod tests {
         ] {
             let error = read::<Outer>("", event.clone()).unwrap_err().to_string();
             assert_eq!(error, expected, "{event}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_fraction_of_zero() {
+        assert_eq!(read::<Inner>("", json!({ "n": 5.0 })).unwrap().n, 5);
+        for wrong in [json!(5.5), json!(-1.0), json!(1e300)] {
+            let error = read::<Inner>("", json!({ "n": wrong })).unwrap_err().to_string();
+            assert_eq!(error, "`n` of the event must be a whole number of 0 to 255");
         }
     }
 

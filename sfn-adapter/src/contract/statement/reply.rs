@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     contract::{LONGEST_CAUSE, VERSION, next_poll},
-    sentence::cut,
+    sentence::{LONGEST_ID, cut},
 };
 
 /// A reply of the handler `statement`.
@@ -195,8 +195,9 @@ impl State {
             Status::Other("EXPIRED".to_owned()),
         );
         let cause = format!(
-            "the service has deleted the record of statement {id}, which it does after 24 hours, so its outcome is unknown; \
+            "the service has deleted the record of statement {}, which it does after 24 hours, so its outcome is unknown; \
              look in SYS_QUERY_HISTORY before running it again ({})",
+            cut(id, LONGEST_ID),
             error.message()
         );
         Self { terminal: true, cause: Some(cut(&cause, LONGEST_CAUSE)), ..Self::described(&description) }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     Error,
     contract::{LONGEST_POLL, VERSION, members},
+    sentence::LONGEST_ID,
 };
 
 /// An event of the handler `statement`.
@@ -36,6 +37,7 @@ pub struct Identity {
     pub execution: String,
     /// Number of redrives of the execution: `$$.Execution.RedriveCount`. Default: 0.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(max = 4_294_967_295_u32)))]
     pub redrive: u32,
     /// Name of the step, unique in the state machine.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200)))]
@@ -43,6 +45,7 @@ pub struct Identity {
     /// Number of the attempt, starting at 1. Use a variable of the state machine that grows when the step is
     /// run again on purpose. Default: 1.
     #[serde(default = "first")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 4_294_967_295_u32)))]
     pub attempt: u32,
 }
 
@@ -69,19 +72,34 @@ pub enum Action {
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [
-    {"required": ["sql"]}, {"required": ["batch"]}, {"required": ["call"]},
-])))]
+#[cfg_attr(feature = "schema", schemars(extend(
+    "oneOf" = [
+        {"required": ["sql"], "properties": {"sql": {"type": "string"}}},
+        {"required": ["batch"], "properties": {"batch": {"type": "array"}}},
+        {"required": ["call"], "properties": {"call": {"type": "string"}}},
+    ],
+    "anyOf" = [
+        {"required": ["identity"], "properties": {"identity": {"type": "object"}}},
+        {"required": ["token"], "properties": {"token": {"type": "string"}}},
+    ],
+    "if" = {"required": ["execution_mode"], "properties": {"execution_mode": {"type": "string"}}},
+    "then" = {"required": ["batch"], "properties": {"batch": {"type": "array"}}},
+)))]
 pub struct Submit {
-    /// One SQL statement.
+    /// One SQL statement. It is rejected if it consists of white space and comments.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "\\S")))]
     pub sql: Option<String>,
     /// 1 to 40 SQL statements, run in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 40)))]
+    #[cfg_attr(feature = "schema", schemars(extend("items" = {"type": "string", "pattern": "\\S"})))]
     pub batch: Option<Vec<String>>,
     /// Call of a stored procedure without the word `CALL`: `mystore.load_sales(:cycle)`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend(
+        "pattern" = "\\S", "not" = {"type": "string", "pattern": "^\\s*[Cc][Aa][Ll][Ll](\\s|$)"},
+    )))]
     pub call: Option<String>,
     /// Commit mode of a batch. Default: `transaction`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +138,7 @@ pub struct Submit {
     pub result_format: Option<ResultFormat>,
     /// Time in seconds for which the reply waits for the statement to end. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 4_294_967_295_u32)))]
     pub wait_seconds: Option<u32>,
     /// First interval in seconds between two polls, at most 300. Default: 5.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,10 +152,11 @@ pub struct Submit {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Poll {
     /// Id of the statement, from the reply to its submit.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200)))]
     pub id: String,
     /// Maximum time of `wait` in seconds. Default: the function's remaining time. Has no effect on `status`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 4_294_967_295_u32)))]
     pub wait_seconds: Option<u32>,
     /// First interval in seconds between two polls, at most 300. Default: 5.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,10 +176,11 @@ pub struct Poll {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cancel {
     /// Id of the statement.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200)))]
     pub id: String,
     /// Time in seconds for which the reply waits for the statement to end. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 4_294_967_295_u32)))]
     pub wait_seconds: Option<u32>,
 }
 
@@ -169,14 +190,14 @@ pub struct Cancel {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadResult {
     /// Id of the statement or sub-statement.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200)))]
     pub id: String,
     /// Value of `next` on the previous page. Default: the first page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,
     /// Maximum number of rows in the reply, for results in JSON. Default: one page of the service.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4_294_967_295_u32)))]
     pub max_rows: Option<u32>,
 }
 
@@ -260,7 +281,17 @@ pub enum ResultFormat {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `cluster` or `workgroup`, and `database`")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [{"required": ["cluster"]}, {"required": ["workgroup"]}])))]
+#[cfg_attr(feature = "schema", schemars(extend(
+    "oneOf" = [
+        {"required": ["cluster"], "properties": {"cluster": {"type": "string"}}},
+        {"required": ["workgroup"], "properties": {"workgroup": {"type": "string"}}},
+    ],
+    "if" = {"required": ["database_user"], "properties": {"database_user": {"type": "string"}}},
+    "then" = {
+        "required": ["cluster"],
+        "properties": {"cluster": {"type": "string"}, "secret": {"type": "null"}},
+    },
+)))]
 pub struct Target {
     /// Identifier of a provisioned cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -296,6 +327,9 @@ pub enum Scalar {
 fn first() -> u32 {
     1
 }
+
+/// Maximum time in seconds for which the service keeps a session open.
+const KEEP_ALIVE: u32 = 86_400;
 
 /// Maximum lengths of `execution` and `step` in characters. They are part of the statement's name.
 const LONGEST: [usize; 2] = [512, 200];
@@ -352,7 +386,17 @@ impl Action {
         }
     }
 
-    /// Rejects numbers outside of the ranges in the JSON Schema.
+    /// Returns the id of the statement that the action is about.
+    fn id(&self) -> Option<&str> {
+        match self {
+            Self::Submit(_) | Self::List(_) => None,
+            Self::Status(poll) | Self::Wait(poll) => Some(&poll.id),
+            Self::Cancel(cancel) => Some(&cancel.id),
+            Self::Result(read) => Some(&read.id),
+        }
+    }
+
+    /// Rejects numbers and ids outside of the ranges in the JSON Schema.
     fn check(&self) -> Result<(), Error> {
         let poll_seconds = |value: Option<u32>| match value {
             Some(seconds) if !(1..=LONGEST_POLL).contains(&seconds) => {
@@ -360,7 +404,17 @@ impl Action {
             }
             _ => Ok(()),
         };
+        if self.id().is_some_and(|id| !(1..=LONGEST_ID).contains(&id.chars().count())) {
+            return Err(Error::BadInput(format!("`id` of the event must have 1 to {LONGEST_ID} characters")));
+        }
         match self {
+            Self::Submit(submit)
+                if submit.session_keep_alive_seconds.is_some_and(|time| time > KEEP_ALIVE) =>
+            {
+                Err(Error::BadInput(
+                    "`session_keep_alive_seconds` of the event must be 0 to 86,400".to_owned(),
+                ))
+            }
             Self::Submit(submit) => poll_seconds(submit.poll_seconds),
             Self::Status(poll) | Self::Wait(poll) => poll_seconds(poll.poll_seconds),
             Self::Result(read) if read.max_rows == Some(0) => {
@@ -456,6 +510,9 @@ impl Submit {
     pub fn statement(&self) -> Result<redshift_orchestrator::Statement, Error> {
         use redshift_orchestrator::{ExecutionMode, SessionId, Statement};
         let mut statement = match (&self.sql, &self.batch, &self.call) {
+            (Some(sql), None, None) if is_empty_sql(sql) => {
+                return Err(Error::BadInput("`sql` is empty; send a statement".to_owned()));
+            }
             (Some(sql), None, None) => Statement::sql(sql),
             (None, Some(batch), None) => Statement::batch(check_batch(batch)?),
             (None, None, Some(call)) => Statement::sql(call_of(call)?),
@@ -502,8 +559,44 @@ fn check_batch(batch: &[String]) -> Result<&[String], Error> {
         count if count > most => Err(Error::BadInput(format!(
             "`batch` has {count} SQL statements, but the service accepts at most {most}; submit them as several batches"
         ))),
-        _ => Ok(batch),
+        _ => match batch.iter().position(|sql| is_empty_sql(sql)) {
+            Some(number) => {
+                Err(Error::BadInput(format!("`batch[{number}]` is empty; send a statement, or remove it")))
+            }
+            None => Ok(batch),
+        },
     }
+}
+
+/// Returns `true` for white space, comments and semicolons.
+fn is_empty_sql(sql: &str) -> bool {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches(|character: char| character.is_whitespace() || character == ';');
+        if let Some(comment) = rest.strip_prefix("--") {
+            rest = comment.split_once('\n').map_or("", |(_, rest)| rest);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            rest = after_comment(comment);
+        } else {
+            return rest.is_empty();
+        }
+    }
+}
+
+/// Returns the text after a comment that has begun. Comments can be nested.
+fn after_comment(mut rest: &str) -> &str {
+    let mut depth = 1;
+    while depth > 0 {
+        let end = rest.find("*/");
+        match rest.find("/*").filter(|begin| end.is_none_or(|end| *begin < end)) {
+            Some(begin) => (rest, depth) = (&rest[begin + 2..], depth + 1),
+            None => (rest, depth) = (end.map_or("", |end| &rest[end + 2..]), depth - 1),
+        }
+        if rest.is_empty() {
+            return rest;
+        }
+    }
+    rest
 }
 
 fn call_of(call: &str) -> Result<String, Error> {
@@ -589,7 +682,12 @@ mod tests {
         "the event lacks the member `action`; use `submit`, `status`, `wait`, `cancel`, `result` or `list`")]
     #[case(json!({ "version": 1, "action": "drop" }),
         "`action` of the event has an unknown value; use `submit`, `status`, `wait`, `cancel`, `result` or `list`")]
-    #[case(json!({ "version": 1, "action": "status" }), "the event lacks the member `id`")]
+    #[case(json!({ "version": 1, "action": "status" }), "the event lacks the member `id`; add it")]
+    #[case(json!({ "version": 1, "action": "status", "id": "" }), "`id` of the event must have 1 to 200 characters")]
+    #[case(json!({ "version": 1, "action": "cancel", "id": "x".repeat(201) }),
+        "`id` of the event must have 1 to 200 characters")]
+    #[case(json!({ "version": 1, "action": "submit", "sql": "x", "session_keep_alive_seconds": 999_999 }),
+        "`session_keep_alive_seconds` of the event must be 0 to 86,400")]
     #[case(json!({ "version": 1, "action": "status", "id": 7 }), "`id` of the event must be a string")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "Result": {} }),
         "the event has no member `Result`; use `id`, `wait_seconds`, `poll_seconds`, `raise`")]
@@ -613,7 +711,7 @@ mod tests {
     #[case(json!({ "version": 1, "action": "submit", "execution_mode": "classified" }),
         "`execution_mode` of the event has an unknown value; use `transaction` or `auto-commit`")]
     #[case(json!({ "version": 1, "action": "submit", "target": { "cluster": "dwh" } }),
-        "`target` of the event lacks the member `database`")]
+        "`target` of the event lacks the member `database`; add it")]
     #[case(json!({ "version": 1, "action": "submit", "target": { "cluster": "dwh", "database": "d", "user": "u" } }),
         "`target` of the event has no member `user`; use `cluster`, `workgroup`, `database`, `database_user`, `secret`")]
     #[case(json!({ "version": 1, "action": "submit", "target": "dwh" }),
@@ -623,7 +721,7 @@ mod tests {
     #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "e", "step": "s", "retry": 1 } }),
         "`identity` has no member `retry`; use `execution`, `redrive`, `step`, `attempt`")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "e" } }),
-        "`identity` lacks the member `step`")]
+        "`identity` lacks the member `step`; add it")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "e", "step": "s", "attempt": "x" } }),
         "`attempt` of `identity` must be a whole number of 0 to 4,294,967,295")]
     #[case(json!({ "version": 1, "action": "status", "id": "a", "identity": { "execution": "", "step": "s" } }),
@@ -644,6 +742,7 @@ mod tests {
     fn what_is_not_json_is_said_so(#[case] event: &str) {
         let Err(Error::BadInput(message)) = Request::parse(event) else { panic!("{event} was accepted") };
         assert!(message.starts_with("the event is not valid JSON: "), "{message}");
+        assert!(message.ends_with("; send a JSON object"), "{message}");
     }
 
     #[test]
@@ -687,6 +786,11 @@ mod tests {
     #[case(json!({ "sql": "SELECT 1", "call": "load" }), "a submit must have exactly one of `sql`, `batch` and `call`")]
     #[case(json!({ "sql": "SELECT 1", "execution_mode": "transaction" }),
         "only a submit with `batch` may have an `execution_mode`")]
+    #[case(json!({ "sql": "" }), "`sql` is empty; send a statement")]
+    #[case(json!({ "sql": " \n;" }), "`sql` is empty; send a statement")]
+    #[case(json!({ "sql": "-- load\n/* a /* nested */ one */ ; --" }), "`sql` is empty; send a statement")]
+    #[case(json!({ "sql": "/* open" }), "`sql` is empty; send a statement")]
+    #[case(json!({ "batch": ["SELECT 1", "-- nothing"] }), "`batch[1]` is empty; send a statement, or remove it")]
     #[case(json!({ "batch": [] }), "`batch` is empty; send at least one SQL statement")]
     #[case(json!({ "batch": vec!["SELECT 1"; 41] }),
         "`batch` has 41 SQL statements, but the service accepts at most 40; submit them as several batches")]

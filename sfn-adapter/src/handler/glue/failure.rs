@@ -10,7 +10,7 @@ use redshift_orchestrator::{Error as ServiceError, ErrorKind};
 
 use crate::{
     Error,
-    sentence::{LONGEST, cut, places},
+    sentence::{LONGEST, cut, in_words, places},
 };
 
 /// Name and remedy for a call that Glue refuses, and would refuse again.
@@ -34,7 +34,7 @@ const PLACES: [(&str, &str); 12] = [
 
 fn error(name: &'static str, message: &str, context: impl Fn(&str) -> Option<String>, remedy: &str) -> Error {
     let places = places(PLACES.map(|(name, word)| (word, context(name).map(|value| cut(&value, 300)))));
-    let message = cut(message.trim().trim_end_matches('.'), LONGEST);
+    let message = cut(in_words(message).trim().trim_end_matches('.'), LONGEST);
     Error::Glue { name, cause: format!("{message}{places}; {remedy}") }
 }
 

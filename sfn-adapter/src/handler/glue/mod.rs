@@ -21,7 +21,9 @@ use redshift_orchestrator::{
 use self::failure::{job_failure, table_failure};
 use crate::{
     Error, Invocation, Tables,
-    contract::glue::{Action, Exclude, Excluded, Reply, RunState, Start, Status, Stop, Sync, Synced},
+    contract::glue::{
+        Action, Exclude, Excluded, Reply, RunState, Selected, Start, Status, Stop, Sync, Synced,
+    },
     sentence::{LONGEST_ID, cut},
 };
 
@@ -199,17 +201,11 @@ impl Desk<'_> {
             )
         };
         let work = async {
-            let tables = match (&exclude.tables, &exclude.database) {
-                (Some(urls), None) if !urls.is_empty() => urls.iter().map(HudiTable::new).collect(),
-                (None, Some(database)) => {
+            let tables = match exclude.selected()? {
+                Selected::Urls(urls) => urls.iter().map(HudiTable::new).collect(),
+                Selected::Database(database) => {
                     let found = crawlers.hudi_tables(database).await;
                     found.map_err(|error| failure::catalog_failure(&error))?
-                }
-                _ => {
-                    return Err(Error::BadInput(
-                        "send either `tables`, a list of URLs, or `database`, whose Hudi tables are excluded"
-                            .to_owned(),
-                    ));
                 }
             };
             let done = crawler::exclude(crawlers, &exclude.crawler, &tables, wait).await;

@@ -66,6 +66,11 @@ impl HudiConfig {
         let table = set("HUDI_TABLE").ok_or_else(|| {
             wrong("set the function's environment variable HUDI_TABLE to the URL of the table, such as s3://lake/customer".to_owned())
         })?;
+        if !is_url_of_a_folder(&table) {
+            return Err(wrong(
+                "HUDI_TABLE is not the URL of a table; set it to a URL such as s3://lake/customer".to_owned(),
+            ));
+        }
         let mut config = Self::new(table);
         if let Some(text) = set("HUDI_PROFILE") {
             config.profile = match text.as_str() {
@@ -101,6 +106,15 @@ impl HudiConfig {
     }
 }
 
+/// Returns `true` for a URL with a bucket, and for the absolute path of a folder.
+fn is_url_of_a_folder(text: &str) -> bool {
+    match text.split_once("://") {
+        Some(("file", path)) => path.starts_with('/'),
+        Some((scheme, rest)) => !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/'),
+        None => text.starts_with('/'),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,10 +134,24 @@ mod tests {
         assert!(config(&[]).unwrap_err().contains("HUDI_TABLE"));
     }
 
+    /// Regression: the first event failed with Hudi.NotFound, as if the table were missing.
+    #[test]
+    fn a_table_without_a_url_is_a_mistake_of_the_configuration() {
+        for refused in
+            ["nonsense", "lake/customer", "s3:/lake", "s3://", "s3:///customer", "://x", "file://x"]
+        {
+            let error = config(&[("HUDI_TABLE", refused)]).unwrap_err();
+            assert!(error.starts_with("HUDI_TABLE is not the URL of a table"), "{refused}: {error}");
+        }
+        for accepted in ["s3://lake", "s3a://lake/a/b/", "/tmp/customer", "file:///tmp/customer"] {
+            assert_eq!(config(&[("HUDI_TABLE", accepted)]).unwrap().table, accepted);
+        }
+    }
+
     #[test]
     fn limits_follow_the_memory_unless_they_are_set() {
         let of = |variables: &[(&str, &str)]| {
-            config(&[&[("HUDI_TABLE", "t")], variables].concat()).map(|config| config.max_bytes)
+            config(&[&[("HUDI_TABLE", "s3://lake/t")], variables].concat()).map(|config| config.max_bytes)
         };
         assert_eq!(of(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")]), Ok(64 << 20));
         assert_eq!(of(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "10240")]), Ok(256 << 20));
@@ -133,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_renewed_before_it_ends() {
-        let of = |seconds: &str| config(&[("HUDI_TABLE", "t"), ("HUDI_LEASE_SECONDS", seconds)]);
+        let of = |seconds: &str| config(&[("HUDI_TABLE", "s3://lake/t"), ("HUDI_LEASE_SECONDS", seconds)]);
         assert_eq!(of("").unwrap().lease_times(), LeaseTimes::default());
         let times = of("10").unwrap().lease_times();
         assert_eq!((times.validity.as_secs(), times.heartbeat.as_secs()), (10, 1));
@@ -144,8 +172,9 @@ mod tests {
 
     #[test]
     fn a_profile_is_a_name_or_an_object() {
-        let of =
-            |text: &str| config(&[("HUDI_TABLE", "t"), ("HUDI_PROFILE", text)]).map(|config| config.profile);
+        let of = |text: &str| {
+            config(&[("HUDI_TABLE", "s3://lake/t"), ("HUDI_PROFILE", text)]).map(|config| config.profile)
+        };
         assert_eq!(of("reference"), Ok(Profile::reference()));
         assert_eq!(of(r#"{ "preset": "reference" }"#), Ok(Profile::reference()));
         assert!(of("mine").unwrap_err().contains("HUDI_PROFILE"));

@@ -4,7 +4,7 @@ use hudi_scd::{Error as TableError, ErrorKind};
 
 use crate::{
     Error,
-    sentence::{LONGEST, cut, places},
+    sentence::{LONGEST, cut, in_words, places},
 };
 
 /// Entries of an error's context that a sentence contains, with their wording.
@@ -68,8 +68,9 @@ pub(super) fn failure(error: &TableError, renamed: impl Fn(&str) -> Option<Strin
     let hint = error.context("hint").filter(|_| error.kind() != ErrorKind::InvalidInput);
     let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
     let because = std::error::Error::source(error).filter(|_| error.kind() != ErrorKind::Conflict);
-    let because = because.map(|cause| format!(": {}", cut(&cause.to_string(), 300))).unwrap_or_default();
-    let message = cut(error.message(), LONGEST);
+    let because =
+        because.map(|cause| format!(": {}", cut(&in_words(&cause.to_string()), 300))).unwrap_or_default();
+    let message = cut(&in_words(error.message()), LONGEST);
     Error::Hudi { name, cause: format!("{message}{places}{because}; {remedy}{hint}") }
 }
 

@@ -30,10 +30,7 @@ use super::{
 };
 use crate::{
     Error, Invocation, Lake,
-    contract::{
-        VERSION,
-        hudi::{FileCounts, Outcome, RawFile, RowCounts, Upserted},
-    },
+    contract::hudi::{Outcome, RawFile, RowCounts, Upserted},
 };
 
 /// Number of batches that are read in advance.
@@ -92,7 +89,7 @@ impl Taker<'_> {
         let new = self.table.new_files(&sources).await.map_err(|error| failure(&error, |_| None))?;
         self.check_fits(&found, &new)?;
         let mut upserted = match new.is_empty() {
-            true => self.nothing(sources.len()),
+            true => Upserted::nothing(self.table.name(), sources.len()),
             false => self.write(found, &sources).await?,
         };
         upserted.files.known += known_by_event as u64;
@@ -139,19 +136,6 @@ impl Taker<'_> {
         }))
     }
 
-    fn nothing(&self, known: usize) -> Upserted {
-        Upserted {
-            version: VERSION,
-            table: self.table.name().to_owned(),
-            outcome: Outcome::Nothing,
-            instant: None,
-            files: FileCounts { known: known as u64, ..FileCounts::default() },
-            rows: RowCounts::default(),
-            upkeep_failed: Vec::new(),
-            seconds: 0.0,
-        }
-    }
-
     async fn write(&self, found: Vec<Found>, sources: &[SourceFile]) -> Result<Upserted, Failure> {
         let folder = tempfile::Builder::new().prefix("raw-").tempdir().map_err(|cause| Error::Hudi {
             name: "Hudi.Storage",
@@ -171,7 +155,7 @@ impl Taker<'_> {
             let intake = self.table.take_in(sources, rows).await.map_err(named)?;
             (intake.new, intake.known, intake.report)
         };
-        let mut upserted = self.nothing(known.len());
+        let mut upserted = Upserted::nothing(self.table.name(), known.len());
         upserted.files.new = new.len() as u64;
         upserted.files.bytes = notes.bytes.load(Ordering::Relaxed);
         if let Some(instant) = report.instant {

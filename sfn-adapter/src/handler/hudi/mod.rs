@@ -112,6 +112,10 @@ struct Desk<'a> {
 
 impl Desk<'_> {
     async fn take_in(&self, files: Vec<RawFile>, must_exist: bool) -> Result<Box<Upserted>, Failure> {
+        if files.is_empty() {
+            let name = self.config.table.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+            return Ok(Box::new(Upserted::nothing(name, 0)));
+        }
         let cancellation = Cancellation::new();
         let work = async {
             let table = self.open(&cancellation).await?;
