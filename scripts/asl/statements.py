@@ -1,7 +1,7 @@
 """Statements for the interpreters: a double of the handler `statement`, without a database.
 
 The name of a procedure says how its statement ends: `ok`, `slow`, `fails`, `hangs`, `aborts`, `conflicts_once`,
-`loses_reply`. `hangs`, `holds` and `resists` run until they are cancelled; `holds` cannot be cancelled, and `resists` only by
+`loses_reply`, `throttles`. `hangs`, `holds` and `resists` run until they are cancelled; `holds` cannot be cancelled, and `resists` only by
 the sixth request. Equal identities are one statement, as with the client token of the service.
 """
 import json
@@ -20,7 +20,7 @@ class Statements:
     def __init__(self, log, answer=None):
         self.log, self.answer = log, answer
         self.lock = threading.Lock()
-        self.ids, self.statements, self.lost = {}, {}, set()
+        self.ids, self.statements, self.lost, self.throttled = {}, {}, set(), {}
 
     def handle(self, event):
         with self.lock:
@@ -38,6 +38,9 @@ class Statements:
         key = json.dumps([identity, event.get("call"), event.get("sql"), event.get("batch")])
         text = event.get("call") or event.get("sql") or event["batch"][-1]
         name = text.split("(")[0].split(".")[-1]
+        # MiniStack ignores an invocation that fails while a task waits for its token.
+        if name == "throttles" and "task_token" not in event:
+            self.throttle("submit", identity["execution"])
         if key not in self.ids:
             self.ids[key] = str(uuid.uuid4())
             self.statements[self.ids[key]] = {"name": name, "polls": 0, "attempt": identity["attempt"], "cancels": 0,
@@ -52,6 +55,13 @@ class Statements:
             self.answer(event["task_token"], lambda: self.end(self.ids[key]))
         return self.state(self.ids[key])
 
+    def throttle(self, action, of):
+        """Refuses the first two requests of an action."""
+        refused = self.throttled[action, of] = self.throttled.get((action, of), 0) + 1
+        if refused <= 2:
+            self.record(throttled=action)
+            raise Failure("RedshiftData.ThrottlingException", "Rate exceeded")
+
     def end(self, id):
         """The end of a statement, or None for one that has no event."""
         with self.lock:
@@ -60,6 +70,8 @@ class Statements:
             return state if state["terminal"] else None
 
     def status(self, event):
+        if self.statements[event["id"]]["name"] == "throttles":
+            self.throttle("status", event["id"])
         self.statements[event["id"]]["polls"] += 1
         return self.state(event["id"])
 

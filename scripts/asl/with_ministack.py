@@ -1,5 +1,5 @@
-"""Runs generated state machines on MiniStack: success, failure with text, timeout, cancels that fail, lost reply, overlap, bad input,
-and Glue jobs and a Hudi table with each of their ends.
+"""Runs generated state machines on MiniStack: success, failure with text, timeout, cancels that fail, throttled requests, lost
+reply, overlap, bad input, and Glue jobs and a Hudi table with each of their ends.
 
     with_ministack.py PYTHON DIRECTORY PROGRAM    the interpreter with MiniStack, the directory of the definitions, and
                                                   the executable sfn-adapter
@@ -41,6 +41,17 @@ class Interpreter:
     def history(self, execution):
         events = self.client.get_execution_history(executionArn=execution, maxResults=1000)["events"]
         return [event["type"] for event in events]
+
+    def paused(self, execution):
+        """The sum of the pauses before the first cancel."""
+        paused = 0
+        for event in self.client.get_execution_history(executionArn=execution, maxResults=1000)["events"]:
+            entered = event.get("stateEnteredEventDetails", {"name": ""})
+            if entered["name"].endswith(": cancel"):
+                return paused
+            if entered["name"].endswith(": wait"):
+                paused += json.loads(entered["input"])["run"]["clock"]["wait"]
+        return None
 
     def entries(self, execution=None):
         lines = self.log.read_text().splitlines() if self.log.exists() else []
@@ -88,9 +99,21 @@ def try_form(interpreter, suffix):
     check(name, runs(interpreter, execution) == {"sibling": [1], "bad": [1]}, runs(interpreter, execution))
 
     name = f"hanging-{suffix}"
-    found = interpreter.end(interpreter.start(name, {}))
+    execution = interpreter.start(name, {})
+    found = interpreter.end(execution)
     check(name, found["error"] == "Statement.TimedOut" and "within 3 seconds" in found["cause"], found)
     check(name, any(entry.get("cancelled") == "hangs" for entry in interpreter.entries()), "not cancelled")
+    # The form `callback` waits for an event in this time.
+    paused = interpreter.paused(execution)
+    check(name, paused == (0 if suffix.startswith("callback") else 3), f"pauses of {paused} s before the cancel")
+
+    name, before = f"throttled-{suffix}", len(interpreter.entries())
+    execution = interpreter.start(name, {})
+    found = interpreter.end(execution)
+    check(name, found["status"] == "SUCCEEDED" and runs(interpreter, execution) == {"busy": [1]}, found)
+    throttled = [entry["throttled"] for entry in interpreter.entries()[before:] if "throttled" in entry]
+    expected = [] if suffix.startswith("callback") else ["submit", "submit", "status", "status"]
+    check(name, throttled == expected, throttled)
 
     name = f"resisting-{suffix}"
     found = interpreter.end(interpreter.start(name, {}))

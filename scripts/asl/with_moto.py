@@ -23,14 +23,17 @@ from pathlib import Path
 from function import functions
 from jobs import jobs
 from servers import check, emulator
+from throttling import throttling
 
-DEFAULTS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
+# One attempt: a refused request is repeated by the machine, and not by the interpreter's client.
+DEFAULTS = {"AWS_MAX_ATTEMPTS": "1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
 PLACE = {"WorkgroupName": "analytics", "Database": "dev"}
 SECRET = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:loader-AbCdEf"
 TABLES = [
     "DROP SCHEMA IF EXISTS counted CASCADE", "CREATE SCHEMA counted", "CREATE TABLE counted.runs (name varchar(20))",
     "CREATE TABLE counted.state (broken boolean)", "INSERT INTO counted.state VALUES (true)",
     "CREATE PROCEDURE counted.ok(day text) LANGUAGE plpgsql AS $$ BEGIN INSERT INTO counted.runs VALUES ('ok'); END $$",
+    "CREATE PROCEDURE counted.sleeps() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(120); END $$",
     "CREATE PROCEDURE counted.slow_ok() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1.5); INSERT INTO counted.runs VALUES ('slow'); END $$",
     # For the pipelines with Glue jobs.
     "DROP SCHEMA IF EXISTS mystore CASCADE", "CREATE SCHEMA mystore",
@@ -104,6 +107,16 @@ class Stand:
         check(f"moto, {text}", found["Status"] == "FINISHED", found.get("Error"))
         return statement
 
+    def sleeping(self):
+        """The id of the statement that runs."""
+        for _ in range(200):
+            running = self.database.list_statements(Status="STARTED")["Statements"]
+            found = [statement["Id"] for statement in running if "counted.sleeps" in statement["QueryString"]]
+            if found:
+                return found[0]
+            time.sleep(0.05)
+        raise SystemExit("moto: the statement does not start")
+
     def runs(self):
         """The number of procedures that ran since the last question."""
         statement = self.sql("SELECT count(*) FROM counted.runs")
@@ -112,6 +125,9 @@ class Stand:
         return runs
 
     def run(self, name, given):
+        return self.end(name, self.start(name, given))
+
+    def start(self, name, given):
         definition = (self.directory / f"{name}.json").read_text()
         definition = definition.replace('"redrive.$": "$$.Execution.RedriveCount"', '"redrive": 0').replace("$$.Execution.RedriveCount", "0")
         for substitution, value in self.substitutions.items():
@@ -120,8 +136,10 @@ class Stand:
             self.known[name] = self.machines.create_state_machine(
                 name=name, definition=definition, roleArn=self.role)["stateMachineArn"]
         machine = self.known[name]
-        execution = self.machines.start_execution(
+        return self.machines.start_execution(
             stateMachineArn=machine, name=uuid.uuid4().hex, input=json.dumps(given))["executionArn"]
+
+    def end(self, name, execution):
         for _ in range(600):
             found = self.machines.describe_execution(executionArn=execution)
             if found["status"] != "RUNNING":
@@ -131,7 +149,8 @@ class Stand:
 
 
 def try_statements(stand, form, language):
-    """Success, a failure with the database's text, and a branch that fails while its sibling runs."""
+    """Success, a failure with the database's text, a branch that fails while its sibling runs, a statement that another client
+    cancels, and a timeout."""
     suffix = f"{form}-{language}"
     found = stand.run(f"counted-{suffix}", {"day": "2026-11-28"})
     check(f"moto, success, {suffix}", found["status"] == "SUCCEEDED", found)
@@ -145,6 +164,34 @@ def try_statements(stand, form, language):
     check(f"moto, a failing branch, {suffix}", is_told, found)
     runs = stand.runs()
     check(f"moto, a failing branch: its sibling ends, {suffix}", runs == 1, runs)
+
+
+    execution = stand.start(f"sleeping-{suffix}", {})
+    stand.database.cancel_statement(Id=stand.sleeping())
+    found = stand.end(f"sleeping-{suffix}", execution)
+    is_told = found.get("error") == "Statement.Aborted" and "was cancelled by another client" in found.get("cause", "")
+    check(f"moto, ABORTED, {suffix}", is_told, found)
+
+    begin, execution = time.time(), stand.start(f"late-{suffix}", {})
+    sleeping = stand.sleeping()
+    found, seconds = stand.end(f"late-{suffix}", execution), time.time() - begin
+    is_told = found.get("error") == "Statement.TimedOut" and f"statement {sleeping} was cancelled" in found.get("cause", "")
+    check(f"moto, timeout, {suffix}", is_told and "within 3 seconds" in found["cause"], found)
+    status = stand.database.describe_statement(Id=sleeping)["Status"]
+    check(f"moto, timeout: the statement is cancelled, {suffix}", status == "ABORTED", status)
+    check(f"moto, timeout: the cancel is not late, {suffix}", 3 <= seconds < 20, seconds)
+
+
+def try_throttled(stand, proxy, form, language):
+    """The service refuses requests of each kind: the procedures still run once each."""
+    # The function repeats a request twice by itself before the machine does.
+    times = 3 if form == "lambda" else 1
+    proxy.ahead = [operation for operation in ["ExecuteStatement", "DescribeStatement"] for _ in range(times)]
+    found = stand.run(f"counted-{form}-{language}", {"day": "2026-11-28"})
+    name = f"moto, throttled, {form}-{language}"
+    check(name, found["status"] == "SUCCEEDED" and not proxy.ahead, (found, proxy.ahead))
+    runs = stand.runs()
+    check(f"{name}: each step runs once", runs == 2, runs)
 
 
 def try_lost(stand, server, language):
@@ -198,18 +245,18 @@ def try_jobs(stand, server, language):
 
 
 def main(directory, program, postgres, bootstrap):
-    with emulator(program, postgres) as service, functions(bootstrap) as server, jobs() as glue:
+    with emulator(program, postgres) as service, throttling(service) as proxy, functions(bootstrap) as server, jobs() as glue:
         # The interpreter's own clients find the servers by these.
-        os.environ |= DEFAULTS | {"AWS_ENDPOINT_URL_REDSHIFT_DATA": service, "AWS_ENDPOINT_URL_REDSHIFTDATA": service,
+        os.environ |= DEFAULTS | {"AWS_ENDPOINT_URL_REDSHIFT_DATA": proxy.url, "AWS_ENDPOINT_URL_REDSHIFTDATA": proxy.url,
                                   "AWS_ENDPOINT_URL_LAMBDA": server.url, "AWS_ENDPOINT_URL_GLUE": glue.url}
         from moto import mock_aws
         # The interpreter logs each failure that a machine catches.
         logging.disable(logging.CRITICAL)
         repair()
-        passed = {"urls": [f"{url}.*" for url in [service, server.url, glue.url]]}
+        passed = {"urls": [f"{url}.*" for url in [service, proxy.url, server.url, glue.url]]}
         with mock_aws(config={"stepfunctions": {"execute_state_machine": True}, "core": {"passthrough": passed}}):
             stand = Stand(service, directory)
-            loader = server.create("statement", SFN_ADAPTER_HANDLER="statement", AWS_ENDPOINT_URL_REDSHIFT_DATA=service,
+            loader = server.create("statement", SFN_ADAPTER_HANDLER="statement", AWS_ENDPOINT_URL_REDSHIFT_DATA=proxy.url,
                                    WORKGROUP_NAME="analytics", DATABASE="dev", SECRET_ARN=SECRET)
             server.doubles["hudi"] = lambda event: glue.lake.upsert(event)
             stand.substitutions |= {"LoaderArn": loader, "HudiArn": loader.replace("statement", "hudi")}
@@ -218,6 +265,8 @@ def main(directory, program, postgres, bootstrap):
                     "form sdk": lambda: try_statements(stand, "sdk", language),
                     "form lambda with the executable": lambda: try_statements(stand, "lambda", language),
                     "form lambda, lost responses": lambda: try_lost(stand, server, language),
+                    "form sdk, throttled": lambda: try_throttled(stand, proxy, "sdk", language),
+                    "form lambda with the executable, throttled": lambda: try_throttled(stand, proxy, "lambda", language),
                     "Glue jobs": lambda: try_jobs(stand, glue, language),
                 }.items():
                     begin = time.time()

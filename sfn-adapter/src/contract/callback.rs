@@ -153,7 +153,10 @@ mod tests {
         assert_eq!(parsed(&event).unwrap(), None);
         event["source"] = json!(SOURCE);
         event["detail-type"] = json!(DETAIL_TYPE);
-        assert_eq!(parsed(&event).unwrap_err().to_string(), "`detail` lacks the member `statementId`");
+        assert_eq!(
+            parsed(&event).unwrap_err().to_string(),
+            "`detail` lacks the member `statementId`; add it"
+        );
         assert_eq!(parsed(&json!({})).unwrap_err().to_string(), "the event lacks the member `detail-type`");
     }
 }

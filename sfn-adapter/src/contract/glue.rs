@@ -481,9 +481,9 @@ mod tests {
     #[case(json!({ "action": "stop", "version": 2 }), "`version` of the event is not supported; this function supports version 1")]
     #[case(json!({ "version": 1 }), "the event lacks the member `action`; use `start`, `status`, `stop`, `sync` or `exclude`")]
     #[case(json!({ "version": 1, "action": "drop" }), "`action` of the event has an unknown value; use `start`, `status`, `stop`, `sync` or `exclude`")]
-    #[case(json!({ "version": 1, "action": "start", "job": "x" }), "the event lacks the member `identity`")]
+    #[case(json!({ "version": 1, "action": "start", "job": "x" }), "the event lacks the member `identity`; add it")]
     #[case(json!({ "version": 1, "action": "start", "job": "x", "identity": { "execution": "", "step": "s" } }), "`execution` of `identity` must have 1 to 512 characters")]
-    #[case(json!({ "version": 1, "action": "status", "job": "x" }), "the event lacks the member `run`")]
+    #[case(json!({ "version": 1, "action": "status", "job": "x" }), "the event lacks the member `run`; add it")]
     #[case(json!({ "version": 1, "action": "status", "job": "", "run": "jr_1" }), "`job` of the event is empty; send its name")]
     #[case(json!({ "version": 1, "action": "stop", "job": "x", "run": "jr_1", "raise": true }), "the event has no member `raise`; use `job` or `run`")]
     fn events_are_explained(#[case] event: Value, #[case] message: &str) {

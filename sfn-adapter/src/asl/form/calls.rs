@@ -139,7 +139,12 @@ impl Schedule {
         }
     }
 
-    /// Returns the pause after the timeout.
+    /// Returns the pause before the first poll after the timeout.
+    fn again(self) -> u64 {
+        if self.polls_first() { 0 } else { self.first.min(LATE) }
+    }
+
+    /// Returns the later pauses after the timeout.
     fn late(self) -> u64 {
         self.last.min(LATE)
     }
@@ -161,13 +166,13 @@ impl Schedule {
     pub(in crate::asl) fn next(self, clock: Clock, timeout: u64) -> Clock {
         match clock.waited < timeout {
             true => self.clock(self.after(clock.wait), timeout, clock.waited),
-            false => self.late_clock(clock.waited),
+            false => {
+                let pause = clock.wait + clock.held;
+                let is_first = clock.waited - pause < timeout || pause == 0;
+                let (wait, held) = (if is_first { self.again() } else { self.late() }, self.held);
+                Clock { wait, held, waited: clock.waited + wait + held }
+            }
         }
-    }
-
-    fn late_clock(self, waited: u64) -> Clock {
-        let (wait, held) = (self.late(), self.held);
-        Clock { wait, held, waited: waited + wait + held }
     }
 
     /// Returns the clocks of the polls of a statement that runs for as long as the machine polls it. The
@@ -260,7 +265,11 @@ impl Schedule {
             (true, 0) => format!("{clock}.wait < {last} ? {clock}.wait * 2 : {clock}.wait"),
             (true, _) => format!("{clock}.wait < {last} ? {clock}.wait + {first} : {clock}.wait"),
         };
-        let late = self.late();
+        let late = format!(
+            "$exists($states.input.run.cancel) or $exists($states.input.run.cancel_failed) ? {} : {}",
+            self.late(),
+            self.again()
+        );
         let wait = match (self.has_pauses(), held) {
             (false, _) => "0".to_owned(),
             (true, 0) => format!("{WAITED} < {timeout} ? $min([{grown}, {timeout} - ({WAITED})]) : {late}"),
@@ -281,10 +290,14 @@ impl Schedule {
         let limit =
             if held.is_some() { "/ 1000) < " } else { "clock.waited + $states.input.run.clock.wait < " };
         let timeout = number_after(text, limit)?;
-        let late = wait.rsplit_once(" : ").and_then(|(_, late)| late.parse().ok()).unwrap_or(0);
+        let late = number_after(wait, "cancel_failed) ? ").unwrap_or(0);
+        let again = wait.rsplit_once(" : ").and_then(|(_, again)| again.parse().ok()).unwrap_or(0);
         let grown = wait.split_once("$min([").map_or("", |(_, grown)| grown);
         let last = number_after(grown, "clock.wait < ").unwrap_or(late);
-        let first = number_after(grown, "clock.wait + ").unwrap_or(late);
+        let first = match held {
+            Some(_) => number_after(grown, "clock.wait + ").unwrap_or(late),
+            None => again,
+        };
         Some((Self { first, last, held: held.unwrap_or(0) }, timeout))
     }
 
@@ -307,14 +320,14 @@ impl Schedule {
         }
         counts.push(("wait late", clock(Expr::Number(self.late()))));
         if self.polls_again() {
-            counts.push(("cancelled", clock(Expr::Number(0))));
+            counts.push(("cancelled", clock(Expr::Number(self.again()))));
         }
         counts
     }
 
-    /// Returns `true` if the poll after a cancellation has no pause, but the other polls have.
+    /// Returns `true` if the pause after a cancellation is shorter than the later ones.
     pub(super) fn polls_again(self) -> bool {
-        self.polls_first() && self.has_pauses()
+        self.again() < self.late()
     }
 
     /// Returns the time of the last poll before the timeout, and the clock of the next one, if its pause or
