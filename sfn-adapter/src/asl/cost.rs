@@ -517,7 +517,7 @@ impl Thread {
             }
             return;
         }
-        let number = |thread: &Self, name: &str| Some(thread.number(&written.text(name)?)?);
+        let number = |thread: &Self, name: &str| thread.number(&written.text(name)?);
         if path == "run" {
             let (attempt, pause) = (number(self, "attempt"), number(self, "pause"));
             self.attempt = attempt.unwrap_or(1);

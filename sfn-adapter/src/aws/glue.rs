@@ -11,6 +11,7 @@ use super::bucket::bucket;
 use crate::{
     Error, Tables,
     handler::{GlueServices, JournalPlace},
+    sentence::in_words,
 };
 
 /// Returns the services of a region. The SDK repeats throttled requests, except the start of a run.
@@ -52,7 +53,9 @@ pub fn journal(url: &str) -> Result<JournalPlace, Error> {
     if name.is_empty() || prefix.is_empty() {
         return Err(wrong());
     }
-    let store =
-        bucket(name).map_err(|cause| Error::Config(format!("GLUE_JOURNAL cannot be used: {cause}")))?;
+    let store = bucket(name).map_err(|cause| {
+        let cause = in_words(&cause.to_string());
+        Error::Config(format!("GLUE_JOURNAL cannot be used: {cause}; correct the AWS_* variables"))
+    })?;
     Ok(JournalPlace { store, prefix: prefix.to_owned() })
 }

@@ -157,6 +157,9 @@ mod tests {
             parsed(&event).unwrap_err().to_string(),
             "`detail` lacks the member `statementId`; add it"
         );
-        assert_eq!(parsed(&json!({})).unwrap_err().to_string(), "the event lacks the member `detail-type`");
+        assert_eq!(
+            parsed(&json!({})).unwrap_err().to_string(),
+            "the event lacks the member `detail-type`; add it"
+        );
     }
 }
