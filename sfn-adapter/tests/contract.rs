@@ -219,8 +219,8 @@ async fn refused(event: &str) -> Option<String> {
 const OF_SQL: [&str; 5] =
     ["placeholder", "parameter `", "`page` is not valid", "commits or ends", "`task_token` is not"];
 
-/// Regression: the schema and the handler disagreed on an empty call, a submit without a token, an empty id, a
-/// long session, `null` and whole numbers such as 1.0.
+/// Regression: the schema and the handler disagreed on an empty call, a submit without a token, an empty id,
+/// a long session, `null` and whole numbers such as 1.0.
 #[tokio::test(start_paused = true)]
 async fn the_schema_of_a_statement_and_the_handler_accept_the_same_events() {
     let schema: Value = serde_json::from_str(&schema::files()["statement.event.json"]).unwrap();

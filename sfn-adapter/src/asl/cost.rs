@@ -73,8 +73,8 @@ pub struct Cost {
     pub lambda_ms: u64,
     /// Number of requests that the state machine itself sends to AWS's services.
     pub requests: u64,
-    /// Number of attempts whose duration exceeds the timeout of their step. The machine ends them, and the run
-    /// fails unless the pipeline continues after such a failure.
+    /// Number of attempts whose duration exceeds the timeout of their step. The machine ends them, and the
+    /// run fails unless the pipeline continues after such a failure.
     pub timed_out: u64,
     /// Mean time in seconds between the end of a statement and the poll that notices it.
     pub delay: f64,
@@ -83,8 +83,8 @@ pub struct Cost {
 }
 
 /// Returns the cost of one run of a machine whose statements, Glue jobs and Hudi writes take `duration`
-/// seconds each. The cost excludes Redshift and Glue. If the duration exceeds the timeout of a step, it is the
-/// cost of a run whose step times out.
+/// seconds each. The cost excludes Redshift and Glue. If the duration exceeds the timeout of a step, it is
+/// the cost of a run whose step times out.
 ///
 /// ```
 /// use sfn_adapter::asl::{cost, model::StateMachine};
@@ -479,8 +479,8 @@ impl Thread {
         }
     }
 
-    /// Returns a value of the data. Other machines than generated ones may have a status under any name, which
-    /// is found by the texts that it is compared with.
+    /// Returns a value of the data. Other machines than generated ones may have a status under any name,
+    /// which is found by the texts that it is compared with.
     fn fact(&self, variable: &str, compared: &[&str]) -> Option<Fact<'_>> {
         let path = variable.trim_start_matches("$states.input.").trim_start_matches("$.").replace('`', "");
         let present = |is_present| if is_present { Fact::Text("") } else { Fact::Absent };

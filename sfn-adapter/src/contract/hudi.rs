@@ -536,7 +536,8 @@ mod tests {
         }
     }
 
-    /// Regression: stores other than S3 send no `userIdentity`, and some begin the name of an event with `s3:`.
+    /// Regression: stores other than S3 send no `userIdentity`, and some begin the name of an event with
+    /// `s3:`.
     #[test]
     fn an_event_needs_only_the_members_that_name_the_file() {
         let object = json!({ "key": "customer/b.jsonl.gz", "eTag": "d41d8cd98f00b204e9800998ecf8427e" });

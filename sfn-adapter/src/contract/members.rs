@@ -57,8 +57,8 @@ pub(super) fn read<T: DeserializeOwned>(place: &str, mut members: Value) -> Resu
 /// Largest whole number that a float represents exactly together with all smaller ones.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// Turns the numbers among the members of an object into whole ones. Values deeper in the object, such as those
-/// of parameters, stay as they are.
+/// Turns the numbers among the members of an object into whole ones. Values deeper in the object, such as
+/// those of parameters, stay as they are.
 fn whole_members(object: &mut Value) {
     object.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(whole);
 }

@@ -300,8 +300,8 @@ impl StepWriter<'_> {
     }
 
     fn cancel(&self, step: &StepPlan, states: &mut States) {
-        // In JSONPath, the states `cancelled` and `wait late` count the time. Without them, a cancel that always
-        // fails is repeated for ever.
+        // In JSONPath, the states `cancelled` and `wait late` count the time. Without them, a cancel that
+        // always fails is repeated for ever.
         let (next, failed) = match self.builder.language {
             QueryLanguage::Jsonata => (self.first_poll(), self.next_poll()),
             QueryLanguage::JsonPath if self.schedule.polls_again() => ("cancelled", "wait late"),
