@@ -48,7 +48,7 @@ use crate::{
     Error, ErrorKind, Result,
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
     concurrent::blocking,
-    index::cache::Entry,
+    index_cache::Entry,
     schema, storage, times,
 };
 

@@ -94,15 +94,18 @@
 
 mod base_file;
 mod cancellation;
-mod catalog;
 mod clock;
+mod codec;
 mod concurrent;
+mod context;
 #[cfg(feature = "datafusion")]
 pub mod datafusion;
+mod definition;
 mod fence;
 #[cfg(feature = "glue")]
 pub mod glue;
 mod index;
+mod index_cache;
 #[cfg(feature = "input")]
 pub mod input;
 mod layout;
@@ -110,7 +113,6 @@ mod location;
 pub mod lock;
 mod metadata_table;
 mod operation;
-mod options;
 mod range_copy;
 mod read;
 mod recent;
@@ -131,25 +133,24 @@ pub use ::arrow;
 pub use ::jiff;
 pub use ::object_store;
 pub use cancellation::Cancellation;
-pub use catalog::CatalogSync;
+pub use codec::Codec;
+pub use context::{CatalogSync, MetadataTable, Table, TableOptions};
+pub use definition::TableDefinition;
 pub use hudi_format::{
     Error, ErrorKind, Result, bloom,
     key::{TimestampPartition, TimestampType},
     schema,
 };
 pub(crate) use hudi_format::{key, properties};
-pub use metadata_table::MetadataTable;
 pub use operation::Phases;
 #[cfg(feature = "metrics")]
 pub use operation::describe_metrics;
-pub use options::{Codec, TableOptions};
 pub use properties::TableVersion;
 pub use range_copy::RangeCopy;
 #[cfg(feature = "aws")]
 pub use range_copy::S3RangeCopy;
 pub use read::{KeyChange, KeyVersion, Predicate, Query, RowStream, Value};
 pub use retention::RetentionPolicy;
-pub use table::{Table, TableDefinition};
 pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
 pub use upgrade::UpgradeReport;
 pub use validate::{Finding, Invariant};

@@ -6,7 +6,7 @@ use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 
 use crate::{
     Error, ErrorKind, Result,
-    options::{RangeCopyOption, TableOptions},
+    context::{RangeCopyOption, TableOptions},
     range_copy::RangeCopy,
 };
 

@@ -1,330 +1,32 @@
-//! [`Table`]: the entry point. Creation and opening; operations are in `write`, `read` and `retention`.
+//! The methods of [`Table`]. Each delegates to the room of the engine that does its work.
 
-mod dropped;
-mod files;
-mod opening;
+use std::sync::Arc;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
-
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
-use jiff::{SignedDuration, tz::TimeZone};
+use futures::Stream;
+use jiff::tz::TimeZone;
 use object_store::{ObjectStore, path::Path};
-use tokio::sync::OnceCell;
 
 use crate::{
-    Error, ErrorKind, Result,
-    cancellation::{Cancellation, Writing},
-    fence::{Fence, Fenced, Stop},
-    index::{
-        FooterCache,
-        cache::{Entry, IndexCache},
-    },
-    key::{self, KeyEncoding, KeyGenerator, TimestampPartition},
-    layout::{AUXILIARY_FOLDER, Layout, META_FOLDER},
+    Result,
+    context::{Context, Table, TableOptions},
+    definition::TableDefinition,
     location::Location,
-    lock::{FileLock, HeldLock, LeaseWatch, StorageLock, TableLock},
-    metadata_table::Stored,
-    operation::{Counted, CountedRangeCopy, Operation},
-    options::{Codec, Lock, TableOptions},
-    properties::{KEY_ENCODING, KEY_GENERATOR_CLASS, NewTable, PARQUET_CODEC, TableProperties, TableVersion},
-    range_copy::RangeCopies,
-    recent::Recent,
-    retention::{POLICY, RetentionPolicy},
-    schema, storage,
-    timeline::{
-        Instant, Timeline, TimelineEntry,
-        archive::{self, ArchivedEntry},
+    properties::TableVersion,
+    read::{self, KeyVersion, Query, RowStream},
+    retention::{self, ArchiveReport, CleanReport, Plan, SavepointReport},
+    timeline::{Instant, Timeline, TimelineEntry, archive::ArchivedEntry},
+    upgrade::{self, UpgradeReport},
+    validate::{self, Finding},
+    view::FileGroup,
+    write::{
+        self, CommitReport, Intake, Intent, Overwrite, RollbackReport, SourceFile, at_hand, intake, settle,
+        undo,
     },
-    view::{Changes, FileGroup, Reach, View},
 };
 
-/// The definition of a new table.
-///
-/// ```
-/// # use std::sync::Arc;
-/// # use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-/// # use hudi_scd::TableDefinition;
-/// # let schema = Arc::new(Schema::empty());
-/// let definition = TableDefinition::new("store_customer_address", schema, ["ca_address_id"])
-///     .with_ordering_field("updated_at")
-///     .with_partition_fields(["valid_on"]);
-/// ```
-#[derive(Clone, Debug)]
-pub struct TableDefinition {
-    name: String,
-    database: String,
-    schema: SchemaRef,
-    record_key_fields: Vec<String>,
-    ordering_field: Option<String>,
-    partition_fields: Vec<String>,
-    hive_style: bool,
-    url_encode: bool,
-    others: BTreeMap<String, String>,
-}
-
-impl TableDefinition {
-    /// Defines a table with these data columns. The record key columns identify its rows. The schema's
-    /// documentation of columns ([`schema::DOC`](crate::schema::DOC)) is stored.
-    pub fn new<K: Into<String>>(
-        name: impl Into<String>,
-        schema: SchemaRef,
-        record_key: impl IntoIterator<Item = K>,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            database: String::new(),
-            schema,
-            record_key_fields: record_key.into_iter().map(Into::into).collect(),
-            ordering_field: None,
-            partition_fields: Vec::new(),
-            hive_style: true,
-            url_encode: false,
-            others: BTreeMap::new(),
-        }
-    }
-
-    /// Sets the column that decides which of two rows with the same key is newer. Without it, the later write
-    /// wins.
-    #[must_use]
-    pub fn with_ordering_field(mut self, column: impl Into<String>) -> Self {
-        self.ordering_field = Some(column.into());
-        self
-    }
-
-    /// Sets the columns whose values determine the folder of a row, outermost first. Default: none.
-    #[must_use]
-    pub fn with_partition_fields<F: Into<String>>(mut self, columns: impl IntoIterator<Item = F>) -> Self {
-        self.partition_fields = columns.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Partitions rows into folders by the time in this column, formatted by a date pattern: Hudi's
-    /// `TimestampBasedKeyGenerator`. The table stores the pattern under Hudi's own property names.
-    #[must_use]
-    pub fn with_timestamp_partition(
-        mut self,
-        column: impl Into<String>,
-        partition: &TimestampPartition,
-    ) -> Self {
-        self.partition_fields = vec![column.into()];
-        let class = KeyGenerator::TimestampBased.class().to_owned();
-        self.others.insert(KEY_GENERATOR_CLASS.to_owned(), class);
-        self.others.extend(partition.properties().map(|(name, value)| (name.clone(), value.clone())));
-        self
-    }
-
-    /// Names folders `column=value` if `true`, and `value` if `false`. Default: `true`, the form that Athena,
-    /// Spectrum and Glue crawlers understand. Hudi's own default is `false`.
-    #[must_use]
-    pub fn with_hive_style_partitioning(mut self, hive_style: bool) -> Self {
-        self.hive_style = hive_style;
-        self
-    }
-
-    /// URL-encodes special characters in folder names. Default: `false`, as in Hudi.
-    #[must_use]
-    pub fn with_url_encoding(mut self, url_encode: bool) -> Self {
-        self.url_encode = url_encode;
-        self
-    }
-
-    /// Sets the database of the table in a catalog. Default: none.
-    #[must_use]
-    pub fn with_database(mut self, database: impl Into<String>) -> Self {
-        self.database = database.into();
-        self
-    }
-
-    /// Sets the retention for every writer of the table. It is stored in the table's properties under Hudi's
-    /// own names. [`TableOptions::with_retention`] overrides it for one handle. Default: not stored; Hudi's
-    /// writers and this crate keep ten commits.
-    #[must_use]
-    pub fn with_retention(mut self, policy: RetentionPolicy) -> Self {
-        let (name, number) = policy.property();
-        self.others.insert(POLICY.to_owned(), policy.name().to_owned());
-        self.others.insert(name.to_owned(), number.to_string());
-        self
-    }
-
-    /// Sets the compression of base files for every writer of the table. It is stored in the table's
-    /// properties under Hudi's own name. [`TableOptions::with_codec`] overrides it for one handle. Default:
-    /// not stored; the first commit uses [`Codec::default`], and later ones use the codec of the table's
-    /// files.
-    #[must_use]
-    pub fn with_codec(mut self, codec: Codec) -> Self {
-        self.others.insert(PARQUET_CODEC.to_owned(), codec.name().to_owned());
-        self
-    }
-
-    /// Stores a property of this crate in the table. Hudi's writers preserve it. Spark's `CREATE TABLE` on
-    /// the folder drops it from `hoodie.properties`, so a second copy is stored.
-    pub(crate) fn with_property(mut self, name: &str, value: String) -> Self {
-        self.others.insert(name.to_owned(), value);
-        self
-    }
-
-    /// Returns `true` if the definition has this property of this crate.
-    pub(crate) fn has_property(&self, name: &str) -> bool {
-        self.others.contains_key(name)
-    }
-
-    /// Returns the properties of the table, and its data columns in stored form.
-    pub(crate) fn properties(&self) -> Result<(TableProperties, SchemaRef)> {
-        let schema = schema::stored(&self.schema)?;
-        let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidDefinition, message));
-        if self.record_key_fields.is_empty() {
-            return invalid("a table needs a record key");
-        }
-        if self.name.is_empty() || self.name.contains(['/', '\n', '\r']) {
-            return invalid("a table needs a name of one line without slashes");
-        }
-        for fields in [&self.record_key_fields, &self.partition_fields] {
-            if let Some((_, twice)) =
-                fields.iter().enumerate().find(|(at, field)| fields[..*at].contains(field))
-            {
-                return invalid("a column is named twice")
-                    .map_err(|error| error.with_context("column", twice));
-            }
-        }
-        check_columns(
-            &schema,
-            &self.record_key_fields,
-            &self.partition_fields,
-            self.ordering_field.as_deref(),
-        )?;
-        let properties = TableProperties::create(&NewTable {
-            name: &self.name,
-            database: &self.database,
-            record_key_fields: &self.record_key_fields,
-            ordering_field: self.ordering_field.as_deref(),
-            partition_fields: &self.partition_fields,
-            hive_style: self.hive_style,
-            url_encode: self.url_encode,
-            schema: &schema::to_avro(&schema::documented(&schema, &self.schema), &self.name)?,
-            others: &self.others,
-        })?;
-        Ok((properties, schema))
-    }
-}
-
-fn check_columns(
-    schema: &Schema,
-    record_key: &[String],
-    partitions: &[String],
-    ordering: Option<&str>,
-) -> Result<()> {
-    key::check_columns(schema, record_key, "record key")?;
-    key::check_columns(schema, partitions, "partition")?;
-    if let Some(ordering) = ordering {
-        let field = schema.field_with_name(ordering).map_err(|_| {
-            Error::new(ErrorKind::InvalidDefinition, "there is no such ordering column")
-                .with_context("column", ordering)
-        })?;
-        if field.data_type().is_nested() {
-            return Err(Error::new(
-                ErrorKind::InvalidDefinition,
-                "the type of the ordering column has no order",
-            )
-            .with_context("column", ordering)
-            .with_context("type", field.data_type()));
-        }
-    }
-    Ok(())
-}
-
-/// The time for which a check of the lock is valid for the upkeep after a commit.
-const CONFIRMED: Duration = Duration::from_secs(1);
-/// See [`Table::calls_at_a_time`].
-const REMOTE_CALLS: usize = 16;
-/// See [`Table::admit`].
-const ADMITTED_BYTES: usize = 64 * 1024;
-/// Divisor: files that are read and written concurrently may use this share of the memory budget.
-const ADMITTED_SHARE: usize = 4;
-
-/// A Hudi table: copy-on-write, of any [version](TableVersion) for reading, up to version 6 for writing.
-///
-/// A handle is cheap to clone, and clones share cached state. It can be used from many tasks at once: reads
-/// run concurrently, and writes through one handle wait for each other.
-///
-/// # Dropped futures
-///
-/// The future of a read can be dropped at any time. An operation that changes the table ends as if its
-/// process had died when its future was dropped, but the handle can still be used:
-///
-/// - Readers see the change completely or not at all. A request in flight may still take effect, so the
-///   caller does not know if the change was made. After [`Table::bulk_insert`], look for the commit in
-///   [`Table::timeline`] before you repeat it, and call [`Table::settle`] if the commit is pending.
-/// - The lock is released if no change was in flight. Otherwise, the lease of a table on remote storage is no
-///   longer renewed. It expires after [`LeaseTimes::validity`](crate::lock::LeaseTimes::validity), 5 minutes
-///   by default, and all writers, including this handle, wait for that. On a local disk, the lock is released
-///   at once, and a call that the operating system has begun still completes.
-/// - A metadata table may already be dropped ([`MetadataTable`](crate::MetadataTable)).
-///
-/// | operation | leaves | repaired by |
-/// |---|---|---|
-/// | a write of rows, [`Table::take_in`], [`Scd2Table::apply`](crate::scd::Scd2Table::apply) | a pending commit with its heartbeat, markers and files; after the commit, one of the next two rows, or a catalog that is not synchronized | the next write rolls the commit back |
-/// | [`Table::clean`] | a pending clean that has deleted some of its files | the next write or clean completes it from its plan |
-/// | [`Table::archive`] | an archive file, with none, some or all of its actions removed from the timeline | the next archival repeats it; duplicates in the archive are harmless |
-/// | [`Table::savepoint`], [`Table::delete_savepoint`] | the savepoint, none, or an unfinished one, which protects nothing | the next write deletes an unfinished one |
-/// | [`Table::rollback`], [`Table::settle`] | the commit, an announced rollback of it, or no commit | the next write completes an announced rollback |
-/// | [`Table::upgrade`] | the old version, or the new one | repeat the upgrade |
-///
-/// A multipart upload that was in progress leaves invisible parts on S3, which a lifecycle rule of the bucket
-/// removes. To end a write in order and release its lock, use [`Cancellation`].
-#[derive(Clone, Debug)]
-pub struct Table {
-    pub(crate) inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    /// The storage behind the fence.
-    pub(crate) store: Arc<dyn ObjectStore>,
-    fence: Arc<Fence>,
-    pub(crate) layout: Layout,
-    pub(crate) properties: TableProperties,
-    pub(crate) options: TableOptions,
-    /// Held while a write through this handle is in progress.
-    writing: tokio::sync::Mutex<()>,
-    /// The table's folder, if it is on a local disk.
-    local_folder: Option<PathBuf>,
-    lock: Option<Arc<dyn TableLock>>,
-    random: Mutex<fastrand::Rng>,
-    known: tokio::sync::Mutex<Known>,
-    /// The newest instant that this handle created, until its turn ends.
-    minted: Mutex<Option<Instant>>,
-    pub(crate) footers: FooterCache,
-    /// The form of new keys, if this handle had to decide it.
-    pub(crate) key_encoding: OnceCell<KeyEncoding>,
-    /// Set when this handle has recorded the form of new keys.
-    pub(crate) key_encoding_recorded: OnceCell<()>,
-    /// The content of small remote files that a write may read again.
-    contents: Recent<Bytes>,
-    /// The share of the memory budget for files that are read and written, in units of [`ADMITTED_BYTES`].
-    admitted: tokio::sync::Semaphore,
-    /// See [`Table::dropped_columns`].
-    dropped_columns: OnceLock<Vec<FieldRef>>,
-    /// The cached footers and keys on the local disk.
-    pub(crate) index_cache: Option<IndexCache>,
-    /// Copies ranges within a remote storage. `None` if the storage does not support it.
-    pub(crate) range_copies: Option<RangeCopies>,
-}
-
-/// The latest view of a table.
-#[derive(Debug, Default)]
-struct Known {
-    view: Option<Arc<View>>,
-    /// Number of changes so far. A timeline that was listed before the last change may be older than the
-    /// view.
-    changes: u64,
-}
-
+/// Creates, opens and describes tables.
 impl Table {
     /// Creates a table with the default [options](TableOptions), and opens it.
     ///
@@ -332,8 +34,9 @@ impl Table {
     /// copy of this crate's properties, which Spark's `CREATE TABLE` does not touch.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if there is already a table; [`ErrorKind::InvalidDefinition`] if the
-    /// definition names unknown columns, or columns of an unsuitable type.
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if there is already a table;
+    /// [`ErrorKind::InvalidDefinition`](crate::ErrorKind::InvalidDefinition) if the definition names unknown
+    /// columns, or columns of an unsuitable type.
     pub async fn create(
         store: Arc<dyn ObjectStore>,
         root: Path,
@@ -353,29 +56,16 @@ impl Table {
         definition: TableDefinition,
         options: TableOptions,
     ) -> Result<Self> {
-        let (properties, _) = definition.properties()?;
-        let layout = Layout::new(root);
-        let bytes = properties.to_bytes(options.clock.now());
-        let created = storage::create(store.as_ref(), &layout.properties()?, bytes).await;
-        match created {
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                Err(Error::new(ErrorKind::AlreadyExists, "there is already a table")
-                    .with_context("path", layout.root()))
-            }
-            Err(error) => Err(error),
-            Ok(()) => {
-                keep_own(store.as_ref(), &layout, own(&definition, &properties), &options).await?;
-                let (_, folder) = opening::properties(store.as_ref(), &layout).await?;
-                Ok(Self::with_properties(store, layout, properties, folder, options))
-            }
-        }
+        let context = Context::create(store, root, &definition, options).await?;
+        Ok(Self::of(Arc::new(context)))
     }
 
     /// Opens a table with the default [options](TableOptions).
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no table; [`ErrorKind::Unsupported`], naming the property, if it
-    /// uses features that this crate does not support.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no table;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming the property, if it uses features
+    /// that this crate does not support.
     pub async fn open(store: Arc<dyn ObjectStore>, root: Path) -> Result<Self> {
         Self::open_with(store, root, TableOptions::default()).await
     }
@@ -385,15 +75,7 @@ impl Table {
     /// # Errors
     /// As [`Table::open`].
     pub async fn open_with(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
-        let layout = Layout::new(root);
-        let (mut properties, folder) = opening::properties(store.as_ref(), &layout).await?;
-        if properties.lacks_partition_style() {
-            let listed = storage::list_folder(store.as_ref(), layout.root()).await?;
-            let folders = listed.common_prefixes.iter().filter_map(|folder| folder.filename());
-            properties.infer_partition_style(folders.filter(|name| *name != META_FOLDER));
-        }
-        let layout = layout.with_timeline(properties.timeline_layout.clone());
-        Ok(Self::with_properties(store, layout, properties, folder, options))
+        Ok(Self::of(Arc::new(Context::open(store, root, options).await?)))
     }
 
     /// Opens the table at a URL with the default [options](TableOptions): `s3://bucket/folder` (with feature
@@ -404,7 +86,8 @@ impl Table {
     /// configuration, build it with `object_store` and use [`Table::open`].
     ///
     /// # Errors
-    /// As [`Table::open`]; [`ErrorKind::InvalidDefinition`] for a URL or an option that is not supported.
+    /// As [`Table::open`]; [`ErrorKind::InvalidDefinition`](crate::ErrorKind::InvalidDefinition) for a URL or
+    /// an option that is not supported.
     pub async fn open_url<K: AsRef<str>, V: Into<String>>(
         url: &str,
         storage: impl IntoIterator<Item = (K, V)>,
@@ -430,7 +113,8 @@ impl Table {
     /// folder must exist. If the future is dropped, the same holds as for [`Table::create`].
     ///
     /// # Errors
-    /// As [`Table::create`]; [`ErrorKind::InvalidDefinition`] for a URL or an option that is not supported.
+    /// As [`Table::create`]; [`ErrorKind::InvalidDefinition`](crate::ErrorKind::InvalidDefinition) for a URL
+    /// or an option that is not supported.
     pub async fn create_url_with<K: AsRef<str>, V: Into<String>>(
         url: &str,
         storage: impl IntoIterator<Item = (K, V)>,
@@ -441,675 +125,564 @@ impl Table {
         Self::create_with(store, root, definition, options).await
     }
 
-    fn with_properties(
-        store: Arc<dyn ObjectStore>,
-        layout: Layout,
-        properties: TableProperties,
-        local_folder: Option<PathBuf>,
-        options: TableOptions,
-    ) -> Self {
-        let store = Counted::over(store);
-        #[expect(clippy::disallowed_methods, reason = "the one place that draws from the system's entropy")]
-        let mut random = fastrand::Rng::new();
-        let mut options = options;
-        if let (true, Some(policy)) = (options.retention_is_default, properties.retention) {
-            options.retention = Some(policy);
-        }
-        let lock = match &options.lock {
-            Lock::Given(lock) => Some(lock.clone()),
-            Lock::None => None,
-            Lock::Automatic => Some(match &local_folder {
-                Some(folder) => Arc::new(FileLock::new(folder)) as Arc<dyn TableLock>,
-                None => {
-                    let (root, clock) = (layout.root(), options.clock.clone());
-                    let lock = StorageLock::new(store.clone(), root, clock, random.u64(..));
-                    Arc::new(lock.with_times(options.lease_times))
-                }
-            }),
-        };
-        let index_cache = options.index_cache.clone().map(|folder| {
-            let identity = format!("{store}\n{}", base_url(&options, &layout));
-            IndexCache::new(folder, options.index_cache_bytes, identity, options.clock.clone())
-        });
-        let fence = Fence::new();
-        let range_copy = options.range_copy().filter(|_| local_folder.is_none()).cloned();
-        let inner = Inner {
-            range_copies: range_copy
-                .map(|copy| RangeCopies::new(CountedRangeCopy::over(copy), fence.clone())),
-            local_folder,
-            lock,
-            store: Fenced::over(store, fence.clone()),
-            fence,
-            layout,
-            properties,
-            admitted: tokio::sync::Semaphore::new(admitted(&options)),
-            options,
-            writing: tokio::sync::Mutex::default(),
-            random: Mutex::new(random),
-            known: tokio::sync::Mutex::default(),
-            minted: Mutex::default(),
-            footers: FooterCache::default(),
-            key_encoding: OnceCell::new(),
-            key_encoding_recorded: OnceCell::new(),
-            contents: Recent::new(files::CONTENT_BYTES),
-            dropped_columns: OnceLock::new(),
-            index_cache,
-        };
-        Self { inner: Arc::new(inner) }
-    }
-
     /// Returns the table's name.
     pub fn name(&self) -> &str {
-        &self.inner.properties.name
+        self.context().name()
     }
 
     /// Returns the table's path in its store.
     pub fn root(&self) -> &Path {
-        self.inner.layout.root()
+        self.context().root()
     }
 
     /// Returns the version of the table's format.
     pub fn version(&self) -> TableVersion {
-        self.inner.properties.version
+        self.context().version()
     }
 
     /// Returns the indexes of the metadata table that the table listed when it was opened: `files`,
     /// `column_stats` and so on. Empty if there is no metadata table. Reads never use it.
     pub fn metadata_partitions(&self) -> Vec<&str> {
-        self.inner.properties.metadata_partitions()
+        self.context().properties().metadata_partitions()
     }
 
     /// Returns the columns of the record key.
     pub fn record_key_fields(&self) -> &[String] {
-        &self.inner.properties.record_key_fields
+        self.context().record_key_fields()
     }
 
     /// Returns the column that decides which of two rows is newer, if there is one.
     pub fn ordering_field(&self) -> Option<&str> {
-        self.inner.properties.ordering_field.as_deref()
+        self.context().properties().ordering_field.as_deref()
     }
 
     /// Returns the partition columns, outermost first.
     pub fn partition_fields(&self) -> &[String] {
-        &self.inner.properties.partition_fields
+        &self.context().properties().partition_fields
     }
 
     /// Returns the options of this handle.
     pub fn options(&self) -> &TableOptions {
-        &self.inner.options
+        self.context().options()
     }
 
     /// Returns the data columns as of the latest commit.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if another engine created the table without a schema and nothing has been
-    /// written yet.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if another engine created the table without a
+    /// schema and nothing has been written yet.
     pub async fn schema(&self) -> Result<SchemaRef> {
-        self.schema_of(&*self.view().await?)
+        self.context().schema_of(&*self.context().view().await?)
     }
 
     /// Returns the active timeline.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`].
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
     pub async fn timeline(&self) -> Result<Timeline> {
-        crate::timeline::load(self.store(), &self.inner.layout).await
+        self.context().timeline().await
     }
 
     /// Returns the path and the content of an action's latest file. [`timeline`](crate::timeline) decodes it.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`].
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
     pub async fn entry_file(&self, entry: &TimelineEntry) -> Result<(Path, Bytes)> {
-        let path = self.inner.layout.entry_file(entry, entry.state)?;
-        let bytes = storage::read(self.store(), &path).await?;
-        Ok((path, bytes))
+        self.context().entry_file(entry).await
     }
 
     /// Returns the entries of the archive, file by file. For tables of version 8 and later, they contain no
     /// metadata.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`]; [`ErrorKind::Corrupt`], naming the file of the archive.
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage); [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt),
+    /// naming the file of the archive.
     pub async fn archived_entries(&self) -> Result<Vec<ArchivedEntry>> {
-        if self.version().has_timeline_folder() {
-            let archived = crate::timeline::history::load(self.store(), &self.inner.layout).await?;
-            return Ok(archived.into_iter().map(|action| action.to_entry()).collect());
-        }
-        let folder = self.inner.layout.archive_folder(&self.inner.properties.archive_folder)?;
-        let mut found = Vec::new();
-        for object in storage::list_folder(self.store(), &folder).await?.objects {
-            if object.location.filename().and_then(archive::file_number).is_none() {
-                continue;
-            }
-            let bytes = storage::read(self.store(), &object.location).await?;
-            let entries = archive::decode(&bytes);
-            found.extend(entries.map_err(|error| error.with_context("file", &object.location))?);
-        }
-        Ok(found)
+        self.context().archived_entries().await
     }
 
     /// Rejects a table that this crate can only read, because of its version or because its properties do not
     /// determine keys, folders, or the rule that merges rows. Every write checks this.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`], naming the property.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming the property.
     pub fn check_writable(&self) -> Result<()> {
-        self.inner.properties.check_writable()
+        self.context().properties().check_writable()
     }
 
     /// Returns the time zone of the timeline's instants.
     pub fn time_zone(&self) -> &TimeZone {
-        &self.inner.properties.zone
+        &self.context().properties().zone
     }
 
     /// Returns the file groups and their versions, ordered by partition and id. These are all data files of
     /// the table.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`]; [`ErrorKind::Corrupt`] if there are base files, but no timeline.
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage); [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt)
+    /// if there are base files, but no timeline.
     pub async fn file_groups(&self) -> Result<Vec<FileGroup>> {
-        let view = self.view().await?;
-        view.check_timeline(&self.inner.layout)?;
-        Ok(view.groups.values().map(|group| FileGroup::clone(group)).collect())
+        self.context().file_groups().await
     }
 
     /// Returns the earliest readable instant, if a clean has set one.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`].
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
     pub async fn earliest_instant(&self) -> Result<Option<Instant>> {
-        Ok(self.view().await?.earliest)
+        Ok(self.context().view().await?.earliest)
+    }
+}
+
+/// Writes rows.
+impl Table {
+    /// Writes rows. New keys are added. For an existing key, the newer one of the stored and the incoming row
+    /// is kept.
+    ///
+    /// - The ordering column decides which row is newer. On a tie, the incoming row wins. A late row changes
+    ///   nothing. This is also true if its key was deleted in the meantime, as long as that deletion is
+    ///   inside the retained window.
+    /// - Of several rows with the same key, the one with the highest ordering value counts and, on a tie, the
+    ///   last one.
+    /// - A key is stored only once. If its partition has changed, the row moves.
+    /// - A row whose `_hoodie_is_deleted` is true deletes its key, unless the row is late. Without an
+    ///   ordering value, it deletes the stored row and earlier rows of the input.
+    /// - New nullable columns and wider types are added to the table's schema.
+    ///
+    /// If nothing changes, there is no commit, and the report's `instant` is `None`.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the rows do not fit the table, before
+    /// anything is written; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) or
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the write was not committed;
+    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) if the storage did not report the outcome.
+    pub async fn upsert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.upsert_stream(at_hand(batches)).await
     }
 
-    /// Deletes the markers and the heartbeat of a finished write.
-    pub(crate) async fn remove_markers(&self, instant: Instant) -> Result<()> {
-        let folder = self.inner.layout.marker_folder(instant)?;
-        let markers = storage::list_below(self.store(), &folder).await?;
-        let markers = markers.into_iter().map(|marker| marker.location).collect();
-        self.remove_known_markers(instant, markers).await
-    }
-
-    /// Deletes the heartbeat and the known markers of a finished write.
-    pub(crate) async fn remove_known_markers(&self, instant: Instant, markers: Vec<Path>) -> Result<()> {
-        let folder = self.inner.layout.marker_folder(instant)?;
-        let mut files = markers;
-        files.push(self.inner.layout.heartbeat(instant)?);
-        storage::delete_all(self.store(), files).await?;
-        if let Some(table) = &self.inner.local_folder {
-            // A local disk keeps the empty folders, one per commit, and every listing would visit them.
-            let folder = table.join(self.inner.layout.relative(&folder));
-            if let Err(error) = std::fs::remove_dir_all(&folder)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(folder = %folder.display(), %error, "an empty folder could not be deleted");
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes a folder that contains only empty folders. A local disk would keep them.
-    pub(crate) fn remove_empty_tree(&self, folder: &Path) {
-        let Some(table) = &self.inner.local_folder else { return };
-        let folder = table.join(self.inner.layout.relative(folder));
-        if let Err(error) = std::fs::remove_dir_all(&folder)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(folder = %folder.display(), %error, "an empty folder could not be deleted");
-        }
-    }
-
-    /// Removes the folder of a deleted partition, and its parents if they become empty. A local disk would
-    /// keep them.
-    pub(crate) fn remove_empty_folders(&self, partition: &str) {
-        let Some(table) = &self.inner.local_folder else { return };
-        let mut below = partition;
-        while !below.is_empty() && std::fs::remove_dir(table.join(below)).is_ok() {
-            below = below.rsplit_once('/').map_or("", |(above, _)| above);
-        }
-    }
-
-    /// Waits for the exclusive right to change the table.
-    pub(crate) async fn turn(&self) -> Result<Turn<'_>> {
-        self.inner.properties.check_version_writable()?;
-        let local = self.inner.writing.lock().await;
-        let options = &self.inner.options;
-        let cancellation = options.cancellation.as_ref();
-        let acquire = async {
-            match &self.inner.lock {
-                Some(lock) => lock.acquire(options.lock_wait).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let writing = cancellation.map(Cancellation::writing);
-        let held = tokio::select! {
-            biased;
-            () = cancelled(cancellation) => Err(Stop::Cancelled.error()),
-            held = acquire => held,
-        };
-        if let (Err(_), Some(lock)) = (&held, &self.inner.lock) {
-            // The request that acquires the lock may be in flight.
-            lock.settled().await;
-        }
-        let held = held?;
-        let watch = held.as_ref().and_then(|held| held.watch());
-        self.inner.fence.arm(watch.clone());
-        let stored = match self.stored_properties().await {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.inner.fence.disarm();
-                release(held).await;
-                return Err(error);
-            }
-        };
-        let (metadata, view) = (Mutex::new(Metadata::Unchecked), Mutex::default());
-        Ok(Turn {
-            held,
-            watch,
-            table: self,
-            stored,
-            metadata,
-            view,
-            tombstone_files: tokio::sync::OnceCell::new(),
-            verified: Mutex::default(),
-            _writing: writing,
-            _local: local,
-        })
-    }
-
-    /// Runs work in a turn, as an operation with this name.
-    pub(crate) async fn in_turn<T>(
+    /// Upserts a stream of batches (see [`Table::upsert`]). Nothing is written before the stream has ended.
+    /// If the stream returns an error, the upsert returns it, and nothing is written.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and the errors of the stream.
+    pub async fn upsert_stream(
         &self,
-        name: &'static str,
-        work: impl AsyncFnOnce(&Turn<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let work = Box::pin(async {
-            let turn = self.turn().await?;
-            let done = turn.run(Box::pin(work(&turn))).await;
-            turn.end().await;
-            done
-        });
-        Operation::change(self, name).run(work).await
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        write::write(self.context(), "upsert", rows, Intent::Upsert).await
     }
 
-    /// Returns `true` for a table on a local disk.
-    pub(crate) fn is_local(&self) -> bool {
-        self.inner.local_folder.is_some()
+    /// Writes the rows whose key is new. Stored rows stay unchanged, and incoming rows with their keys count
+    /// as unchanged.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn insert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.insert_stream(at_hand(batches)).await
     }
 
-    pub(crate) fn store(&self) -> &dyn ObjectStore {
-        self.inner.store.as_ref()
+    /// Inserts a stream of batches (see [`Table::insert`] and [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and the errors of the stream.
+    pub async fn insert_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        write::write(self.context(), "insert", rows, Intent::Insert).await
     }
 
-    /// Returns the number of concurrent storage calls. Remote storage can serve many. On a local disk, the
-    /// number is limited by this machine's cores, and each additional thread costs memory.
-    pub(crate) fn calls_at_a_time(&self) -> usize {
-        let parallelism = self.inner.options.parallelism;
-        if self.inner.local_folder.is_some() { parallelism } else { parallelism.max(REMOTE_CALLS) }
+    /// Adds rows whose keys the caller knows to be new. Keys are not looked up. The rows are written to new
+    /// file groups, each of which contains a range of keys of one partition. Within a file, the rows have the
+    /// order of the input. If the input is larger than the memory budget, a file consists of sections in that
+    /// order, each with a range of keys. Use it for the first load of a table. A key that is already stored
+    /// would be stored twice, which [`Table::validate`] detects.
+    ///
+    /// If the input has several rows with the same key, one of them counts, as for [`Table::upsert`]. (Hudi's
+    /// own bulk insert keeps all of them, unless `hoodie.combine.before.insert` is set.) A row whose
+    /// `_hoodie_is_deleted` is true is dropped.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures). Find out if it
+    /// committed before you repeat it.
+    ///
+    /// # Errors
+    /// As [`Table::upsert`]. After [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), call [`Table::settle`]
+    /// first, because a repeated bulk insert would store its rows twice.
+    pub async fn bulk_insert(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.bulk_insert_stream(at_hand(batches)).await
     }
 
-    /// Waits until a file that takes `bytes` bytes of memory may be read or written concurrently with others.
-    /// Any number of small files may be admitted, and as many large files as
-    /// [`TableOptions::with_parallelism`] sets. A holder must not wait for another permit.
-    pub(crate) async fn admit(&self, bytes: u64) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        let most = admitted(&self.inner.options) / self.inner.options.parallelism;
-        let units = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(ADMITTED_BYTES).clamp(1, most);
-        let permit = self.inner.admitted.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await;
-        permit.map_err(|closed| {
-            Error::new(ErrorKind::Storage, "the table admits no more files").with_source(closed)
-        })
+    /// Bulk inserts a stream of batches (see [`Table::bulk_insert`] and [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the same holds as for [`Table::bulk_insert`].
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and the errors of the stream.
+    pub async fn bulk_insert_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        write::write(self.context(), "bulk_insert", rows, Intent::BulkInsert).await
     }
 
-    /// Returns the current view of the table.
-    pub(crate) async fn view(&self) -> Result<Arc<View>> {
-        let (layout, version) = (&self.inner.layout, self.version());
-        let reach = Reach { width: self.calls_at_a_time(), is_local: self.is_local() };
-        let changes = self.inner.known.lock().await.changes;
-        let mut timeline = crate::timeline::load(self.store(), layout).await?;
-        let mut known = self.inner.known.lock().await;
-        if known.changes != changes {
-            timeline = crate::timeline::load(self.store(), layout).await?;
-        }
-        // If this fails or is dropped, the next view is loaded by a listing.
-        let before = known.view.take();
-        known.changes +=
-            u64::from(before.as_ref().is_none_or(|before| before.timeline.entries() != timeline.entries()));
-        let view = Box::pin(View::load(self.store(), layout, version, reach, before, timeline)).await?;
-        known.view = Some(view.clone());
-        Ok(view)
+    /// Deletes keys, ignoring their ordering values. The batches need only the record key columns. Keys that
+    /// are not stored count as unchanged.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn delete(&self, keys: &[RecordBatch]) -> Result<CommitReport> {
+        self.delete_stream(at_hand(keys)).await
     }
 
-    /// Discards the cached view, because files changed without a change of the timeline.
-    pub(crate) async fn forget_view(&self) {
-        let mut known = self.inner.known.lock().await;
-        known.view = None;
-        known.changes += 1;
-    }
-
-    pub(crate) fn schema_of(&self, view: &View) -> Result<SchemaRef> {
-        view.check_columns_named()?;
-        view.check_timeline(&self.inner.layout)?;
-        let stored = match (&view.schema, self.inner.properties.create_schema()) {
-            (Some(schema), _) => schema.clone(),
-            (None, Some(text)) => schema::canonical(&*schema::from_avro(text)?)?,
-            (None, None) => {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    "the table has no schema before its first commit",
-                )
-                .with_context("path", self.root()));
-            }
-        };
-        self.with_dropped_columns(stored)
-    }
-
-    /// Returns the Avro schema of the data columns as it was written.
-    pub(crate) fn avro_of<'a>(&'a self, view: &'a View) -> Option<&'a str> {
-        view.avro.as_deref().or_else(|| self.inner.properties.create_schema())
-    }
-
-    /// Creates an instant that is newer than all instants of the timeline.
-    pub(crate) fn mint(&self, newest: Option<Instant>) -> Result<Instant> {
-        let minted = Instant::mint(self.inner.options.clock.now(), &self.inner.properties.zone, newest)?;
-        *self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner) = Some(minted);
-        Ok(minted)
-    }
-
-    /// Waits until the second of this handle's newest instant is over, for tables whose own Hudi release
-    /// counts in seconds. Otherwise, the next instant of that Hudi in the same second would be older than
-    /// this crate's instant.
-    async fn outlast_second(&self) {
-        let minted = self.inner.minted.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(minted) = minted.filter(|_| self.version().has_instants_of_seconds()) else { return };
-        let next = Instant::from_timestamp(
-            self.inner.options.clock.now() + SignedDuration::from_secs(1),
-            &self.inner.properties.zone,
-        );
-        let second = |instant: Instant| instant.as_str()[..14].to_owned();
-        if second(next) <= second(minted) {
-            // If the clock lags behind the timeline by more than a second, do not wait for it.
-            return;
-        }
-        let now = self.inner.options.clock.now();
-        if second(Instant::from_timestamp(now, &self.inner.properties.zone)) <= second(minted) {
-            let into = now.subsec_nanosecond().unsigned_abs();
-            tokio::time::sleep(Duration::from_nanos(1_000_000_000 - u64::from(into.min(999_999_999)))).await;
-        }
-    }
-
-    /// Returns a source of ids for new file groups of a commit.
-    pub(crate) fn ids(&self, instant: Instant) -> FileIds {
-        // The seed includes the instant, because a restarted process with the same seed must not generate the
-        // same ids again.
-        let digits = instant
-            .as_str()
-            .bytes()
-            .fold(0_u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))));
-        FileIds(match self.inner.options.seed {
-            Some(seed) => fastrand::Rng::with_seed(seed.rotate_left(32) ^ digits),
-            None => self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).fork(),
-        })
-    }
-
-    /// Returns the table's URL in the form that Hudi's plans use.
-    pub(crate) fn base_url(&self) -> String {
-        base_url(&self.inner.options, &self.inner.layout)
-    }
-
-    /// Returns the local cache entries of a base file of `bytes` bytes, if there is a cache.
-    pub(crate) fn index_entry(&self, path: &Path, bytes: u64) -> Option<Entry> {
-        self.inner.index_cache.as_ref().map(|cache| cache.entry(path, bytes))
+    /// Deletes a stream of keys (see [`Table::delete`] and [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and the errors of the stream.
+    pub async fn delete_stream(
+        &self,
+        keys: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        write::write(self.context(), "delete", keys, Intent::Delete).await
     }
 }
 
-/// Returns the memory for files that are read and written, in units of [`ADMITTED_BYTES`].
-fn admitted(options: &TableOptions) -> usize {
-    let units = options.memory_budget / ADMITTED_SHARE / ADMITTED_BYTES;
-    units.clamp(options.parallelism, tokio::sync::Semaphore::MAX_PERMITS)
-}
-
-fn base_url(options: &TableOptions, layout: &Layout) -> String {
-    options.base_url.clone().unwrap_or_else(|| format!("/{}", layout.root()))
-}
-
-/// Returns the properties that Spark's `CREATE TABLE` would drop.
-pub(crate) fn own(definition: &TableDefinition, properties: &TableProperties) -> BTreeMap<String, String> {
-    let mut own = definition.others.clone();
-    own.extend(properties.key_encoding.map(|encoding| (KEY_ENCODING.to_owned(), encoding.to_string())));
-    own
-}
-
-/// Stores a second copy of a new table's own properties, in a location where other engines do not write.
-async fn keep_own(
-    store: &dyn ObjectStore,
-    layout: &Layout,
-    own: BTreeMap<String, String>,
-    options: &TableOptions,
-) -> Result<()> {
-    let path = layout.own_properties()?;
-    if own.is_empty() {
-        // An earlier table in this folder may have left own properties.
-        return storage::delete(store, &path).await.map(drop);
-    }
-    storage::write(store, &path, TableProperties::own_bytes(&own, options.clock.now())).await
-}
-
-/// The ids of new file groups.
-pub(crate) struct FileIds(fastrand::Rng);
-
-impl FileIds {
-    /// Generates a UUID, followed by the number of the file within it, which is always 0 here.
-    pub(crate) fn draw(&mut self) -> String {
-        format!("{}-0", uuid::Builder::from_random_bytes(self.0.u128(..).to_be_bytes()).into_uuid())
-    }
-}
-
-/// The exclusive right to change a table. It ends when this value is dropped.
-#[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    held: Option<Box<dyn HeldLock>>,
-    watch: Option<Arc<dyn LeaseWatch>>,
-    table: &'a Table,
-    stored: Stored,
-    metadata: Mutex<Metadata>,
-    view: Mutex<Option<Arc<View>>>,
-    /// The files of deleted keys and of hidden rows, after they have been listed.
-    tombstone_files: tokio::sync::OnceCell<Vec<Path>>,
-    /// The time of the last successful check of the lock.
-    verified: Mutex<Option<tokio::time::Instant>>,
-    _writing: Option<Writing>,
-    _local: tokio::sync::MutexGuard<'a, ()>,
-}
-
-/// The state of the metadata table in a turn.
-#[derive(Debug)]
-enum Metadata {
-    Unchecked,
-    /// The metadata table was checked, and these indexes were dropped, if there were any.
-    Dropped(Vec<String>),
-}
-
-impl Turn<'_> {
-    /// Returns the view of the table in this turn. The timeline is listed only once, because no other turn
-    /// completes actions while this turn holds the lock.
-    pub(crate) async fn view(&self) -> Result<Arc<View>> {
-        if let Some(view) = self.cached_view().clone() {
-            return Ok(view);
-        }
-        let view = self.table.view().await?;
-        *self.cached_view() = Some(view.clone());
-        Ok(view)
+/// Overwrites partitions.
+impl Table {
+    /// Replaces all rows of the partitions in the input. An unpartitioned table counts as one partition. Old
+    /// rows are removed regardless of their ordering values, and rows of the input are never late, even if
+    /// their keys were deleted. A key that is stored in another partition is moved from there. (Hudi's own
+    /// insert overwrite does not look there, and leaves the key in both partitions.)
+    ///
+    /// If the input has several rows with the same key, one of them counts, as for [`Table::upsert`]. (Hudi's
+    /// own insert overwrite keeps all of them, unless `hoodie.combine.before.insert` is set.) A key that was
+    /// stored more than once counts once. A partition that already contains exactly these rows is not
+    /// changed. If this is true for all partitions, there is no commit.
+    ///
+    /// The commit is a replacecommit. Reads of the past see the old rows as long as they are retained.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn insert_overwrite(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.insert_overwrite_stream(at_hand(batches)).await
     }
 
-    /// Moves the view forward after an action of this turn. `act` applies the effect of the action to the
-    /// timeline. The view is changed in place if the caller has dropped its own copies.
-    pub(crate) async fn advance(&self, act: impl FnOnce(&mut Timeline), changes: Changes) {
-        let before = self.cached_view().take();
-        let mut known = self.table.inner.known.lock().await;
-        known.view = None;
-        known.changes += 1;
-        let Some(before) = before else { return };
-        let before = Arc::unwrap_or_clone(before);
-        let mut timeline = before.timeline.clone();
-        act(&mut timeline);
-        let view = before.forward(timeline, changes, self.table.version()).map(Arc::new);
-        known.view.clone_from(&view);
-        *self.cached_view() = view;
+    /// Overwrites with a stream of batches (see [`Table::insert_overwrite`] and [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and the errors of the stream.
+    pub async fn insert_overwrite_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        write::overwrite(self.context(), "insert_overwrite", rows, Overwrite::of_rows()).await
     }
 
-    /// Makes the next view list the timeline again, after a change of the timeline that changed no file.
-    pub(crate) fn relist(&self) {
-        *self.cached_view() = None;
+    /// Replaces all rows of the table, like [`Table::insert_overwrite`] for every existing partition.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn insert_overwrite_table(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
+        self.insert_overwrite_table_stream(at_hand(batches)).await
     }
 
-    /// Makes the next view list the table's folders again.
-    pub(crate) async fn forget_view(&self) {
-        self.relist();
-        self.table.forget_view().await;
+    /// Overwrites the table with a stream of batches (see [`Table::insert_overwrite_table`] and
+    /// [`Table::upsert_stream`]).
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`], and the errors of the stream.
+    pub async fn insert_overwrite_table_stream(
+        &self,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<CommitReport> {
+        write::overwrite(self.context(), "insert_overwrite_table", rows, Overwrite::of_all()).await
     }
 
-    fn cached_view(&self) -> std::sync::MutexGuard<'_, Option<Arc<View>>> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Checks, before an irreversible step, that no other writer has taken over.
-    pub(crate) async fn verify(&self) -> Result<()> {
-        let Some(held) = &self.held else { return Ok(()) };
-        let now = tokio::time::Instant::now();
-        held.verify().await?;
-        *self.verified() = Some(now);
-        Ok(())
-    }
-
-    /// Like [`Turn::verify`], but skips the check if there was one within the last second. Use it for the
-    /// upkeep that follows a commit.
-    pub(crate) async fn confirm(&self) -> Result<()> {
-        let verified = *self.verified();
-        match verified {
-            Some(at) if at.elapsed() < CONFIRMED => Ok(()),
-            _ => self.verify().await,
-        }
-    }
-
-    fn verified(&self) -> std::sync::MutexGuard<'_, Option<tokio::time::Instant>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the files of deleted keys and of hidden rows at the start of the turn. They are listed only
-    /// once.
-    pub(crate) async fn tombstone_files(&self) -> Result<Vec<Path>> {
-        let list = || async {
-            if !self.view().await?.timeline.has_folder(AUXILIARY_FOLDER) {
-                return Ok(Vec::new());
-            }
-            let folder = self.table.inner.layout.tombstone_folder()?;
-            let listed = storage::list_folder(self.table.store(), &folder).await?;
-            Ok(listed.objects.into_iter().map(|file| file.location).collect())
-        };
-        self.tombstone_files.get_or_try_init(list).await.cloned()
-    }
-
-    /// Runs the work of this turn until the lease is lost or the caller cancels it. Work that is stopped
-    /// sends nothing further. It is dropped after the changes in flight have taken effect or failed.
-    pub(crate) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let fence = &self.table.inner.fence;
-        let lost = async {
-            match &self.watch {
-                Some(watch) => watch.lost().await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut work = std::pin::pin!(work);
-        let stop = tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = lost => Stop::Lost,
-            () = cancelled(self.table.inner.options.cancellation.as_ref()) => Stop::Cancelled,
-        };
-        fence.stop(stop);
-        tokio::select! {
-            biased;
-            done = &mut work => done,
-            () = fence.quiet() => Err(stop.error()),
-        }
-    }
-
-    /// Deletes files of the table, and the checksums that Hadoop may have written next to them. Before each
-    /// thousand files, checks that no other writer has taken over. Returns the files that existed, or all if
-    /// the storage does not report this.
-    pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
-        let mut deleted = HashSet::new();
-        for some in relatives.chunks(1_000) {
-            self.verify().await?;
-            deleted.extend(self.table.delete_files(view, some.to_vec()).await?);
-        }
-        Ok(deleted)
-    }
-
-    /// Returns the properties of the table at the start of the turn.
-    pub(crate) fn stored(&self) -> &Stored {
-        &self.stored
-    }
-
-    /// Returns `true` if the metadata table has not been checked in this turn yet.
-    pub(crate) fn is_metadata_unchecked(&self) -> bool {
-        matches!(*self.metadata(), Metadata::Unchecked)
-    }
-
-    pub(crate) fn set_dropped(&self, partitions: Vec<String>) {
-        *self.metadata() = Metadata::Dropped(partitions);
-    }
-
-    /// Returns the indexes of the metadata table that this turn dropped.
-    pub(crate) fn dropped(&self) -> Vec<String> {
-        match &*self.metadata() {
-            Metadata::Unchecked => Vec::new(),
-            Metadata::Dropped(partitions) => partitions.clone(),
-        }
-    }
-
-    fn metadata(&self) -> std::sync::MutexGuard<'_, Metadata> {
-        self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Releases the lock. A failure is only logged, because the changes are complete, and the lease expires
-    /// by itself.
-    pub(crate) async fn end(mut self) {
-        if !is_cancelled(self.table) {
-            self.table.outlast_second().await;
-        }
-        self.table.inner.fence.disarm();
-        release(self.held.take()).await;
+    /// Deletes all rows of partitions, given by their paths relative to the table, such as `day=2025-01-01`.
+    /// A path without rows is ignored.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// As [`Table::upsert`].
+    pub async fn delete_partitions<P: Into<String>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<CommitReport> {
+        let overwrite = Overwrite::of_named(partitions.into_iter().map(Into::into).collect());
+        write::overwrite(self.context(), "delete_partitions", at_hand(&[]), overwrite).await
     }
 }
 
-/// If the future of a turn is dropped while a change may still take effect, the lease is left to expire by
-/// itself.
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        if self.table.inner.fence.disarm() {
-            held.abandon();
-        }
-    }
-}
-
-fn is_cancelled(table: &Table) -> bool {
-    table.inner.options.cancellation.as_ref().is_some_and(Cancellation::is_cancelled)
-}
-
-/// Waits until the caller cancels. Without a cancellation, waits forever.
-pub(crate) async fn cancelled(cancellation: Option<&Cancellation>) {
-    match cancellation {
-        Some(cancellation) => cancellation.cancelled().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn release(held: Option<Box<dyn HeldLock>>) {
-    if let Some(held) = held
-        && let Err(error) = held.release().await
+/// Takes in files.
+impl Table {
+    /// Upserts the rows of files, except the rows of files that an earlier commit took in.
+    ///
+    /// `rows` receives the new files, in order, and returns their rows. It runs while this writer holds the
+    /// table's lock, so two writers never take in the same file. The commit records the new files, even if it
+    /// changes no row. Files without any rows are not recorded and do not cause a commit.
+    ///
+    /// If the commit is rolled back, or the table is restored to a time before it, its files count as new
+    /// again.
+    ///
+    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures). It can be repeated,
+    /// because the commit records its files.
+    ///
+    /// # Errors
+    /// As [`Table::upsert_stream`].
+    pub async fn take_in<S>(
+        &self,
+        files: &[SourceFile],
+        rows: impl FnOnce(Vec<SourceFile>) -> S + Send,
+    ) -> Result<Intake<CommitReport>>
+    where
+        S: Stream<Item = Result<RecordBatch>> + Send,
     {
-        tracing::warn!(%error, "the table's lock could not be released");
+        intake::take_in(self.context(), files, rows).await
+    }
+
+    /// Returns the files that no commit has taken in. Does not acquire the table's lock, so another writer
+    /// may take them in at any time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage); [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt).
+    pub async fn new_files(&self, files: &[SourceFile]) -> Result<Vec<SourceFile>> {
+        intake::new_files(self.context(), files).await
+    }
+}
+
+/// Determines the outcome of a write.
+impl Table {
+    /// Returns `true` if the commit with the instant of an [`ErrorKind::Unknown`](crate::ErrorKind::Unknown)
+    /// has completed. A commit that did not complete is rolled back, so that the result is final. After
+    /// `false`, the write can be repeated.
+    ///
+    /// If the future is dropped, call it again. The same holds as for [`Table::rollback`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if the instant is older than the
+    /// active timeline; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if its writer is alive, or if
+    /// another writer holds the table's lock; [`ErrorKind::Storage`](crate::ErrorKind::Storage).
+    pub async fn settle(&self, instant: Instant) -> Result<bool> {
+        settle::settle(self.context(), instant).await
+    }
+}
+
+/// Undoes a write.
+impl Table {
+    /// Undoes the latest completed commit, or an unfinished write. This restores the table to its earlier
+    /// state.
+    ///
+    /// If the future is dropped, the commit is kept, its rollback is announced, or it is undone. The next
+    /// write [completes](Table#dropped-futures) an announced rollback.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if there is no such commit on the active
+    /// timeline, if later commits are based on it (undo those first), or if it has a savepoint;
+    /// [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if a clean has deleted files of
+    /// the earlier state.
+    pub async fn rollback(&self, instant: Instant) -> Result<RollbackReport> {
+        undo::rollback(self.context(), instant).await
+    }
+}
+
+/// Reads rows.
+impl Table {
+    /// Reads rows with the latest schema. A column that was added after a file was written is null in the
+    /// file's rows.
+    ///
+    /// The batches have a stable order: by partition, file group and position in the file. There is always at
+    /// least one batch, so that the schema is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention), naming the earliest instant, if
+    /// the files of that time were cleaned; [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for
+    /// an unknown column; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for [`Query::since`] on a
+    /// table without meta columns; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt),
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage).
+    pub async fn read(&self, query: Query) -> Result<Vec<RecordBatch>> {
+        read::read(self.context(), query).await
+    }
+
+    /// Reads rows like [`Table::read`], but as a stream of batches, so that only a few batches are in memory.
+    ///
+    /// The stream reads as many files ahead as the [options](crate::TableOptions::with_parallelism) allow,
+    /// some batches of each, and stops reading when it is dropped. From remote storage, it fetches more files
+    /// ahead, up to a quarter of the [memory budget](crate::TableOptions::with_memory_budget).
+    ///
+    /// # Errors
+    /// As [`Table::read`]. The stream also ends with [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a
+    /// clean deletes a file before the stream reaches it. A stream that takes longer than the retained window
+    /// must then be restarted.
+    pub async fn read_stream(&self, query: Query) -> Result<RowStream> {
+        read::read_stream(self.context(), query).await
+    }
+}
+
+/// Reads the history of a key.
+impl Table {
+    /// Returns the versions of a key in the retained commits, oldest first: the row at the beginning of the
+    /// window, and each change since then.
+    ///
+    /// The key must be in Hudi's form: the value of a single record key column, or `a:1,b:2` for several
+    /// columns. A timestamp is its number of microseconds. [`Table::history_of`] accepts values instead.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage), [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt);
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a table without meta columns.
+    pub async fn history(&self, key: &str) -> Result<Vec<KeyVersion>> {
+        read::history(self.context(), key).await
+    }
+
+    /// Returns the versions of a key, like [`Table::history`]: `key` is a batch of one row with the record
+    /// key columns.
+    ///
+    /// # Errors
+    /// As [`Table::history`]; [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the batch lacks
+    /// a record key column, has values that are incompatible with the table's types, or does not have exactly
+    /// one row.
+    pub async fn history_of(&self, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
+        read::history_of(self.context(), key).await
+    }
+}
+
+/// Recognizes type 2 histories.
+impl Table {
+    /// Returns `true` if this is the table of a history (SCD type 2), which [`Scd2Table::of`] opens.
+    ///
+    /// [`Scd2Table::of`]: crate::scd::Scd2Table::of
+    pub fn is_history(&self) -> bool {
+        self.context().is_history()
+    }
+}
+
+/// Cleans.
+impl Table {
+    /// Deletes the files outside the retention, after completing earlier unfinished cleans. Returns `None` if
+    /// there was nothing to delete.
+    ///
+    /// If the future is dropped, the clean may be unfinished, with some of its files
+    /// [deleted](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next write
+    /// completes a clean that failed halfway.
+    pub async fn clean(&self) -> Result<Option<CleanReport>> {
+        retention::clean(self.context()).await
+    }
+
+    /// Computes what a clean would delete now, by the policy of this handle (default: Hudi's), without
+    /// deleting anything.
+    ///
+    /// # Errors
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt).
+    pub async fn clean_plan(&self) -> Result<Plan> {
+        retention::clean_plan(self.context()).await
+    }
+}
+
+/// Archives.
+impl Table {
+    /// Moves the oldest actions into the archive, within the limits of this handle's options and the retained
+    /// window. Returns `None` if there was nothing to archive.
+    ///
+    /// If the future is dropped, some of the actions may be [archived](Table#dropped-futures).
+    ///
+    /// # Errors
+    /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next archival
+    /// repeats one that failed halfway. The archive then contains duplicates, which are harmless.
+    pub async fn archive(&self) -> Result<Option<ArchiveReport>> {
+        retention::archive(self.context()).await
+    }
+}
+
+/// Protects commits from cleans.
+impl Table {
+    /// Protects the files of a completed commit from cleaning, whatever the retention is, until
+    /// [`Table::delete_savepoint`] is called. `user` and `comment` record the author and the reason.
+    ///
+    /// If the future is dropped, the savepoint may exist, or be [unfinished](Table#dropped-futures). An
+    /// unfinished savepoint protects nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if there is no such completed commit on
+    /// the active timeline; [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if its files
+    /// were already cleaned; [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the commit is
+    /// already protected.
+    pub async fn savepoint(&self, instant: Instant, user: &str, comment: &str) -> Result<SavepointReport> {
+        retention::savepoint(self.context(), instant, user, comment).await
+    }
+
+    /// Deletes a savepoint. The next clean may delete the files that it protected.
+    ///
+    /// If the future is dropped, the same holds as for [`Table::savepoint`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the commit is not protected.
+    pub async fn delete_savepoint(&self, instant: Instant) -> Result<()> {
+        retention::delete_savepoint(self.context(), instant).await
+    }
+}
+
+/// Upgrades.
+impl Table {
+    /// Upgrades a table of version 2 to 5 to version 6, which Hudi 0.14 and later write. A write never does
+    /// this automatically, because after an upgrade Hudi 0.13 and earlier can read the table but no longer
+    /// write it. Open the table again after the upgrade, because this handle rejects further changes.
+    ///
+    /// An upgrade that fails can be repeated, and so can one whose future is
+    /// [dropped](Table#dropped-futures). The rows, the files and the timeline do not change. An existing
+    /// metadata table is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for other versions, and for a table with a
+    /// partition `default`, which up to version 4 contains rows without a partition value;
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if another writer is active; otherwise as
+    /// [`Table::upsert`].
+    pub async fn upgrade(&self) -> Result<UpgradeReport> {
+        upgrade::upgrade(self.context()).await
+    }
+
+    /// Computes what [`Table::upgrade`] would change, without changing it.
+    ///
+    /// # Errors
+    /// As [`Table::upgrade`].
+    pub async fn upgrade_plan(&self) -> Result<UpgradeReport> {
+        upgrade::plan(self.context()).await
+    }
+}
+
+/// Checks the table.
+impl Table {
+    /// Checks the latest snapshot of the table row by row. Checks its timeline, older versions and savepoints
+    /// by their metadata. A valid table has no findings.
+    ///
+    /// For each file and invariant, only the first violation is reported. Keys that are stored twice are all
+    /// reported.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage). Defects of the table are findings and not errors,
+    /// unless its timeline cannot be read at all.
+    pub async fn validate(&self) -> Result<Vec<Finding>> {
+        validate::validate(self.context()).await
     }
 }

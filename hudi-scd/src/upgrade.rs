@@ -18,9 +18,11 @@ use std::{collections::BTreeMap, fmt};
 use crate::{
     Error, ErrorKind, Result, TableVersion,
     base_file::Footer,
-    table::{Table, Turn},
+    context::{Context, Turn},
+    metadata_table,
     timeline::Instant,
     view::View,
+    write,
 };
 
 /// The result, or the plan, of an upgrade.
@@ -69,85 +71,69 @@ impl fmt::Display for UpgradeReport {
     }
 }
 
-impl Table {
-    /// Computes what [`Table::upgrade`] would change, without changing it.
-    ///
-    /// # Errors
-    /// As [`Table::upgrade`].
-    pub async fn upgrade_plan(&self) -> Result<UpgradeReport> {
-        let view = self.view().await?;
-        let properties = self.check_upgrade(&view).await?;
-        let dropped = self.metadata_partitions().into_iter().map(str::to_owned).collect();
-        Ok(self.upgrade_report(properties, dropped, Vec::new()))
-    }
+/// Implements [`Table::upgrade_plan`](crate::Table::upgrade_plan).
+pub(crate) async fn plan(context: &Context) -> Result<UpgradeReport> {
+    let view = context.view().await?;
+    let properties = check_upgrade(context, &view).await?;
+    let dropped = context.properties().metadata_partitions().into_iter().map(str::to_owned).collect();
+    Ok(upgrade_report(context, properties, dropped, Vec::new()))
+}
 
-    /// Upgrades a table of version 2 to 5 to version 6, which Hudi 0.14 and later write. A write never does
-    /// this automatically, because after an upgrade Hudi 0.13 and earlier can read the table but no longer
-    /// write it. Open the table again after the upgrade, because this handle rejects further changes.
-    ///
-    /// An upgrade that fails can be repeated, and so can one whose future is
-    /// [dropped](Table#dropped-futures). The rows, the files and the timeline do not change. An existing
-    /// metadata table is dropped.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for other versions, and for a table with a partition `default`, which up to
-    /// version 4 contains rows without a partition value; [`ErrorKind::Conflict`] if another writer is
-    /// active; otherwise as [`Table::upsert`].
-    pub async fn upgrade(&self) -> Result<UpgradeReport> {
-        self.in_turn("upgrade", async |turn| self.upgrade_in_turn(turn).await).await
-    }
+/// Implements [`Table::upgrade`](crate::Table::upgrade).
+pub(crate) async fn upgrade(context: &Context) -> Result<UpgradeReport> {
+    context.in_turn("upgrade", async |turn| upgrade_in_turn(context, turn).await).await
+}
 
-    async fn upgrade_in_turn(&self, turn: &Turn<'_>) -> Result<UpgradeReport> {
-        self.check_upgrade(&*turn.view().await?).await?;
-        if self.version() == TableVersion::SIX {
-            return Ok(self.upgrade_report(BTreeMap::new(), Vec::new(), Vec::new()));
+async fn upgrade_in_turn(context: &Context, turn: &Turn<'_>) -> Result<UpgradeReport> {
+    check_upgrade(context, &*turn.view().await?).await?;
+    if context.version() == TableVersion::SIX {
+        return Ok(upgrade_report(context, BTreeMap::new(), Vec::new(), Vec::new()));
+    }
+    let rolled_back = write::repair(context, turn).await?;
+    let view = turn.view().await?;
+    let properties = check_upgrade(context, &view).await?;
+    if let Some(pending) = view.timeline.entries().iter().find(|entry| entry.is_pending()) {
+        return Err(Error::new(ErrorKind::Conflict, "another writer is active")
+            .with_context("action", pending.action)
+            .with_context("instant", pending.instant)
+            .with_context("hint", "repeat the upgrade when it has ended"));
+    }
+    metadata_table::drop_once(context, turn, &view).await?;
+    turn.verify().await?;
+    let mut raw = turn.stored().without_metadata_table();
+    raw.extend(properties.clone());
+    context.replace_properties(&view, &raw).await?;
+    turn.forget_view().await;
+    Ok(upgrade_report(context, properties, turn.dropped(), rolled_back))
+}
+
+/// Returns the properties that an upgrade sets, or refuses it.
+async fn check_upgrade(context: &Context, view: &View) -> Result<BTreeMap<String, String>> {
+    let properties = context.properties();
+    let set = properties.upgrade()?;
+    for (group, version) in view.latest_files() {
+        if !properties.changes_meaning(&group.partition) {
+            continue;
         }
-        let rolled_back = self.repair(turn).await?;
-        let view = turn.view().await?;
-        let properties = self.check_upgrade(&view).await?;
-        if let Some(pending) = view.timeline.entries().iter().find(|entry| entry.is_pending()) {
-            return Err(Error::new(ErrorKind::Conflict, "another writer is active")
-                .with_context("action", pending.action)
-                .with_context("instant", pending.instant)
-                .with_context("hint", "repeat the upgrade when it has ended"));
+        let path = context.layout().resolve(&group.path(version))?;
+        // A file remains when all rows of a partition are moved or deleted.
+        if Footer::load(context.store(), &path).await?.rows() > 0 {
+            let message = "a partition contains the rows without a partition value; after the upgrade, \
+                           its name would mean the text `default`";
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_context("partition", &group.partition)
+                .with_context("hint", "give its rows another partition value, or delete them"));
         }
-        self.drop_metadata_table(turn, &view).await?;
-        turn.verify().await?;
-        let mut raw = turn.stored().without_metadata_table();
-        raw.extend(properties.clone());
-        self.replace_properties(&view, &raw).await?;
-        turn.forget_view().await;
-        Ok(self.upgrade_report(properties, turn.dropped(), rolled_back))
     }
+    Ok(set)
+}
 
-    /// Returns the properties that an upgrade sets, or refuses it.
-    async fn check_upgrade(&self, view: &View) -> Result<BTreeMap<String, String>> {
-        let properties = &self.inner.properties;
-        let set = properties.upgrade()?;
-        for (group, version) in view.latest_files() {
-            if !properties.changes_meaning(&group.partition) {
-                continue;
-            }
-            let path = self.inner.layout.resolve(&group.path(version))?;
-            // A file remains when all rows of a partition are moved or deleted.
-            if Footer::load(self.store(), &path).await?.rows() > 0 {
-                let message = "a partition contains the rows without a partition value; after the upgrade, \
-                               its name would mean the text `default`";
-                return Err(Error::new(ErrorKind::Unsupported, message)
-                    .with_context("partition", &group.partition)
-                    .with_context("hint", "give its rows another partition value, or delete them"));
-            }
-        }
-        Ok(set)
-    }
-
-    fn upgrade_report(
-        &self,
-        properties: BTreeMap<String, String>,
-        metadata_table_dropped: Vec<String>,
-        rolled_back: Vec<Instant>,
-    ) -> UpgradeReport {
-        let (from, to) = (self.version(), TableVersion::SIX);
-        UpgradeReport { from, to, properties, metadata_table_dropped, rolled_back }
-    }
+fn upgrade_report(
+    context: &Context,
+    properties: BTreeMap<String, String>,
+    metadata_table_dropped: Vec<String>,
+    rolled_back: Vec<Instant>,
+) -> UpgradeReport {
+    let (from, to) = (context.version(), TableVersion::SIX);
+    UpgradeReport { from, to, properties, metadata_table_dropped, rolled_back }
 }

@@ -16,14 +16,13 @@ use crate::{
     base_file::{OpenFile, conform_stored, java_order},
     bloom::FOOTER_BLOOM_FILTER,
     concurrent::{blocking, ordered},
+    context::Context,
     index::key_column,
     key::{self, KeyEncoding, Partitions},
     layout::{self, BaseFileName},
-    operation::Operation,
     properties::TableProperties,
     schema::META_COLUMNS,
     storage,
-    table::Table,
     timeline::Timeline,
     view::View,
 };
@@ -125,145 +124,129 @@ fn finding(invariant: Invariant, subject: impl Into<String>, detail: impl Into<S
     Finding { invariant, subject: subject.into(), detail: detail.into() }
 }
 
-impl Table {
-    /// Checks the latest snapshot of the table row by row. Checks its timeline, older versions and savepoints
-    /// by their metadata. A valid table has no findings.
-    ///
-    /// For each file and invariant, only the first violation is reported. Keys that are stored twice are all
-    /// reported.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Storage`]. Defects of the table are findings and not errors, unless its timeline cannot
-    /// be read at all.
-    pub async fn validate(&self) -> Result<Vec<Finding>> {
-        Operation::read(self, "validate").run(self.findings()).await
-    }
+/// Implements [`Table::validate`](crate::Table::validate).
+pub(crate) async fn validate(context: &Context) -> Result<Vec<Finding>> {
+    context.begin_read("validate").run(findings(context)).await
+}
 
-    async fn findings(&self) -> Result<Vec<Finding>> {
-        self.forget_view().await;
-        let view = self.view().await?;
-        let mut findings = self.check_timeline(&view).await?;
-        let said = self.said(&view).await?;
-        findings.extend(self.check_versions(&view, &said).await?);
-        findings.extend(self.check_savepoints(&view).await?);
-        findings.extend(self.check_checksums(&view).await?);
-        let checks = view.latest_files().map(|(group, version)| {
-            let path = group.path(version);
-            let partition = group.partition.to_string();
-            let view = view.clone();
-            async move {
-                let checked = self.check_file(view, &path, partition).await?;
-                Ok((path, checked))
-            }
-        });
-        let checked = ordered(self.inner.options.parallelism, checks).await?;
-        let mut places: HashMap<String, String> = HashMap::new();
-        for (path, checked) in checked {
-            if let Some(said) = said.get(&path)
-                && checked.readable
-                && said.rows != checked.keys.len() as u64
-            {
-                let detail =
-                    format!("the commit declares {} rows, the file has {}", said.rows, checked.keys.len());
-                findings.push(finding(Invariant::RowCount, &path, detail));
-            }
-            findings.extend(checked.findings);
-            for key in checked.keys {
-                if let Some(other) = places.get(&key) {
-                    findings.push(finding(
-                        Invariant::DuplicateKey,
-                        &path,
-                        format!("{key} is also in {other}"),
-                    ));
-                } else {
-                    places.insert(key, path.clone());
-                }
+async fn findings(context: &Context) -> Result<Vec<Finding>> {
+    context.forget_view().await;
+    let view = context.view().await?;
+    let mut findings = check_timeline(context, &view).await?;
+    let said = stored::said(context, &view).await?;
+    findings.extend(stored::check_versions(context, &view, &said).await?);
+    findings.extend(stored::check_savepoints(context, &view).await?);
+    findings.extend(stored::check_checksums(context, &view).await?);
+    let checks = view.latest_files().map(|(group, version)| {
+        let path = group.path(version);
+        let partition = group.partition.to_string();
+        let view = view.clone();
+        async move {
+            let checked = check_file(context, view, &path, partition).await?;
+            Ok((path, checked))
+        }
+    });
+    let checked = ordered(context.options().parallelism, checks).await?;
+    let mut places: HashMap<String, String> = HashMap::new();
+    for (path, checked) in checked {
+        if let Some(said) = said.get(&path)
+            && checked.readable
+            && said.rows != checked.keys.len() as u64
+        {
+            let detail =
+                format!("the commit declares {} rows, the file has {}", said.rows, checked.keys.len());
+            findings.push(finding(Invariant::RowCount, &path, detail));
+        }
+        findings.extend(checked.findings);
+        for key in checked.keys {
+            if let Some(other) = places.get(&key) {
+                findings.push(finding(Invariant::DuplicateKey, &path, format!("{key} is also in {other}")));
+            } else {
+                places.insert(key, path.clone());
             }
         }
-        // Only files that reads inside the window need are missing. Older versions were cleaned.
-        let lost = view.missing.iter().filter(|missing| {
-            missing.until.is_none_or(|until| view.earliest.is_none_or(|earliest| until > earliest))
-        });
-        for missing in lost {
-            let detail = format!("commit {} wrote it, but it is missing", missing.from);
-            findings.push(finding(Invariant::MissingFile, &missing.path, detail));
-        }
-        findings.sort();
-        // A commit and savepoints may need the same file.
-        findings.dedup_by(|a, b| {
-            a.invariant == Invariant::MissingFile && a.invariant == b.invariant && a.subject == b.subject
-        });
-        Ok(findings)
     }
-
-    async fn check_timeline(&self, view: &View) -> Result<Vec<Finding>> {
-        let mut findings = Vec::new();
-        let mut pending = BTreeSet::new();
-        for entry in view.timeline.entries().iter().filter(|entry| entry.is_pending()) {
-            pending.insert(entry.instant.to_string());
-            let detail = format!("{} is {}", entry.action, entry.state);
-            findings.push(finding(Invariant::Pending, entry.instant.to_string(), detail));
-        }
-        findings.extend(self.check_empty(view).await?);
-        for file in view.pending.iter() {
-            let path = layout::in_partition(&file.partition, &file.name.to_string());
-            findings.push(finding(Invariant::StrayFile, path, "no completed commit wrote it"));
-        }
-        let folder = self.inner.layout.temp_folder()?;
-        let marked: BTreeSet<String> = storage::list_below(self.store(), &folder)
-            .await?
-            .iter()
-            .filter_map(|file| {
-                file.location.prefix_match(&folder)?.next().map(|part| part.as_ref().to_owned())
-            })
-            .collect();
-        for instant in marked.difference(&pending) {
-            findings.push(finding(Invariant::StrayMarker, instant, "its write has finished"));
-        }
-        let partitions: BTreeSet<&str> = view.latest_files().map(|(group, _)| &*group.partition).collect();
-        for partition in partitions.into_iter().filter(|partition| !view.partitions.contains(*partition)) {
-            let subject = if partition.is_empty() { "." } else { partition };
-            findings.push(finding(
-                Invariant::PartitionMetadata,
-                subject,
-                "there is no .hoodie_partition_metadata",
-            ));
-        }
-        Ok(findings)
+    // Only files that reads inside the window need are missing. Older versions were cleaned.
+    let lost = view.missing.iter().filter(|missing| {
+        missing.until.is_none_or(|until| view.earliest.is_none_or(|earliest| until > earliest))
+    });
+    for missing in lost {
+        let detail = format!("commit {} wrote it, but it is missing", missing.from);
+        findings.push(finding(Invariant::MissingFile, &missing.path, detail));
     }
+    findings.sort();
+    // A commit and savepoints may need the same file.
+    findings.dedup_by(|a, b| {
+        a.invariant == Invariant::MissingFile && a.invariant == b.invariant && a.subject == b.subject
+    });
+    Ok(findings)
+}
 
-    async fn check_file(
-        &self,
-        view: std::sync::Arc<View>,
-        relative: &str,
-        partition: String,
-    ) -> Result<Checked> {
-        let path = self.inner.layout.resolve(relative)?;
-        let open = match self.open_complete(&path).await {
-            Ok(open) => open,
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                return Ok(Checked::unreadable(relative, &error));
-            }
-            Err(error) => return Err(error),
+async fn check_timeline(context: &Context, view: &View) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut pending = BTreeSet::new();
+    for entry in view.timeline.entries().iter().filter(|entry| entry.is_pending()) {
+        pending.insert(entry.instant.to_string());
+        let detail = format!("{} is {}", entry.action, entry.state);
+        findings.push(finding(Invariant::Pending, entry.instant.to_string(), detail));
+    }
+    findings.extend(stored::check_empty(context, view).await?);
+    for file in view.pending.iter() {
+        let path = layout::in_partition(&file.partition, &file.name.to_string());
+        findings.push(finding(Invariant::StrayFile, path, "no completed commit wrote it"));
+    }
+    let folder = context.layout().temp_folder()?;
+    let marked: BTreeSet<String> = storage::list_below(context.store(), &folder)
+        .await?
+        .iter()
+        .filter_map(|file| file.location.prefix_match(&folder)?.next().map(|part| part.as_ref().to_owned()))
+        .collect();
+    for instant in marked.difference(&pending) {
+        findings.push(finding(Invariant::StrayMarker, instant, "its write has finished"));
+    }
+    let partitions: BTreeSet<&str> = view.latest_files().map(|(group, _)| &*group.partition).collect();
+    for partition in partitions.into_iter().filter(|partition| !view.partitions.contains(*partition)) {
+        let subject = if partition.is_empty() { "." } else { partition };
+        findings.push(finding(
+            Invariant::PartitionMetadata,
+            subject,
+            "there is no .hoodie_partition_metadata",
+        ));
+    }
+    Ok(findings)
+}
+
+async fn check_file(
+    context: &Context,
+    view: std::sync::Arc<View>,
+    relative: &str,
+    partition: String,
+) -> Result<Checked> {
+    let path = context.layout().resolve(relative)?;
+    let open = match context.open_complete(&path).await {
+        Ok(open) => open,
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            return Ok(Checked::unreadable(relative, &error));
+        }
+        Err(error) => return Err(error),
+    };
+    let (relative, schema) = (relative.to_owned(), context.schema_of(&view)?);
+    let properties = context.properties().clone();
+    blocking(move || {
+        let mut check = FileCheck {
+            properties: &properties,
+            timeline: &view.timeline,
+            relative: &relative,
+            partition: &partition,
+            is_of_java: false,
+            checked: Checked { readable: true, ..Checked::default() },
         };
-        let (relative, schema) = (relative.to_owned(), self.schema_of(&view)?);
-        let properties = self.inner.properties.clone();
-        blocking(move || {
-            let mut check = FileCheck {
-                properties: &properties,
-                timeline: &view.timeline,
-                relative: &relative,
-                partition: &partition,
-                is_of_java: false,
-                checked: Checked { readable: true, ..Checked::default() },
-            };
-            match check.run(open, &schema, &path) {
-                Ok(()) => Ok(check.checked),
-                Err(error) => Ok(Checked::unreadable(&relative, &error)),
-            }
-        })
-        .await
-    }
+        match check.run(open, &schema, &path) {
+            Ok(()) => Ok(check.checked),
+            Err(error) => Ok(Checked::unreadable(&relative, &error)),
+        }
+    })
+    .await
 }
 
 /// Observations about a file.

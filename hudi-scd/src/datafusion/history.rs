@@ -25,9 +25,9 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{OpenFile, conform_stored},
     concurrent::blocking,
+    context::Table,
     index::RECORD_KEY,
     schema::{self, META_COLUMNS},
-    table::Table,
     timeline::Instant,
     view::{FileGroup, View},
 };
@@ -43,7 +43,7 @@ pub(super) fn streams(
 ) -> DataFusionResult<Vec<Arc<dyn PartitionStream>>> {
     let output = provider.projected(projection)?;
     let kept = provider.prune(state, view.groups.values().map(|group| &*group.partition), filters)?;
-    let data = provider.table.schema_of(view).map_err(external)?;
+    let data = provider.table.context().schema_of(view).map_err(external)?;
     view.whole_commits().map_err(external)?;
     let mut groups = Vec::new();
     for (group, _) in view.groups.values().zip(kept).filter(|(_, kept)| *kept) {
@@ -76,7 +76,7 @@ fn versions(table: &Table, view: &View, group: &FileGroup) -> Result<Vec<Version
             instant <= version.instant || view.earliest.is_some_and(|earliest| instant <= earliest)
         });
         if !gone {
-            let path = table.inner.layout.resolve(&group.path(version))?;
+            let path = table.context().layout().resolve(&group.path(version))?;
             versions.push(Version { path, superseded });
         }
         superseded = Some(superseded.map_or(version.instant, |later| later.min(version.instant)));
@@ -140,7 +140,7 @@ async fn load(
     data: SchemaRef,
     output: SchemaRef,
 ) -> Result<(Vec<RecordBatch>, Known)> {
-    let open = table.open_complete(&version.path).await?;
+    let open = table.context().open_complete(&version.path).await?;
     blocking(move || read(open, &version, &newer, &data, &output)).await
 }
 

@@ -53,8 +53,8 @@ use object_store::{ObjectMeta, memory::InMemory};
 use self::files::Files;
 use crate::{
     Result,
+    context::Table,
     schema::META_COLUMNS,
-    table::Table,
     timeline::Instant,
     view::{FileGroup, FileVersion, View},
 };
@@ -98,7 +98,7 @@ impl HudiTable {
     /// As [`HudiTable::snapshot`]; [`ErrorKind::OutsideRetention`](crate::ErrorKind::OutsideRetention) if the
     /// files of that time were cleaned. A query that is planned after a later clean returns the same error.
     pub async fn as_of(table: Table, instant: Instant) -> Result<Self> {
-        table.view().await?.check_retained(instant)?;
+        table.context().view().await?.check_retained(instant)?;
         Self::of(table, Rows::AsOf(instant)).await
     }
 
@@ -110,7 +110,7 @@ impl HudiTable {
     /// As [`HudiTable::snapshot`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a table
     /// without meta columns.
     pub async fn history(table: Table) -> Result<Self> {
-        table.inner.properties.check_meta_columns()?;
+        table.context().properties().check_meta_columns()?;
         let mut history = Self::of(table, Rows::History).await?;
         let text = |name, nullable| Arc::new(Field::new(name, DataType::Utf8, nullable));
         history.put_in_front([text(META_COLUMNS[0], false), text(SUPERSEDED_AT, true)]);
@@ -149,7 +149,7 @@ impl HudiTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let slices: Vec<(&Arc<FileGroup>, &FileVersion)> = view.files_at(at).collect();
-        let columns = self.table.dropped_columns().map_err(external)?;
+        let columns = self.table.context().dropped_columns().map_err(external)?;
         let is_dropped = |field: &FieldRef| columns.iter().any(|dropped| dropped.name() == field.name());
         // The values of the dropped columns are in the names of folders. These are the last columns of the
         // schema.
@@ -158,7 +158,8 @@ impl HudiTable {
         let mut files = Vec::new();
         for ((group, version), kept) in slices.into_iter().zip(kept) {
             if kept {
-                let location = self.table.inner.layout.resolve(&group.path(version)).map_err(external)?;
+                let location =
+                    self.table.context().layout().resolve(&group.path(version)).map_err(external)?;
                 let file = PartitionedFile::new_from_meta(ObjectMeta {
                     location,
                     last_modified: Default::default(),
@@ -182,7 +183,9 @@ impl HudiTable {
         let columns = TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(dropped);
         let mut source = ParquetSource::new(columns.build())
             .with_table_parquet_options(files::options(&state.table_options().parquet))
-            .with_parquet_file_reader_factory(Arc::new(Files::new(self.table.inner.store.clone())));
+            .with_parquet_file_reader_factory(Arc::new(Files::new(
+                self.table.context().shared_store().clone(),
+            )));
         if let Some(filter) = conjunction(filters.to_vec()) {
             let schema = DFSchema::try_from(self.schema.clone())?;
             source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
@@ -215,7 +218,7 @@ impl HudiTable {
         partitions: impl Iterator<Item = &'a str>,
         filters: &[Expr],
     ) -> DataFusionResult<Vec<bool>> {
-        prune::matching(&self.table.inner.properties, &self.schema, state, partitions, filters)
+        prune::matching(self.table.context().properties(), &self.schema, state, partitions, filters)
     }
 }
 
@@ -244,8 +247,8 @@ impl TableProvider for HudiTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let view = self.table.view().await.map_err(external)?;
-        view.check_timeline(&self.table.inner.layout).map_err(external)?;
+        let view = self.table.context().view().await.map_err(external)?;
+        view.check_timeline(self.table.context().layout()).map_err(external)?;
         // Before the first commit there are no files at any instant.
         let latest = view.timeline.latest_commit();
         let at = match self.rows {
@@ -277,7 +280,7 @@ impl TableProvider for HudiTable {
 
 /// Returns the values of the dropped columns in a partition.
 fn folder_values(table: &Table, partition: &str, dropped: &[FieldRef]) -> DataFusionResult<Vec<ScalarValue>> {
-    let row = table.folder_row(partition).map_err(external)?;
+    let row = table.context().folder_row(partition).map_err(external)?;
     let value = |field: &FieldRef| match row.column_by_name(field.name()) {
         Some(column) => ScalarValue::try_from_array(column, 0),
         None => ScalarValue::try_new_null(field.data_type()),

@@ -30,7 +30,7 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads the columns. `meta_columns` adds Hudi's own columns.
     pub(super) fn new(table: &Table, view: &View, meta_columns: bool) -> Result<Self> {
-        let declared = table.schema_of(view)?;
+        let declared = table.context().schema_of(view)?;
         // The schema in the last commit says which columns are nullable. Rows are read as if all columns
         // were.
         let written = view.avro.as_deref().map(schema::from_avro).transpose()?.unwrap_or(declared);
@@ -39,7 +39,7 @@ impl Fields {
         Ok(Self {
             schema: Schema::new(whole.fields().iter().filter(kept).cloned().collect::<Vec<_>>()),
             keys: table.partition_fields().to_vec(),
-            formatted: table.inner.properties.folder_forms.iter().any(|form| *form != FolderForm::Text),
+            formatted: table.context().properties().folder_forms.iter().any(|form| *form != FolderForm::Text),
         })
     }
 

@@ -49,7 +49,7 @@ fn existing(view: &View) -> BTreeSet<String> {
 
 /// Reads the commits and cleans since `synced`.
 async fn since(table: &Table, view: &View, synced: Instant) -> Result<Partitions> {
-    let (store, layout) = (table.store(), &table.inner.layout);
+    let (store, layout) = (table.context().store(), table.context().layout());
     let mut written: BTreeMap<String, Instant> = BTreeMap::new();
     let mut dropped: BTreeMap<String, Instant> = BTreeMap::new();
     let mut touched = BTreeSet::new();
@@ -93,7 +93,7 @@ async fn since(table: &Table, view: &View, synced: Instant) -> Result<Partitions
 
 /// Returns how partition values are derived from a path: as set in the options, otherwise as Hudi infers it.
 pub(super) fn rule(table: &Table, options: &SyncOptions) -> PartitionValues {
-    let style = (table.partition_fields().len(), table.inner.properties.hive_style);
+    let style = (table.partition_fields().len(), table.context().properties().hive_style);
     options.partition_values.unwrap_or(match style {
         (1, true) => PartitionValues::HiveStyle,
         (1, false) => PartitionValues::SinglePart,

@@ -95,7 +95,7 @@ impl RedshiftSchema {
     /// [`ErrorKind::InvalidDefinition`] for a name that is too long, or a partition whose value Redshift
     /// cannot register.
     pub async fn create_table(&self, table: &Table, options: &SyncOptions) -> Result<Vec<String>> {
-        let view = table.view().await?;
+        let view = table.context().view().await?;
         let external = External::new(self, table, &view, options)?;
         let mut statements = vec![external.create()];
         if let Partitions::All(present) = partitions::find(table, &view, None).await? {
@@ -112,7 +112,7 @@ impl RedshiftSchema {
     /// type of a column has changed since then, because Redshift cannot alter it. In both cases, drop the
     /// external table, which deletes no files, and create it again. Otherwise as [`Self::create_table`].
     pub async fn changes(&self, table: &Table, options: &SyncOptions, since: Instant) -> Result<Vec<String>> {
-        let view = table.view().await?;
+        let view = table.context().view().await?;
         let external = External::new(self, table, &view, options)?;
         let before = columns_at(table, &view, since).await?;
         let mut statements = external.alter_columns(&before)?;
@@ -141,7 +141,7 @@ fn outside(since: Instant) -> Error {
 async fn columns_at(table: &Table, view: &View, since: Instant) -> Result<SchemaRef> {
     let entry = view.timeline.completed_commits().find(|entry| entry.instant == since);
     let entry = entry.ok_or_else(|| outside(since))?;
-    let commit = view::read_commit(table.store(), &table.inner.layout, entry).await?;
+    let commit = view::read_commit(table.context().store(), table.context().layout(), entry).await?;
     let text = commit.schema().ok_or_else(|| outside(since))?;
     Ok(schema::without_meta_columns(&*schema::from_avro(text)?))
 }

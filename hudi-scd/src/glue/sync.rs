@@ -228,7 +228,7 @@ async fn try_read(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -
     let (database, name) = options.names(table)?;
     let found = catalog.table(&database, &name).await?;
     // The view is loaded after the catalog, so that it is at least as new.
-    let view = table.view().await?;
+    let view = table.context().view().await?;
     let definition = Definition::new(table, &view, options)?;
     let ours = found.as_ref().filter(|found| definition.foreign(found).is_empty());
     let synced = ours.and_then(last_commit).filter(|_| options.incremental);

@@ -23,39 +23,39 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{OpenFile, conform_stored},
     concurrent::blocking,
+    context::{Context, Turn},
     key::{self, KeyEncoding},
     properties::{self, KEY_ENCODING, TableProperties},
     schema::META_COLUMNS,
     storage,
-    table::{Table, Turn},
     view::View,
 };
 
 /// Returns the form of new keys.
-pub(crate) async fn key_encoding(table: &Table, view: &View) -> Result<KeyEncoding> {
-    let properties = &table.inner.properties;
+pub(crate) async fn key_encoding(context: &Context, view: &View) -> Result<KeyEncoding> {
+    let properties = context.properties();
     let Some(field) = properties.encoded_key_field() else { return Ok(KeyEncoding::ValueOnly) };
     match properties.key_encoding {
         Some(recorded) => Ok(recorded),
-        None => table.inner.key_encoding.get_or_try_init(|| decide(table, view, field)).await.copied(),
+        None => context.key_encoding().get_or_try_init(|| decide(context, view, field)).await.copied(),
     }
 }
 
 /// Records the form of new keys, unless the properties with which the table was opened already contain it. If
 /// a different form was recorded in the meantime, this is a conflict.
-pub(crate) async fn record_key_encoding(table: &Table, turn: &Turn<'_>, view: &View) -> Result<()> {
-    let properties = &table.inner.properties;
+pub(crate) async fn record_key_encoding(context: &Context, turn: &Turn<'_>, view: &View) -> Result<()> {
+    let properties = context.properties();
     if properties.encoded_key_field().is_none() || properties.key_encoding.is_some() {
         return Ok(());
     }
-    let encoding = key_encoding(table, view).await?;
-    table.inner.key_encoding_recorded.get_or_try_init(|| record(table, turn, encoding)).await?;
+    let encoding = key_encoding(context, view).await?;
+    context.key_encoding_recorded().get_or_try_init(|| record(context, turn, encoding)).await?;
     Ok(())
 }
 
-async fn record(table: &Table, turn: &Turn<'_>, encoding: KeyEncoding) -> Result<()> {
-    let path = table.inner.layout.own_properties()?;
-    let mut own = match storage::read_if_exists(table.store(), &path).await? {
+async fn record(context: &Context, turn: &Turn<'_>, encoding: KeyEncoding) -> Result<()> {
+    let path = context.layout().own_properties()?;
+    let mut own = match storage::read_if_exists(context.store(), &path).await? {
         Some(bytes) => properties::parse_raw(&bytes).map_err(|error| error.with_context("file", &path))?,
         None => BTreeMap::new(),
     };
@@ -73,27 +73,27 @@ async fn record(table: &Table, turn: &Turn<'_>, encoding: KeyEncoding) -> Result
     }
     own.insert(KEY_ENCODING.to_owned(), encoding.to_string());
     turn.verify().await?;
-    let bytes = TableProperties::own_bytes(&own, table.inner.options.clock.now());
-    storage::write(table.store(), &path, bytes).await
+    let bytes = TableProperties::own_bytes(&own, context.options().clock.now());
+    storage::write(context.store(), &path, bytes).await
 }
 
 /// Returns the form of the newest stored row, or the form of the table's version.
-async fn decide(table: &Table, view: &View, field: &str) -> Result<KeyEncoding> {
+async fn decide(context: &Context, view: &View, field: &str) -> Result<KeyEncoding> {
     let mut files: Vec<_> = view.latest_files().collect();
     files.sort_by_key(|(_, version)| std::cmp::Reverse(version.instant));
     if !files.is_empty() {
-        let schema = key_schema(&*table.schema_of(view)?, &[field.to_owned()])?;
+        let schema = key_schema(&*context.schema_of(view)?, &[field.to_owned()])?;
         for (group, version) in files {
-            let path = table.inner.layout.resolve(&group.path(version))?;
-            let open = table.open_file(&path, version.bytes).await?;
-            let open = open.fetched(table.store(), None, &|name| decides(name, field), None).await?;
+            let path = context.layout().resolve(&group.path(version))?;
+            let open = context.open_file(&path, version.bytes).await?;
+            let open = open.fetched(context.store(), None, &|name| decides(name, field), None).await?;
             let (schema, field) = (schema.clone(), field.to_owned());
             if let Some(found) = blocking(move || of_newest_row(&open, &schema, &field, &path)).await? {
                 return Ok(found);
             }
         }
     }
-    Ok(table.version().key_encoding())
+    Ok(context.version().key_encoding())
 }
 
 /// Returns `true` for the columns that determine the form of a row's key.

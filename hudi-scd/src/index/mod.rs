@@ -4,10 +4,8 @@
 //! which Spark's GLOBAL_BLOOM uses too. Only a file that passes both is opened. Of such a file, only the key
 //! column and the ordering column are read, and only in row groups with a matching range. Footers are kept in
 //! memory for later lookups through the same handle, because base files never change. For other processes,
-//! footers and keys can be cached [on the local disk](cache).
+//! footers and keys can be cached [on the local disk](crate::index_cache).
 
-pub(crate) mod cache;
-mod footers;
 mod form;
 
 use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
@@ -18,25 +16,21 @@ use arrow::{
 };
 use object_store::path::Path;
 
-pub(crate) use self::footers::FooterCache;
 pub(crate) use self::form::{StoredTexts, key_encoding, key_schema, record_key_encoding};
-use self::{
-    cache::Entry,
-    footers::{FileKey, KeyFilter, SlimFooter},
-};
+pub(crate) use crate::index_cache::RECORD_KEY;
 use crate::{
     Error, ErrorKind, Result,
     base_file::{Footer, OpenFile, java_order},
     bloom::HashedKeys,
     concurrent::{blocking, ordered},
+    context::{
+        Context,
+        footers::{FileKey, KeyFilter, SlimFooter},
+    },
+    index_cache::Entry,
     layout::Layout,
-    schema,
-    table::Table,
     view::{FileGroup, FileVersion, View},
 };
-
-/// The column of the record key.
-pub(crate) const RECORD_KEY: &str = schema::META_COLUMNS[2];
 
 /// Number of files whose futures exist at the same time, because a table may have a million files.
 const FILES_AT_A_TIME: usize = 1024;
@@ -62,9 +56,9 @@ impl IndexedFile {
 }
 
 /// Returns the footers of all files of the latest snapshot, in a stable order.
-pub(crate) async fn latest_files(table: &Table, view: &View) -> Result<Vec<IndexedFile>> {
+pub(crate) async fn latest_files(context: &Context, view: &View) -> Result<Vec<IndexedFile>> {
     let no_keys = Arc::new(StringArray::from(Vec::<&str>::new()));
-    let files = candidates_in_files(table, view, no_keys, Match::Whole).await?;
+    let files = candidates_in_files(context, view, no_keys, Match::Whole).await?;
     Ok(files.into_iter().map(|(file, _)| file).collect())
 }
 
@@ -72,11 +66,11 @@ pub(crate) async fn latest_files(table: &Table, view: &View) -> Result<Vec<Index
 /// of record keys. A file is excluded if its range does not contain any of the keys, or if its filter
 /// contains business keys but none of these.
 pub(crate) async fn files_with_beginnings(
-    table: &Table,
+    context: &Context,
     view: &View,
     beginnings: Arc<StringArray>,
 ) -> Result<Vec<IndexedFile>> {
-    let files = candidates_in_files(table, view, beginnings, Match::Beginning).await?;
+    let files = candidates_in_files(context, view, beginnings, Match::Beginning).await?;
     Ok(files.into_iter().filter(|(_, keys)| !keys.is_empty()).map(|(file, _)| file).collect())
 }
 
@@ -190,34 +184,34 @@ impl Wanted {
 /// each file that has any. A key may be stored more than once, because Spark's `INSERT INTO` does not look up
 /// keys.
 pub(crate) async fn find(
-    table: &Table,
+    context: &Context,
     view: &View,
     wanted: &Wanted,
 ) -> Result<(Vec<IndexedFile>, Vec<FileHits>)> {
     let (files, candidates): (Vec<_>, Vec<_>) =
-        candidates_in_files(table, view, wanted.keys.clone(), Match::Whole).await?.into_iter().unzip();
+        candidates_in_files(context, view, wanted.keys.clone(), Match::Whole).await?.into_iter().unzip();
     let with_candidates = candidates.into_iter().enumerate().filter(|(_, candidates)| !candidates.is_empty());
     let mut with_candidates = with_candidates.collect::<Vec<_>>().into_iter();
     let mut found: Vec<FileHits> = Vec::new();
     while with_candidates.len() > 0 {
         let some: Vec<_> = with_candidates.by_ref().take(FILES_AT_A_TIME).collect();
-        found.extend(find_in(table, &files, wanted, some).await?);
+        found.extend(find_in(context, &files, wanted, some).await?);
     }
     Ok((files, found))
 }
 
 /// Finds the stored rows of keys in some files, each with the keys that it may contain.
 async fn find_in(
-    table: &Table,
+    context: &Context,
     files: &[IndexedFile],
     wanted: &Wanted,
     with_candidates: Vec<(usize, Vec<u32>)>,
 ) -> Result<Vec<FileHits>> {
     let look = with_candidates.into_iter().map(|(index, candidates)| async move {
         let file = &files[index];
-        let (path, bytes) = (file.path(&table.inner.layout)?, file.version().bytes);
+        let (path, bytes) = (file.path(context.layout())?, file.version().bytes);
         let candidates = Arc::new(candidates);
-        let entry = table.index_entry(&path, bytes);
+        let entry = context.index_entry(&path, bytes);
         if let Some(entry) = entry.clone() {
             let (path, wanted, candidates) = (path.clone(), wanted.clone(), candidates.clone());
             let rows = file.footer.rows();
@@ -226,7 +220,7 @@ async fn find_in(
                 return Ok((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }));
             }
         }
-        let open = table.open_file(&path, bytes).await?;
+        let open = context.open_file(&path, bytes).await?;
         let (sought, at_stake, is_cached) = (wanted.clone(), candidates.clone(), entry.is_some());
         // Either all keys of a file are cached, or the keys of some row groups are read.
         let select = move || {
@@ -235,25 +229,25 @@ async fn find_in(
         };
         let (open, groups) = blocking(select).await?;
         let columns = key_columns(wanted);
-        let (_admitted, open) = table.fetch_admitted(&open, groups.as_deref(), &columns, None).await?;
+        let (_admitted, open) = context.fetch_admitted(&open, groups.as_deref(), &columns, None).await?;
         let wanted = wanted.clone();
         let search = move || search_file(&open, groups, &wanted, &candidates, entry.as_ref());
         let (hits, ordering) = blocking(search).await?;
         Ok::<_, Error>((!hits.is_empty()).then_some(FileHits { file: index, hits, ordering }))
     });
-    let found = ordered(table.calls_at_a_time(), look).await?;
+    let found = ordered(context.calls_at_a_time(), look).await?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// Returns the files of the latest snapshot, each with the keys that it may contain according to its footer.
 /// A filter is in memory only while its file is checked.
 async fn candidates_in_files(
-    table: &Table,
+    context: &Context,
     view: &View,
     keys: Arc<StringArray>,
     by: Match,
 ) -> Result<Vec<(IndexedFile, Vec<u32>)>> {
-    let (layout, cache) = (&table.inner.layout, &table.inner.footers);
+    let (layout, cache) = (context.layout(), context.footers());
     let mut files = Vec::with_capacity(view.groups.len());
     if let Some(latest) = view.timeline.latest_commit() {
         for group in view.groups.values() {
@@ -269,21 +263,21 @@ async fn candidates_in_files(
     };
     let mut checked = Vec::with_capacity(files.len());
     for some in files.chunks(FILES_AT_A_TIME) {
-        let checks = some.iter().map(|&(group, at, file)| check(table, group, at, file, &asked));
-        checked.extend(ordered(table.calls_at_a_time(), checks).await?);
+        let checks = some.iter().map(|&(group, at, file)| check(context, group, at, file, &asked));
+        checked.extend(ordered(context.calls_at_a_time(), checks).await?);
     }
     Ok(checked)
 }
 
 /// Returns the version with this index in a file group, with the keys that its file may contain.
 async fn check(
-    table: &Table,
+    context: &Context,
     group: &Arc<FileGroup>,
     at: usize,
     file: FileKey,
     asked: &Arc<Asked>,
 ) -> Result<(IndexedFile, Vec<u32>)> {
-    let cache = &table.inner.footers;
+    let cache = context.footers();
     let indexed =
         |footer| IndexedFile { group: group.clone(), at: u32::try_from(at).unwrap_or(u32::MAX), footer };
     let filter = cache.filter(file);
@@ -291,14 +285,14 @@ async fn check(
     if let Some(footer) = cache.get(file) {
         let in_range = asked.in_range(&footer);
         // Reading remote keys costs a request. Checking a filter in memory costs none.
-        let is_free = filter.is_some() && !table.is_local();
+        let is_free = filter.is_some() && !context.is_local();
         if in_range.is_empty() || !(is_free || asked.asks_filter(&footer)) {
             let candidates = in_range.into_owned();
             return Ok((indexed(footer), candidates));
         }
     }
     let version = &group.versions[at];
-    let path = table.inner.layout.resolve(&group.path(version))?;
+    let path = context.layout().resolve(&group.path(version))?;
     let asked = asked.clone();
     let (candidates, footer) = match (filter, cache.get(file)) {
         (Some(filter), Some(footer)) => {
@@ -306,15 +300,15 @@ async fn check(
             blocking(ask).await?
         }
         _ => {
-            let entry = table.index_entry(&path, version.bytes);
-            let kept = table.clone();
+            let entry = context.index_entry(&path, version.bytes);
+            let (footers, is_local) = (cache.clone(), context.is_local());
             let ask = move |whole: Footer| {
-                let footer = kept.inner.footers.keep(&whole);
-                let asks = !kept.is_local() || asked.asks_filter(&footer);
+                let footer = footers.keep(&whole);
+                let asks = !is_local || asked.asks_filter(&footer);
                 let filter = asks.then(|| KeyFilter::of(&whole));
                 Ok((asked.candidates(&footer, filter.as_ref(), whole.path())?, footer))
             };
-            Footer::load_and(table.store(), &path, entry, ask).await?
+            Footer::load_and(context.store(), &path, entry, ask).await?
         }
     };
     Ok((indexed(footer), candidates))
@@ -517,8 +511,8 @@ pub(crate) fn groups_with(open: &OpenFile, keys: Vec<String>) -> Vec<usize> {
 }
 
 /// Returns `true` if a file may contain one of the keys, according to its footer.
-pub(crate) async fn may_contain(table: &Table, path: &Path, bytes: u64, keys: &[String]) -> Result<bool> {
-    let cache = &table.inner.footers;
+pub(crate) async fn may_contain(context: &Context, path: &Path, bytes: u64, keys: &[String]) -> Result<bool> {
+    let cache = context.footers();
     let is_inside = |footer: &SlimFooter, key: &str| {
         let range = footer.key_range.as_ref();
         footer.rows() > 0
@@ -530,10 +524,9 @@ pub(crate) async fn may_contain(table: &Table, path: &Path, bytes: u64, keys: &[
         (Some(footer), _) if !keys.iter().any(|key| is_inside(&footer, key)) => return Ok(false),
         (Some(footer), Some(filter)) => (footer, filter),
         _ => {
-            let kept = table.clone();
-            let keep =
-                move |whole: Footer| Ok((kept.inner.footers.keep(&whole), KeyFilter::of(&whole).into()));
-            Footer::load_and(table.store(), path, table.index_entry(path, bytes), keep).await?
+            let footers = cache.clone();
+            let keep = move |whole: Footer| Ok((footers.keep(&whole), KeyFilter::of(&whole).into()));
+            Footer::load_and(context.store(), path, context.index_entry(path, bytes), keep).await?
         }
     };
     let filter = filter.stored(path)?;

@@ -24,6 +24,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::BoxStream};
+use object_store::path::Path;
 use tokio::time::Instant as Stopwatch;
 use tracing::{Instrument, Span, field};
 
@@ -35,7 +36,7 @@ pub(crate) use self::{
     traffic::{Counted, CountedRangeCopy, also_counted},
 };
 use self::{phase::Watch, traffic::Traffic};
-use crate::{Error, Result, Table, timeline::Instant};
+use crate::{Error, Result, timeline::Instant};
 
 /// A call of the public API in progress.
 #[derive(Debug)]
@@ -62,22 +63,22 @@ struct State {
 }
 
 impl Operation {
-    /// Begins an operation that may change the table. `name` is the name of the public method.
-    pub(crate) fn change(table: &Table, name: &'static str) -> Self {
-        Self::begin(table, name, true)
+    /// Begins an operation that may change a table. `name` is the name of the public method.
+    pub(crate) fn change(table: &str, root: &Path, name: &'static str) -> Self {
+        Self::begin(table, root, name, true)
     }
 
     /// Begins an operation that reads the table.
-    pub(crate) fn read(table: &Table, name: &'static str) -> Self {
-        Self::begin(table, name, false)
+    pub(crate) fn read(table: &str, root: &Path, name: &'static str) -> Self {
+        Self::begin(table, root, name, false)
     }
 
-    fn begin(table: &Table, name: &'static str, changes: bool) -> Self {
+    fn begin(table: &str, root: &Path, name: &'static str, changes: bool) -> Self {
         let span = tracing::info_span!(
             "hudi_scd",
             operation = name,
-            table = table.name(),
-            path = %table.root(),
+            table,
+            path = %root,
             instant = field::Empty,
             phase = field::Empty,
             files = field::Empty,
@@ -88,7 +89,7 @@ impl Operation {
             #[cfg(feature = "metrics")]
             name,
             #[cfg(feature = "metrics")]
-            table: table.name().to_owned(),
+            table: table.to_owned(),
             changes,
             span,
             began: Stopwatch::now(),

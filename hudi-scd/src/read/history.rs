@@ -12,11 +12,10 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{OpenFile, conform_stored},
     concurrent::{blocking, ordered},
+    context::Context,
     index::{self, RECORD_KEY, key_column, key_schema},
     key::{self, KeyEncoding},
-    operation::Operation,
     schema::{self, META_COLUMNS},
-    table::Table,
     timeline::Instant,
     view::View,
 };
@@ -40,113 +39,98 @@ pub enum KeyChange {
     Deleted,
 }
 
-impl Table {
-    /// Returns the versions of a key in the retained commits, oldest first: the row at the beginning of the
-    /// window, and each change since then.
-    ///
-    /// The key must be in Hudi's form: the value of a single record key column, or `a:1,b:2` for several
-    /// columns. A timestamp is its number of microseconds. [`Table::history_of`] accepts values instead.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Storage`], [`ErrorKind::Corrupt`]; [`ErrorKind::Unsupported`] for a table without meta
-    /// columns.
-    pub async fn history(&self, key: &str) -> Result<Vec<KeyVersion>> {
-        let history = async {
-            let view = self.view().await?;
-            self.history_in(&view, &Sought { texts: vec![key.to_owned()], value: None }).await
-        };
-        Operation::read(self, "history").run(history).await
-    }
+/// Implements [`Table::history`](crate::Table::history).
+pub(crate) async fn history(context: &Context, key: &str) -> Result<Vec<KeyVersion>> {
+    let history = async {
+        let view = context.view().await?;
+        history_in(context, &view, &Sought { texts: vec![key.to_owned()], value: None }).await
+    };
+    context.begin_read("history").run(history).await
+}
 
-    async fn history_in(&self, view: &View, key: &Sought) -> Result<Vec<KeyVersion>> {
-        self.inner.properties.check_meta_columns()?;
-        let data = self.schema_of(view)?;
-        let commits = view.whole_commits()?;
-        // A file is read only once, even if several commits include it.
-        let mut files: BTreeMap<&str, (Path, u64)> = BTreeMap::new();
-        for commit in &commits {
-            for (group, version) in view.files_at(*commit) {
-                let path = self.inner.layout.resolve(&group.path(version))?;
-                files.insert(&version.file, (path, version.bytes));
+async fn history_in(context: &Context, view: &View, key: &Sought) -> Result<Vec<KeyVersion>> {
+    context.properties().check_meta_columns()?;
+    let data = context.schema_of(view)?;
+    let commits = view.whole_commits()?;
+    // A file is read only once, even if several commits include it.
+    let mut files: BTreeMap<&str, (Path, u64)> = BTreeMap::new();
+    for commit in &commits {
+        for (group, version) in view.files_at(*commit) {
+            let path = context.layout().resolve(&group.path(version))?;
+            files.insert(&version.file, (path, version.bytes));
+        }
+    }
+    let finds = files.into_iter().map(|(file, (path, bytes))| {
+        let data = &data;
+        async move { Ok((file, find_row(context, &path, bytes, key, data).await?)) }
+    });
+    // The key's row in each file.
+    let found: BTreeMap<_, _> = ordered(context.calls_at_a_time(), finds).await?.into_iter().collect();
+    let mut history: Vec<KeyVersion> = Vec::new();
+    let mut current: Option<Instant> = None;
+    for commit in commits {
+        let rows = view.files_at(commit).filter_map(|(_, version)| found.get(&*version.file));
+        let row = rows.flatten().next().cloned();
+        match row {
+            Some((written, row)) if current != Some(written) => {
+                current = Some(written);
+                history.push(KeyVersion { instant: written, change: KeyChange::Written(row) });
             }
-        }
-        let finds = files.into_iter().map(|(file, (path, bytes))| {
-            let data = &data;
-            async move { Ok((file, self.find_row(&path, bytes, key, data).await?)) }
-        });
-        // The key's row in each file.
-        let found: BTreeMap<_, _> = ordered(self.calls_at_a_time(), finds).await?.into_iter().collect();
-        let mut history: Vec<KeyVersion> = Vec::new();
-        let mut current: Option<Instant> = None;
-        for commit in commits {
-            let rows = view.files_at(commit).filter_map(|(_, version)| found.get(&*version.file));
-            let row = rows.flatten().next().cloned();
-            match row {
-                Some((written, row)) if current != Some(written) => {
-                    current = Some(written);
-                    history.push(KeyVersion { instant: written, change: KeyChange::Written(row) });
-                }
-                None if current.is_some() => {
-                    current = None;
-                    history.push(KeyVersion { instant: commit, change: KeyChange::Deleted });
-                }
-                _ => {}
+            None if current.is_some() => {
+                current = None;
+                history.push(KeyVersion { instant: commit, change: KeyChange::Deleted });
             }
+            _ => {}
         }
-        Ok(history)
     }
+    Ok(history)
+}
 
-    /// Returns the versions of a key, like [`Table::history`]: `key` is a batch of one row with the record
-    /// key columns.
-    ///
-    /// # Errors
-    /// As [`Table::history`]; [`ErrorKind::InvalidInput`] if the batch lacks a record key column, has values
-    /// that are incompatible with the table's types, or does not have exactly one row.
-    pub async fn history_of(&self, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
-        Operation::read(self, "history").run(self.history_of_values(key)).await
+/// Implements [`Table::history_of`](crate::Table::history_of).
+pub(crate) async fn history_of(context: &Context, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
+    context.begin_read("history").run(history_of_values(context, key)).await
+}
+
+async fn history_of_values(context: &Context, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
+    if key.num_rows() != 1 {
+        return Err(Error::new(ErrorKind::InvalidInput, "a key is one row of the record key columns")
+            .with_context("rows", key.num_rows()));
     }
-
-    async fn history_of_values(&self, key: &RecordBatch) -> Result<Vec<KeyVersion>> {
-        if key.num_rows() != 1 {
-            return Err(Error::new(ErrorKind::InvalidInput, "a key is one row of the record key columns")
-                .with_context("rows", key.num_rows()));
+    let view = context.view().await?;
+    let fields = context.record_key_fields();
+    let columns = key_schema(&*context.schema_of(&view)?, fields)?;
+    let key = schema::conform(key, &columns)?;
+    let text = key::record_keys(&key, fields, KeyEncoding::ValueOnly)?.value(0).to_owned();
+    let sought = match context.properties().encoded_key_field() {
+        None => Sought { texts: vec![text], value: None },
+        Some(field) => {
+            let prefixed = KeyEncoding::FieldPrefixed.encode(field, &text);
+            Sought { texts: vec![text.clone(), prefixed], value: Some((columns, text)) }
         }
-        let view = self.view().await?;
-        let fields = self.record_key_fields();
-        let columns = key_schema(&*self.schema_of(&view)?, fields)?;
-        let key = schema::conform(key, &columns)?;
-        let text = key::record_keys(&key, fields, KeyEncoding::ValueOnly)?.value(0).to_owned();
-        let sought = match self.inner.properties.encoded_key_field() {
-            None => Sought { texts: vec![text], value: None },
-            Some(field) => {
-                let prefixed = KeyEncoding::FieldPrefixed.encode(field, &text);
-                Sought { texts: vec![text.clone(), prefixed], value: Some((columns, text)) }
-            }
-        };
-        self.history_in(&view, &sought).await
-    }
+    };
+    history_in(context, &view, &sought).await
+}
 
-    async fn find_row(
-        &self,
-        path: &Path,
-        bytes: u64,
-        key: &Sought,
-        data: &SchemaRef,
-    ) -> Result<Option<(Instant, RecordBatch)>> {
-        if !index::may_contain(self, path, bytes, &key.texts).await? {
-            return Ok(None);
-        }
-        let file = self.open_file(path, bytes).await?;
-        let (of, texts) = (file.clone(), key.texts.clone());
-        let groups = blocking(move || Ok(index::groups_with(&of, texts))).await?;
-        let keys = file.fetched(self.store(), Some(&groups), &|name| key.is_read(name), None).await?;
-        let sought = key.clone();
-        let position = blocking(move || position_of(&keys, &groups, &sought)).await?;
-        let Some(position) = position else { return Ok(None) };
-        let row = file.fetched(self.store(), None, &is_of_row, Some(&[position])).await?;
-        let data = data.clone();
-        blocking(move || row_at(&row, position, &data)).await
+async fn find_row(
+    context: &Context,
+    path: &Path,
+    bytes: u64,
+    key: &Sought,
+    data: &SchemaRef,
+) -> Result<Option<(Instant, RecordBatch)>> {
+    if !index::may_contain(context, path, bytes, &key.texts).await? {
+        return Ok(None);
     }
+    let file = context.open_file(path, bytes).await?;
+    let (of, texts) = (file.clone(), key.texts.clone());
+    let groups = blocking(move || Ok(index::groups_with(&of, texts))).await?;
+    let keys = file.fetched(context.store(), Some(&groups), &|name| key.is_read(name), None).await?;
+    let sought = key.clone();
+    let position = blocking(move || position_of(&keys, &groups, &sought)).await?;
+    let Some(position) = position else { return Ok(None) };
+    let row = file.fetched(context.store(), None, &is_of_row, Some(&[position])).await?;
+    let data = data.clone();
+    blocking(move || row_at(&row, position, &data)).await
 }
 
 /// A key in all forms in which it may be stored.

@@ -17,9 +17,9 @@ use crate::{
     Result,
     base_file::{OpenFile, conform_stored},
     concurrent::{blocking, ordered},
+    context::Context,
     index,
     key::{self, KeyEncoding},
-    table::Table,
     view::View,
 };
 
@@ -35,52 +35,50 @@ pub(crate) struct SoughtKeys {
     pub(crate) choose: Arc<Choice>,
 }
 
-impl Table {
-    /// Returns the rows of the latest snapshot that have these keys, with the schema `data`, in a stable
-    /// order.
-    pub(crate) async fn rows_where(
-        &self,
-        view: &View,
-        data: &SchemaRef,
-        sought: &SoughtKeys,
-    ) -> Result<Vec<RecordBatch>> {
-        view.check_latest_whole()?;
-        let (keys, fields) = (sought.keys.clone(), self.record_key_fields().to_vec());
-        let files = match blocking(move || Ok(beginnings(&keys, &fields))).await? {
-            Some(beginnings) => index::files_with_beginnings(self, view, beginnings).await?,
-            None => index::latest_files(self, view).await?,
-        };
-        let scans = files.into_iter().map(|file| async move {
-            let (path, bytes) = (file.path(&self.inner.layout)?, file.version().bytes);
-            self.scan(Scan { path, bytes, data: data.clone(), sought: sought.clone() }).await
-        });
-        let batches = ordered(self.calls_at_a_time(), scans).await?;
-        Ok(batches.into_iter().flatten().collect())
-    }
+/// Returns the rows of the latest snapshot that have these keys, with the schema `data`, in a stable
+/// order.
+pub(crate) async fn rows_where(
+    context: &Context,
+    view: &View,
+    data: &SchemaRef,
+    sought: &SoughtKeys,
+) -> Result<Vec<RecordBatch>> {
+    view.check_latest_whole()?;
+    let (keys, fields) = (sought.keys.clone(), context.record_key_fields().to_vec());
+    let files = match blocking(move || Ok(beginnings(&keys, &fields))).await? {
+        Some(beginnings) => index::files_with_beginnings(context, view, beginnings).await?,
+        None => index::latest_files(context, view).await?,
+    };
+    let scans = files.into_iter().map(|file| async move {
+        let (path, bytes) = (file.path(context.layout())?, file.version().bytes);
+        scan(context, Scan { path, bytes, data: data.clone(), sought: sought.clone() }).await
+    });
+    let batches = ordered(context.calls_at_a_time(), scans).await?;
+    Ok(batches.into_iter().flatten().collect())
+}
 
-    async fn scan(&self, scan: Scan) -> Result<Vec<RecordBatch>> {
-        let open = self.open_file(&scan.path, scan.bytes).await?;
-        let select = move || {
-            let groups = groups_with(&open, &scan.sought.keys);
-            Ok((open, scan, groups))
-        };
-        let (open, scan, groups) = blocking(select).await?;
-        if groups.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (admitted, first) = self.fetch_admitted(&open, Some(&groups), &scan.keys(), None).await?;
-        let (scan, positions) = blocking(move || {
-            let positions = scan.positions(&first, &groups)?;
-            Ok((scan, positions))
-        })
-        .await?;
-        drop(admitted);
-        if positions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (_admitted, chosen) = self.fetch_admitted(&open, None, &scan.columns(), Some(&positions)).await?;
-        blocking(move || scan.rows(&chosen, &positions)).await
+async fn scan(context: &Context, scan: Scan) -> Result<Vec<RecordBatch>> {
+    let open = context.open_file(&scan.path, scan.bytes).await?;
+    let select = move || {
+        let groups = groups_with(&open, &scan.sought.keys);
+        Ok((open, scan, groups))
+    };
+    let (open, scan, groups) = blocking(select).await?;
+    if groups.is_empty() {
+        return Ok(Vec::new());
     }
+    let (admitted, first) = context.fetch_admitted(&open, Some(&groups), &scan.keys(), None).await?;
+    let (scan, positions) = blocking(move || {
+        let positions = scan.positions(&first, &groups)?;
+        Ok((scan, positions))
+    })
+    .await?;
+    drop(admitted);
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (_admitted, chosen) = context.fetch_admitted(&open, None, &scan.columns(), Some(&positions)).await?;
+    blocking(move || scan.rows(&chosen, &positions)).await
 }
 
 /// The scan of one file.

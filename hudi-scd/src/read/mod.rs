@@ -11,7 +11,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{self, Poll},
 };
 
 use arrow::{
@@ -22,14 +22,16 @@ use futures::{Stream, TryStreamExt, stream::BoxStream};
 use object_store::path::Path;
 
 pub use self::history::{KeyChange, KeyVersion};
-pub(crate) use self::matching::SoughtKeys;
 pub use self::predicate::{Predicate, Value};
 use self::scan::{Scan, Since};
+pub(crate) use self::{
+    history::{history, history_of},
+    matching::{SoughtKeys, rows_where},
+};
 use crate::{
     Error, ErrorKind, Result,
-    operation::Operation,
+    context::Context,
     schema::{self, META_COLUMNS},
-    table::Table,
     timeline::Instant,
     view::{FileGroup, FileVersion, View},
 };
@@ -126,8 +128,8 @@ impl Query {
         self
     }
 
-    /// Limits the number of returned rows. The first rows in the order of [`Table::read`] are returned.
-    /// Default: all rows.
+    /// Limits the number of returned rows. The first rows in the order of [`Table::read`](crate::Table::read)
+    /// are returned. Default: all rows.
     #[must_use]
     pub fn with_limit(mut self, rows: u64) -> Self {
         self.limit = Some(rows);
@@ -158,7 +160,7 @@ impl RowStream {
 impl Stream for RowStream {
     type Item = Result<RecordBatch>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         self.rows.as_mut().poll_next(context)
     }
 }
@@ -169,95 +171,78 @@ impl fmt::Debug for RowStream {
     }
 }
 
-impl Table {
-    /// Reads rows with the latest schema. A column that was added after a file was written is null in the
-    /// file's rows.
-    ///
-    /// The batches have a stable order: by partition, file group and position in the file. There is always at
-    /// least one batch, so that the schema is known.
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutsideRetention`], naming the earliest instant, if the files of that time were cleaned;
-    /// [`ErrorKind::InvalidInput`] for an unknown column; [`ErrorKind::Unsupported`] for [`Query::since`] on
-    /// a table without meta columns; [`ErrorKind::Corrupt`], [`ErrorKind::Storage`].
-    pub async fn read(&self, query: Query) -> Result<Vec<RecordBatch>> {
-        let read = Box::pin(async {
-            let mut attempt = 1;
-            loop {
-                let read = async { self.rows(&query).await?.1.try_collect::<Vec<_>>().await };
-                match read.await {
-                    // A clean ran in the meantime. List the files again, and then read them or return an
-                    // error.
-                    Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {
-                        self.forget_view().await;
-                        attempt += 1;
-                    }
-                    done => return done,
+/// Implements [`Table::read`](crate::Table::read).
+pub(crate) async fn read(context: &Arc<Context>, query: Query) -> Result<Vec<RecordBatch>> {
+    let read = Box::pin(async {
+        let mut attempt = 1;
+        loop {
+            let read = async { rows(context, &query).await?.1.try_collect::<Vec<_>>().await };
+            match read.await {
+                // A clean ran in the meantime. List the files again, and then read them or return an
+                // error.
+                Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => {
+                    context.forget_view().await;
+                    attempt += 1;
                 }
+                done => return done,
             }
-        });
-        Operation::read(self, "read").run(read).await
-    }
+        }
+    });
+    context.begin_read("read").run(read).await
+}
 
-    /// Reads rows like [`Table::read`], but as a stream of batches, so that only a few batches are in memory.
-    ///
-    /// The stream reads as many files ahead as the [options](crate::TableOptions::with_parallelism) allow,
-    /// some batches of each, and stops reading when it is dropped. From remote storage, it fetches more files
-    /// ahead, up to a quarter of the [memory budget](crate::TableOptions::with_memory_budget).
-    ///
-    /// # Errors
-    /// As [`Table::read`]. The stream also ends with [`ErrorKind::NotFound`] if a clean deletes a file before
-    /// the stream reaches it. A stream that takes longer than the retained window must then be restarted.
-    pub async fn read_stream(&self, query: Query) -> Result<RowStream> {
-        let operation = Operation::read(self, "read");
-        let (schema, rows) = operation.begin_with(self.rows(&query)).await?;
-        Ok(RowStream { schema, rows: operation.stream(rows) })
-    }
+/// Implements [`Table::read_stream`](crate::Table::read_stream).
+pub(crate) async fn read_stream(context: &Arc<Context>, query: Query) -> Result<RowStream> {
+    let operation = context.begin_read("read");
+    let (schema, rows) = operation.begin_with(rows(context, &query)).await?;
+    Ok(RowStream { schema, rows: operation.stream(rows) })
+}
 
-    /// Returns the rows of a query, and their columns.
-    async fn rows(&self, query: &Query) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
-        let view = self.view().await?;
-        let (files, scan) = self.plan_read(&view, query).await?;
-        Ok((scan.output.clone(), scan::stream(self, files, scan)))
-    }
+/// Returns the rows of a query, and their columns.
+async fn rows(
+    context: &Arc<Context>,
+    query: &Query,
+) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+    let view = context.view().await?;
+    let (files, scan) = plan_read(context, &view, query).await?;
+    Ok((scan.output.clone(), scan::stream(context, files, scan)))
+}
 
-    /// Selects the files that a query reads, and the rows and columns to read from each.
-    async fn plan_read(&self, view: &View, query: &Query) -> Result<(Vec<(Path, u64)>, Scan)> {
-        let data = self.schema_of(view)?;
-        let output = output_schema(&data, query)?;
-        let has_meta_columns = self.inner.properties.has_meta_columns;
-        let predicate = query.predicate.as_ref().map(|predicate| predicate.typed(&data)).transpose()?;
-        let read = match &query.predicate {
-            Some(predicate) => with_columns_of(&output, &data, predicate),
-            None => output.clone(),
-        };
-        let scan =
-            |since| Scan { output, read, data, since, has_meta_columns, predicate, limit: query.limit };
-        let Some(latest) = view.timeline.latest_commit() else { return Ok((Vec::new(), scan(None))) };
-        let is_read = |(group, _): &(&Arc<FileGroup>, &FileVersion)| query.has_partition(&group.partition);
-        let path = |(group, version): (&Arc<FileGroup>, &FileVersion)| {
-            Ok((self.inner.layout.resolve(&group.path(version))?, version.bytes))
-        };
-        let at = match query.rows {
-            Rows::Snapshot => latest,
-            Rows::AsOf(instant) => instant,
-            Rows::Changes { since, until } => {
-                self.inner.properties.check_meta_columns()?;
-                let completions = view.completions(self.store(), &self.inner.layout, since).await?;
-                let last = completions.values().copied().max().max(Some(latest)).unwrap_or(latest);
-                let until = until.unwrap_or(last);
-                view.check_retained(since.min(until))?;
-                view.check_whole(until)?;
-                let files = view.files_between(since, until, &completions).filter(is_read).map(path);
-                let files = files.collect::<Result<_>>()?;
-                return Ok((files, scan(Some(Since { since, completions }))));
-            }
-        };
-        view.check_retained(at)?;
-        view.check_whole(at)?;
-        let files = view.files_at(at).filter(is_read).map(path).collect::<Result<_>>()?;
-        Ok((files, scan(None)))
-    }
+/// Selects the files that a query reads, and the rows and columns to read from each.
+async fn plan_read(context: &Arc<Context>, view: &View, query: &Query) -> Result<(Vec<(Path, u64)>, Scan)> {
+    let data = context.schema_of(view)?;
+    let output = output_schema(&data, query)?;
+    let has_meta_columns = context.properties().has_meta_columns;
+    let predicate = query.predicate.as_ref().map(|predicate| predicate.typed(&data)).transpose()?;
+    let read = match &query.predicate {
+        Some(predicate) => with_columns_of(&output, &data, predicate),
+        None => output.clone(),
+    };
+    let scan = |since| Scan { output, read, data, since, has_meta_columns, predicate, limit: query.limit };
+    let Some(latest) = view.timeline.latest_commit() else { return Ok((Vec::new(), scan(None))) };
+    let is_read = |(group, _): &(&Arc<FileGroup>, &FileVersion)| query.has_partition(&group.partition);
+    let path = |(group, version): (&Arc<FileGroup>, &FileVersion)| {
+        Ok((context.layout().resolve(&group.path(version))?, version.bytes))
+    };
+    let at = match query.rows {
+        Rows::Snapshot => latest,
+        Rows::AsOf(instant) => instant,
+        Rows::Changes { since, until } => {
+            context.properties().check_meta_columns()?;
+            let completions = view.completions(context.store(), context.layout(), since).await?;
+            let last = completions.values().copied().max().max(Some(latest)).unwrap_or(latest);
+            let until = until.unwrap_or(last);
+            view.check_retained(since.min(until))?;
+            view.check_whole(until)?;
+            let files = view.files_between(since, until, &completions).filter(is_read).map(path);
+            let files = files.collect::<Result<_>>()?;
+            return Ok((files, scan(Some(Since { since, completions }))));
+        }
+    };
+    view.check_retained(at)?;
+    view.check_whole(at)?;
+    let files = view.files_at(at).filter(is_read).map(path).collect::<Result<_>>()?;
+    Ok((files, scan(None)))
 }
 
 /// Returns the columns of a query's result and of its predicate.

@@ -18,9 +18,9 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{OpenFile, conform_stored},
     concurrent::produced,
+    context::Context,
     read::predicate::Typed,
     schema::{self, META_COLUMNS},
-    table::Table,
     timeline::Instant,
 };
 
@@ -69,22 +69,22 @@ impl Since {
 /// Streams the rows of the files, one file after the other. There is at least one batch, so that the schema
 /// is known.
 pub(super) fn stream(
-    table: &Table,
+    context: &Arc<Context>,
     files: Vec<(Path, u64)>,
     scan: Scan,
 ) -> BoxStream<'static, Result<RecordBatch>> {
-    let (table, scan) = (table.clone(), Arc::new(scan));
-    let width = table.calls_at_a_time();
+    let (context, scan) = (context.clone(), Arc::new(scan));
+    let width = context.calls_at_a_time();
     let empty = RecordBatch::new_empty(scan.output.clone());
     let mut any = false;
     let limit = scan.limit;
-    let room = (table.inner.options.memory_budget / AHEAD_SHARE).min(Semaphore::MAX_PERMITS);
+    let room = (context.options().memory_budget / AHEAD_SHARE).min(Semaphore::MAX_PERMITS);
     let ahead = Arc::new(Semaphore::new(room));
     let opened = stream::iter(files).map(move |(path, bytes)| {
-        let (table, scan, ahead) = (table.clone(), scan.clone(), ahead.clone());
+        let (context, scan, ahead) = (context.clone(), scan.clone(), ahead.clone());
         async move {
-            let open = table.open_file(&path, bytes).await?;
-            rows(table, scan, open, &ahead).await
+            let open = context.open_file(&path, bytes).await?;
+            rows(context, scan, open, &ahead).await
         }
     });
     let limited = limited(opened.buffered(width).try_flatten().boxed(), limit);
@@ -123,7 +123,7 @@ fn limited(
 /// Streams the rows of a file, some row groups at a time. The first row groups are fetched at once, while the
 /// rows of earlier files are read, if `ahead` has room for their bytes.
 async fn rows(
-    table: Table,
+    context: Arc<Context>,
     scan: Arc<Scan>,
     open: OpenFile,
     ahead: &Arc<Semaphore>,
@@ -134,17 +134,17 @@ async fn rows(
     if let Some(groups) = spans.first() {
         let bytes = u32::try_from(open.bytes(Some(groups), &is_wanted, None)).unwrap_or(u32::MAX);
         if let Ok(room) = ahead.clone().try_acquire_many_owned(bytes) {
-            first = Some((open.fetched(table.store(), Some(groups), &is_wanted, None).await?, room));
+            first = Some((open.fetched(context.store(), Some(groups), &is_wanted, None).await?, room));
         }
     }
     let parts = stream::iter(spans).then(move |groups| {
-        let (table, scan, open, fetched) = (table.clone(), scan.clone(), open.clone(), first.take());
+        let (context, scan, open, fetched) = (context.clone(), scan.clone(), open.clone(), first.take());
         async move {
             let wanted = scan.clone();
             let wanted = move |name: &str| wanted.is_wanted(name);
             let (part, room) = match fetched {
                 Some((part, room)) => (part, Some(room)),
-                None => (open.fetched(table.store(), Some(&groups), &wanted, None).await?, None),
+                None => (open.fetched(context.store(), Some(&groups), &wanted, None).await?, None),
             };
             Ok::<_, Error>(produced(AHEAD, move |give| {
                 let _room = room;

@@ -8,10 +8,12 @@ mod archive;
 mod savepoint;
 
 pub use apply::CleanReport;
+pub(crate) use apply::{clean, clean_after_commit, clean_plan, finish_pending_cleans};
 pub use archive::ArchiveReport;
-pub(crate) use hudi_format::retention::POLICY;
+pub(crate) use archive::{archive, archive_after_commit};
 pub use hudi_format::retention::{
     CommitView, Deletion, FileGroupView, PartitionView, Plan, RetentionPolicy, SavepointView, Scope,
     SliceView, TimelineView, plan, scope,
 };
 pub use savepoint::SavepointReport;
+pub(crate) use savepoint::{delete_savepoint, drop_pending_savepoints, savepoint};

@@ -14,10 +14,10 @@ use futures::Stream;
 
 use super::{Scd2, merge::Changes};
 use crate::{
-    Error, ErrorKind, Result, Table,
+    Error, ErrorKind, Result,
     concurrent::blocking,
+    context::{Context, TableOptions},
     key::{self, KeyEncoding},
-    options::TableOptions,
     schema::reconcile,
     write::input::{Classes, Merger, Rule, Run, SHARES, Sorting, hold, write_run},
 };
@@ -43,12 +43,12 @@ pub(super) struct Runs {
 
 /// Reads a stream of changes until its end.
 pub(super) async fn gather(
-    table: &Table,
+    context: &Context,
     scd: &Scd2,
     changes: impl Stream<Item = Result<RecordBatch>> + Send,
 ) -> Result<Gathered> {
-    let mut sorting = SortingChanges { table, scd, runs: None };
-    Ok(match (hold(changes, &table.inner.options, &mut sorting).await?, sorting.runs) {
+    let mut sorting = SortingChanges { context, scd, runs: None };
+    Ok(match (hold(changes, context.options(), &mut sorting).await?, sorting.runs) {
         (None, Some(runs)) => Gathered::Runs(runs),
         (held, _) => Gathered::Memory(held.unwrap_or_default()),
     })
@@ -56,7 +56,7 @@ pub(super) async fn gather(
 
 /// Changes that are being sorted.
 struct SortingChanges<'a> {
-    table: &'a Table,
+    context: &'a Context,
     scd: &'a Scd2,
     runs: Option<Runs>,
 }
@@ -66,16 +66,16 @@ impl Sorting for SortingChanges<'_> {
         let mut runs = match self.runs.take() {
             Some(runs) => runs,
             None => {
-                let history = self.table.schema_of(&*self.table.view().await?)?;
+                let history = self.context.schema_of(&*self.context.view().await?)?;
                 let history = history.project(&self.scd.history_columns(&history)).map_err(unfit)?;
                 Runs { runs: Classes::new(), rows: 0, history: Arc::new(history) }
             }
         };
         let (scd, history, before) = (self.scd.clone(), runs.history.clone(), runs.rows);
-        let options = self.table.inner.options.clone();
+        let options = self.context.options().clone();
         let (run, rows, history) =
             blocking(move || sorted(&scd, history, &batches, before, &options)).await?;
-        runs.runs.add(run, &Rule::All, &self.table.inner.options).await?;
+        runs.runs.add(run, &Rule::All, self.context.options()).await?;
         self.runs = Some(Runs { runs: runs.runs, rows: before + rows, history });
         Ok(())
     }

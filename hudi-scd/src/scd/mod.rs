@@ -30,5 +30,4 @@ mod table;
 pub use definition::Scd2;
 pub use lookup::{At, Dimension, Lookup};
 pub use merge::{Merged, Scd2Counts};
-pub(crate) use table::HISTORY;
 pub use table::{Scd2Report, Scd2Table};

@@ -20,16 +20,14 @@ use super::{
 use crate::{
     CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions,
     concurrent::blocking,
+    context::{Context, Turn},
+    definition::HISTORY,
     operation::{Operation, Phase},
-    read::SoughtKeys,
+    read::{SoughtKeys, rows_where},
     schema::{self, conform},
-    table::Turn,
     view::View,
-    write::{Beside, Intake, SourceFile, hidden, ledger, ledger::Taken},
+    write::{self, Beside, Intake, SourceFile, hidden, ledger, ledger::Taken},
 };
-
-/// The table property that stores the definition of the history.
-pub(crate) const HISTORY: &str = "hudi_scd.scd2";
 
 /// The history of a dimension (SCD type 2) in a Hudi table.
 ///
@@ -171,7 +169,7 @@ impl Scd2Table {
     /// [`ErrorKind::InvalidDefinition`] if it is not a history; [`ErrorKind::Corrupt`] if its definition is
     /// invalid.
     pub fn of(table: Table) -> Result<Self> {
-        let Some(said) = table.inner.properties.raw().get(HISTORY) else {
+        let Some(said) = table.context().properties().raw().get(HISTORY) else {
             return Err(Error::new(
                 ErrorKind::InvalidDefinition,
                 "the table is not an SCD type 2 history; open it as a table",
@@ -191,6 +189,10 @@ impl Scd2Table {
     /// [`Scd2Table::apply`] corrupts the history.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    fn context(&self) -> &Arc<Context> {
+        self.table.context()
     }
 
     /// Returns the definition of the history.
@@ -226,20 +228,20 @@ impl Scd2Table {
         &self,
         changes: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<Scd2Report> {
-        let operation = &Operation::change(&self.table, "apply");
+        let operation = &self.context().begin_change("apply");
         let applied = Box::pin(async {
             let mut report = Scd2Report::default();
             operation.enter(Phase::Prepare);
-            let changes = Box::pin(changes::gather(&self.table, &self.scd, changes)).await?;
+            let changes = Box::pin(changes::gather(self.context(), &self.scd, changes)).await?;
             operation.enter(Phase::Wait);
             // The turn lasts from the first read of stored rows to the commit, because the rows that were
             // merged must be the rows that are replaced.
-            let turn = Box::pin(self.table.turn()).await?;
+            let turn = Box::pin(self.context().turn()).await?;
             let applied =
                 turn.run(Box::pin(self.apply_in_turn(&turn, changes, None, &mut report, operation))).await;
             turn.end().await;
             report.commit.ended(applied)?;
-            Box::pin(self.table.sync_catalog(&mut report.commit, operation)).await;
+            Box::pin(write::sync_catalog(self.context(), &mut report.commit, operation)).await;
             report.commit.time = operation.phases();
             Ok(report)
         });
@@ -261,16 +263,16 @@ impl Scd2Table {
     where
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
-        let operation = &Operation::change(&self.table, "take_in");
+        let operation = &self.context().begin_change("take_in");
         let taken = Box::pin(async {
             let mut intake = Intake::<Scd2Report>::default();
             operation.enter(Phase::Wait);
-            let turn = Box::pin(self.table.turn()).await?;
+            let turn = Box::pin(self.context().turn()).await?;
             let taken =
                 turn.run(Box::pin(self.take_in_turn(&turn, files, changes, &mut intake, operation))).await;
             turn.end().await;
             intake.report.commit.ended(taken)?;
-            Box::pin(self.table.sync_catalog(&mut intake.report.commit, operation)).await;
+            Box::pin(write::sync_catalog(self.context(), &mut intake.report.commit, operation)).await;
             intake.report.commit.time = operation.phases();
             Ok(intake)
         });
@@ -289,9 +291,9 @@ impl Scd2Table {
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
         operation.enter(Phase::Repair);
-        intake.report.commit.rolled_back = Box::pin(self.table.repair(turn)).await?;
+        intake.report.commit.rolled_back = Box::pin(write::repair(self.context(), turn)).await?;
         let view = turn.view().await?;
-        let ledger = Box::pin(ledger::read(&self.table, Some(turn), &view)).await?;
+        let ledger = Box::pin(ledger::read(self.context(), Some(turn), &view)).await?;
         drop(view);
         (intake.new, intake.known) = ledger.divide(files);
         if intake.new.is_empty() {
@@ -300,7 +302,7 @@ impl Scd2Table {
         operation.enter(Phase::Prepare);
         let changes =
             changes(intake.new.clone()).try_filter(|batch| std::future::ready(batch.num_rows() > 0));
-        let changes = Box::pin(changes::gather(&self.table, &self.scd, changes)).await?;
+        let changes = Box::pin(changes::gather(self.context(), &self.scd, changes)).await?;
         if matches!(&changes, Gathered::Memory(batches) if batches.is_empty()) {
             return Ok(());
         }
@@ -317,11 +319,11 @@ impl Scd2Table {
         operation: &Operation,
     ) -> Result<()> {
         operation.enter(Phase::Repair);
-        report.commit.rolled_back.extend(Box::pin(self.table.repair(turn)).await?);
+        report.commit.rolled_back.extend(Box::pin(write::repair(self.context(), turn)).await?);
         let view = turn.view().await?;
         operation.enter(Phase::Find);
-        let data = self.table.schema_of(&view)?;
-        let hidden = Box::pin(hidden::read(&self.table, turn, &view)).await?;
+        let data = self.context().schema_of(&view)?;
+        let hidden = Box::pin(hidden::read(self.context(), turn, &view)).await?;
         let before = Before { by: key_schema(&self.scd, &data)?, data, hidden };
         let runs = match changes {
             Gathered::Memory(batches) => {
@@ -340,15 +342,23 @@ impl Scd2Table {
                 }
                 let (rows, deletes) = (after.rows, after.is_delete);
                 let report = &mut report.commit;
-                return Box::pin(self.table.change_in_turn(turn, rows, deletes, beside, report, operation))
-                    .await;
+                return Box::pin(write::change_in_turn(
+                    self.context(),
+                    turn,
+                    rows,
+                    deletes,
+                    beside,
+                    report,
+                    operation,
+                ))
+                .await;
             }
             Gathered::Runs(runs) => runs,
         };
         view.check_latest_whole()?;
         let budget = self.table.options().memory_budget();
         let mut chunks = Box::pin(runs.merge(&self.scd, &before.data, budget)).await?;
-        let mut parts = self.table.parts(turn, view.clone());
+        let mut parts = write::parts(self.context(), turn, view.clone());
         let (mut before, mut hidden) = (before, None);
         loop {
             operation.enter(Phase::Find);
@@ -438,12 +448,12 @@ impl Scd2Table {
     /// [`ErrorKind::InvalidInput`] if `keys` lacks a key column or has one of a different type; otherwise as
     /// [`Table::read`].
     pub async fn history(&self, keys: &RecordBatch) -> Result<RecordBatch> {
-        Operation::read(&self.table, "history").run(Box::pin(self.history_of(keys))).await
+        self.context().begin_read("history").run(Box::pin(self.history_of(keys))).await
     }
 
     async fn history_of(&self, keys: &RecordBatch) -> Result<RecordBatch> {
-        let view = self.table.view().await?;
-        let data = self.table.schema_of(&view)?;
+        let view = self.context().view().await?;
+        let data = self.context().schema_of(&view)?;
         let by = key_schema(&self.scd, &data)?;
         let sought = self.sought(std::slice::from_ref(keys), &by).await?;
         let stored = Box::pin(self.stored(&view, &data, &sought)).await?;
@@ -467,7 +477,7 @@ impl Scd2Table {
 
     /// Returns the table's rows that have these keys.
     async fn stored(&self, view: &View, data: &SchemaRef, sought: &SoughtKeys) -> Result<RecordBatch> {
-        let found = self.table.rows_where(view, data, sought).await?;
+        let found = rows_where(self.context(), view, data, sought).await?;
         let data = data.clone();
         blocking(move || concat_batches(&data, &found).map_err(impossible)).await
     }
@@ -542,13 +552,6 @@ fn shown(scd: &Scd2, stored: &[RecordBatch]) -> Result<RecordBatch> {
         .collect::<Result<Vec<_>>>()?;
     let order: UInt32Array = lexsort_to_indices(&by, None).map_err(impossible)?;
     take_record_batch(&rows, &order).map_err(impossible)
-}
-
-impl Table {
-    /// Returns `true` if this is the table of a history (SCD type 2), which [`Scd2Table::of`] opens.
-    pub fn is_history(&self) -> bool {
-        self.inner.properties.raw().contains_key(HISTORY)
-    }
 }
 
 fn no_history(name: &str) -> Error {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use hudi_format::retention::POLICY;
+
 use crate::{
-    Error, ErrorKind, Result, RetentionPolicy, Table, TableDefinition, index,
+    Error, ErrorKind, Result, RetentionPolicy, Table, TableDefinition,
+    codec::Codec,
+    definition::HISTORY,
+    index,
     key::{FolderForm, KeyEncoding, KeyGenerator, TIMESTAMP_PREFIXES},
-    options::Codec,
     properties::{PARQUET_CODEC, TableProperties},
-    retention::POLICY,
-    scd,
 };
 
 /// Hudi releases, grouped by the names of their options.
@@ -72,10 +74,10 @@ pub fn options(definition: &TableDefinition, release: Release) -> Result<BTreeMa
 /// [`ErrorKind::Unsupported`] for a history (SCD type 2), and for a table that this crate can only read;
 /// [`ErrorKind::Storage`].
 pub async fn options_of(table: &Table, release: Release) -> Result<BTreeMap<String, String>> {
-    let properties = &table.inner.properties;
+    let properties = table.context().properties();
     properties.check_writable()?;
     let encoding = match properties.encoded_key_field() {
-        Some(_) => index::key_encoding(table, &*table.view().await?).await?,
+        Some(_) => index::key_encoding(table.context(), &*table.context().view().await?).await?,
         None => KeyEncoding::ValueOnly,
     };
     render(properties, encoding, table.options().retention(), release)
@@ -87,7 +89,7 @@ fn render(
     retention: Option<RetentionPolicy>,
     release: Release,
 ) -> Result<BTreeMap<String, String>> {
-    if properties.raw().contains_key(scd::HISTORY) {
+    if properties.raw().contains_key(HISTORY) {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "Spark cannot write a history (SCD type 2), because it knows no rules for its intervals",

@@ -6,7 +6,7 @@ use arrow::datatypes::Schema;
 use serde_json::json;
 
 use super::{Release, options, options_of, schema};
-use crate::{Result, SourceFile, Table, TableDefinition, table};
+use crate::{Result, SourceFile, Table, TableDefinition};
 
 /// A PySpark program that takes raw files into a table, each only once. Upload it to the location that a Glue
 /// job refers to, or pass it to `spark-submit`. [`TakeIn`] renders its arguments, and `--help` describes
@@ -52,7 +52,7 @@ impl TakeIn {
     pub fn new(table: impl Into<String>, definition: &TableDefinition, release: Release) -> Result<Self> {
         let options = options(definition, release)?;
         let (properties, columns) = definition.properties()?;
-        let creation = Some((columns_as_json(&columns)?, table::own(definition, &properties)));
+        let creation = Some((columns_as_json(&columns)?, definition.own(&properties)));
         Ok(Self { table: table.into(), options, creation, profile: None, files: Vec::new() })
     }
 

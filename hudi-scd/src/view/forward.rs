@@ -295,7 +295,7 @@ mod tests {
 
     /// The parts of a view that a listing determines.
     async fn content(table: &Table) -> impl PartialEq + std::fmt::Debug {
-        let view = table.view().await.unwrap();
+        let view = table.context().view().await.unwrap();
         let mut pending: Vec<String> = view.pending.iter().map(|file| format!("{file:?}")).collect();
         pending.sort();
         (

@@ -38,7 +38,7 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{FOOTER_BUSINESS_KEYS, FOOTER_MAX_KEY, FOOTER_MIN_KEY, Footer, OpenFile, Source, java_order},
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
-    options::TableOptions,
+    context::TableOptions,
     range_copy::CommonChunks,
     schema,
 };

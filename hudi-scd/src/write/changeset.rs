@@ -17,7 +17,7 @@ use super::{
     tag::{Change, Tagged},
     tombstones::Deleted,
 };
-use crate::{Error, ErrorKind, Result, index::IndexedFile, options::TableOptions};
+use crate::{Error, ErrorKind, Result, context::TableOptions, index::IndexedFile};
 
 /// Divisor: the sections of all files that are written at the same time may use this share of the memory budget.
 const SECTION_SHARES: usize = 4;

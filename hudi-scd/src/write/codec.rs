@@ -11,9 +11,9 @@ use parquet::{
 use crate::{
     Result,
     base_file::Footer,
+    codec::Codec,
+    context::{Context, TableOptions},
     index::IndexedFile,
-    options::{Codec, TableOptions},
-    table::Table,
     view::View,
 };
 
@@ -24,9 +24,9 @@ const ZSTD_LEVEL: i32 = 1;
 
 /// Returns the compression of a commit's files: from the options, otherwise from the table's properties,
 /// otherwise from its newest file. `files` contains the files of the latest snapshot, if they were looked up.
-pub(super) async fn of_commit(table: &Table, view: &View, files: &[IndexedFile]) -> Result<Compression> {
-    let options = &table.inner.options;
-    if let Some(codec) = options.codec.or_else(|| table.inner.properties.codec().and_then(Codec::parse)) {
+pub(super) async fn of_commit(context: &Context, view: &View, files: &[IndexedFile]) -> Result<Compression> {
+    let options = context.options();
+    if let Some(codec) = options.codec.or_else(|| context.properties().codec().and_then(Codec::parse)) {
         return Ok(compression(codec, options));
     }
     let newest = files.iter().filter(|file| file.footer.rows() > 0).max_by_key(|file| file.version().instant);
@@ -34,8 +34,8 @@ pub(super) async fn of_commit(table: &Table, view: &View, files: &[IndexedFile])
         Some(file) => file.footer.codec,
         None if files.is_empty() => match view.latest_files().max_by_key(|(_, version)| version.instant) {
             Some((group, version)) => {
-                let path = table.inner.layout.resolve(&group.path(version))?;
-                Footer::load(table.store(), &path).await?.codec()
+                let path = context.layout().resolve(&group.path(version))?;
+                Footer::load(context.store(), &path).await?.codec()
             }
             None => None,
         },

@@ -17,9 +17,9 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::conform_stored,
     concurrent::{blocking, ordered},
+    context::Context,
     index::{FileHits, IndexedFile, key_schema},
     schema,
-    table::Table,
 };
 
 /// The separators between the columns of a key: `,field:`.
@@ -96,12 +96,12 @@ fn values(rows: &RecordBatch, fields: &[String], row: usize) -> String {
 
 /// Rejects an incoming row whose key text equals that of a stored row with different columns.
 pub(super) async fn check_stored(
-    table: &Table,
+    context: &Context,
     incoming: &Arc<Incoming>,
     files: &[IndexedFile],
     found: Vec<FileHits>,
 ) -> Result<Vec<FileHits>> {
-    let fields = table.record_key_fields();
+    let fields = context.record_key_fields();
     if fields.len() < 2 {
         return Ok(found);
     }
@@ -112,11 +112,11 @@ pub(super) async fn check_stored(
     })
     .await?;
     let checks = doubtful.into_iter().map(|(file, pairs)| async move {
-        let (path, bytes) = (files[file].path(&table.inner.layout)?, files[file].version().bytes);
+        let (path, bytes) = (files[file].path(context.layout())?, files[file].version().bytes);
         let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
         let columns = |name: &str| !schema::is_meta_column(name) && fields.iter().any(|field| field == name);
-        let open = table.open_file(&path, bytes).await?;
-        let (_admitted, open) = table.fetch_admitted(&open, None, &columns, Some(&positions)).await?;
+        let open = context.open_file(&path, bytes).await?;
+        let (_admitted, open) = context.fetch_admitted(&open, None, &columns, Some(&positions)).await?;
         let (rows, keys, fields) = (incoming.rows.clone(), incoming.keys.clone(), fields.to_vec());
         let schema = key_schema(&incoming.schema, &fields)?;
         blocking(move || {
@@ -138,7 +138,7 @@ pub(super) async fn check_stored(
         })
         .await
     });
-    ordered(table.calls_at_a_time(), checks).await?;
+    ordered(context.calls_at_a_time(), checks).await?;
     Ok(found)
 }
 

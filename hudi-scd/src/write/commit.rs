@@ -22,6 +22,7 @@ use super::{
     heartbeat::Heartbeat,
     hidden,
     incoming::Intent,
+    markers,
     merge::{KeptKeys, Merge},
     pack::{FileTask, Packed},
     report::CommitReport,
@@ -30,12 +31,12 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::Footer,
     concurrent::{blocking, ordered},
+    context::{Context, Turn},
     layout::{self, BaseFileName},
     operation::{Operation, Phase},
     properties::java_date,
     range_copy::{self, CommonChunks, Written},
     storage,
-    table::{Table, Turn},
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
     view::{Changes, Opened},
 };
@@ -88,7 +89,7 @@ impl OperationType {
 
 /// A commit that is about to be made.
 pub(crate) struct Commit<'a> {
-    pub(crate) table: &'a Table,
+    pub(crate) context: &'a Context,
     pub(crate) turn: &'a Turn<'a>,
     pub(crate) instant: Instant,
     pub(crate) operation_type: OperationType,
@@ -114,18 +115,18 @@ impl Commit<'_> {
         report: &mut CommitReport,
         operation: &Operation,
     ) -> Result<()> {
-        let Self { table, turn, instant, operation_type, avro, codec, replaced, beside } = self;
+        let Self { context, turn, instant, operation_type, avro, codec, replaced, beside } = self;
         let Beside { hidden, taken } = beside;
         let Packed { tasks, deleted } = packed;
-        let (layout, store) = (&table.inner.layout, table.store());
+        let (layout, store) = (context.layout(), context.store());
         let format = Arc::new(FileFormat::new(
-            table.name(),
+            context.name(),
             &schema,
             &avro,
-            &table.inner.properties.record_key_fields,
-            table.is_history(),
+            &context.properties().record_key_fields,
+            context.is_history(),
             codec,
-            &table.inner.options,
+            context.options(),
         )?);
         let state_file = |state| layout.instant_file(instant, operation_type.action(), state);
         let metadata = |partition_to_write_stats| {
@@ -144,28 +145,28 @@ impl Commit<'_> {
         };
         let request = state_file(State::Requested)?;
         operation.enter(Phase::Commit);
-        let heartbeat = Heartbeat::start(table, instant).await?;
+        let heartbeat = Heartbeat::start(context, instant).await?;
         storage::create(store, &request, requested).await?;
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
 
         operation.enter(Phase::Write);
         // Idle cores work on columns, mainly while the last files are written.
-        let parallelism = table.inner.options.parallelism;
+        let parallelism = context.options().parallelism;
         let threads = (4 * parallelism).div_ceil(tasks.len().max(1)).clamp(1, parallelism);
         let files = Files { instant, request, format, schema, threads };
-        let markers = tasks.iter().enumerate().map(|(number, task)| table.marker(instant, number, task));
+        let markers = tasks.iter().enumerate().map(|(number, task)| marker(context, instant, number, task));
         let markers = markers.collect::<Result<Vec<_>>>()?;
         let opened = tasks.iter().filter(|task| task.opens_partition).map(|task| task.partition.clone());
         let opened = opened.collect();
         let files =
-            tasks.into_iter().enumerate().map(|(number, task)| table.write_file(&files, number, task));
-        let written = ordered(table.calls_at_a_time(), files).await?;
-        deleted.write(table, instant).await?;
+            tasks.into_iter().enumerate().map(|(number, task)| write_file(context, &files, number, task));
+        let written = ordered(context.calls_at_a_time(), files).await?;
+        deleted.write(context, instant).await?;
         if let Some(rows) = hidden {
-            hidden::write(table, instant, rows).await?;
+            hidden::write(context, instant, rows).await?;
         }
         if let Some(taken) = &taken {
-            taken.write(table, instant).await?;
+            taken.write(context, instant).await?;
         }
 
         operation.enter(Phase::Commit);
@@ -193,7 +194,7 @@ impl Commit<'_> {
         operation.has_files(files, bytes);
         heartbeat.stop().await;
         // The commit is complete. Markers that remain after an error are harmless.
-        if let Err(error) = table.remove_known_markers(instant, markers).await {
+        if let Err(error) = markers::remove_known(context, instant, markers).await {
             tracing::warn!(%instant, %error, "markers of a completed commit could not be deleted");
         }
         let commit = (instant, metadata, Opened::Known(opened));
@@ -220,110 +221,113 @@ fn file_name(instant: Instant, number: usize, task: &FileTask) -> String {
     BaseFileName { file_id: task.file_id.clone(), write_token, instant }.to_string()
 }
 
-impl Table {
-    /// Returns the marker of the base file that a task writes.
-    fn marker(&self, instant: Instant, number: usize, task: &FileTask) -> Result<Path> {
-        let path = layout::in_partition(&task.partition, &file_name(instant, number, task));
-        self.inner.layout.marker(instant, &path, if task.old.is_none() { "CREATE" } else { "MERGE" })
+/// Returns the marker of the base file that a task writes.
+fn marker(context: &Context, instant: Instant, number: usize, task: &FileTask) -> Result<Path> {
+    let path = layout::in_partition(&task.partition, &file_name(instant, number, task));
+    context.layout().marker(instant, &path, if task.old.is_none() { "CREATE" } else { "MERGE" })
+}
+
+async fn write_file(
+    context: &Context,
+    files: &Files,
+    number: usize,
+    task: FileTask,
+) -> Result<(WriteStat, Written)> {
+    let &Files { instant, threads, .. } = files;
+    let _admitted = context.admit(task.bytes()).await?;
+    let (format, schema) = (files.format.clone(), files.schema.clone());
+    let began = Stopwatch::now();
+    let layout = context.layout();
+    let name = file_name(instant, number, &task);
+    let path = layout::in_partition(&task.partition, &name);
+
+    let created = task.old.is_none();
+    let marker = marker(context, instant, number, &task)?;
+    let marked = storage::mark(context.store(), &marker, &files.request).await;
+    marked.map_err(|error| undone(instant, error))?;
+    if task.opens_partition {
+        let metadata = partition_metadata(instant, &task.partition, context.options().clock.now());
+        storage::write(context.store(), &layout.partition_metadata(&task.partition)?, metadata).await?;
     }
 
-    async fn write_file(&self, files: &Files, number: usize, task: FileTask) -> Result<(WriteStat, Written)> {
-        let &Files { instant, threads, .. } = files;
-        let _admitted = self.admit(task.bytes()).await?;
-        let (format, schema) = (files.format.clone(), files.schema.clone());
-        let began = Stopwatch::now();
-        let layout = &self.inner.layout;
-        let name = file_name(instant, number, &task);
-        let path = layout::in_partition(&task.partition, &name);
-
-        let created = task.old.is_none();
-        let marker = self.marker(instant, number, &task)?;
-        let marked = storage::mark(self.store(), &marker, &files.request).await;
-        marked.map_err(|error| undone(instant, error))?;
-        if task.opens_partition {
-            let metadata = partition_metadata(instant, &task.partition, self.inner.options.clock.now());
-            storage::write(self.store(), &layout.partition_metadata(&task.partition)?, metadata).await?;
-        }
-
-        let previous = task.old.as_ref().map(|old| old.version().instant);
-        let mut stat = WriteStat::default().with_previous(previous);
-        stat.file_id = task.file_id.clone();
-        stat.path = Some(path.clone());
-        stat.num_writes = task.rows().cast_signed();
-        stat.num_deletes = task.edits.dropped.cast_signed();
-        stat.num_update_writes = task.edits.updated.cast_signed();
-        stat.num_inserts = task.appends.rows().cast_signed();
-        stat.partition_path = Some(task.partition.clone());
-        let (rows, drops) = (task.rows(), task.edits.dropped > 0);
-        let (mut old, mut original) = (None, None);
-        if let Some(file) = &task.old {
-            let (path, bytes) = (file.path(layout)?, file.version().bytes);
-            match self.inner.range_copies.as_ref().filter(|copies| copies.pay_for(bytes)) {
-                Some(copies) => {
-                    let (open, remote) = self.open_sparse(&path, bytes).await?;
-                    (old, original) = (Some(open), Some((copies, remote)));
-                }
-                None => old = Some(self.open_whole(&path, bytes).await?),
+    let previous = task.old.as_ref().map(|old| old.version().instant);
+    let mut stat = WriteStat::default().with_previous(previous);
+    stat.file_id = task.file_id.clone();
+    stat.path = Some(path.clone());
+    stat.num_writes = task.rows().cast_signed();
+    stat.num_deletes = task.edits.dropped.cast_signed();
+    stat.num_update_writes = task.edits.updated.cast_signed();
+    stat.num_inserts = task.appends.rows().cast_signed();
+    stat.partition_path = Some(task.partition.clone());
+    let (rows, drops) = (task.rows(), task.edits.dropped > 0);
+    let (mut old, mut original) = (None, None);
+    if let Some(file) = &task.old {
+        let (path, bytes) = (file.path(layout)?, file.version().bytes);
+        match context.range_copies().filter(|copies| copies.pay_for(bytes)) {
+            Some(copies) => {
+                let (open, remote) = context.open_sparse(&path, bytes).await?;
+                (old, original) = (Some(open), Some((copies, remote)));
             }
+            None => old = Some(context.open_whole(&path, bytes).await?),
         }
-        let common = CommonChunks::default();
-        let kept = self.inner.index_cache.as_ref().map(|cache| {
-            let ordering = self.inner.properties.stored_ordering(&schema);
-            let column = ordering.as_ref().and_then(|(name, _)| schema.index_of(name).ok());
-            let ordering = ordering.as_ref().map(|(name, data_type)| (name.as_str(), data_type));
-            KeptKeys { writer: cache.keep_keys(ordering), ordering: column }
-        });
-        let merge = Merge {
-            format,
-            schema,
-            instant,
-            task: number,
-            partition: task.partition,
-            name,
-            old,
-            edits: task.edits,
-            appends: task.appends,
-            drops,
-            rows,
-            threads,
-            kept,
-            common: common.clone(),
-        };
-        let path = layout.resolve(&path)?;
-        let (written, merged) = match original {
-            Some((copies, original)) => {
-                let make = move |out| merge.run(out);
-                range_copy::write_copying(copies, self.store(), &path, original, common, make).await?
-            }
-            None => {
-                let made = storage::write_made(self.store(), &path, move |out| merge.run(out)).await?;
-                (Written::sent(made.0), made.1)
-            }
-        };
-        debug_assert_eq!(merged.rows, rows);
-        let entry = self.index_entry(&path, written.bytes);
-        // The next write of this handle then need not read the footer.
-        let footer = Footer::of(path, Arc::new(merged.footer));
-        self.inner.footers.keep(&footer);
-        self.inner.footers.keep_metadata(&footer);
-        if let Some(entry) = entry {
-            blocking(move || {
-                // The cache is optional, so errors are ignored.
-                if let Ok(metadata) = footer.encoded() {
-                    entry.keep_footer(&metadata);
-                }
-                if let Some(kept) = merged.kept {
-                    kept.keep(&entry);
-                }
-                Ok(())
-            })
-            .await?;
-        }
-        stat.file_size_in_bytes = written.bytes.cast_signed();
-        stat.total_write_bytes = stat.file_size_in_bytes;
-        let milliseconds = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Ok((stat.with_runtime(milliseconds, created), written))
     }
+    let common = CommonChunks::default();
+    let kept = context.index_cache().map(|cache| {
+        let ordering = context.properties().stored_ordering(&schema);
+        let column = ordering.as_ref().and_then(|(name, _)| schema.index_of(name).ok());
+        let ordering = ordering.as_ref().map(|(name, data_type)| (name.as_str(), data_type));
+        KeptKeys { writer: cache.keep_keys(ordering), ordering: column }
+    });
+    let merge = Merge {
+        format,
+        schema,
+        instant,
+        task: number,
+        partition: task.partition,
+        name,
+        old,
+        edits: task.edits,
+        appends: task.appends,
+        drops,
+        rows,
+        threads,
+        kept,
+        common: common.clone(),
+    };
+    let path = layout.resolve(&path)?;
+    let (written, merged) = match original {
+        Some((copies, original)) => {
+            let make = move |out| merge.run(out);
+            range_copy::write_copying(copies, context.store(), &path, original, common, make).await?
+        }
+        None => {
+            let made = storage::write_made(context.store(), &path, move |out| merge.run(out)).await?;
+            (Written::sent(made.0), made.1)
+        }
+    };
+    debug_assert_eq!(merged.rows, rows);
+    let entry = context.index_entry(&path, written.bytes);
+    // The next write of this handle then need not read the footer.
+    let footer = Footer::of(path, Arc::new(merged.footer));
+    context.footers().keep(&footer);
+    context.footers().keep_metadata(&footer);
+    if let Some(entry) = entry {
+        blocking(move || {
+            // The cache is optional, so errors are ignored.
+            if let Ok(metadata) = footer.encoded() {
+                entry.keep_footer(&metadata);
+            }
+            if let Some(kept) = merged.kept {
+                kept.keep(&entry);
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    stat.file_size_in_bytes = written.bytes.cast_signed();
+    stat.total_write_bytes = stat.file_size_in_bytes;
+    let milliseconds = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+    Ok((stat.with_runtime(milliseconds, created), written))
 }
 
 /// Determines the outcome of a commit whose last request failed. An error other than [`ErrorKind::Unknown`]

@@ -20,10 +20,11 @@ use tokio::{
 };
 
 use crate::{
-    Result, layout,
+    Result,
+    context::Context,
+    layout,
     operation::also_counted,
     storage,
-    table::Table,
     timeline::{Instant, TimelineEntry},
     view::View,
 };
@@ -45,11 +46,11 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// Writes the first heartbeat, and starts the periodic ones.
-    pub(crate) async fn start(table: &Table, instant: Instant) -> Result<Self> {
-        let path = table.inner.layout.heartbeat(instant)?;
-        storage::write(table.store(), &path, UNDER_LOCK.to_vec()).await?;
+    pub(crate) async fn start(context: &Context, instant: Instant) -> Result<Self> {
+        let path = context.layout().heartbeat(instant)?;
+        storage::write(context.store(), &path, UNDER_LOCK.to_vec()).await?;
         let (stop, stopped) = oneshot::channel();
-        let beating = tokio::spawn(also_counted(beat(table.inner.store.clone(), path, stopped)));
+        let beating = tokio::spawn(also_counted(beat(context.shared_store().clone(), path, stopped)));
         Ok(Self { stop: Some(stop), beating })
     }
 
@@ -84,9 +85,9 @@ async fn beat(store: Arc<dyn ObjectStore>, path: Path, mut stopped: oneshot::Rec
 }
 
 /// Returns `true` if the writer of a pending instant is alive. The caller must hold the table's lock.
-pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
-    let path = table.inner.layout.heartbeat(instant)?;
-    let found = match table.store().get(&path).await {
+pub(crate) async fn is_alive(context: &Context, instant: Instant) -> Result<bool> {
+    let path = context.layout().heartbeat(instant)?;
+    let found = match context.store().get(&path).await {
         Ok(found) => found,
         Err(object_store::Error::NotFound { .. }) => return Ok(false),
         Err(cause) => return Err(storage::failed("read", &path, cause)),
@@ -97,7 +98,7 @@ pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
         return Ok(false);
     }
     let written = Timestamp::from_millisecond(written).unwrap_or(Timestamp::MIN);
-    Ok(storage_time(table).await?.duration_since(written) < EXPIRED)
+    Ok(storage_time(context).await?.duration_since(written) < EXPIRED)
 }
 
 /// Deletes the heartbeats of dead writers whose instants are not pending. Hudi's eager rollback leaves the
@@ -106,7 +107,7 @@ pub(crate) async fn is_alive(table: &Table, instant: Instant) -> Result<bool> {
 /// The caller must hold the table's lock, and must have rolled back the pending writes of dead writers. An
 /// empty file may belong to a Hudi writer that is about to request its instant. It is deleted after it has
 /// expired.
-pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
+pub(crate) async fn sweep(context: &Context, view: &View) -> Result<()> {
     if !view.timeline.has_folder(layout::HEARTBEAT_FOLDER) {
         return Ok(());
     }
@@ -114,7 +115,7 @@ pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
         view.timeline.entries().iter().filter(|entry| entry.instant == instant).any(TimelineEntry::is_pending)
     };
     let (mut dead, mut by_age) = (Vec::new(), Vec::new());
-    for object in storage::list_folder(table.store(), &table.inner.layout.heartbeat_folder()?).await?.objects
+    for object in storage::list_folder(context.store(), &context.layout().heartbeat_folder()?).await?.objects
     {
         let Some(name) = object.location.filename() else { continue };
         let checked = layout::checked_file(name);
@@ -129,7 +130,7 @@ pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
         }
     }
     if !by_age.is_empty() {
-        let now = storage_time(table).await?;
+        let now = storage_time(context).await?;
         let expired = by_age.into_iter().filter(|object| {
             let written = Timestamp::from_millisecond(object.last_modified.timestamp_millis());
             now.duration_since(written.unwrap_or(Timestamp::MIN)) >= EXPIRED
@@ -137,14 +138,14 @@ pub(crate) async fn sweep(table: &Table, view: &View) -> Result<()> {
         dead.extend(expired.map(|object| object.location));
     }
     if !dead.is_empty() {
-        storage::delete_all(table.store(), dead).await?;
+        storage::delete_all(context.store(), dead).await?;
     }
     Ok(())
 }
 
 /// Returns the storage's time, which is used to date its files. This machine's clock may be off by minutes.
-async fn storage_time(table: &Table) -> Result<Timestamp> {
-    let probe = table.inner.layout.clock_probe()?;
-    storage::write(table.store(), &probe, Vec::new()).await?;
-    Ok(storage::written_at(table.store(), &probe).await?.unwrap_or(Timestamp::MIN))
+async fn storage_time(context: &Context) -> Result<Timestamp> {
+    let probe = context.layout().clock_probe()?;
+    storage::write(context.store(), &probe, Vec::new()).await?;
+    Ok(storage::written_at(context.store(), &probe).await?.unwrap_or(Timestamp::MIN))
 }

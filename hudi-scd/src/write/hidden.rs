@@ -13,14 +13,14 @@ use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder}
 use crate::{
     Error, ErrorKind, Result,
     concurrent::blocking,
+    context::{Context, Turn},
     layout, storage,
-    table::{Table, Turn},
     timeline::{Action, Instant},
     view::View,
 };
 
 /// Writes the hidden rows that are valid from a commit on.
-pub(crate) async fn write(table: &Table, instant: Instant, rows: RecordBatch) -> Result<()> {
+pub(crate) async fn write(context: &Context, instant: Instant, rows: RecordBatch) -> Result<()> {
     let encode = move || {
         let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None)?;
         writer.write(&rows)?;
@@ -30,20 +30,20 @@ pub(crate) async fn write(table: &Table, instant: Instant, rows: RecordBatch) ->
         Error::new(ErrorKind::InvalidInput, "the hidden rows cannot be written").with_source(cause)
     };
     let bytes = blocking(move || encode().map_err(failed)).await?;
-    storage::write(table.store(), &table.inner.layout.hidden_rows(instant)?, bytes).await
+    storage::write(context.store(), &context.layout().hidden_rows(instant)?, bytes).await
 }
 
 /// Reads the hidden rows of the latest commit. Returns `None` if there never were any. Deletes the files of
 /// writes that were undone, because a file from before the active timeline counts as committed.
-pub(crate) async fn read(table: &Table, turn: &Turn<'_>, view: &View) -> Result<Option<RecordBatch>> {
+pub(crate) async fn read(context: &Context, turn: &Turn<'_>, view: &View) -> Result<Option<RecordBatch>> {
     let (committed, undone): (Vec<_>, Vec<_>) = files(turn.tombstone_files().await?.into_iter())
         .partition(|(instant, _)| view.timeline.is_committed(*instant));
     if !undone.is_empty() {
         turn.verify().await?;
-        storage::delete_all(table.store(), undone.into_iter().map(|(_, path)| path).collect()).await?;
+        storage::delete_all(context.store(), undone.into_iter().map(|(_, path)| path).collect()).await?;
     }
     let Some((_, path)) = committed.into_iter().max() else { return Ok(None) };
-    let bytes = storage::read(table.store(), &path).await?;
+    let bytes = storage::read(context.store(), &path).await?;
     let corrupt = move |cause| {
         Error::new(ErrorKind::Corrupt, "the file of hidden rows is broken")
             .with_context("file", &path)

@@ -16,11 +16,11 @@ use super::collision::{Pair, Texts};
 use crate::{
     Error, ErrorKind, Result,
     concurrent::blocking,
+    context::Context,
     index::{key_encoding, key_schema},
     key::{self, KeyEncoding, Partitions},
     properties::{Merge, TableProperties},
     schema,
-    table::Table,
     view::View,
 };
 
@@ -66,13 +66,13 @@ struct Known {
 
 impl Incoming {
     pub(crate) async fn prepare(
-        table: &Table,
+        context: &Context,
         view: &View,
         batches: Vec<RecordBatch>,
         intent: Intent,
     ) -> Result<Self> {
-        table.inner.properties.check_writable()?;
-        let schema = match table.schema_of(view) {
+        context.properties().check_writable()?;
+        let schema = match context.schema_of(view) {
             Ok(schema) => Some(schema),
             Err(error)
                 if error.kind() == ErrorKind::NotFound && intent != Intent::Delete && !batches.is_empty() =>
@@ -82,10 +82,10 @@ impl Incoming {
             Err(error) => return Err(error),
         };
         let known = Known {
-            properties: table.inner.properties.clone(),
+            properties: context.properties().clone(),
             schema,
-            avro: table.avro_of(view).map(str::to_owned),
-            key_encoding: key_encoding(table, view).await?,
+            avro: context.avro_of(view).map(str::to_owned),
+            key_encoding: key_encoding(context, view).await?,
         };
         blocking(move || Self::of(&known, &batches, intent)).await
     }

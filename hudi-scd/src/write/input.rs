@@ -24,8 +24,13 @@ use super::{
     spill::{Batches, Spill, SpillWriter, rows_per_batch, size_of_rows},
 };
 use crate::{
-    Error, ErrorKind, Result, concurrent::blocking, index::key_schema, options::TableOptions,
-    properties::TableProperties, schema, table::Table, view::View,
+    Error, ErrorKind, Result,
+    concurrent::blocking,
+    context::{Context, TableOptions},
+    index::key_schema,
+    properties::TableProperties,
+    schema,
+    view::View,
 };
 
 /// Number of runs of a size class that are joined to one run of the next class. Each run has an open file and
@@ -141,12 +146,12 @@ pub(crate) async fn hold(
 
 /// Reads the rows of a write.
 pub(crate) async fn gather(
-    table: &Table,
+    context: &Context,
     rows: impl Stream<Item = Result<RecordBatch>> + Send,
     intent: Intent,
 ) -> Result<Gathered> {
-    let mut sorting = SortingRows { table, intent, runs: Runs { runs: Classes::new(), rows: 0 } };
-    Ok(match hold(rows, &table.inner.options, &mut sorting).await? {
+    let mut sorting = SortingRows { context, intent, runs: Runs { runs: Classes::new(), rows: 0 } };
+    Ok(match hold(rows, context.options(), &mut sorting).await? {
         Some(batches) => Gathered::Memory(batches),
         None => Gathered::Runs(sorting.runs),
     })
@@ -154,24 +159,24 @@ pub(crate) async fn gather(
 
 /// The rows of a write that are being sorted.
 struct SortingRows<'a> {
-    table: &'a Table,
+    context: &'a Context,
     intent: Intent,
     runs: Runs,
 }
 
 impl Sorting for SortingRows<'_> {
     async fn add(&mut self, batches: Vec<RecordBatch>) -> Result<()> {
-        let (table, before) = (self.table, self.runs.rows);
-        let view = table.view().await?;
+        let (context, before) = (self.context, self.runs.rows);
+        let view = context.view().await?;
         let first = usize::try_from(before).unwrap_or(usize::MAX);
         let named = |error: Error| error.map_rows(|row| first + row);
-        let incoming = Incoming::prepare(table, &view, batches, self.intent).await.map_err(named)?;
+        let incoming = Incoming::prepare(context, &view, batches, self.intent).await.map_err(named)?;
         self.runs.rows += incoming.total_rows;
-        let options = table.inner.options.clone();
+        let options = context.options().clone();
         let write =
             move || write_run(&options, &incoming.rows, &incoming.keys, before, incoming.schema.clone());
-        let rule = Rule::Newest(self.intent, Box::new(table.inner.properties.clone()));
-        self.runs.runs.add(blocking(write).await?, &rule, &table.inner.options).await
+        let rule = Rule::Newest(self.intent, Box::new(context.properties().clone()));
+        self.runs.runs.add(blocking(write).await?, &rule, context.options()).await
     }
 }
 
@@ -179,13 +184,13 @@ impl Runs {
     /// Returns the rows to write, in chunks of distinct rows.
     pub(crate) async fn merge(
         self,
-        table: &Table,
+        context: &Context,
         view: &View,
         intent: Intent,
     ) -> Result<(Merger, SchemaRef)> {
-        let properties = table.inner.properties.clone();
+        let properties = context.properties().clone();
         let runs = self.runs.into_runs();
-        let mut schema = match table.schema_of(view) {
+        let mut schema = match context.schema_of(view) {
             Ok(schema) => schema,
             Err(error) if error.kind() == ErrorKind::NotFound => runs[0].schema.clone(),
             Err(error) => return Err(error),
@@ -196,7 +201,7 @@ impl Runs {
             }
         }
         let columns = incoming_columns(&schema, intent, &properties)?;
-        let share = table.inner.options.memory_budget / SHARES;
+        let share = context.options().memory_budget / SHARES;
         let rule = Rule::Newest(intent, Box::new(properties));
         Ok((blocking(move || Merger::new(runs, rule, columns, share)).await?, schema))
     }

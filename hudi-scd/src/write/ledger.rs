@@ -35,8 +35,8 @@ use sha2::{Digest, Sha256};
 use crate::{
     Error, ErrorKind, Result,
     concurrent::blocking,
+    context::{Context, Turn},
     layout, storage,
-    table::{Table, Turn},
     timeline::{Action, CommitMetadata, Instant, archive::ArchivedEntry},
     view::View,
 };
@@ -170,25 +170,25 @@ impl Taken {
     }
 
     /// Writes the ledger that is valid from a commit on.
-    pub(crate) async fn write(&self, table: &Table, instant: Instant) -> Result<()> {
+    pub(crate) async fn write(&self, context: &Context, instant: Instant) -> Result<()> {
         let ledger = self.ledger.clone();
         let failed = |cause: ParquetError| {
             Error::new(ErrorKind::InvalidInput, "the ledger of files cannot be written").with_source(cause)
         };
         let bytes = blocking(move || ledger.encode().map_err(failed)).await?;
-        storage::write(table.store(), &table.inner.layout.ledger(instant)?, bytes).await
+        storage::write(context.store(), &context.layout().ledger(instant)?, bytes).await
     }
 }
 
 /// Reads the ledger of the latest commit that has one, and adds the files that later commits name. In a turn,
 /// it also deletes the ledgers that do not count, because a ledger from before the active timeline would
 /// count as committed.
-pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) -> Result<Ledger> {
+pub(crate) async fn read(context: &Context, turn: Option<&Turn<'_>>, view: &View) -> Result<Ledger> {
     let listed = match turn {
         Some(turn) => turn.tombstone_files().await?,
         None => {
-            let folder = table.inner.layout.tombstone_folder()?;
-            let listed = storage::list_folder(table.store(), &folder).await?;
+            let folder = context.layout().tombstone_folder()?;
+            let listed = storage::list_folder(context.store(), &folder).await?;
             listed.objects.into_iter().map(|file| file.location).collect()
         }
     };
@@ -196,7 +196,7 @@ pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) ->
     let (mut committed, mut past): (Vec<_>, Vec<_>) =
         files.partition(|(instant, _)| view.timeline.is_committed(*instant));
     committed.sort_unstable();
-    let mut archive = Archive::of(table, view);
+    let mut archive = Archive::of(context, view);
     let found = loop {
         match committed.last() {
             Some((instant, _)) if !archive.is_committed(*instant).await? => past.extend(committed.pop()),
@@ -208,21 +208,21 @@ pub(crate) async fn read(table: &Table, turn: Option<&Turn<'_>>, view: &View) ->
         if !past.is_empty() {
             turn.verify().await?;
             let past = past.into_iter().map(|(_, path)| path).collect();
-            storage::delete_all(table.store(), past).await?;
+            storage::delete_all(context.store(), past).await?;
         }
     }
     let since = found.as_ref().map(|(instant, _)| *instant);
     let mut later = archive.taken_in(since).await?;
     later.extend(view.written.taken_in(since)?);
     let ledger = match found {
-        Some((_, path)) => decode(table, path).await?,
+        Some((_, path)) => decode(context, path).await?,
         None => Ledger::default(),
     };
     Ok(if later.is_empty() { ledger } else { ledger.take(later).ledger })
 }
 
-async fn decode(table: &Table, path: Path) -> Result<Ledger> {
-    let bytes = storage::read(table.store(), &path).await?;
+async fn decode(context: &Context, path: Path) -> Result<Ledger> {
+    let bytes = storage::read(context.store(), &path).await?;
     let corrupt = move |cause| {
         Error::new(ErrorKind::Corrupt, "the ledger of files is broken")
             .with_context("file", &path)
@@ -234,22 +234,22 @@ async fn decode(table: &Table, path: Path) -> Result<Ledger> {
 /// The commits before the active timeline. They are read only for a ledger that is older than the active
 /// timeline, which is rare, because this crate archives a commit with a ledger only after later ones.
 struct Archive<'a> {
-    table: &'a Table,
+    context: &'a Context,
     /// The first commit of the active timeline.
     first: Option<Instant>,
     entries: Option<Vec<ArchivedEntry>>,
 }
 
 impl<'a> Archive<'a> {
-    fn of(table: &'a Table, view: &View) -> Self {
+    fn of(context: &'a Context, view: &View) -> Self {
         let first = view.timeline.completed_commits().next().map(|entry| entry.instant);
-        let is_empty = !view.timeline.has_folder(&table.inner.properties.archive_folder);
-        Self { table, first, entries: is_empty.then(Vec::new) }
+        let is_empty = !view.timeline.has_folder(&context.properties().archive_folder);
+        Self { context, first, entries: is_empty.then(Vec::new) }
     }
 
     async fn completed(&mut self) -> Result<impl Iterator<Item = (&str, &ArchivedEntry)>> {
         if self.entries.is_none() {
-            self.entries = Some(self.table.archived_entries().await?);
+            self.entries = Some(self.context.archived_entries().await?);
         }
         let entries = self.entries.iter().flatten();
         let completed = entries.filter(|entry| entry.action_state.as_deref() == Some("COMPLETED"));

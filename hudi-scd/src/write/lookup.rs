@@ -13,26 +13,26 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::conform_stored,
     concurrent::{blocking, ordered},
+    context::Context,
     index::{self, FileHits, Hit, IndexedFile, StoredTexts, Wanted, key_encoding, key_schema},
     key::{self, KeyEncoding},
-    table::Table,
     view::View,
 };
 
 /// Finds the stored rows of incoming keys. See [`index::find`].
 pub(super) async fn find(
-    table: &Table,
+    context: &Context,
     view: &View,
     incoming: &Arc<Incoming>,
     ordering: Option<(String, DataType)>,
 ) -> Result<(Vec<IndexedFile>, Vec<FileHits>)> {
-    let Some(field) = table.inner.properties.encoded_key_field() else {
-        return index::find(table, view, &Wanted { keys: incoming.keys.clone(), ordering }).await;
+    let Some(field) = context.properties().encoded_key_field() else {
+        return index::find(context, view, &Wanted { keys: incoming.keys.clone(), ordering }).await;
     };
-    let encoding = key_encoding(table, view).await?;
+    let encoding = key_encoding(context, view).await?;
     let (keys, name) = (incoming.keys.clone(), field.to_owned());
     let texts = Arc::new(blocking(move || StoredTexts::of(&name, &keys, encoding)).await?);
-    let (files, found) = index::find(table, view, &Wanted { keys: texts.texts.clone(), ordering }).await?;
+    let (files, found) = index::find(context, view, &Wanted { keys: texts.texts.clone(), ordering }).await?;
     let schema = incoming.schema.clone();
     let (files_at_hand, texts, schema) = (&files, &texts, &schema);
     let owned = found.into_iter().map(|hits| async move {
@@ -40,27 +40,27 @@ pub(super) async fn find(
         let positions: Vec<u64> = doubtful.map(|hit| hit.position).collect();
         let values = match positions.is_empty() {
             true => Vec::new(),
-            false => values(table, &files_at_hand[hits.file], field, schema, positions).await?,
+            false => values(context, &files_at_hand[hits.file], field, schema, positions).await?,
         };
         let (texts, field) = (texts.clone(), field.to_owned());
         blocking(move || owned(hits, &texts, &field, &values)).await
     });
-    let owned = ordered(table.calls_at_a_time(), owned).await?;
+    let owned = ordered(context.calls_at_a_time(), owned).await?;
     Ok((files, owned.into_iter().filter(|hits| !hits.hits.is_empty()).collect()))
 }
 
 /// Reads the record key column of stored rows, as text.
 async fn values(
-    table: &Table,
+    context: &Context,
     file: &IndexedFile,
     field: &str,
     schema: &arrow::datatypes::SchemaRef,
     positions: Vec<u64>,
 ) -> Result<Vec<String>> {
-    let path = file.path(&table.inner.layout)?;
-    let open = table.open_file(&path, file.version().bytes).await?;
+    let path = file.path(context.layout())?;
+    let open = context.open_file(&path, file.version().bytes).await?;
     let column = |name: &str| name == field;
-    let (_admitted, open) = table.fetch_admitted(&open, None, &column, Some(&positions)).await?;
+    let (_admitted, open) = context.fetch_admitted(&open, None, &column, Some(&positions)).await?;
     let (schema, fields) = (key_schema(schema, &[field.to_owned()])?, [field.to_owned()]);
     blocking(move || {
         let mut values = Vec::with_capacity(positions.len());

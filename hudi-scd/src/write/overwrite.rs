@@ -9,31 +9,44 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::RecordBatch;
-use futures::Stream;
-
 use super::{
-    at_hand,
     changeset::Changeset,
     commit::{OperationType, Replaced},
     counted,
-    incoming::{Incoming, Intent},
+    incoming::Incoming,
     lookup,
     report::CommitReport,
     tag::{self, Change, Copies, Edit, Judged, Tagged, Verdict},
 };
 use crate::{
     Result,
+    context::Context,
     index::{self, IndexedFile},
-    table::Table,
     view::View,
 };
 
 /// The part of the table to overwrite.
 #[derive(Debug)]
-pub(super) struct Overwrite {
+pub(crate) struct Overwrite {
     pub(super) operation_type: OperationType,
     pub(super) target: Target,
+}
+
+impl Overwrite {
+    /// Overwrites the partitions in the input.
+    pub(crate) fn of_rows() -> Self {
+        Self { operation_type: OperationType::InsertOverwrite, target: Target::OfRows }
+    }
+
+    /// Overwrites all partitions.
+    pub(crate) fn of_all() -> Self {
+        Self { operation_type: OperationType::InsertOverwriteTable, target: Target::All }
+    }
+
+    /// Deletes the rows of these partitions.
+    pub(crate) fn of_named(partitions: Vec<String>) -> Self {
+        Self { operation_type: OperationType::DeletePartition, target: Target::Named(partitions) }
+    }
 }
 
 /// The partitions to overwrite, in addition to those in the input.
@@ -42,84 +55,6 @@ pub(super) enum Target {
     OfRows,
     All,
     Named(Vec<String>),
-}
-
-impl Table {
-    /// Replaces all rows of the partitions in the input. An unpartitioned table counts as one partition. Old
-    /// rows are removed regardless of their ordering values, and rows of the input are never late, even if
-    /// their keys were deleted. A key that is stored in another partition is moved from there. (Hudi's own
-    /// insert overwrite does not look there, and leaves the key in both partitions.)
-    ///
-    /// If the input has several rows with the same key, one of them counts, as for [`Table::upsert`]. (Hudi's
-    /// own insert overwrite keeps all of them, unless `hoodie.combine.before.insert` is set.) A key that was
-    /// stored more than once counts once. A partition that already contains exactly these rows is not
-    /// changed. If this is true for all partitions, there is no commit.
-    ///
-    /// The commit is a replacecommit. Reads of the past see the old rows as long as they are retained.
-    ///
-    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
-    ///
-    /// # Errors
-    /// As [`Table::upsert`].
-    pub async fn insert_overwrite(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
-        self.insert_overwrite_stream(at_hand(batches)).await
-    }
-
-    /// Overwrites with a stream of batches (see [`Table::insert_overwrite`] and [`Table::upsert_stream`]).
-    ///
-    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
-    ///
-    /// # Errors
-    /// As [`Table::upsert`], and the errors of the stream.
-    pub async fn insert_overwrite_stream(
-        &self,
-        rows: impl Stream<Item = Result<RecordBatch>> + Send,
-    ) -> Result<CommitReport> {
-        let overwrite = Overwrite { operation_type: OperationType::InsertOverwrite, target: Target::OfRows };
-        self.write("insert_overwrite", rows, Intent::Overwrite, Some(overwrite)).await
-    }
-
-    /// Replaces all rows of the table, like [`Table::insert_overwrite`] for every existing partition.
-    ///
-    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
-    ///
-    /// # Errors
-    /// As [`Table::upsert`].
-    pub async fn insert_overwrite_table(&self, batches: &[RecordBatch]) -> Result<CommitReport> {
-        self.insert_overwrite_table_stream(at_hand(batches)).await
-    }
-
-    /// Overwrites the table with a stream of batches (see [`Table::insert_overwrite_table`] and
-    /// [`Table::upsert_stream`]).
-    ///
-    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
-    ///
-    /// # Errors
-    /// As [`Table::upsert`], and the errors of the stream.
-    pub async fn insert_overwrite_table_stream(
-        &self,
-        rows: impl Stream<Item = Result<RecordBatch>> + Send,
-    ) -> Result<CommitReport> {
-        let overwrite =
-            Overwrite { operation_type: OperationType::InsertOverwriteTable, target: Target::All };
-        self.write("insert_overwrite_table", rows, Intent::Overwrite, Some(overwrite)).await
-    }
-
-    /// Deletes all rows of partitions, given by their paths relative to the table, such as `day=2025-01-01`.
-    /// A path without rows is ignored.
-    ///
-    /// If the future is dropped, the write ends [as in a crash](Table#dropped-futures).
-    ///
-    /// # Errors
-    /// As [`Table::upsert`].
-    pub async fn delete_partitions<P: Into<String>>(
-        &self,
-        partitions: impl IntoIterator<Item = P>,
-    ) -> Result<CommitReport> {
-        let target = Target::Named(partitions.into_iter().map(Into::into).collect());
-        let overwrite = Overwrite { operation_type: OperationType::DeletePartition, target };
-        self.write("delete_partitions", at_hand(&[]), Intent::Overwrite, Some(overwrite)).await
-    }
 }
 
 /// The counts of one partition.
@@ -143,17 +78,17 @@ struct Counts {
 /// Looks up every key. Each row is treated as new in its partition, and removed from the partition where its
 /// key is stored.
 pub(super) async fn tag(
-    table: &Table,
+    context: &Context,
     view: &View,
     incoming: &Arc<Incoming>,
     tally: &mut Tally,
     report: &mut CommitReport,
 ) -> Result<Tagged> {
     let (files, found) = match incoming.len() {
-        0 => (index::latest_files(table, view).await?, Vec::new()),
-        _ => lookup::find(table, view, incoming, None).await?,
+        0 => (index::latest_files(context, view).await?, Vec::new()),
+        _ => lookup::find(context, view, incoming, None).await?,
     };
-    let judged = tag::judge_all(table, &files, incoming, found).await?;
+    let judged = tag::judge_all(context, &files, incoming, found).await?;
     let (rows, mut counts) = (incoming.clone(), std::mem::take(tally));
     let (tagged, counts) = counted(report, move |report| {
         let tagged = replace(&rows, files, &judged, &mut counts, report);

@@ -8,8 +8,8 @@ use super::{
     tombstones::Deleted,
 };
 use crate::{
+    context::{Context, FileIds},
     index::IndexedFile,
-    table::{FileIds, Table},
     view::View,
 };
 
@@ -54,8 +54,8 @@ pub(crate) struct Packed {
 
 /// Assigns new rows first to the files of their partition that are rewritten anyway, then to small files, and
 /// then to new file groups.
-pub(crate) fn pack(table: &Table, view: &View, changes: Changeset, mut ids: FileIds) -> Packed {
-    let options = &table.inner.options;
+pub(crate) fn pack(context: &Context, view: &View, changes: Changeset, mut ids: FileIds) -> Packed {
+    let options = context.options();
     let bytes_per_row = bytes_per_row(&changes);
     let Changeset { files, edits, new_rows, deleted, .. } = changes;
     let mut tasks: BTreeMap<usize, FileTask> = BTreeMap::new();

@@ -13,14 +13,14 @@
 //! considered dead but is only slow can no longer complete. If it has completed just before, its commit is
 //! valid, and the rollback is withdrawn.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::heartbeat;
+use super::{heartbeat, markers};
 use crate::{
     Error, ErrorKind, Result,
+    context::{Context, Turn},
     layout::{self, BaseFileName},
-    storage,
-    table::{Table, Turn},
+    metadata_table, storage,
     timeline::{
         Action, Instant, State, TimelineEntry,
         avro::{
@@ -41,17 +41,17 @@ const MARKERS: &str = "MARKERS";
 /// optimistic concurrency control is an exception: it holds the lock only while it commits, and shows by a
 /// [heartbeat] that it is alive. If it commits later, it checks for conflicts with file groups that were
 /// written in the meantime.
-pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<Vec<Instant>> {
+pub(crate) async fn roll_back_pending(context: &Context, turn: &Turn<'_>) -> Result<Vec<Instant>> {
     let mut view = turn.view().await?;
-    refuse_foreign_pending(table, &view).await?;
+    refuse_foreign_pending(context, &view).await?;
     if view.timeline.entries().iter().any(TimelineEntry::is_pending) {
         // Pending writes may have created files after the view was loaded, without a change of the timeline.
         turn.forget_view().await;
         view = turn.view().await?;
         // If a rollback completed first, the metadata table's entry for the undone write would count.
-        table.drop_metadata_table(turn, &view).await?;
+        metadata_table::drop_once(context, turn, &view).await?;
     }
-    let mut done = resume_pending(table, turn, &view).await?;
+    let mut done = resume_pending(context, turn, &view).await?;
     if !done.is_empty() {
         view = turn.view().await?;
     }
@@ -61,14 +61,14 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
             entry.action.writes_rows() && entry.is_pending() && !alive.contains(&entry.instant)
         });
         let Some(dead) = pending.cloned() else {
-            heartbeat::sweep(table, &view).await?;
+            heartbeat::sweep(context, &view).await?;
             return Ok(done);
         };
-        if heartbeat::is_alive(table, dead.instant).await? {
+        if heartbeat::is_alive(context, dead.instant).await? {
             alive.push(dead.instant);
             continue;
         }
-        if roll_back(table, turn, &view, &dead).await?.is_some() {
+        if roll_back(context, turn, &view, &dead).await?.is_some() {
             done.push(dead.instant);
         }
         turn.forget_view().await;
@@ -77,10 +77,10 @@ pub(crate) async fn roll_back_pending(table: &Table, turn: &Turn<'_>) -> Result<
 }
 
 /// Finishes announced rollbacks. Returns the instants of the writes that they undid.
-pub(crate) async fn resume_pending(table: &Table, turn: &Turn<'_>, view: &View) -> Result<Vec<Instant>> {
+pub(crate) async fn resume_pending(context: &Context, turn: &Turn<'_>, view: &View) -> Result<Vec<Instant>> {
     let mut done = Vec::new();
     for entry in view.timeline.pending(Action::Rollback) {
-        done.extend(resume(table, turn, view, entry).await?);
+        done.extend(resume(context, turn, view, entry).await?);
     }
     if !done.is_empty() {
         turn.forget_view().await;
@@ -91,13 +91,13 @@ pub(crate) async fn resume_pending(table: &Table, turn: &Turn<'_>, view: &View) 
 /// Rolls back an unfinished write. Returns the instant of the rollback and the number of deleted files.
 /// Returns `None` if the write has completed in the meantime and is valid.
 pub(crate) async fn roll_back(
-    table: &Table,
+    context: &Context,
     turn: &Turn<'_>,
     view: &View,
     dead: &TimelineEntry,
 ) -> Result<Option<(Instant, u64)>> {
-    let (instant, plan) = announce(table, view, dead, Of::Pending).await?;
-    let files = carry_out(table, turn, view, instant, &plan, Of::Pending).await?;
+    let (instant, plan) = announce(context, view, dead, Of::Pending).await?;
+    let files = carry_out(context, turn, view, instant, &plan, Of::Pending).await?;
     Ok(files.map(|files| (instant, files)))
 }
 
@@ -107,22 +107,22 @@ pub(crate) async fn roll_back(
 /// After the plan was written, the next writer that takes over the table carries it out before it writes. If
 /// this writer is suspended and resumes later, it finds nothing to do.
 pub(crate) async fn undo(
-    table: &Table,
+    context: &Context,
     turn: &Turn<'_>,
     view: &View,
     entry: &TimelineEntry,
 ) -> Result<Option<(Instant, u64)>> {
     if !entry.has_file(State::Inflight) {
         // The file that completed the write is deleted first. After that, this file shows that it existed.
-        let inflight = table.inner.layout.instant_file(entry.instant, entry.action, State::Inflight)?;
-        storage::create(table.store(), &inflight, Vec::new()).await?;
+        let inflight = context.layout().instant_file(entry.instant, entry.action, State::Inflight)?;
+        storage::create(context.store(), &inflight, Vec::new()).await?;
     }
-    let (instant, plan) = announce(table, view, entry, Of::Completed).await?;
+    let (instant, plan) = announce(context, view, entry, Of::Completed).await?;
     if let Err(lost) = turn.verify().await {
-        withdraw(table, view, instant).await?;
+        withdraw(context, view, instant).await?;
         return Err(lost);
     }
-    let files = carry_out(table, turn, view, instant, &plan, Of::Completed).await?;
+    let files = carry_out(context, turn, view, instant, &plan, Of::Completed).await?;
     Ok(files.map(|files| (instant, files)))
 }
 
@@ -150,36 +150,36 @@ impl Of {
 
 /// Writes the plan of a rollback.
 async fn announce(
-    table: &Table,
+    context: &Context,
     view: &View,
     entry: &TimelineEntry,
     of: Of,
 ) -> Result<(Instant, RollbackPlan)> {
-    let plan = plan(table, view, entry).await?;
-    let instant = table.mint(view.timeline.newest())?;
-    let file = |state| table.inner.layout.instant_file(instant, Action::Rollback, state);
-    storage::create(table.store(), &file(State::Requested)?, plan.encode()).await?;
-    storage::create(table.store(), &file(State::Inflight)?, of.to_bytes()).await?;
+    let plan = plan(context, view, entry).await?;
+    let instant = context.mint(view.timeline.newest())?;
+    let file = |state| context.layout().instant_file(instant, Action::Rollback, state);
+    storage::create(context.store(), &file(State::Requested)?, plan.encode()).await?;
+    storage::create(context.store(), &file(State::Inflight)?, of.to_bytes()).await?;
     Ok((instant, plan))
 }
 
 /// Withdraws a rollback that has not changed anything yet.
-async fn withdraw(table: &Table, view: &View, instant: Instant) -> Result<()> {
+async fn withdraw(context: &Context, view: &View, instant: Instant) -> Result<()> {
     for state in [State::Inflight, State::Requested] {
-        let file = table.inner.layout.instant_file(instant, Action::Rollback, state)?;
-        table.delete_file(view, table.inner.layout.relative(&file)).await?;
+        let file = context.layout().instant_file(instant, Action::Rollback, state)?;
+        context.delete_file(view, context.layout().relative(&file)).await?;
     }
     Ok(())
 }
 
 /// Deletes the markers of completed writes whose writers died before they deleted the markers.
-pub(crate) async fn sweep_markers(table: &Table, turn: &Turn<'_>) -> Result<()> {
+pub(crate) async fn sweep_markers(context: &Context, turn: &Turn<'_>) -> Result<()> {
     // A local disk keeps the empty folder.
     if !turn.view().await?.timeline.has_folder(layout::TEMP_FOLDER) {
         return Ok(());
     }
-    let folder = table.inner.layout.temp_folder()?;
-    let listed = storage::list_folder(table.store(), &folder).await?;
+    let folder = context.layout().temp_folder()?;
+    let listed = storage::list_folder(context.store(), &folder).await?;
     if listed.common_prefixes.is_empty() {
         return Ok(());
     }
@@ -192,7 +192,7 @@ pub(crate) async fn sweep_markers(table: &Table, turn: &Turn<'_>) -> Result<()> 
             view.timeline.entries().iter().any(|entry| entry.instant == instant && !entry.is_pending());
         if is_over {
             turn.verify().await?;
-            table.remove_markers(instant).await?;
+            markers::remove(context, instant).await?;
         }
     }
     Ok(())
@@ -200,11 +200,11 @@ pub(crate) async fn sweep_markers(table: &Table, turn: &Turn<'_>) -> Result<()> 
 
 /// Rejects pending actions that this crate does not write: a clustering, a compaction or a restore belongs to
 /// another engine.
-async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
+async fn refuse_foreign_pending(context: &Context, view: &View) -> Result<()> {
     for entry in view.timeline.entries().iter().filter(|entry| entry.is_pending()) {
         let ours = match entry.action {
             Action::Commit | Action::Clean | Action::Rollback | Action::Savepoint => true,
-            Action::ReplaceCommit => !is_clustering(table, entry).await?,
+            Action::ReplaceCommit => !is_clustering(context, entry).await?,
             _ => false,
         };
         if !ours {
@@ -221,20 +221,20 @@ async fn refuse_foreign_pending(table: &Table, view: &View) -> Result<()> {
 
 /// Returns `true` if a pending replacecommit is a clustering, which stays planned until an engine carries it
 /// out. A pending overwrite, in contrast, is dead.
-async fn is_clustering(table: &Table, entry: &TimelineEntry) -> Result<bool> {
-    let requested = table.inner.layout.instant_file(entry.instant, entry.action, State::Requested)?;
-    let bytes = storage::read_if_exists(table.store(), &requested).await?;
+async fn is_clustering(context: &Context, entry: &TimelineEntry) -> Result<bool> {
+    let requested = context.layout().instant_file(entry.instant, entry.action, State::Requested)?;
+    let bytes = storage::read_if_exists(context.store(), &requested).await?;
     let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Ok(false) };
     let replace = RequestedReplace::decode(&bytes).map_err(|error| error.with_context("file", &requested))?;
     Ok(replace.clustering_plan.is_some() || replace.operation_type.as_deref() == Some("CLUSTER"))
 }
 
-async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<RollbackPlan> {
-    let base = table.base_url();
+async fn plan(context: &Context, view: &View, dead: &TimelineEntry) -> Result<RollbackPlan> {
+    let base = context.base_url();
     // Plans of rollbacks contain paths without a scheme, unlike those of cleans.
     let base =
         base.split_once("://").map_or(base.as_str(), |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
-    let requests = files_of(table, view, dead.instant)
+    let requests = files_of(context, view, dead.instant)
         .await?
         .into_iter()
         .map(|(partition, name)| {
@@ -260,7 +260,7 @@ async fn plan(table: &Table, view: &View, dead: &TimelineEntry) -> Result<Rollba
 
 /// Returns the base files that a write has created or was about to create: those in the listing, and those
 /// that have a marker.
-async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(String, BaseFileName)>> {
+async fn files_of(context: &Context, view: &View, dead: Instant) -> Result<Vec<(String, BaseFileName)>> {
     let pending = view.pending.iter().filter(|file| file.name.instant == dead);
     let mut paths: BTreeSet<String> =
         pending.map(|file| layout::in_partition(&file.partition, &file.name.to_string())).collect();
@@ -268,13 +268,13 @@ async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(Stri
         let versions = group.versions.iter().filter(|version| version.instant == dead);
         paths.extend(versions.map(|version| group.path(version)));
     }
-    let folder = table.inner.layout.marker_folder(dead)?;
-    let prefix = table.inner.layout.relative(&folder).to_owned();
-    for object in storage::list_below(table.store(), &folder).await? {
-        let relative = table.inner.layout.relative(&object.location);
+    let folder = context.layout().marker_folder(dead)?;
+    let prefix = context.layout().relative(&folder).to_owned();
+    for object in storage::list_below(context.store(), &folder).await? {
+        let relative = context.layout().relative(&object.location);
         let below = relative.strip_prefix(&prefix).map_or(relative, |rest| rest.trim_start_matches('/'));
         if below.starts_with(MARKERS) {
-            let text = storage::read(table.store(), &object.location).await?;
+            let text = storage::read(context.store(), &object.location).await?;
             let text = String::from_utf8_lossy(&text);
             paths.extend(text.lines().filter_map(|line| layout::marked_file(line.trim())).map(str::to_owned));
         } else if let Some(file) = layout::marked_file(below) {
@@ -289,46 +289,46 @@ async fn files_of(table: &Table, view: &View, dead: Instant) -> Result<Vec<(Stri
 }
 
 async fn resume(
-    table: &Table,
+    context: &Context,
     turn: &Turn<'_>,
     view: &View,
     entry: &TimelineEntry,
 ) -> Result<Option<Instant>> {
-    let requested = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Requested)?;
-    let bytes = storage::read_if_exists(table.store(), &requested).await?;
+    let requested = context.layout().instant_file(entry.instant, Action::Rollback, State::Requested)?;
+    let bytes = storage::read_if_exists(context.store(), &requested).await?;
     let plan = match bytes.filter(|bytes| !bytes.is_empty()) {
         Some(bytes) => {
             RollbackPlan::decode(&bytes).map_err(|error| error.with_context("file", &requested))?
         }
         None => {
             // The writer died before it had written the plan. The write to undo will be found again.
-            withdraw(table, view, entry.instant).await?;
+            withdraw(context, view, entry.instant).await?;
             return Ok(None);
         }
     };
-    let inflight = table.inner.layout.instant_file(entry.instant, Action::Rollback, State::Inflight)?;
-    let of = match storage::read_if_exists(table.store(), &inflight).await? {
+    let inflight = context.layout().instant_file(entry.instant, Action::Rollback, State::Inflight)?;
+    let of = match storage::read_if_exists(context.store(), &inflight).await? {
         Some(bytes) => Of::from_bytes(&bytes),
         None => {
-            storage::create(table.store(), &inflight, Of::Pending.to_bytes()).await?;
+            storage::create(context.store(), &inflight, Of::Pending.to_bytes()).await?;
             Of::Pending
         }
     };
-    let done = carry_out(table, turn, view, entry.instant, &plan, of).await?;
+    let done = carry_out(context, turn, view, entry.instant, &plan, of).await?;
     Ok(done.and(plan.instant_to_rollback).and_then(|dead| dead.commit_time.parse().ok()))
 }
 
 /// Carries out a plan from its beginning. Returns the number of deleted files. Returns `None` if the write is
 /// valid. In that case, nothing was deleted, and the rollback was withdrawn.
 async fn carry_out(
-    table: &Table,
+    context: &Context,
     turn: &Turn<'_>,
     view: &View,
     instant: Instant,
     plan: &RollbackPlan,
     of: Of,
 ) -> Result<Option<u64>> {
-    let layout = &table.inner.layout;
+    let layout = context.layout();
     let watch = tokio::time::Instant::now();
     let dead = plan.instant_to_rollback.clone().ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "the plan of a rollback does not name a write")
@@ -337,9 +337,9 @@ async fn carry_out(
     let dead_instant: Instant = dead.commit_time.parse()?;
     let action = Action::parse(&dead.action);
     if let Some(action) = action
-        && !unpublish(table, turn, view, dead_instant, action, of).await?
+        && !unpublish(context, turn, view, dead_instant, action, of).await?
     {
-        withdraw(table, view, instant).await?;
+        withdraw(context, view, instant).await?;
         return Ok(None);
     }
     // The plan's paths depend on the machine that made it, so only the names are used.
@@ -376,10 +376,10 @@ async fn carry_out(
         layout.hidden_rows(dead_instant)?,
         layout.ledger(dead_instant)?,
     ] {
-        storage::delete(table.store(), &file).await?;
+        storage::delete(context.store(), &file).await?;
     }
     turn.verify().await?;
-    table.remove_markers(dead_instant).await?;
+    markers::remove(context, dead_instant).await?;
     if let Some(action) = action {
         let requested = layout.instant_file(dead_instant, action, State::Requested)?;
         turn.delete_files(view, vec![layout.relative(&requested).to_owned()]).await?;
@@ -394,7 +394,7 @@ async fn carry_out(
         instants_rollback: vec![dead],
     };
     let completed = layout.instant_file(instant, Action::Rollback, State::Completed)?;
-    match storage::create(table.store(), &completed, metadata.encode()).await {
+    match storage::create(context.store(), &completed, metadata.encode()).await {
         // Another writer has found the plan and finished it.
         Err(error) if error.kind() == ErrorKind::Conflict => {}
         created => created?,
@@ -407,49 +407,23 @@ async fn carry_out(
 /// either it has completed in the meantime, or other commits are based on it, because the process that
 /// announced its rollback was suspended.
 async fn unpublish(
-    table: &Table,
+    context: &Context,
     turn: &Turn<'_>,
     view: &View,
     dead: Instant,
     action: Action,
     of: Of,
 ) -> Result<bool> {
-    let file = |state| table.inner.layout.instant_file(dead, action, state);
+    let file = |state| context.layout().instant_file(dead, action, state);
     let completed = file(State::Completed)?;
-    let stands = async || Ok::<_, Error>(storage::written_at(table.store(), &completed).await?.is_some());
+    let stands = async || Ok::<_, Error>(storage::written_at(context.store(), &completed).await?.is_some());
     if of == Of::Completed && stands().await? {
         if view.timeline.latest_commit() != Some(dead) {
             return Ok(false);
         }
-        turn.delete_files(view, vec![table.inner.layout.relative(&completed).to_owned()]).await?;
+        turn.delete_files(view, vec![context.layout().relative(&completed).to_owned()]).await?;
     }
-    let inflight = table.inner.layout.relative(&file(State::Inflight)?).to_owned();
+    let inflight = context.layout().relative(&file(State::Inflight)?).to_owned();
     turn.delete_files(view, vec![inflight]).await?;
     Ok(!stands().await?)
-}
-
-impl Table {
-    /// Deletes a file of the table, and the checksum that Hadoop may have written next to it. Returns `true`
-    /// if the file existed.
-    pub(crate) async fn delete_file(&self, view: &View, relative: &str) -> Result<bool> {
-        Ok(!self.delete_files(view, vec![relative.to_owned()]).await?.is_empty())
-    }
-
-    /// Deletes files of the table, and the checksums that Hadoop may have written next to them. Returns those
-    /// that existed, or all if the storage does not report this.
-    pub(crate) async fn delete_files(&self, view: &View, relatives: Vec<String>) -> Result<HashSet<String>> {
-        let layout = &self.inner.layout;
-        let (mut wanted, mut paths) = (HashSet::new(), Vec::new());
-        for relative in relatives {
-            let checksum = layout::local_checksum(&relative);
-            if view.checksums.contains(&checksum) {
-                paths.push(layout.resolve(&checksum)?);
-            }
-            paths.push(layout.resolve(&relative)?);
-            wanted.insert(relative);
-        }
-        let deleted = storage::delete_all(self.store(), paths).await?;
-        let deleted = deleted.iter().map(|path| layout.relative(path).to_owned());
-        Ok(deleted.filter(|relative| wanted.contains(relative)).collect())
-    }
 }

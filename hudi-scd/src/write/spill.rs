@@ -24,7 +24,7 @@ use arrow::{
 };
 use parquet::file::reader::ChunkReader;
 
-use crate::{Error, ErrorKind, Result, base_file::Source, options::TableOptions};
+use crate::{Error, ErrorKind, Result, base_file::Source, context::TableOptions};
 
 /// Approximate size of a batch. A merge has one batch per run in memory, and sixteen times the input gives
 /// more runs. All batches together must be small compared with a chunk.

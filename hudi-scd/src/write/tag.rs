@@ -25,9 +25,9 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::{OpenFile, conform_stored},
     concurrent::{blocking, ordered},
+    context::Context,
     index::{FileHits, IndexedFile},
     schema,
-    table::Table,
     view::View,
 };
 
@@ -65,7 +65,7 @@ pub(super) type Judged = (FileHits, Vec<Verdict>);
 
 /// Looks up every key and decides its change.
 pub(crate) async fn tag(
-    table: &Table,
+    context: &Context,
     view: &View,
     incoming: &Arc<Incoming>,
     tombstones: &mut Tombstones<'_>,
@@ -74,20 +74,20 @@ pub(crate) async fn tag(
     if incoming.len() == 0 {
         return Ok(Tagged::default());
     }
-    let ordering = table.inner.properties.stored_ordering(&incoming.schema);
+    let ordering = context.properties().stored_ordering(&incoming.schema);
     let has_ordering = ordering.is_some();
-    let (files, found) = lookup::find(table, view, incoming, ordering).await?;
-    let found = collision::check_stored(table, incoming, &files, found).await?;
+    let (files, found) = lookup::find(context, view, incoming, ordering).await?;
+    let found = collision::check_stored(context, incoming, &files, found).await?;
     let judged = match incoming.intent {
         Intent::Insert => found.into_iter().map(|hits| (hits, Vec::new())).collect(),
-        _ => judge_all(table, &files, incoming, found).await?,
+        _ => judge_all(context, &files, incoming, found).await?,
     };
     let rows = incoming.clone();
     let (mut tagged, new) =
         counted(report, move |report| Ok(change_stored(&rows, files, &judged, report))).await?;
     let deletions = match &incoming.ordering {
         Some(ordering) if has_ordering => {
-            tombstones.compare(table, view, &incoming.keys, ordering, &new).await?
+            tombstones.compare(context, view, &incoming.keys, ordering, &new).await?
         }
         _ => HashMap::new(),
     };
@@ -165,17 +165,22 @@ pub(super) enum Verdict {
 
 /// Compares the incoming rows with the stored ones, file by file.
 pub(super) async fn judge_all(
-    table: &Table,
+    context: &Context,
     files: &[IndexedFile],
     incoming: &Arc<Incoming>,
     found: Vec<FileHits>,
 ) -> Result<Vec<Judged>> {
-    let judged = found.into_iter().map(|hits| judge(table, &files[hits.file], incoming.clone(), hits));
-    ordered(table.calls_at_a_time(), judged).await
+    let judged = found.into_iter().map(|hits| judge(context, &files[hits.file], incoming.clone(), hits));
+    ordered(context.calls_at_a_time(), judged).await
 }
 
-async fn judge(table: &Table, file: &IndexedFile, incoming: Arc<Incoming>, hits: FileHits) -> Result<Judged> {
-    let path = file.path(&table.inner.layout)?;
+async fn judge(
+    context: &Context,
+    file: &IndexedFile,
+    incoming: Arc<Incoming>,
+    hits: FileHits,
+) -> Result<Judged> {
+    let path = file.path(context.layout())?;
     let (rows, of) = (incoming.clone(), path.clone());
     let compare = move || {
         let (verdicts, doubtful) = by_ordering(&rows, &hits, &of)?;
@@ -188,9 +193,9 @@ async fn judge(table: &Table, file: &IndexedFile, incoming: Arc<Incoming>, hits:
     let pairs: Vec<(u64, u32)> =
         doubtful.iter().map(|index| (hits.hits[*index].position, hits.hits[*index].key)).collect();
     let positions: Vec<u64> = pairs.iter().map(|(position, _)| *position).collect();
-    let open = table.open_file(&path, file.version().bytes).await?;
+    let open = context.open_file(&path, file.version().bytes).await?;
     let columns = compared_columns(&incoming.rows);
-    let (_admitted, open) = table.fetch_admitted(&open, None, &columns, Some(&positions)).await?;
+    let (_admitted, open) = context.fetch_admitted(&open, None, &columns, Some(&positions)).await?;
     blocking(move || {
         let equal = equal_rows(&open, &incoming.schema, &incoming.rows, &pairs)?;
         for (index, equal) in doubtful.into_iter().zip(equal) {

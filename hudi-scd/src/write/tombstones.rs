@@ -27,8 +27,8 @@ use super::hidden;
 use crate::{
     Error, ErrorKind, Result,
     concurrent::{blocking, ordered},
+    context::{Context, Turn},
     layout, storage,
-    table::{Table, Turn},
     timeline::Instant,
     view::View,
 };
@@ -97,10 +97,10 @@ impl Deleted {
     }
 
     /// Writes the tombstones of a commit, if it has any.
-    pub(crate) async fn write(self, table: &Table, instant: Instant) -> Result<()> {
+    pub(crate) async fn write(self, context: &Context, instant: Instant) -> Result<()> {
         match blocking(move || self.encode()).await? {
             Some(bytes) => {
-                storage::write(table.store(), &table.inner.layout.tombstones(instant)?, bytes).await
+                storage::write(context.store(), &context.layout().tombstones(instant)?, bytes).await
             }
             None => Ok(()),
         }
@@ -149,7 +149,7 @@ impl<'a> Tombstones<'a> {
     /// omitted.
     pub(crate) async fn compare(
         &mut self,
-        table: &Table,
+        context: &Context,
         view: &View,
         keys: &StringArray,
         ordering: &ArrayRef,
@@ -161,7 +161,7 @@ impl<'a> Tombstones<'a> {
         let latest = match &self.latest {
             Some(latest) => latest,
             None => {
-                let latest = Latest::read(table, self.turn, view, ordering.data_type()).await?;
+                let latest = Latest::read(context, self.turn, view, ordering.data_type()).await?;
                 self.latest.insert(Arc::new(latest))
             }
         };
@@ -175,16 +175,16 @@ impl<'a> Tombstones<'a> {
 
 impl Latest {
     /// Reads all tombstone files that count. The ordering values have this type.
-    async fn read(table: &Table, turn: &Turn<'_>, view: &View, ordering: &DataType) -> Result<Self> {
+    async fn read(context: &Context, turn: &Turn<'_>, view: &View, ordering: &DataType) -> Result<Self> {
         let counts = |instant: Instant| {
             view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest)
         };
         let files = tombstones(turn.tombstone_files().await?).filter(|(instant, _)| counts(*instant));
         let files = files.map(|(_, path)| async move {
-            let bytes = storage::read(table.store(), &path).await?;
+            let bytes = storage::read(context.store(), &path).await?;
             Ok((path, bytes))
         });
-        let files = ordered(table.calls_at_a_time(), files).await?;
+        let files = ordered(context.calls_at_a_time(), files).await?;
         let ordering = ordering.clone();
         blocking(move || Self::of(&files, &ordering)).await
     }
@@ -258,7 +258,7 @@ fn incomparable() -> Error {
 /// Removes the tombstones of commits before the retained window, and hidden rows that the window does not
 /// need.
 pub(crate) async fn remove_before(
-    table: &Table,
+    context: &Context,
     turn: &Turn<'_>,
     view: &View,
     earliest: Instant,
@@ -266,7 +266,7 @@ pub(crate) async fn remove_before(
     let listed = turn.tombstone_files().await?;
     let mut past = hidden::obsolete(&listed, view, earliest);
     past.extend(tombstones(listed).filter(|(instant, _)| *instant < earliest).map(|(_, path)| path));
-    storage::delete_all(table.store(), past).await.map(drop)
+    storage::delete_all(context.store(), past).await.map(drop)
 }
 
 fn tombstones(listed: Vec<Path>) -> impl Iterator<Item = (Instant, Path)> {

@@ -6,10 +6,11 @@
 
 use std::collections::HashSet;
 
-use super::{heartbeat, rollback};
+use super::{heartbeat, repair, rollback};
 use crate::{
-    Error, ErrorKind, Result, storage,
-    table::{Table, Turn},
+    Error, ErrorKind, Result,
+    context::{Context, Turn},
+    metadata_table, storage,
     timeline::{Action, Instant, State, TimelineEntry, avro::RollbackMetadata},
     view::{View, read_commit},
 };
@@ -26,132 +27,117 @@ pub struct RollbackReport {
     pub files: u64,
 }
 
-impl Table {
-    /// Undoes the latest completed commit, or an unfinished write. This restores the table to its earlier
-    /// state.
-    ///
-    /// If the future is dropped, the commit is kept, its rollback is announced, or it is undone. The next
-    /// write [completes](Table#dropped-futures) an announced rollback.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there is no such commit on the active timeline, if later commits are
-    /// based on it (undo those first), or if it has a savepoint; [`ErrorKind::OutsideRetention`] if a clean
-    /// has deleted files of the earlier state.
-    pub async fn rollback(&self, instant: Instant) -> Result<RollbackReport> {
-        self.in_turn("rollback", async |turn| self.rollback_in_turn(turn, instant).await).await
-    }
+/// Implements [`Table::rollback`](crate::Table::rollback).
+pub(crate) async fn rollback(context: &Context, instant: Instant) -> Result<RollbackReport> {
+    context.in_turn("rollback", async |turn| rollback_in_turn(context, turn, instant).await).await
+}
 
-    async fn rollback_in_turn(&self, turn: &Turn<'_>, instant: Instant) -> Result<RollbackReport> {
-        // The listing determines which files are deleted, so it must be current.
-        turn.forget_view().await;
-        let mut view = turn.view().await?;
-        if view.timeline.pending(Action::Rollback).next().is_some() {
-            self.drop_metadata_table(turn, &view).await?;
-        }
-        // Another process may have started to undo the commit and died.
-        let mut done = rollback::resume_pending(self, turn, &view).await?;
+async fn rollback_in_turn(context: &Context, turn: &Turn<'_>, instant: Instant) -> Result<RollbackReport> {
+    // The listing determines which files are deleted, so it must be current.
+    turn.forget_view().await;
+    let mut view = turn.view().await?;
+    if view.timeline.pending(Action::Rollback).next().is_some() {
+        metadata_table::drop_once(context, turn, &view).await?;
+    }
+    // Another process may have started to undo the commit and died.
+    let mut done = rollback::resume_pending(context, turn, &view).await?;
+    view = turn.view().await?;
+    if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
+        // The latest commit is known only after the writes of dead writers have been undone, as in every
+        // write.
+        done.extend(repair(context, turn).await?);
         view = turn.view().await?;
-        if find(&view, instant).is_ok_and(|entry| !entry.is_pending()) {
-            // The latest commit is known only after the writes of dead writers have been undone, as in every
-            // write.
-            done.extend(self.repair(turn).await?);
-            view = turn.view().await?;
-        }
-        if done.contains(&instant) {
-            return self.finished(&view, instant).await;
-        }
-        let entry = find(&view, instant)?;
-        if !entry.is_pending() {
-            self.check_undoable(&view, &entry).await?;
-        }
-        let conflict =
-            |message: &str| Error::new(ErrorKind::Conflict, message).with_context("instant", instant);
-        if entry.is_pending() && heartbeat::is_alive(self, instant).await? {
-            return Err(conflict("the writer of this instant is alive, as its heartbeat shows"));
-        }
-        turn.verify().await?;
-        self.drop_metadata_table(turn, &view).await?;
-        let rolled_back = match entry.is_pending() {
-            true => rollback::roll_back(self, turn, &view, &entry).await,
-            false => rollback::undo(self, turn, &view, &entry).await,
-        };
-        turn.forget_view().await;
-        let rolled_back = rolled_back?;
-        let (rollback, files) =
-            rolled_back.ok_or_else(|| conflict("the write has completed in the meantime"))?;
-        Ok(RollbackReport { instant: rollback, undone: instant, files })
     }
-
-    /// Returns the result of the rollback that undid this commit.
-    async fn finished(&self, view: &View, undone: Instant) -> Result<RollbackReport> {
-        for rollback in view.timeline.completed(Action::Rollback).rev() {
-            let file =
-                self.inner.layout.instant_file(rollback.instant, Action::Rollback, State::Completed)?;
-            let bytes = storage::read(self.store(), &file).await?;
-            if bytes.is_empty() {
-                continue;
-            }
-            let done = RollbackMetadata::decode(&bytes).map_err(|error| error.with_context("file", &file))?;
-            if done.commits_rollback.iter().any(|commit| commit == undone.as_str()) {
-                let files = done.total_files_deleted.unsigned_abs().into();
-                return Ok(RollbackReport { instant: rollback.instant, undone, files });
-            }
-        }
-        Err(Error::new(ErrorKind::Corrupt, "the rollback of this commit is not on the timeline")
-            .with_context("instant", undone))
+    if done.contains(&instant) {
+        return finished(context, &view, instant).await;
     }
+    let entry = find(&view, instant)?;
+    if !entry.is_pending() {
+        check_undoable(context, &view, &entry).await?;
+    }
+    let conflict = |message: &str| Error::new(ErrorKind::Conflict, message).with_context("instant", instant);
+    if entry.is_pending() && heartbeat::is_alive(context, instant).await? {
+        return Err(conflict("the writer of this instant is alive, as its heartbeat shows"));
+    }
+    turn.verify().await?;
+    metadata_table::drop_once(context, turn, &view).await?;
+    let rolled_back = match entry.is_pending() {
+        true => rollback::roll_back(context, turn, &view, &entry).await,
+        false => rollback::undo(context, turn, &view, &entry).await,
+    };
+    turn.forget_view().await;
+    let rolled_back = rolled_back?;
+    let (rollback, files) = rolled_back.ok_or_else(|| conflict("the write has completed in the meantime"))?;
+    Ok(RollbackReport { instant: rollback, undone: instant, files })
+}
 
-    async fn check_undoable(&self, view: &View, entry: &TimelineEntry) -> Result<()> {
-        let refused =
-            |kind, message: &str| Err(Error::new(kind, message).with_context("instant", entry.instant));
-        if let Some(latest) = view.timeline.latest_commit().filter(|latest| *latest != entry.instant) {
-            return refused(
-                ErrorKind::InvalidInput,
-                "later commits are based on this one; roll those back first, starting with the latest",
-            )
-            .map_err(|error| error.with_context("latest", latest));
+/// Returns the result of the rollback that undid this commit.
+async fn finished(context: &Context, view: &View, undone: Instant) -> Result<RollbackReport> {
+    for rollback in view.timeline.completed(Action::Rollback).rev() {
+        let file = context.layout().instant_file(rollback.instant, Action::Rollback, State::Completed)?;
+        let bytes = storage::read(context.store(), &file).await?;
+        if bytes.is_empty() {
+            continue;
         }
-        let saved = view.timeline.entries().iter();
-        if saved.clone().any(|other| other.action == Action::Savepoint && other.instant == entry.instant) {
-            return refused(ErrorKind::InvalidInput, "the commit has a savepoint; delete that first");
+        let done = RollbackMetadata::decode(&bytes).map_err(|error| error.with_context("file", &file))?;
+        if done.commits_rollback.iter().any(|commit| commit == undone.as_str()) {
+            let files = done.total_files_deleted.unsigned_abs().into();
+            return Ok(RollbackReport { instant: rollback.instant, undone, files });
         }
-        let commit = read_commit(self.store(), &self.inner.layout, entry).await?;
-        let known = || view.groups.values();
-        let versions: HashSet<(&str, Instant)> = known()
-            .flat_map(|group| group.versions.iter().map(|version| (&*group.file_id, version.instant)))
-            .collect();
-        let groups: HashSet<&str> = known().map(|group| &*group.file_id).collect();
-        for stat in commit.stats() {
-            let Some(previous) = stat.previous() else { continue };
-            if !versions.contains(&(stat.file_id.as_str(), previous)) {
-                return refused(
-                    ErrorKind::OutsideRetention,
-                    "a clean deleted the files that the table had before this commit",
-                )
-                .map_err(|error| {
-                    error.with_context("file group", &stat.file_id).with_context("before", previous)
-                });
-            }
-        }
-        for file_id in commit.partition_to_replace_file_ids.values().flatten() {
-            if !groups.contains(file_id.as_str()) {
-                return refused(
-                    ErrorKind::OutsideRetention,
-                    "a clean deleted the file groups that this commit replaced",
-                )
-                .map_err(|error| error.with_context("file group", file_id));
-            }
-        }
-        // A savepoint protects an older version of a group whose last version is gone.
-        if let Some(gone) = view.missing.iter().find(|missing| missing.until == Some(entry.instant)) {
+    }
+    Err(Error::new(ErrorKind::Corrupt, "the rollback of this commit is not on the timeline")
+        .with_context("instant", undone))
+}
+
+async fn check_undoable(context: &Context, view: &View, entry: &TimelineEntry) -> Result<()> {
+    let refused = |kind, message: &str| Err(Error::new(kind, message).with_context("instant", entry.instant));
+    if let Some(latest) = view.timeline.latest_commit().filter(|latest| *latest != entry.instant) {
+        return refused(
+            ErrorKind::InvalidInput,
+            "later commits are based on this one; roll those back first, starting with the latest",
+        )
+        .map_err(|error| error.with_context("latest", latest));
+    }
+    let saved = view.timeline.entries().iter();
+    if saved.clone().any(|other| other.action == Action::Savepoint && other.instant == entry.instant) {
+        return refused(ErrorKind::InvalidInput, "the commit has a savepoint; delete that first");
+    }
+    let commit = read_commit(context.store(), context.layout(), entry).await?;
+    let known = || view.groups.values();
+    let versions: HashSet<(&str, Instant)> = known()
+        .flat_map(|group| group.versions.iter().map(|version| (&*group.file_id, version.instant)))
+        .collect();
+    let groups: HashSet<&str> = known().map(|group| &*group.file_id).collect();
+    for stat in commit.stats() {
+        let Some(previous) = stat.previous() else { continue };
+        if !versions.contains(&(stat.file_id.as_str(), previous)) {
             return refused(
                 ErrorKind::OutsideRetention,
                 "a clean deleted the files that the table had before this commit",
             )
-            .map_err(|error| error.with_context("file", &gone.path));
+            .map_err(|error| {
+                error.with_context("file group", &stat.file_id).with_context("before", previous)
+            });
         }
-        Ok(())
     }
+    for file_id in commit.partition_to_replace_file_ids.values().flatten() {
+        if !groups.contains(file_id.as_str()) {
+            return refused(
+                ErrorKind::OutsideRetention,
+                "a clean deleted the file groups that this commit replaced",
+            )
+            .map_err(|error| error.with_context("file group", file_id));
+        }
+    }
+    // A savepoint protects an older version of a group whose last version is gone.
+    if let Some(gone) = view.missing.iter().find(|missing| missing.until == Some(entry.instant)) {
+        return refused(
+            ErrorKind::OutsideRetention,
+            "a clean deleted the files that the table had before this commit",
+        )
+        .map_err(|error| error.with_context("file", &gone.path));
+    }
+    Ok(())
 }
 
 /// Returns the write with this instant.

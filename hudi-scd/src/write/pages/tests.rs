@@ -20,7 +20,7 @@ use parquet::{
 
 use super::*;
 use crate::{
-    options::TableOptions,
+    context::TableOptions,
     range_copy::CommonChunks,
     write::base_file::{BaseFileWriter, Chunk, Keys, KnownKeys, MetaColumns},
 };

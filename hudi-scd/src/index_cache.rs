@@ -30,8 +30,10 @@ use object_store::path::Path;
 use tempfile::NamedTempFile;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
-use super::RECORD_KEY;
-use crate::timeline::Clock;
+use crate::{schema::META_COLUMNS, timeline::Clock};
+
+/// The column of the record key.
+pub(crate) const RECORD_KEY: &str = META_COLUMNS[2];
 
 /// The last character is the version of the format. Entries of other versions count as absent.
 const MAGIC: &[u8; 8] = b"HSCDIDX2";

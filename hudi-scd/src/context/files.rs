@@ -7,7 +7,7 @@ use futures::{StreamExt, stream::BoxStream};
 use object_store::{GetResultPayload, ObjectStoreExt, path::Path};
 use tokio::sync::{SemaphorePermit, mpsc};
 
-use super::Table;
+use super::Context;
 use crate::{
     Error, Result,
     base_file::{OpenFile, Source, disk_failed, end_of_rows},
@@ -24,7 +24,7 @@ pub(super) const CONTENT_BYTES: usize = 32 * 1024 * 1024;
 /// A larger remote file that is read completely is first copied to the local disk.
 const IN_MEMORY: u64 = 8 * 1024 * 1024;
 
-impl Table {
+impl Context {
     /// Opens a file of `bytes` bytes. Of a large remote file, only the metadata are read, unless a write of
     /// this handle already has them. [`OpenFile::fetched`] reads rows.
     pub(crate) async fn open_file(&self, path: &Path, bytes: u64) -> Result<OpenFile> {
@@ -38,10 +38,10 @@ impl Table {
         }
         if bytes <= ONE_REQUEST {
             let content = self.content(path).await?;
-            self.inner.contents.insert(path, content.clone(), content.len());
+            self.contents.insert(path, content.clone(), content.len());
             return OpenFile::of_source(path, Source::Memory(content));
         }
-        let footers = &self.inner.footers;
+        let footers = &self.footers;
         if let Some(metadata) = footers.metadata(path) {
             return OpenFile::of_metadata(path, metadata, Source::missing(bytes));
         }
@@ -50,7 +50,7 @@ impl Table {
         Ok(open)
     }
 
-    /// Fetches bytes of an open file, like [`OpenFile::fetched`], after they were [admitted](Table::admit).
+    /// Fetches bytes of an open file, like [`OpenFile::fetched`], after they were [admitted](Context::admit).
     /// The permit is held as long as the bytes.
     pub(crate) fn fetch_admitted<'a>(
         &'a self,
@@ -76,7 +76,7 @@ impl Table {
         if bytes <= IN_MEMORY {
             let content = self.content(path).await?;
             // The next version replaces the file, so its content is not needed again.
-            self.inner.contents.take(path);
+            self.contents.take(path);
             return OpenFile::of_source(path, Source::Memory(content));
         }
         let failed = |cause| storage::failed("read", path, cause);
@@ -97,11 +97,11 @@ impl Table {
     /// to a file on the local disk.
     pub(crate) async fn open_sparse(&self, path: &Path, bytes: u64) -> Result<(OpenFile, Original)> {
         // The metadata in memory lack the bloom filter, but they tell at which offset the end begins.
-        let known = self.inner.footers.metadata(path);
+        let known = self.footers.metadata(path);
         let start = known.and_then(|metadata| end_of_rows(&metadata));
         let open = OpenFile::open_end(self.store(), path, bytes, start).await?;
         // The next version replaces the file, so its content is not needed again.
-        self.inner.contents.take(path);
+        self.contents.take(path);
         let (path, folder) = (path.clone(), self.spill_folder());
         blocking(move || {
             let (open, sparse, fetches) = open.into_sparse(&folder)?;
@@ -111,12 +111,12 @@ impl Table {
     }
 
     fn spill_folder(&self) -> PathBuf {
-        self.inner.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir)
+        self.options.spill_folder.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     /// Returns the content of a file. Reads it only if this handle does not have it.
     async fn content(&self, path: &Path) -> Result<Bytes> {
-        match self.inner.contents.get(path) {
+        match self.contents.get(path) {
             Some(content) => Ok(content),
             None => storage::read(self.store(), path).await,
         }

@@ -1,26 +1,85 @@
-//! Reads the properties of a table when it is opened. Another writer may be replacing them at the same time.
+//! Creates and opens tables. When a table is opened, another writer may be replacing its properties.
 //!
 //! Hudi on a JVM replaces `hoodie.properties` in four steps: it writes `hoodie.properties.backup`, deletes
 //! the file, writes it again and deletes the backup. A reader may find the file missing or incomplete. It
 //! then uses the backup. Between its two reads, even both may be missing. Hudi's readers retry for 5 s, and
 //! so does this one.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, path::Path};
 
-use crate::{Error, ErrorKind, Result, layout::Layout, properties::TableProperties, storage};
+use super::{Context, TableOptions};
+use crate::{
+    Error, ErrorKind, Result,
+    definition::TableDefinition,
+    layout::{Layout, META_FOLDER},
+    properties::TableProperties,
+    storage,
+};
 
 /// Number of retries, one per second: `READ_RETRIES` in Hudi's `HoodieTableConfig`.
 const RETRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the properties of a table. Also returns its folder if it is on a local disk.
-pub(super) async fn properties(
+impl Context {
+    /// Creates a table, and opens it.
+    pub(crate) async fn create(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        definition: &TableDefinition,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let (properties, _) = definition.properties()?;
+        let layout = Layout::new(root);
+        let bytes = properties.to_bytes(options.clock.now());
+        let created = storage::create(store.as_ref(), &layout.properties()?, bytes).await;
+        match created {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Err(Error::new(ErrorKind::AlreadyExists, "there is already a table")
+                    .with_context("path", layout.root()))
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                keep_own(store.as_ref(), &layout, definition.own(&properties), &options).await?;
+                let (_, folder) = self::properties(store.as_ref(), &layout).await?;
+                Ok(Self::of(store, layout, properties, folder, options))
+            }
+        }
+    }
+
+    /// Opens a table.
+    pub(crate) async fn open(store: Arc<dyn ObjectStore>, root: Path, options: TableOptions) -> Result<Self> {
+        let layout = Layout::new(root);
+        let (mut properties, folder) = properties(store.as_ref(), &layout).await?;
+        if properties.lacks_partition_style() {
+            let listed = storage::list_folder(store.as_ref(), layout.root()).await?;
+            let folders = listed.common_prefixes.iter().filter_map(|folder| folder.filename());
+            properties.infer_partition_style(folders.filter(|name| *name != META_FOLDER));
+        }
+        let layout = layout.with_timeline(properties.timeline_layout.clone());
+        Ok(Self::of(store, layout, properties, folder, options))
+    }
+}
+
+/// Stores a second copy of a new table's own properties, in a location where other engines do not write.
+async fn keep_own(
     store: &dyn ObjectStore,
     layout: &Layout,
-) -> Result<(TableProperties, Option<PathBuf>)> {
+    own: BTreeMap<String, String>,
+    options: &TableOptions,
+) -> Result<()> {
+    let path = layout.own_properties()?;
+    if own.is_empty() {
+        // An earlier table in this folder may have left own properties.
+        return storage::delete(store, &path).await.map(drop);
+    }
+    storage::write(store, &path, TableProperties::own_bytes(&own, options.clock.now())).await
+}
+
+/// Reads the properties of a table. Also returns its folder if it is on a local disk.
+async fn properties(store: &dyn ObjectStore, layout: &Layout) -> Result<(TableProperties, Option<PathBuf>)> {
     let own = storage::read_if_exists(store, &layout.own_properties()?).await?;
     let (path, backup) = (layout.properties()?, layout.properties_backup()?);
     let parse = |bytes: &Bytes| {
@@ -79,9 +138,7 @@ async fn is_table(store: &dyn ObjectStore, layout: &Layout) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use object_store::{memory::InMemory, path::Path};
+    use object_store::memory::InMemory;
     use tokio::time::Instant;
 
     use super::*;

@@ -30,10 +30,10 @@ const METADATA_BYTES: usize = 32 * 1024 * 1024;
 /// Identifies a base file by a hash of its path, which needs less memory than the path. With 128 bits, equal
 /// hashes of two files are as unlikely as equal random ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileKey([u64; 2]);
+pub(crate) struct FileKey([u64; 2]);
 
 impl FileKey {
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         let hash = xxh3_128(path.as_ref().as_bytes());
         Self([hash as u64, (hash >> 64) as u64])
     }
@@ -79,7 +79,7 @@ pub(crate) struct KeyFilter {
     text: Option<Box<str>>,
     type_code: Option<Box<str>>,
     /// `true` if it also contains the business keys of a history.
-    pub(super) has_business_keys: bool,
+    pub(crate) has_business_keys: bool,
 }
 
 impl KeyFilter {
@@ -126,11 +126,11 @@ struct Cached {
 }
 
 impl FooterCache {
-    pub(super) fn get(&self, file: FileKey) -> Option<Arc<SlimFooter>> {
+    pub(crate) fn get(&self, file: FileKey) -> Option<Arc<SlimFooter>> {
         self.lock().slim.get(&file).cloned()
     }
 
-    pub(super) fn filter(&self, file: FileKey) -> Option<Arc<KeyFilter>> {
+    pub(crate) fn filter(&self, file: FileKey) -> Option<Arc<KeyFilter>> {
         self.lock().filters.get(&file).cloned()
     }
 
@@ -159,7 +159,7 @@ impl FooterCache {
     }
 
     /// Removes the footers of all other files.
-    pub(super) fn retain(&self, live: &HashSet<FileKey>) {
+    pub(crate) fn retain(&self, live: &HashSet<FileKey>) {
         let mut cached = self.lock();
         cached.slim.retain(|file, _| live.contains(file));
         cached.filters.retain(|file, _| live.contains(file));

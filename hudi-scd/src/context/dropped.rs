@@ -10,18 +10,18 @@ use arrow::{
 };
 use object_store::path::Path;
 
-use super::Table;
+use super::Context;
 use crate::{Error, ErrorKind, Result, base_file::OpenFile, key, layout};
 
-impl Table {
+impl Context {
     /// Returns the partition columns that base files lack. The schema that contains their types is parsed
     /// only once.
     pub(crate) fn dropped_columns(&self) -> Result<&[FieldRef]> {
-        let known = &self.inner.dropped_columns;
+        let known = &self.dropped_columns;
         if let Some(columns) = known.get() {
             return Ok(columns);
         }
-        let columns = self.inner.properties.dropped_columns()?;
+        let columns = self.properties.dropped_columns()?;
         Ok(known.get_or_init(|| columns))
     }
 
@@ -45,10 +45,10 @@ impl Table {
 
     /// Adds the dropped columns to a file.
     pub(super) fn in_folder(&self, open: OpenFile) -> Result<OpenFile> {
-        if !self.inner.properties.drops_partition_columns {
+        if !self.properties.drops_partition_columns {
             return Ok(open);
         }
-        let relative = self.inner.layout.relative(open.path());
+        let relative = self.layout.relative(open.path());
         let row = self
             .folder_row(layout::split_partition(relative).0)
             .map_err(|error| error.with_context("file", open.path()))?;
@@ -58,7 +58,7 @@ impl Table {
     /// Returns the values of the dropped columns in a partition, as one row.
     pub(crate) fn folder_row(&self, partition: &str) -> Result<RecordBatch> {
         let columns = self.dropped_columns()?;
-        let values = key::folder_values(partition, &self.inner.properties);
+        let values = key::folder_values(partition, &self.properties);
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let typed = columns.iter().zip(values).map(|(field, value)| {
             let text: ArrayRef = Arc::new(StringArray::from(vec![value]));
