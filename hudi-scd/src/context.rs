@@ -53,8 +53,8 @@ use crate::{
     layout::{self, Layout},
     lock::{FileLock, StorageLock, TableLock},
     operation::{Counted, CountedRangeCopy, Operation},
+    patched_upload::RangeCopies,
     properties::{TableProperties, TableVersion},
-    range_copy::RangeCopies,
     recent::Recent,
     schema, storage,
     timeline::{

@@ -4,10 +4,9 @@ use object_store::path::Path;
 
 pub(crate) use hudi_format::names::*;
 
-use crate::{
-    Error, ErrorKind, Result,
-    timeline::{Action, Instant, State, TimelineEntry},
-};
+use hudi_format::timeline::{Action, Instant, State, TimelineEntry};
+
+use crate::{Error, ErrorKind, Result};
 
 /// The paths of one table's files.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use object_store::{ObjectStore, path::Path};
 
 use crate::{
-    Result,
+    Result, SourceFile,
     context::{Context, Table, TableOptions},
     definition::TableDefinition,
     location::Location,
@@ -20,10 +20,7 @@ use crate::{
     upgrade::{self, UpgradeReport},
     validate::{self, Finding},
     view::FileGroup,
-    write::{
-        self, CommitReport, Intake, Intent, Overwrite, RollbackReport, SourceFile, at_hand, intake, settle,
-        undo,
-    },
+    write::{self, CommitReport, Intake, Intent, Overwrite, RollbackReport, at_hand, intake, settle, undo},
 };
 
 /// Creates, opens and describes tables.

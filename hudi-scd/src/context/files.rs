@@ -12,7 +12,7 @@ use crate::{
     Error, Result,
     base_file::{OpenFile, Source, disk_failed, end_of_rows},
     concurrent::blocking,
-    range_copy::Original,
+    patched_upload::Original,
     storage,
 };
 

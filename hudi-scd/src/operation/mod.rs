@@ -24,6 +24,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::BoxStream};
+use hudi_format::timeline::Instant;
 use object_store::path::Path;
 use tokio::time::Instant as Stopwatch;
 use tracing::{Instrument, Span, field};
@@ -36,7 +37,7 @@ pub(crate) use self::{
     traffic::{Counted, CountedRangeCopy, also_counted},
 };
 use self::{phase::Watch, traffic::Traffic};
-use crate::{Error, Result, timeline::Instant};
+use crate::{Error, Result};
 
 /// A call of the public API in progress.
 #[derive(Debug)]

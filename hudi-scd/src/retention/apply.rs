@@ -18,7 +18,7 @@ use crate::{
         avro::{CleanFileInfo, CleanMetadata, CleanPartitionMetadata, CleanPlan, SavepointMetadata},
     },
     view::{Changes, FileGroup, FileVersion, View},
-    write::{CommitReport, tombstones},
+    write::tombstones,
 };
 
 /// The result of a clean.
@@ -59,20 +59,6 @@ pub(crate) async fn clean(context: &Context) -> Result<Option<CleanReport>> {
     operation.run(cleaned).await
 }
 
-/// Runs the automatic clean. The commit is valid, whatever the result of the clean is.
-pub(crate) async fn clean_after_commit(context: &Context, turn: &Turn<'_>, report: &mut CommitReport) {
-    let Some(policy) = context.options().retention else { return };
-    match Box::pin(clean_now(context, turn, policy)).await {
-        Ok(cleaned) => report.cleaned = cleaned,
-        // The next write completes the clean. An error of this write would wrongly tell the caller that
-        // its rows were not written.
-        Err(error) => {
-            tracing::warn!(table = context.name(), %error, "the clean after a commit failed");
-            report.upkeep_failed.push(format!("clean: {error}"));
-        }
-    }
-}
-
 /// Finishes unfinished cleans on the timeline, under their own instants.
 pub(crate) async fn finish_pending_cleans(context: &Context, turn: &Turn<'_>) -> Result<()> {
     let view = turn.view().await?;
@@ -105,7 +91,8 @@ pub(crate) async fn finish_pending_cleans(context: &Context, turn: &Turn<'_>) ->
     Ok(())
 }
 
-async fn clean_now(
+/// Cleans by this policy, in a turn. Returns `None` if there is nothing to delete.
+pub(crate) async fn clean_now(
     context: &Context,
     turn: &Turn<'_>,
     policy: RetentionPolicy,

@@ -13,7 +13,6 @@ use crate::{
         archive::{self, ArchivedEntry, to_archive},
     },
     view::{Changes, View},
-    write::CommitReport,
 };
 
 /// The result of an archival.
@@ -31,21 +30,8 @@ pub(crate) async fn archive(context: &Context) -> Result<Option<ArchiveReport>> 
     context.in_turn("archive", async |turn| archive_now(context, turn).await).await
 }
 
-/// Runs the automatic archival. The commit is valid, whatever the result of the archival is.
-pub(crate) async fn archive_after_commit(context: &Context, turn: &Turn<'_>, report: &mut CommitReport) {
-    if context.options().archive.is_none() {
-        return;
-    }
-    match archive_now(context, turn).await {
-        Ok(archived) => report.archived = archived,
-        Err(error) => {
-            tracing::warn!(table = context.name(), %error, "the archival after a commit failed");
-            report.upkeep_failed.push(format!("archive: {error}"));
-        }
-    }
-}
-
-async fn archive_now(context: &Context, turn: &Turn<'_>) -> Result<Option<ArchiveReport>> {
+/// Archives in a turn. Returns `None` if there is nothing to archive.
+pub(crate) async fn archive_now(context: &Context, turn: &Turn<'_>) -> Result<Option<ArchiveReport>> {
     let mut view = turn.view().await?;
     let limits = context.options().archive.unwrap_or_default();
     let retained = match context.options().retention {

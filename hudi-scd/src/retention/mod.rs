@@ -8,9 +8,9 @@ mod archive;
 mod savepoint;
 
 pub use apply::CleanReport;
-pub(crate) use apply::{clean, clean_after_commit, clean_plan, finish_pending_cleans};
+pub(crate) use apply::{clean, clean_now, clean_plan, finish_pending_cleans};
 pub use archive::ArchiveReport;
-pub(crate) use archive::{archive, archive_after_commit};
+pub(crate) use archive::{archive, archive_now};
 pub use hudi_format::retention::{
     CommitView, Deletion, FileGroupView, PartitionView, Plan, RetentionPolicy, SavepointView, Scope,
     SliceView, TimelineView, plan, scope,

@@ -18,7 +18,7 @@ use super::{
     merge::{Changes, column},
 };
 use crate::{
-    CommitReport, Error, ErrorKind, Query, Result, Table, TableDefinition, TableOptions,
+    CommitReport, Error, ErrorKind, Query, Result, SourceFile, Table, TableDefinition, TableOptions,
     concurrent::blocking,
     context::{Context, Turn},
     definition::HISTORY,
@@ -26,7 +26,7 @@ use crate::{
     read::{SoughtKeys, rows_where},
     schema::{self, conform},
     view::View,
-    write::{self, Beside, Intake, SourceFile, hidden, ledger, ledger::Taken},
+    write::{self, Beside, Intake, hidden, ledger, ledger::Taken},
 };
 
 /// The history of a dimension (SCD type 2) in a Hudi table.

@@ -39,7 +39,7 @@ use crate::{
     base_file::{FOOTER_BUSINESS_KEYS, FOOTER_MAX_KEY, FOOTER_MIN_KEY, Footer, OpenFile, Source, java_order},
     bloom::{BloomFilter, FOOTER_BLOOM_FILTER, FOOTER_BLOOM_FILTER_TYPE},
     context::TableOptions,
-    range_copy::CommonChunks,
+    patched_upload::CommonChunks,
     schema,
 };
 

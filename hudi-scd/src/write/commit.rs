@@ -17,8 +17,8 @@ use parquet::basic::Compression;
 use tokio::time::Instant as Stopwatch;
 
 use super::{
-    Beside,
     base_file::FileFormat,
+    beside::Beside,
     heartbeat::Heartbeat,
     hidden,
     incoming::Intent,
@@ -34,8 +34,8 @@ use crate::{
     context::{Context, Turn},
     layout::{self, BaseFileName},
     operation::{Operation, Phase},
+    patched_upload::{self, CommonChunks, Written},
     properties::java_date,
-    range_copy::{self, CommonChunks, Written},
     storage,
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
     view::{Changes, Opened},
@@ -298,7 +298,7 @@ async fn write_file(
     let (written, merged) = match original {
         Some((copies, original)) => {
             let make = move |out| merge.run(out);
-            range_copy::write_copying(copies, context.store(), &path, original, common, make).await?
+            patched_upload::write_copying(copies, context.store(), &path, original, common, make).await?
         }
         None => {
             let made = storage::write_made(context.store(), &path, move |out| merge.run(out)).await?;

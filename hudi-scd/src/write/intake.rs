@@ -6,15 +6,17 @@ use arrow::array::RecordBatch;
 use futures::{Stream, TryStreamExt};
 
 use super::{
-    Beside, CommitReport, Input,
-    catalog::sync_catalog,
+    batch::{Input, write_in_turn},
+    beside::Beside,
     incoming::Intent,
     input::{self, Gathered},
-    ledger::{self, SourceFile},
-    repair, write_in_turn,
+    ledger,
+    repair::repair,
+    report::CommitReport,
+    upkeep::sync_catalog,
 };
 use crate::{
-    Result,
+    Result, SourceFile,
     context::{Context, Turn},
     operation::{Operation, Phase},
 };

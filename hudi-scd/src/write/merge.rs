@@ -39,7 +39,7 @@ use crate::{
     concurrent::side_by_side,
     index::key_column,
     index_cache::KeysWriter,
-    range_copy::CommonChunks,
+    patched_upload::CommonChunks,
     schema::META_COLUMNS,
     timeline::Instant,
 };

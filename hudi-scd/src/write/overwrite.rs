@@ -12,10 +12,9 @@ use std::{
 use super::{
     changeset::Changeset,
     commit::{OperationType, Replaced},
-    counted,
     incoming::Incoming,
     lookup,
-    report::CommitReport,
+    report::{CommitReport, counted},
     tag::{self, Change, Copies, Edit, Judged, Tagged, Verdict},
 };
 use crate::{

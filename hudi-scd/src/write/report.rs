@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::{
     Result,
+    concurrent::blocking,
     operation::Phases,
     retention::{ArchiveReport, CleanReport},
     timeline::Instant,
@@ -107,4 +108,16 @@ impl fmt::Display for CommitReport {
         }
         write!(f, " in {:.3} s", self.time.total().as_secs_f64())
     }
+}
+
+/// Runs CPU-bound work on a blocking thread. The work adds to a report.
+pub(super) async fn counted<T: Send + 'static>(
+    report: &mut CommitReport,
+    work: impl FnOnce(&mut CommitReport) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let mut counts = report.clone();
+    let done = blocking(move || work(&mut counts).map(|done| (done, counts)));
+    let (done, counts) = done.await?;
+    *report = counts;
+    Ok(done)
 }

@@ -15,10 +15,10 @@ use arrow::{
 use object_store::path::Path;
 
 use super::{
-    collision, counted,
+    collision,
     incoming::{Incoming, Intent},
     lookup,
-    report::CommitReport,
+    report::{CommitReport, counted},
     tombstones::{Deleted, Tombstones},
 };
 use crate::{

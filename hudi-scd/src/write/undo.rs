@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::{heartbeat, repair, rollback};
+use super::{heartbeat, repair::repair, rollback};
 use crate::{
     Error, ErrorKind, Result,
     context::{Context, Turn},

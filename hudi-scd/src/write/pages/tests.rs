@@ -21,7 +21,7 @@ use parquet::{
 use super::*;
 use crate::{
     context::TableOptions,
-    range_copy::CommonChunks,
+    patched_upload::CommonChunks,
     write::base_file::{BaseFileWriter, Chunk, Keys, KnownKeys, MetaColumns},
 };
 
