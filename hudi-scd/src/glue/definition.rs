@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::datatypes::{Field, FieldRef, Schema};
 use aws_sdk_glue::types::{Column, SerDeInfo, StorageDescriptor, Table as CatalogTable, TableInput};
 
+pub(super) use super::options::LAST_COMMIT;
 use super::{
     columns::{hive_type, plain},
     options::SyncOptions,
@@ -16,8 +17,6 @@ pub(super) const INPUT_FORMAT: &str = "org.apache.hudi.hadoop.HoodieParquetInput
 pub(super) const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
 pub(super) const TABLE_TYPE: &str = "EXTERNAL_TABLE";
 pub(super) const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
-/// The parameter that contains the instant of the last commit that the catalog knows.
-pub(super) const LAST_COMMIT: &str = "last_commit_time_sync";
 
 /// The columns of a table in a view.
 pub(super) struct Fields {

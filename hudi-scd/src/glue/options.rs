@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{definition::LAST_COMMIT, partitions};
 use crate::{Error, ErrorKind, Result, Table};
 
+/// The parameter that contains the instant of the last commit that the catalog knows.
+pub(super) const LAST_COMMIT: &str = "last_commit_time_sync";
 /// The partition value extractor of a table without partitions.
 const UNPARTITIONED: &str = "org.apache.hudi.hive.NonPartitionedExtractor";
 
@@ -197,7 +198,7 @@ impl SyncOptions {
         set("database", database);
         set("table", name);
         set("partition_fields", table.partition_fields().join(","));
-        let rule = partitions::rule(table, self);
+        let rule = rule(table, self);
         let class = PartitionValues::CLASSES.iter().find(|(_, values)| *values == rule);
         let class = class.filter(|_| !table.partition_fields().is_empty()).map(|(class, _)| *class);
         set("partition_extractor_class", class.unwrap_or(UNPARTITIONED).into());
@@ -310,4 +311,14 @@ fn pairs(name: &str, text: &str, own: &[&str]) -> Result<BTreeMap<String, String
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
+}
+
+/// Returns how partition values are derived from a path: as set in the options, otherwise as Hudi infers it.
+pub(super) fn rule(table: &Table, options: &SyncOptions) -> PartitionValues {
+    let style = (table.partition_fields().len(), table.context().properties().hive_style);
+    options.partition_values.unwrap_or(match style {
+        (1, true) => PartitionValues::HiveStyle,
+        (1, false) => PartitionValues::SinglePart,
+        _ => PartitionValues::MultiPart,
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 
-use super::options::{PartitionValues, SyncOptions};
+use super::options::{PartitionValues, SyncOptions, rule};
 use crate::{
     Error, ErrorKind, Instant, Result, Table,
     timeline::Action,
@@ -89,16 +89,6 @@ async fn since(table: &Table, view: &View, synced: Instant) -> Result<Partitions
     };
     let (dropped, present) = touched.into_iter().partition(is_dropped);
     Ok(Partitions::Since { present, dropped })
-}
-
-/// Returns how partition values are derived from a path: as set in the options, otherwise as Hudi infers it.
-pub(super) fn rule(table: &Table, options: &SyncOptions) -> PartitionValues {
-    let style = (table.partition_fields().len(), table.context().properties().hive_style);
-    options.partition_values.unwrap_or(match style {
-        (1, true) => PartitionValues::HiveStyle,
-        (1, false) => PartitionValues::SinglePart,
-        _ => PartitionValues::MultiPart,
-    })
 }
 
 /// Returns the catalog's values for a partition.

@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{
+use hudi_format::retention::{
     CommitView, FileGroupView, PartitionView, Plan, RetentionPolicy, SavepointView, SliceView, TimelineView,
     plan,
 };
+
 use crate::{
     Result,
     context::{Context, Turn},

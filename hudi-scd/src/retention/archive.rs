@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use object_store::ObjectStoreExt;
 
-use super::{CommitView, PartitionView, RetentionPolicy, TimelineView, plan};
+use hudi_format::retention::{CommitView, PartitionView, RetentionPolicy, TimelineView, plan};
+
 use crate::{
     Result,
     context::{Context, Turn},

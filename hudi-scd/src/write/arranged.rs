@@ -23,7 +23,7 @@ use parquet::{
     },
 };
 
-use super::base_file::Chunk;
+use super::chunk::Chunk;
 
 /// The row groups of a file that is being written in the order of its columns.
 #[derive(Debug, Default)]

@@ -16,10 +16,9 @@ use bytes::Bytes;
 use parquet::{
     arrow::{
         ArrowSchemaConverter,
-        arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
+        arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
     },
     basic::{Compression, Type as PhysicalType},
-    column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
         metadata::{KeyValue, ParquetMetaData},
@@ -32,6 +31,7 @@ use parquet::{
 
 use super::{
     arranged::Arrangement,
+    chunk::Chunk,
     nan::{forget_bounds, has_nan},
 };
 use crate::{
@@ -293,35 +293,6 @@ pub(crate) struct MetaColumns {
     pub(crate) commit_seqno: ArrayRef,
     pub(crate) record_key: StringArray,
     pub(crate) partition_path: ArrayRef,
-}
-
-/// A column chunk of a row group that is written as a whole.
-pub(crate) enum Chunk {
-    Encoded(Box<ArrowColumnChunk>),
-    /// Complete bytes: unchanged or patched bytes of the previous version, or the bytes of a single value. If
-    /// the source is [sparse](Source::Sparse), the storage copies them.
-    Stored(Source, Box<ColumnCloseResult>),
-}
-
-impl Chunk {
-    pub(super) fn close(&self) -> &ColumnCloseResult {
-        match self {
-            Self::Encoded(chunk) => chunk.close(),
-            Self::Stored(_, close) => close,
-        }
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        u64::try_from(self.close().metadata.compressed_size()).unwrap_or(0)
-    }
-
-    /// Returns the offset in the previous version. Returns `None` if the storage does not copy the chunk.
-    pub(super) fn copied_from(&self) -> Option<u64> {
-        match self {
-            Self::Stored(Source::Sparse(_), close) => Some(close.metadata.byte_range().0),
-            _ => None,
-        }
-    }
 }
 
 /// Placeholders for the bytes of a chunk that the storage copies.

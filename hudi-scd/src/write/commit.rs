@@ -20,10 +20,9 @@ use super::{
     base_file::FileFormat,
     beside::Beside,
     heartbeat::Heartbeat,
-    hidden,
-    incoming::Intent,
-    markers,
+    hidden, markers,
     merge::{KeptKeys, Merge},
+    operation_type::{OperationType, Replaced},
     pack::{FileTask, Packed},
     report::CommitReport,
 };
@@ -41,52 +40,6 @@ use crate::{
     view::{Changes, Opened},
 };
 
-/// The operation recorded in the commit metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OperationType {
-    Upsert,
-    Insert,
-    BulkInsert,
-    Delete,
-    InsertOverwrite,
-    InsertOverwriteTable,
-    DeletePartition,
-}
-
-impl OperationType {
-    pub(crate) fn of(intent: Intent) -> Self {
-        match intent {
-            Intent::Upsert => Self::Upsert,
-            Intent::Insert => Self::Insert,
-            Intent::BulkInsert => Self::BulkInsert,
-            Intent::Delete => Self::Delete,
-            Intent::Overwrite => Self::InsertOverwrite,
-        }
-    }
-
-    fn action(self) -> Action {
-        match self {
-            Self::Upsert | Self::Insert | Self::BulkInsert | Self::Delete => Action::Commit,
-            Self::InsertOverwrite | Self::InsertOverwriteTable | Self::DeletePartition => {
-                Action::ReplaceCommit
-            }
-        }
-    }
-
-    /// Returns Spark's name.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Upsert => "UPSERT",
-            Self::Insert => "INSERT",
-            Self::BulkInsert => "BULK_INSERT",
-            Self::Delete => "DELETE",
-            Self::InsertOverwrite => "INSERT_OVERWRITE",
-            Self::InsertOverwriteTable => "INSERT_OVERWRITE_TABLE",
-            Self::DeletePartition => "DELETE_PARTITION",
-        }
-    }
-}
-
 /// A commit that is about to be made.
 pub(crate) struct Commit<'a> {
     pub(crate) context: &'a Context,
@@ -101,9 +54,6 @@ pub(crate) struct Commit<'a> {
     pub(crate) replaced: Replaced,
     pub(crate) beside: Beside,
 }
-
-/// File groups by partition path.
-pub(crate) type Replaced = BTreeMap<String, Vec<String>>;
 
 impl Commit<'_> {
     /// Writes the files and completes the commit. If this fails, the commit stays pending, and the next

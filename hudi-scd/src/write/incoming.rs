@@ -12,7 +12,7 @@ use arrow::{
     datatypes::{Schema, SchemaRef},
 };
 
-use super::collision::{Pair, Texts};
+use super::key_texts::{Pair, Texts};
 use crate::{
     Error, ErrorKind, Result,
     concurrent::blocking,

@@ -19,8 +19,8 @@ use arrow::{
 use futures::{Stream, TryStreamExt};
 
 use super::{
-    collision::{Pair, Texts},
     incoming::{Incoming, Intent, ordering_column},
+    key_texts::{Pair, Texts},
     spill::{Batches, Spill, SpillWriter, rows_per_batch, size_of_rows},
 };
 use crate::{

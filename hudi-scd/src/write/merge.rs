@@ -27,7 +27,8 @@ use arrow::{
 use parquet::{arrow::arrow_writer::ArrowColumnWriter, file::metadata::ParquetMetaData};
 
 use super::{
-    base_file::{BaseFileWriter, Chunk, FileFormat, Keys, KnownKeys, MetaColumns, encode_column},
+    base_file::{BaseFileWriter, FileFormat, Keys, KnownKeys, MetaColumns, encode_column},
+    chunk::Chunk,
     distinct,
     pages::{self, NewValues, PatchedChunk},
     patch::{Edits, constant},

@@ -11,9 +11,9 @@ use std::{
 
 use super::{
     changeset::Changeset,
-    commit::{OperationType, Replaced},
     incoming::Incoming,
     lookup,
+    operation_type::{OperationType, Replaced},
     report::{CommitReport, counted},
     tag::{self, Change, Copies, Edit, Judged, Tagged, Verdict},
 };

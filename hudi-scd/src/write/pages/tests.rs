@@ -22,7 +22,10 @@ use super::*;
 use crate::{
     context::TableOptions,
     patched_upload::CommonChunks,
-    write::base_file::{BaseFileWriter, Chunk, Keys, KnownKeys, MetaColumns},
+    write::{
+        base_file::{BaseFileWriter, Keys, KnownKeys, MetaColumns},
+        chunk::Chunk,
+    },
 };
 
 const ROWS: usize = 41_000;
