@@ -47,7 +47,6 @@ pub(crate) use self::{
 use crate::{
     Error, ErrorKind, Result,
     definition::HISTORY,
-    fence::{Fence, Fenced},
     index_cache::{Entry, IndexCache},
     key::KeyEncoding,
     layout::{self, Layout},
@@ -56,12 +55,16 @@ use crate::{
     patched_upload::RangeCopies,
     properties::{TableProperties, TableVersion},
     recent::Recent,
-    schema, storage,
+    schema,
+    snapshot::{FileGroup, Reach, View},
+    storage::{
+        self,
+        fence::{Fence, Fenced},
+    },
     timeline::{
         Instant, Timeline, TimelineEntry,
         archive::{self, ArchivedEntry},
     },
-    view::{FileGroup, Reach, View},
 };
 
 /// See [`Context::calls_at_a_time`].

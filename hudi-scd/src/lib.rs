@@ -93,6 +93,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod base_file;
+mod beside;
 mod cancellation;
 mod clock;
 mod codec;
@@ -101,7 +102,6 @@ mod context;
 #[cfg(feature = "datafusion")]
 pub mod datafusion;
 mod definition;
-mod fence;
 #[cfg(feature = "glue")]
 pub mod glue;
 mod index;
@@ -111,14 +111,16 @@ pub mod input;
 mod layout;
 mod location;
 pub mod lock;
-mod metadata_table;
+mod maintain;
 mod operation;
 mod patched_upload;
 mod range_copy;
 mod read;
 mod recent;
+mod recover;
 pub mod retention;
 pub mod scd;
+mod snapshot;
 mod source_file;
 pub mod spark;
 mod storage;
@@ -128,7 +130,6 @@ pub mod timeline;
 pub mod times;
 mod upgrade;
 mod validate;
-mod view;
 mod write;
 
 pub use ::arrow;
@@ -152,10 +153,11 @@ pub use range_copy::RangeCopy;
 #[cfg(feature = "aws")]
 pub use range_copy::S3RangeCopy;
 pub use read::{KeyChange, KeyVersion, Predicate, Query, RowStream, Value};
+pub use recover::RollbackReport;
 pub use retention::RetentionPolicy;
+pub use snapshot::{FileGroup, FileVersion};
 pub use source_file::SourceFile;
 pub use timeline::{Clock, FnClock, Instant, SystemClock, Timeline};
 pub use upgrade::UpgradeReport;
 pub use validate::{Finding, Invariant};
-pub use view::{FileGroup, FileVersion};
-pub use write::{CommitReport, Intake, RollbackReport};
+pub use write::{CommitReport, Intake};

@@ -25,8 +25,8 @@ pub(crate) use self::{
     writer::CommonChunks,
 };
 use crate::{
-    fence::{Fence, FencedRangeCopy},
     range_copy::RangeCopy,
+    storage::fence::{Fence, FencedRangeCopy},
 };
 
 /// The range copies of a table's handle.

@@ -13,14 +13,16 @@ use crate::{
     context::{Context, Table, TableOptions},
     definition::TableDefinition,
     location::Location,
+    maintain,
     properties::TableVersion,
     read::{self, KeyVersion, Query, RowStream},
-    retention::{self, ArchiveReport, CleanReport, Plan, SavepointReport},
+    recover::{RollbackReport, settle, undo},
+    retention::{ArchiveReport, CleanReport, Plan, SavepointReport},
+    snapshot::FileGroup,
     timeline::{Instant, Timeline, TimelineEntry, archive::ArchivedEntry},
     upgrade::{self, UpgradeReport},
     validate::{self, Finding},
-    view::FileGroup,
-    write::{self, CommitReport, Intake, Intent, Overwrite, RollbackReport, at_hand, intake, settle, undo},
+    write::{self, CommitReport, Intake, Intent, Overwrite, at_hand, intake},
 };
 
 /// Creates, opens and describes tables.
@@ -584,7 +586,7 @@ impl Table {
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next write
     /// completes a clean that failed halfway.
     pub async fn clean(&self) -> Result<Option<CleanReport>> {
-        retention::clean(self.context()).await
+        maintain::clean(self.context()).await
     }
 
     /// Computes what a clean would delete now, by the policy of this handle (default: Hudi's), without
@@ -593,7 +595,7 @@ impl Table {
     /// # Errors
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt).
     pub async fn clean_plan(&self) -> Result<Plan> {
-        retention::clean_plan(self.context()).await
+        maintain::clean_plan(self.context()).await
     }
 }
 
@@ -608,7 +610,7 @@ impl Table {
     /// [`Storage`](crate::ErrorKind::Storage), [`Corrupt`](crate::ErrorKind::Corrupt). The next archival
     /// repeats one that failed halfway. The archive then contains duplicates, which are harmless.
     pub async fn archive(&self) -> Result<Option<ArchiveReport>> {
-        retention::archive(self.context()).await
+        maintain::archive(self.context()).await
     }
 }
 
@@ -626,7 +628,7 @@ impl Table {
     /// were already cleaned; [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the commit is
     /// already protected.
     pub async fn savepoint(&self, instant: Instant, user: &str, comment: &str) -> Result<SavepointReport> {
-        retention::savepoint(self.context(), instant, user, comment).await
+        maintain::savepoint(self.context(), instant, user, comment).await
     }
 
     /// Deletes a savepoint. The next clean may delete the files that it protected.
@@ -636,7 +638,7 @@ impl Table {
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the commit is not protected.
     pub async fn delete_savepoint(&self, instant: Instant) -> Result<()> {
-        retention::delete_savepoint(self.context(), instant).await
+        maintain::delete_savepoint(self.context(), instant).await
     }
 }
 

@@ -8,8 +8,8 @@ pub use hudi_format::timeline::*;
 
 pub use crate::clock::{Clock, FnClock, SystemClock};
 use crate::{
-    Result, layout,
-    layout::{Layout, TimelineLayout},
+    Result,
+    layout::{self, Layout, TimelineLayout},
     storage,
 };
 

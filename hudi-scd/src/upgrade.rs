@@ -19,10 +19,10 @@ use crate::{
     Error, ErrorKind, Result, TableVersion,
     base_file::Footer,
     context::{Context, Turn},
-    metadata_table,
+    maintain::metadata_table,
+    recover,
+    snapshot::View,
     timeline::Instant,
-    view::View,
-    write,
 };
 
 /// The result, or the plan, of an upgrade.
@@ -89,7 +89,7 @@ async fn upgrade_in_turn(context: &Context, turn: &Turn<'_>) -> Result<UpgradeRe
     if context.version() == TableVersion::SIX {
         return Ok(upgrade_report(context, BTreeMap::new(), Vec::new(), Vec::new()));
     }
-    let rolled_back = write::repair(context, turn).await?;
+    let rolled_back = recover::repair(context, turn).await?;
     let view = turn.view().await?;
     let properties = check_upgrade(context, &view).await?;
     if let Some(pending) = view.timeline.entries().iter().find(|entry| entry.is_pending()) {

@@ -22,9 +22,9 @@ use crate::{
     layout::{self, BaseFileName},
     properties::TableProperties,
     schema::META_COLUMNS,
+    snapshot::View,
     storage,
     timeline::Timeline,
-    view::View,
 };
 
 /// An invariant of a table.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use object_store::path::Path;
 
 use super::{Context, MetadataTable};
-use crate::{Error, ErrorKind, Result, layout, properties, storage, view::View};
+use crate::{Error, ErrorKind, Result, layout, properties, snapshot::View, storage};
 
 /// Hudi's copy of the properties, which exists while it replaces them.
 const BACKUP: &str = "hoodie.properties.backup";

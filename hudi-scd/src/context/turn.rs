@@ -14,12 +14,11 @@ use super::{Context, stored::Stored};
 use crate::{
     Result,
     cancellation::{Cancellation, Writing},
-    fence::Stop,
     layout::AUXILIARY_FOLDER,
     lock::{HeldLock, LeaseWatch},
-    storage,
+    snapshot::{Changes, View},
+    storage::{self, fence::Stop},
     timeline::{Instant, Timeline},
-    view::{Changes, View},
 };
 
 /// The time for which a check of the lock is valid for the upkeep after a commit.

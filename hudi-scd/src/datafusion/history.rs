@@ -28,8 +28,8 @@ use crate::{
     context::Table,
     index::RECORD_KEY,
     schema::{self, META_COLUMNS},
+    snapshot::{FileGroup, View},
     timeline::Instant,
-    view::{FileGroup, View},
 };
 
 /// Returns streams of the file groups that may contain rows that pass the filters. There are at most as many

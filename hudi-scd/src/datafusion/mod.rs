@@ -55,8 +55,8 @@ use crate::{
     Result,
     context::Table,
     schema::META_COLUMNS,
+    snapshot::{FileGroup, FileVersion, View},
     timeline::Instant,
-    view::{FileGroup, FileVersion, View},
 };
 
 /// Column of [`HudiTable::history`]: the commit that replaced or deleted a version of a row. Null for the

@@ -11,7 +11,7 @@ use super::{
     options::SyncOptions,
     spark,
 };
-use crate::{Error, ErrorKind, Instant, Result, Table, key::FolderForm, schema, view::View};
+use crate::{Error, ErrorKind, Instant, Result, Table, key::FolderForm, schema, snapshot::View};
 
 pub(super) const INPUT_FORMAT: &str = "org.apache.hudi.hadoop.HoodieParquetInputFormat";
 pub(super) const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";

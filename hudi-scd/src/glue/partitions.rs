@@ -7,8 +7,8 @@ use jiff::civil::Date;
 use super::options::{PartitionValues, SyncOptions, rule};
 use crate::{
     Error, ErrorKind, Instant, Result, Table,
+    snapshot::{self, View},
     timeline::Action,
-    view::{self, View},
 };
 
 /// The partitions to compare with the catalog, by path.
@@ -54,7 +54,7 @@ async fn since(table: &Table, view: &View, synced: Instant) -> Result<Partitions
     let mut dropped: BTreeMap<String, Instant> = BTreeMap::new();
     let mut touched = BTreeSet::new();
     for entry in view.timeline.completed_commits().filter(|entry| entry.instant > synced) {
-        let commit = view::read_commit(store, layout, entry).await?;
+        let commit = snapshot::read_commit(store, layout, entry).await?;
         for (path, stats) in &commit.partition_to_write_stats {
             touched.insert(path.clone());
             if stats.iter().any(|stat| stat.path.is_some()) {
@@ -74,7 +74,7 @@ async fn since(table: &Table, view: &View, synced: Instant) -> Result<Partitions
     }
     if !touched.is_empty() {
         for clean in view.timeline.completed(Action::Clean) {
-            let Some(result) = view::read_clean(store, layout, clean).await? else { continue };
+            let Some(result) = snapshot::read_clean(store, layout, clean).await? else { continue };
             let results = result.partition_metadata.iter();
             for (name, _) in results.filter(|(_, result)| result.is_partition_deleted == Some(true)) {
                 let latest = dropped.entry(name.clone()).or_insert(clean.instant);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Instant, Result, Table, schema,
-    view::{self, View},
+    snapshot::{self, View},
 };
 
 /// Maximum number of partitions that one statement may add to a table in the Data Catalog.
@@ -141,7 +141,7 @@ fn outside(since: Instant) -> Error {
 async fn columns_at(table: &Table, view: &View, since: Instant) -> Result<SchemaRef> {
     let entry = view.timeline.completed_commits().find(|entry| entry.instant == since);
     let entry = entry.ok_or_else(|| outside(since))?;
-    let commit = view::read_commit(table.context().store(), table.context().layout(), entry).await?;
+    let commit = snapshot::read_commit(table.context().store(), table.context().layout(), entry).await?;
     let text = commit.schema().ok_or_else(|| outside(since))?;
     Ok(schema::without_meta_columns(&*schema::from_avro(text)?))
 }

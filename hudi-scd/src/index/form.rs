@@ -27,8 +27,8 @@ use crate::{
     key::{self, KeyEncoding},
     properties::{self, KEY_ENCODING, TableProperties},
     schema::META_COLUMNS,
+    snapshot::View,
     storage,
-    view::View,
 };
 
 /// Returns the form of new keys.

@@ -29,7 +29,7 @@ use crate::{
     },
     index_cache::Entry,
     layout::Layout,
-    view::{FileGroup, FileVersion, View},
+    snapshot::{FileGroup, FileVersion, View},
 };
 
 /// Number of files whose futures exist at the same time, because a table may have a million files.

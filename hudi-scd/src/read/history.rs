@@ -16,8 +16,8 @@ use crate::{
     index::{self, RECORD_KEY, key_column, key_schema},
     key::{self, KeyEncoding},
     schema::{self, META_COLUMNS},
+    snapshot::View,
     timeline::Instant,
-    view::View,
 };
 
 /// The change of a key in one commit.

@@ -20,7 +20,7 @@ use crate::{
     context::Context,
     index,
     key::{self, KeyEncoding},
-    view::View,
+    snapshot::View,
 };
 
 /// Selects rows by the key columns.

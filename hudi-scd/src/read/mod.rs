@@ -32,8 +32,8 @@ use crate::{
     Error, ErrorKind, Result,
     context::Context,
     schema::{self, META_COLUMNS},
+    snapshot::{FileGroup, FileVersion, View},
     timeline::Instant,
-    view::{FileGroup, FileVersion, View},
 };
 
 /// Number of attempts of a read if a clean deletes its files in the meantime.

@@ -1,4 +1,4 @@
-//! Divides a history into the rows of the table and its [hidden rows](crate::write::hidden). Other engines
+//! Divides a history into the rows of the table and its [hidden rows](crate::beside::hidden). Other engines
 //! see the states. Only a merge also sees the deletes that close nothing.
 
 use arrow::{

@@ -12,10 +12,11 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
+use super::history::{changes as changes_of, rows as rows_of};
 use super::{
     Scd2,
     definition::{SEEN_AGAIN, UNTRACKED_AT},
-    history::{Change, Row, changes as changes_of, forget, rows as rows_of},
+    history::{Change, Row, forget},
     keys::{KeyIndex, KeyValues, numbers},
 };
 use crate::{

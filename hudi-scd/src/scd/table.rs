@@ -19,14 +19,19 @@ use super::{
 };
 use crate::{
     CommitReport, Error, ErrorKind, Query, Result, SourceFile, Table, TableDefinition, TableOptions,
+    beside::{
+        Beside, hidden,
+        ledger::{self, Taken},
+    },
     concurrent::blocking,
     context::{Context, Turn},
     definition::HISTORY,
     operation::{Operation, Phase},
     read::{SoughtKeys, rows_where},
+    recover::repair,
     schema::{self, conform},
-    view::View,
-    write::{self, Beside, Intake, hidden, ledger, ledger::Taken},
+    snapshot::View,
+    write::{self, Intake},
 };
 
 /// The history of a dimension (SCD type 2) in a Hudi table.
@@ -291,7 +296,7 @@ impl Scd2Table {
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
         operation.enter(Phase::Repair);
-        intake.report.commit.rolled_back = Box::pin(write::repair(self.context(), turn)).await?;
+        intake.report.commit.rolled_back = Box::pin(repair(self.context(), turn)).await?;
         let view = turn.view().await?;
         let ledger = Box::pin(ledger::read(self.context(), Some(turn), &view)).await?;
         drop(view);
@@ -319,7 +324,7 @@ impl Scd2Table {
         operation: &Operation,
     ) -> Result<()> {
         operation.enter(Phase::Repair);
-        report.commit.rolled_back.extend(Box::pin(write::repair(self.context(), turn)).await?);
+        report.commit.rolled_back.extend(Box::pin(repair(self.context(), turn)).await?);
         let view = turn.view().await?;
         operation.enter(Phase::Find);
         let data = self.context().schema_of(&view)?;

@@ -8,9 +8,10 @@ use crate::{
     base_file::Footer,
     concurrent::ordered,
     context::Context,
-    layout, storage,
+    layout,
+    snapshot::{View, read_commit},
+    storage,
     timeline::{Action, State, avro::SavepointMetadata, hadoop},
-    view::{View, read_commit},
 };
 
 /// The size and row count of a file, according to its commit.

@@ -9,31 +9,33 @@ use arrow::{
 use futures::{Stream, stream};
 
 use super::{
-    beside::Beside,
-    bulk,
-    changeset::{Changeset, Collecting},
-    codec,
     commit::Commit,
-    incoming::{Incoming, Intent},
-    input::{self, Gathered},
+    decide::{
+        bulk,
+        changeset::{Changeset, Collecting},
+        overwrite::{self, Overwrite, Tally},
+        tag,
+    },
+    input::{
+        self, Gathered,
+        incoming::{Incoming, Intent},
+    },
     operation_type::{OperationType, Replaced},
-    overwrite::{self, Overwrite, Tally},
-    pack,
-    repair::repair,
+    plan::{codec, pack},
     report::{CommitReport, counted},
-    tag,
-    tombstones::Tombstones,
     upkeep,
 };
 use crate::{
     Result,
+    beside::{Beside, tombstones::Tombstones},
     concurrent::blocking,
     context::{Context, Turn},
     index::record_key_encoding,
-    metadata_table,
+    maintain::metadata_table,
     operation::{Operation, Phase},
+    recover::repair,
     schema,
-    view::View,
+    snapshot::View,
 };
 
 /// Writes rows, as an operation with this name.

@@ -5,7 +5,7 @@
 //!
 //! A commit is completed by a copy of its inflight file, which the storage itself makes. At that time, the
 //! inflight file contains the commit's metadata. A writer that takes over the table first deletes the
-//! inflight files of earlier writers (see [rollback](super::rollback)). If a writer is suspended after its
+//! inflight files of earlier writers (see [rollback](crate::recover)). If a writer is suspended after its
 //! last check of the lock and resumes later, it has nothing to copy. A put of the completed file would
 //! succeed, for a commit whose files were deleted.
 
@@ -17,27 +17,28 @@ use parquet::basic::Compression;
 use tokio::time::Instant as Stopwatch;
 
 use super::{
-    base_file::FileFormat,
-    beside::Beside,
-    heartbeat::Heartbeat,
-    hidden, markers,
-    merge::{KeptKeys, Merge},
+    files::{
+        base_file::FileFormat,
+        merge::{KeptKeys, Merge},
+    },
     operation_type::{OperationType, Replaced},
-    pack::{FileTask, Packed},
+    plan::pack::{FileTask, Packed},
     report::CommitReport,
 };
 use crate::{
     Error, ErrorKind, Result,
     base_file::Footer,
+    beside::{Beside, hidden},
     concurrent::{blocking, ordered},
     context::{Context, Turn},
     layout::{self, BaseFileName},
     operation::{Operation, Phase},
     patched_upload::{self, CommonChunks, Written},
     properties::java_date,
+    recover::{heartbeat::Heartbeat, markers},
+    snapshot::{Changes, Opened},
     storage,
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
-    view::{Changes, Opened},
 };
 
 /// A commit that is about to be made.

@@ -7,18 +7,16 @@ use futures::{Stream, TryStreamExt};
 
 use super::{
     batch::{Input, write_in_turn},
-    beside::Beside,
-    incoming::Intent,
-    input::{self, Gathered},
-    ledger,
-    repair::repair,
+    input::{self, Gathered, incoming::Intent},
     report::CommitReport,
     upkeep::sync_catalog,
 };
 use crate::{
     Result, SourceFile,
+    beside::{Beside, ledger},
     context::{Context, Turn},
     operation::{Operation, Phase},
+    recover::repair,
 };
 
 /// The result of taking files in.

@@ -12,53 +12,24 @@
 //! Input that is larger than the [memory budget](crate::TableOptions::with_memory_budget) is processed in
 //! chunks up to `pack`. Rows to write are spilled to the local disk.
 //!
-//! Before all of this, the remains of dead writers are [rolled back](rollback). At the end, the table is
+//! Before all of this, the remains of dead writers are [rolled back](crate::recover). At the end, the table is
 //! cleaned.
 
-mod arranged;
-mod base_file;
 mod batch;
-pub(crate) mod beside;
-mod bulk;
-mod changeset;
-mod chunk;
-mod codec;
-mod collision;
 mod commit;
-mod distinct;
-pub(crate) mod heartbeat;
-pub(crate) mod hidden;
-mod incoming;
+mod decide;
+mod files;
 pub(crate) mod input;
 pub(crate) mod intake;
-mod key_texts;
-pub(crate) mod ledger;
-mod lookup;
-mod markers;
-mod merge;
-mod nan;
 mod operation_type;
-mod overwrite;
-mod pack;
-mod pages;
-mod patch;
-mod repair;
+mod plan;
 mod report;
-pub(crate) mod rollback;
-mod rows;
-pub(crate) mod settle;
-mod spill;
-mod tag;
-pub(crate) mod tombstones;
-pub(crate) mod undo;
 mod upkeep;
 
 pub(crate) use self::{
     batch::{at_hand, change_in_turn, overwrite, parts, write},
-    beside::Beside,
-    incoming::Intent,
-    overwrite::Overwrite,
-    repair::repair,
+    decide::Overwrite,
+    input::incoming::Intent,
     upkeep::sync_catalog,
 };
-pub use self::{intake::Intake, report::CommitReport, undo::RollbackReport};
+pub use self::{intake::Intake, report::CommitReport};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::incoming::Intent;
+use super::input::incoming::Intent;
 use crate::timeline::Action;
 
 /// The operation recorded in the commit metadata.

@@ -7,14 +7,14 @@ use super::report::CommitReport;
 use crate::{
     Error, ErrorKind,
     context::{Context, Table, Turn, cancelled},
+    maintain,
     operation::{Operation, Phase},
-    retention,
 };
 
 /// Runs the automatic clean. The commit is valid, whatever the result of the clean is.
 pub(crate) async fn clean_after_commit(context: &Context, turn: &Turn<'_>, report: &mut CommitReport) {
     let Some(policy) = context.options().retention else { return };
-    match Box::pin(retention::clean_now(context, turn, policy)).await {
+    match Box::pin(maintain::clean_now(context, turn, policy)).await {
         Ok(cleaned) => report.cleaned = cleaned,
         // The next write completes the clean. An error of this write would wrongly tell the caller that
         // its rows were not written.
@@ -30,7 +30,7 @@ pub(crate) async fn archive_after_commit(context: &Context, turn: &Turn<'_>, rep
     if context.options().archive.is_none() {
         return;
     }
-    match retention::archive_now(context, turn).await {
+    match maintain::archive_now(context, turn).await {
         Ok(archived) => report.archived = archived,
         Err(error) => {
             tracing::warn!(table = context.name(), %error, "the archival after a commit failed");
