@@ -13,135 +13,33 @@
 //! keys. Hudi's own upsert does not find those keys either.)
 
 mod encoding;
+mod escape;
+mod generator;
 mod java;
+mod partitions;
 mod pattern;
+mod text;
 mod timestamp;
 
-use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder},
-    compute::cast,
-    datatypes::{DataType, Float32Type, Float64Type, Schema},
+    array::{Array, RecordBatch, StringArray, StringBuilder},
+    datatypes::Schema,
 };
 
-pub use self::encoding::KeyEncoding;
-pub use self::timestamp::TimestampKey;
-pub use self::timestamp::{TIMESTAMP_PREFIXES, TimestampPartition, TimestampType};
-use crate::{
-    Error, ErrorKind, Result,
-    properties::{NULL_PARTITION, OLD_NULL_PARTITION, TableProperties},
+use self::text::{as_text, has_text, invalid};
+pub use self::{
+    encoding::KeyEncoding,
+    escape::is_escaped,
+    generator::{FolderForm, KeyGenerator},
+    partitions::{Partitions, folder_values, partition_values},
+    timestamp::{TIMESTAMP_PREFIXES, TimestampKey, TimestampPartition, TimestampType},
 };
+use crate::{Error, ErrorKind, Result};
 
-const KEY_GENERATOR_PACKAGE: &str = "org.apache.hudi.keygen.";
 const NULL_KEY: &str = "__null__";
 const EMPTY_KEY: &str = "__empty__";
-
-/// The key generator of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyGenerator {
-    /// `NonpartitionedKeyGenerator`.
-    Nonpartitioned,
-    /// `SimpleKeyGenerator`.
-    Simple,
-    /// `ComplexKeyGenerator`.
-    Complex,
-    /// `TimestampBasedKeyGenerator`.
-    TimestampBased,
-    /// `CustomKeyGenerator`: each partition field has its own [`FolderForm`].
-    Custom,
-}
-
-/// How the values of a partition field are written in folder names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FolderForm {
-    /// The value as text.
-    Text,
-    /// A time, formatted by a date pattern.
-    Time,
-    /// The table does not record the form.
-    Unknown,
-}
-
-impl FolderForm {
-    /// Returns the name and the form of an entry of `hoodie.table.partition.fields`: `day` or, for the custom
-    /// generator of Hudi 1.x, `day:SIMPLE` or `created:TIMESTAMP`.
-    pub(crate) fn split(field: &str) -> (String, Option<Self>) {
-        match field.split_once(':') {
-            None => (field.to_owned(), None),
-            Some((name, kind)) if kind.eq_ignore_ascii_case("simple") => (name.to_owned(), Some(Self::Text)),
-            Some((name, kind)) if kind.eq_ignore_ascii_case("timestamp") => {
-                (name.to_owned(), Some(Self::Time))
-            }
-            Some((name, _)) => (name.to_owned(), Some(Self::Unknown)),
-        }
-    }
-
-    /// Returns the form that a generator implies for a field if the table does not record one. Hudi 0.x does
-    /// not store the forms of the custom generator.
-    pub(crate) fn of(generator: Option<KeyGenerator>) -> Self {
-        match generator {
-            Some(KeyGenerator::TimestampBased) => Self::Time,
-            Some(KeyGenerator::Custom) | None => Self::Unknown,
-            Some(_) => Self::Text,
-        }
-    }
-}
-
-impl KeyGenerator {
-    /// Returns the generator that Spark infers.
-    pub fn of(record_key_fields: usize, partition_fields: usize) -> Self {
-        match (record_key_fields, partition_fields) {
-            (_, 0) => Self::Nonpartitioned,
-            (1, 1) => Self::Simple,
-            _ => Self::Complex,
-        }
-    }
-
-    /// Returns the value of `hoodie.table.keygenerator.class`.
-    pub fn class(self) -> &'static str {
-        match self {
-            Self::Nonpartitioned => "org.apache.hudi.keygen.NonpartitionedKeyGenerator",
-            Self::Simple => "org.apache.hudi.keygen.SimpleKeyGenerator",
-            Self::Complex => "org.apache.hudi.keygen.ComplexKeyGenerator",
-            Self::TimestampBased => "org.apache.hudi.keygen.TimestampBasedKeyGenerator",
-            Self::Custom => "org.apache.hudi.keygen.CustomKeyGenerator",
-        }
-    }
-
-    /// Returns `true` if the generator supports these numbers of record key and partition fields.
-    pub(crate) fn fits(self, record_key_fields: usize, partition_fields: usize) -> bool {
-        match self {
-            Self::Nonpartitioned => partition_fields == 0,
-            Self::Simple | Self::TimestampBased => record_key_fields == 1 && partition_fields == 1,
-            Self::Complex | Self::Custom => true,
-        }
-    }
-
-    /// Returns the generator of this Java class.
-    pub fn from_class(class: &str) -> Option<Self> {
-        match class.strip_prefix(KEY_GENERATOR_PACKAGE)? {
-            "NonpartitionedKeyGenerator" | "NonpartitionedAvroKeyGenerator" => Some(Self::Nonpartitioned),
-            "SimpleKeyGenerator" | "SimpleAvroKeyGenerator" => Some(Self::Simple),
-            "ComplexKeyGenerator" | "ComplexAvroKeyGenerator" => Some(Self::Complex),
-            "TimestampBasedKeyGenerator" | "TimestampBasedAvroKeyGenerator" => Some(Self::TimestampBased),
-            "CustomKeyGenerator" | "CustomAvroKeyGenerator" => Some(Self::Custom),
-            _ => None,
-        }
-    }
-
-    /// Returns the generator for a value of `hoodie.table.keygenerator.type`, which 1.x writes.
-    pub fn from_type(kind: &str) -> Option<Self> {
-        match kind {
-            "NON_PARTITION" | "NON_PARTITION_AVRO" => Some(Self::Nonpartitioned),
-            "SIMPLE" | "SIMPLE_AVRO" => Some(Self::Simple),
-            "COMPLEX" | "COMPLEX_AVRO" => Some(Self::Complex),
-            "TIMESTAMP" | "TIMESTAMP_AVRO" => Some(Self::TimestampBased),
-            "CUSTOM" | "CUSTOM_AVRO" => Some(Self::Custom),
-            _ => None,
-        }
-    }
-}
 
 /// Returns the record key of each row. `encoding` applies if there is a single field; keys of several fields
 /// have only one form.
@@ -194,51 +92,6 @@ fn key_column(batch: &RecordBatch, field: &str) -> Result<StringArray> {
     as_text(column, field)
 }
 
-/// Formats a column's values as Java does.
-fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
-    let failed = |cause| {
-        invalid("a key column cannot be written as text").with_context("column", name).with_source(cause)
-    };
-    if !has_text(column.data_type()) {
-        let message = "values of this type cannot be part of a record key or of a partition path";
-        return Err(Error::new(ErrorKind::Unsupported, message)
-            .with_context("column", name)
-            .with_context("type", column.data_type()));
-    }
-    let column = match column.data_type() {
-        // Hudi removes the logical type first, so the key contains the number of the timestamp.
-        DataType::Timestamp(..) => cast(column, &DataType::Int64).map_err(failed)?,
-        DataType::Float32 => {
-            let values = column.as_primitive::<Float32Type>().iter();
-            return Ok(values.map(|value| value.map(java::float)).collect());
-        }
-        DataType::Float64 => {
-            let values = column.as_primitive::<Float64Type>().iter();
-            return Ok(values.map(|value| value.map(java::double)).collect());
-        }
-        _ => column.clone(),
-    };
-    let text = cast(&column, &DataType::Utf8).map_err(failed)?;
-    Ok(text.as_string::<i32>().clone())
-}
-
-/// Returns `true` if every version of Hudi formats values of this type in the same way in keys and in paths.
-/// This excludes bytes.
-fn has_text(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Boolean
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Float32
-            | DataType::Float64
-            | DataType::Decimal128(..)
-            | DataType::Utf8
-            | DataType::Date32
-            | DataType::Timestamp(..)
-    )
-}
-
 /// Rejects columns that cannot be part of a key or a partition path.
 pub fn check_columns(schema: &Schema, fields: &[String], role: &str) -> Result<()> {
     for field in fields {
@@ -256,184 +109,14 @@ pub fn check_columns(schema: &Schema, fields: &[String], role: &str) -> Result<(
     Ok(())
 }
 
-/// The partition path of each row, as an index into the distinct paths.
-#[derive(Debug, Default)]
-pub struct Partitions {
-    /// The distinct paths.
-    pub paths: Vec<String>,
-    /// The index in `paths` of each row's path.
-    pub row_to_path: Vec<u32>,
-}
-
-impl Partitions {
-    /// Computes the partition paths of rows.
-    pub fn of(batch: &RecordBatch, table: &TableProperties) -> Result<Self> {
-        if table.partition_fields.is_empty() {
-            return Ok(Self { paths: vec![String::new()], row_to_path: vec![0; batch.num_rows()] });
-        }
-        let columns = table
-            .partition_fields
-            .iter()
-            .zip(&table.folder_forms)
-            .map(|(field, form)| {
-                let column = batch.column_by_name(field).ok_or_else(|| {
-                    invalid("the batch lacks a partition column").with_context("column", field)
-                })?;
-                match (form, &table.timestamp_key) {
-                    (FolderForm::Text, _) => as_text(column, field),
-                    (FolderForm::Time, Some(key)) => key.values(column, field),
-                    _ => Err(Error::new(
-                        ErrorKind::Unsupported,
-                        "the table does not record the form of its partition folders",
-                    )
-                    .with_context("column", field)),
-                }
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let mut partitions = Self { paths: Vec::new(), row_to_path: Vec::with_capacity(batch.num_rows()) };
-        let mut known: HashMap<String, u32> = HashMap::new();
-        let mut path = String::new();
-        for row in 0..batch.num_rows() {
-            path.clear();
-            for (field, column) in table.partition_fields.iter().zip(&columns) {
-                if !path.is_empty() {
-                    path.push('/');
-                }
-                if table.hive_style {
-                    path.push_str(field);
-                    path.push('=');
-                }
-                let value = if column.is_valid(row) { column.value(row) } else { "" };
-                path.push_str(&partition_value(value, table.version.null_partition(), table.url_encode));
-            }
-            let id = match known.get(path.as_str()) {
-                Some(id) => *id,
-                None => {
-                    check_path(&path, table)?;
-                    let id = partitions.paths.len() as u32;
-                    partitions.paths.push(path.clone());
-                    known.insert(path.clone(), id);
-                    id
-                }
-            };
-            partitions.row_to_path.push(id);
-        }
-        Ok(partitions)
-    }
-
-    /// Returns the partition path of a row.
-    pub fn path(&self, row: usize) -> &str {
-        &self.paths[self.row_to_path[row] as usize]
-    }
-}
-
-/// Returns the values that a partition path represents, one per partition field. A value is `None` if the
-/// path does not determine it: in the folder of null and empty values, if the name is not the field's, if the
-/// number of folders differs, or if the form is not [`FolderForm::Text`].
-pub fn partition_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
-    let values = folder_values(path, table).into_iter().zip(&table.folder_forms);
-    let determined = |(value, form): (Option<String>, &FolderForm)| {
-        // The string `default` gives the same folder name as null.
-        value.filter(|value| *form == FolderForm::Text && value != OLD_NULL_PARTITION)
-    };
-    values.map(determined).collect()
-}
-
-/// Returns the text of each partition field in a partition path, in any form. It is `None` in the folder of
-/// null and empty values, in a folder whose name is not the field's, and if the number of folders differs.
-pub fn folder_values(path: &str, table: &TableProperties) -> Vec<Option<String>> {
-    let fields = &table.partition_fields;
-    let parts: Vec<&str> = if fields.len() == 1 { vec![path] } else { path.split('/').collect() };
-    if parts.len() != fields.len() {
-        return vec![None; fields.len()];
-    }
-    let value = |(part, field): (&str, &String)| {
-        let value = match table.hive_style {
-            true => part.strip_prefix(field.as_str())?.strip_prefix('=')?,
-            false => part,
-        };
-        match value {
-            NULL_PARTITION => None,
-            value if table.url_encode => unescaped(value),
-            value => Some(value.to_owned()),
-        }
-    };
-    parts.into_iter().zip(fields).map(value).collect()
-}
-
-/// Returns a partition value without its escape sequences.
-fn unescaped(value: &str) -> Option<String> {
-    let mut parts = value.split('%');
-    let mut text = parts.next()?.to_owned();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(2)?;
-        // Only ASCII characters are escaped.
-        text.push(char::from(u8::from_str_radix(code, 16).ok()?));
-        text.push_str(rest);
-    }
-    Some(text)
-}
-
-fn partition_value<'a>(value: &'a str, null: &'a str, url_encode: bool) -> Cow<'a, str> {
-    if value.is_empty() {
-        return Cow::Borrowed(null);
-    }
-    if !url_encode || !value.contains(is_escaped) {
-        return Cow::Borrowed(value);
-    }
-    let mut encoded = String::with_capacity(value.len() + 8);
-    for character in value.chars() {
-        if is_escaped(character) {
-            let _ = write!(encoded, "%{:02X}", u32::from(character));
-        } else {
-            encoded.push(character);
-        }
-    }
-    Cow::Owned(encoded)
-}
-
-/// Returns `true` for characters that Hive, and therefore Hudi, escapes in paths. They differ from those that
-/// are escaped in URLs.
-pub fn is_escaped(character: char) -> bool {
-    character.is_ascii_control()
-        || matches!(
-            character,
-            '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^'
-        )
-}
-
-/// Checks that every storage can hold a partition path, and that every reader can split it.
-fn check_path(path: &str, table: &TableProperties) -> Result<()> {
-    let refused = |message: &str| {
-        invalid(message).with_context("partition", path).with_context("hint", "URL encode partition paths")
-    };
-    if path.contains(':') || path.chars().any(|character| character.is_ascii_control()) {
-        return Err(refused("a partition value contains a character that Hadoop cannot store"));
-    }
-    let fields = table.partition_fields.len();
-    if fields > 1 && path.split('/').count() != fields {
-        return Err(refused(
-            "a partition value contains a slash, which readers cannot tell from the next field",
-        ));
-    }
-    if path.split('/').any(|part| matches!(part, "" | "." | "..") || part.starts_with(".hoodie")) {
-        return Err(refused("a partition value is not a valid folder name"));
-    }
-    Ok(())
-}
-
-fn invalid(message: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, message)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Date32Array, Decimal128Array, Int32Array, TimestampMicrosecondArray};
+    use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Int32Array, TimestampMicrosecondArray};
 
     use super::*;
-    use crate::properties::NewTable;
+    use crate::properties::{NULL_PARTITION, NewTable, TableProperties};
 
     fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))

@@ -8,7 +8,10 @@
 //! {partition}/{file id}_{write token}_{ts}.parquet
 //! ```
 
-use crate::timeline::{Action, Instant, State};
+use crate::timeline::{
+    action::{Action, State},
+    instant::Instant,
+};
 
 /// The file that marks a directory as a partition.
 pub const PARTITION_METADATA: &str = ".hoodie_partition_metadata";

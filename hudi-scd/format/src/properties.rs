@@ -16,7 +16,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     Error, ErrorKind, Result,
-    key::{self, FolderForm, KeyEncoding, KeyGenerator, TimestampKey},
+    key::{FolderForm, KeyEncoding, KeyGenerator, TimestampKey, is_escaped},
     names::TimelineLayout,
     retention::{POLICY, RetentionPolicy},
     schema,
@@ -568,7 +568,7 @@ impl TableProperties {
 fn is_encoded(name: &str) -> bool {
     name.split('%').skip(1).any(|rest| {
         let code = rest.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
-        code.is_some_and(|code| key::is_escaped(char::from(code)))
+        code.is_some_and(|code| is_escaped(char::from(code)))
     })
 }
 

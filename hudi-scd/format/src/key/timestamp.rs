@@ -12,7 +12,7 @@ use jiff::{
     tz::{Offset, TimeZone},
 };
 
-use super::{invalid, pattern::Pattern};
+use super::{pattern::Pattern, text::invalid};
 use crate::{Error, ErrorKind, Result};
 
 /// The prefixes of the properties of `TimestampBasedKeyGenerator`: the one used since 0.13, and the one
