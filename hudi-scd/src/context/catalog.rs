@@ -19,7 +19,9 @@ pub trait CatalogSync: fmt::Debug + Send + Sync {
     /// Updates the catalog to match the table. Returns a human-readable line about the result.
     ///
     /// # Errors
-    /// An error is reported in [`CommitReport::upkeep_failed`](crate::CommitReport::upkeep_failed). The commit is valid, and the next write
+    /// An error is reported in [`CommitReport::upkeep_failed`]. The commit is valid, and the next write
     /// repeats the sync. If the future is dropped, the sync is incomplete in the same way.
+    ///
+    /// [`CommitReport::upkeep_failed`]: crate::CommitReport::upkeep_failed
     async fn sync(&self, table: &Table) -> Result<String>;
 }

@@ -1,19 +1,19 @@
 //! The path of a batch into the table:
 //!
 //! ```text
-//! batches -> input    (all in memory, or sorted runs on the local disk)
-//!         -> incoming (keys, partitions, newest of each key)
-//!         -> tag      (the location of each key, and which row is newer)
-//!         -> pack     (the file groups for the new rows)
-//!         -> merge    (the old file's rows and the changes, streamed into a new base file)
-//!         -> commit   (requested, inflight, markers, files, completed)
+//! batches -> input   (all in memory, or sorted runs on the local disk; keys, partitions, newest of each key)
+//!         -> decide  (the location of each key, and which row is newer)
+//!         -> plan    (the file groups for the new rows)
+//!         -> files   (the old file's rows and the changes, streamed into a new base file)
+//!         -> commit  (requested, inflight, markers, files, completed)
+//!         -> upkeep  (clean, archive, catalog)
 //! ```
 //!
 //! Input that is larger than the [memory budget](crate::TableOptions::with_memory_budget) is processed in
-//! chunks up to `pack`. Rows to write are spilled to the local disk.
+//! chunks up to `plan`. Rows to write are spilled to the local disk.
 //!
-//! Before all of this, the remains of dead writers are [rolled back](crate::recover). At the end, the table is
-//! cleaned.
+//! `batch` passes each batch along this path. Before that, the remains of dead writers are
+//! [rolled back](crate::recover).
 
 mod batch;
 mod commit;

@@ -1,4 +1,4 @@
-//! Upkeep after a commit: the automatic clean, the automatic archival, and the sync of a catalog. Each failure
+//! Upkeep after a commit: the automatic clean, the automatic archival, and the sync of a catalog. A failure
 //! is only reported, because the commit is valid.
 
 use std::sync::Arc;

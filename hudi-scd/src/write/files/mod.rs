@@ -1,4 +1,5 @@
-//! Writes base files: merges the rows of the previous version with the changes, and encodes or copies columns.
+//! Writes base files: merges the rows of the previous version with the changes, and encodes or copies
+//! columns.
 
 mod arranged;
 pub(super) mod base_file;

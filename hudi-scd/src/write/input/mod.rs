@@ -22,7 +22,7 @@ use arrow::{
 };
 use futures::{Stream, TryStreamExt};
 
-use super::input::{
+use self::{
     incoming::{Incoming, Intent, ordering_column},
     key_texts::{Pair, Texts},
     spill::{Batches, Spill, SpillWriter, rows_per_batch, size_of_rows},
