@@ -1,4 +1,5 @@
-//! [`Table::validate`]: checks every invariant of the format that files show, each under its name.
+//! Implements [`Table::validate`](crate::Table::validate): checks every invariant of the format that files
+//! show, each under its name.
 
 mod stored;
 
