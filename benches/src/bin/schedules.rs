@@ -33,6 +33,9 @@ mod simulation;
 
 use simulation::{Broken, Coverage, Tally, peers, play};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(
     about = "Doubled and lost statements over seeded schedules of faults and crashes, for ours and other clients"
