@@ -5,6 +5,7 @@ use std::{error::Error as StdError, fmt};
 use async_trait::async_trait;
 use aws_sdk_glue::{
     Client,
+    config::{self, Config, retry::RetryConfig},
     error::{ProvideErrorMetadata, SdkError},
     types::{
         DatabaseInput, ErrorDetail, Partition, PartitionError, PartitionInput, PartitionValueList, Table,
@@ -185,7 +186,8 @@ pub struct GlueCatalog {
 }
 
 impl GlueCatalog {
-    /// Calls the service through a client. Throttled calls are retried as the client is configured.
+    /// Calls the service through a client. Calls that read are retried as the client is configured. Calls that
+    /// change the catalog are sent once: after a failure, the caller reads what has become of them.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
@@ -222,7 +224,8 @@ impl Catalog for GlueCatalog {
 
     async fn create_table(&self, database: &str, table: TableInput) -> Result<(), CatalogError> {
         let call = self.client.create_table().database_name(database).table_input(table);
-        call.send().await.map(drop).map_err(|cause| failed("CreateTable", cause))
+        let sent = call.customize().config_override(once()).send().await;
+        sent.map(drop).map_err(|cause| failed("CreateTable", cause))
     }
 
     async fn update_table(
@@ -235,12 +238,14 @@ impl Catalog for GlueCatalog {
         let call =
             self.client.update_table().database_name(database).table_input(table).skip_archive(!archive);
         let call = call.set_version_id(version.map(str::to_owned));
-        call.send().await.map(drop).map_err(|cause| failed("UpdateTable", cause))
+        let sent = call.customize().config_override(once()).send().await;
+        sent.map(drop).map_err(|cause| failed("UpdateTable", cause))
     }
 
     async fn delete_table(&self, database: &str, table: &str) -> Result<(), CatalogError> {
         let call = self.client.delete_table().database_name(database).name(table);
-        call.send().await.map(drop).map_err(|cause| failed("DeleteTable", cause))
+        let sent = call.customize().config_override(once()).send().await;
+        sent.map(drop).map_err(|cause| failed("DeleteTable", cause))
     }
 
     async fn partitions(&self, database: &str, table: &str) -> Result<Vec<Partition>, CatalogError> {
@@ -291,7 +296,8 @@ impl Catalog for GlueCatalog {
     ) -> Result<Vec<PartitionFailure>, CatalogError> {
         let call = self.client.batch_create_partition().database_name(database).table_name(table);
         let call = call.set_partition_input_list(Some(partitions.to_vec()));
-        let reply = call.send().await.map_err(|cause| failed("BatchCreatePartition", cause))?;
+        let reply = call.customize().config_override(once()).send().await;
+        let reply = reply.map_err(|cause| failed("BatchCreatePartition", cause))?;
         Ok(failures(reply.errors))
     }
 
@@ -309,7 +315,8 @@ impl Catalog for GlueCatalog {
         };
         let entries = partitions.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         let call = self.client.batch_update_partition().database_name(database).table_name(table);
-        let reply = call.set_entries(Some(entries)).send().await.map_err(|cause| failed(CALL, cause))?;
+        let reply = call.set_entries(Some(entries)).customize().config_override(once()).send().await;
+        let reply = reply.map_err(|cause| failed(CALL, cause))?;
         let failures = reply.errors.unwrap_or_default().into_iter();
         Ok(failures.map(|failed| failure(failed.partition_value_list, failed.error_detail)).collect())
     }
@@ -323,7 +330,8 @@ impl Catalog for GlueCatalog {
         const CALL: &str = "BatchDeletePartition";
         let call = self.client.batch_delete_partition().database_name(database).table_name(table);
         let call = call.set_partitions_to_delete(Some(lists(CALL, values)?));
-        let reply = call.send().await.map_err(|cause| failed(CALL, cause))?;
+        let reply = call.customize().config_override(once()).send().await;
+        let reply = reply.map_err(|cause| failed(CALL, cause))?;
         Ok(failures(reply.errors))
     }
 }
@@ -341,6 +349,11 @@ pub(super) fn next_page(
         return Err(CatalogError::new(CatalogErrorKind::Transient, call, message));
     }
     Ok(next)
+}
+
+/// Returns the configuration of a call that is sent once.
+fn once() -> config::Builder {
+    Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn lists(call: &'static str, values: &[Vec<String>]) -> Result<Vec<PartitionValueList>, CatalogError> {

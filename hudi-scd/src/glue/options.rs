@@ -246,8 +246,12 @@ impl SyncOptions {
 
 /// Returns the reason why an option of Hudi's sync is rejected.
 fn reason(name: &str) -> &'static str {
-    const PREFIXES: [&str; 3] =
-        ["hoodie.datasource.hive_sync.", "hoodie.datasource.meta.sync.", "hoodie.meta.sync."];
+    const PREFIXES: [&str; 4] = [
+        "hoodie.datasource.hive_sync.",
+        "hoodie.datasource.meta.sync.",
+        "hoodie.datasource.meta_sync.",
+        "hoodie.meta.sync.",
+    ];
     let Some(short) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) else {
         return "the option is unknown; write its whole name, such as \
                 hoodie.datasource.hive_sync.support_timestamp";

@@ -15,7 +15,7 @@ use super::{
     options::SyncOptions,
     spark,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Instant, Result};
 
 /// The change of the table itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +63,16 @@ impl Plan {
 
     pub(super) fn name(&self) -> String {
         format!("{}.{}", self.database, self.table)
+    }
+
+    /// Adds the fields of a deleted entry that the table itself does not determine, if the plan creates it.
+    pub(super) fn keep(&mut self, deleted: &TableInput) {
+        let TableChange::Create(created) = &mut self.change else { return };
+        for input in [Some(created), self.description.as_mut()].into_iter().flatten() {
+            input.description = deleted.description.clone();
+            input.owner = deleted.owner.clone();
+            input.retention = deleted.retention;
+        }
     }
 
     fn changes_partitions(&self) -> bool {
@@ -127,7 +137,16 @@ pub struct Reading {
     pub(super) definition: Definition,
     pub(super) found: Option<CatalogTable>,
     pub(super) partitions: PartitionState,
+    pub(super) compared: Compared,
     pub(super) options: SyncOptions,
+}
+
+/// The commits whose partitions are compared with the catalog.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Compared {
+    All,
+    /// Those after this one.
+    Since(Instant),
 }
 
 /// The partitions in the table and in the catalog, for comparison.
@@ -166,7 +185,7 @@ impl Reading {
     /// [`ErrorKind::AlreadyExists`] for a table of another tool; [`ErrorKind::Unsupported`] for a change of a
     /// type that readers would not survive. Both name the differences, and neither is returned for a takeover.
     pub fn plan(&self) -> Result<Plan> {
-        let Self { definition, found, partitions, options } = self;
+        let Self { definition, found, partitions, options, .. } = self;
         let mut plan = Plan::new(definition, options);
         let Some(found) = found else {
             let input = definition.creation()?;
@@ -328,9 +347,12 @@ fn describe(
     let mut wanted = definition.parameters.clone();
     let kept = match options.spark_parameters {
         true => spark::equal_but_for_nulls_in_lists(parameters, &wanted),
-        false => Default::default(),
+        false => None,
     };
-    wanted.retain(|name, _| !kept.contains(name));
+    if kept.is_some() {
+        wanted.retain(|name, _| !spark::describes_schema(name));
+    }
+    let kept = kept.unwrap_or_default();
     let stale = |name: &String| {
         let is_ours = name.starts_with(spark::PREFIX) || name == spark::PROVIDER;
         (is_ours || is_foreign) && !wanted.contains_key(name) && !kept.contains(name)

@@ -1,6 +1,6 @@
 //! The table parameters that contain the schema for Spark, byte for byte as Hudi's sync writes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use arrow::datatypes::{Field, Schema};
 
@@ -12,19 +12,19 @@ pub(super) const PREFIX: &str = "spark.sql.sources.schema.";
 pub(super) const PROVIDER: &str = "spark.sql.sources.provider";
 
 /// Returns the parameters for a table with these columns. `partitions` come last. The schema is split into
-/// parts of `part` UTF-16 units, because the catalog limits the length of a parameter.
+/// parts of `length` UTF-16 units, because the catalog limits the length of a parameter.
 pub(super) fn parameters(
     columns: &[&Field],
     partitions: &[&Field],
-    part: usize,
+    length: usize,
 ) -> Result<BTreeMap<String, String>> {
     let fields = columns.iter().chain(partitions).map(|field| (*field).clone()).collect::<Vec<_>>();
     let mut json = String::new();
     write_struct(&mut json, Schema::new(fields).fields())?;
     let mut found = BTreeMap::from([(PROVIDER.to_owned(), "hudi".to_owned())]);
-    let parts = cut(&json, part);
+    let parts = cut(&json, length);
     found.insert(num_parts(), parts.len().to_string());
-    found.extend(parts.into_iter().enumerate().map(|(n, text)| (format!("{PREFIX}part.{n}"), text)));
+    found.extend(parts.into_iter().enumerate().map(|(n, text)| (part(n), text)));
     if !partitions.is_empty() {
         found.insert(format!("{PREFIX}numPartCols"), partitions.len().to_string());
         let names = partitions.iter().enumerate();
@@ -33,7 +33,7 @@ pub(super) fn parameters(
     Ok(found)
 }
 
-/// Returns the names of the parameters that contain the schema, if `known` contains the schema of `wanted`
+/// Returns the names of the parameters by which `known` describes the schema, if it is the schema of `wanted`
 /// and differs only in the nullability of list items.
 ///
 /// Unless Hadoop's configuration sets `parquet.avro.write-old-list-structure` to `false`, Hudi's sync
@@ -43,17 +43,24 @@ pub(super) fn parameters(
 pub(super) fn equal_but_for_nulls_in_lists(
     known: &HashMap<String, String>,
     wanted: &BTreeMap<String, String>,
-) -> Vec<String> {
+) -> Option<BTreeSet<String>> {
     let plain = |text: String| text.replace("\"containsNull\":false", "\"containsNull\":true");
     let [found, new] = [joined(|name| known.get(name)), joined(|name| wanted.get(name))];
-    match (found, new) {
-        (Some(found), Some(new)) if found != new && plain(found.clone()) == plain(new.clone()) => {
-            let parts = format!("{PREFIX}part.");
-            let names = known.keys().chain(wanted.keys());
-            names.filter(|name| name.starts_with(&parts) || **name == num_parts()).cloned().collect()
-        }
-        _ => Vec::new(),
+    let (found, new) = (found?, new?);
+    if found == new || plain(found) != plain(new) {
+        return None;
     }
+    let parts: usize = known.get(&num_parts())?.parse().ok()?;
+    Some((0..parts).map(part).chain([num_parts()]).collect())
+}
+
+/// Returns `true` for a parameter by which a table describes its schema.
+pub(super) fn describes_schema(name: &str) -> bool {
+    name == num_parts() || name.starts_with(&format!("{PREFIX}part."))
+}
+
+fn part(number: usize) -> String {
+    format!("{PREFIX}part.{number}")
 }
 
 fn num_parts() -> String {
@@ -63,7 +70,7 @@ fn num_parts() -> String {
 /// Joins the parts of a schema.
 fn joined<'a>(parameter: impl Fn(&str) -> Option<&'a String>) -> Option<String> {
     let parts: usize = parameter(&num_parts())?.parse().ok()?;
-    (0..parts).map(|n| parameter(&format!("{PREFIX}part.{n}")).map(String::as_str)).collect()
+    (0..parts).map(|n| parameter(&part(n)).map(String::as_str)).collect()
 }
 
 /// Splits text every `length` UTF-16 units, which Java counts. Surrogate pairs are not split.

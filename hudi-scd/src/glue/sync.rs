@@ -6,18 +6,18 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_glue::types::{Partition, PartitionInput, Table as CatalogTable};
+use aws_sdk_glue::types::{Partition, PartitionInput, Table as CatalogTable, TableInput};
 
 use super::{
     catalog::{Catalog, CatalogError, CatalogErrorKind, PartitionFailure},
     definition::{Definition, LAST_COMMIT},
     options::SyncOptions,
     partitions::{self, Partitions},
-    plan::{self, PartitionState, Plan, Reading, TableChange},
+    plan::{self, Compared, PartitionState, Plan, Reading, TableChange},
 };
 use crate::{Error, ErrorKind, Instant, Result, Table};
 
-/// Number of attempts if other clients change the catalog or calls fail.
+/// Number of attempts in a row without any progress, if other clients change the catalog or calls fail.
 const ATTEMPTS: u32 = 6;
 /// The pause before the second attempt. It doubles after each attempt.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -43,7 +43,8 @@ pub struct SyncReport {
     pub partitions_updated: usize,
     /// Number of dropped partitions, including those that were already gone.
     pub partitions_dropped: usize,
-    /// Number of attempts. It is 1 unless another writer or a failed call made a repetition necessary.
+    /// Number of attempts. It is 1 unless another writer or a failed call made a repetition necessary. An
+    /// attempt continues where the one before it stopped.
     pub attempts: u32,
 }
 
@@ -92,17 +93,24 @@ impl fmt::Display for SyncReport {
 /// [`CatalogError`] of the call.
 pub async fn sync(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<SyncReport> {
     let mut made = Made::default();
-    for attempt in 1.. {
+    let (mut attempts, mut in_vain) = (0, 0);
+    loop {
+        attempts += 1;
+        let before = made.len();
         match try_sync(table, catalog, options, &mut made).await {
-            Ok(name) => return Ok(made.report(name, attempt)),
-            Err(Stop::Again(error)) if attempt < ATTEMPTS => {
-                tracing::debug!(attempt, %error, "the catalog is read again");
-                tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
+            Ok(name) => return Ok(made.report(name, attempts)),
+            Err(Stop::Again(error)) => {
+                // A large first sync makes progress although some of its calls are throttled.
+                in_vain = if made.len() > before { 1 } else { in_vain + 1 };
+                if in_vain == ATTEMPTS {
+                    return Err(given_up(error));
+                }
+                tracing::debug!(attempts, %error, "the catalog is read again");
+                tokio::time::sleep(PAUSE * 2_u32.pow(in_vain - 1)).await;
             }
-            Err(stop) => return Err(stop.into_error()),
+            Err(Stop::Failed(error)) => return Err(error),
         }
     }
-    unreachable!("the last attempt returns")
 }
 
 /// Compares the whole catalog entry, including each partition, with the table. An empty plan means that they
@@ -119,9 +127,10 @@ pub async fn check(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) 
 /// writer changes the catalog.
 ///
 /// # Errors
-/// As [`sync`].
+/// [`ErrorKind::Unsupported`] for a type that the catalog lacks; [`ErrorKind::Storage`] if the catalog or the
+/// table's storage failed or refused a call.
 pub async fn read(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Reading> {
-    try_read(table, catalog, options).await.map_err(Stop::into_error)
+    try_read(table, catalog, options, None).await.map_err(Stop::into_error)
 }
 
 impl Plan {
@@ -129,9 +138,10 @@ impl Plan {
     /// interrupted plan is completed by the plan of a new [`read`].
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if another client has changed the catalog since it was read;
+    /// [`ErrorKind::Conflict`] if another client has changed the table's entry since it was read;
     /// [`ErrorKind::Storage`] if the catalog failed or refused a call. The catalog then has some of the
-    /// changes.
+    /// changes. A plan without a [description](Self::description) only changes partitions, for which the
+    /// service detects no conflict.
     pub async fn apply(&self, catalog: &dyn Catalog) -> Result<SyncReport> {
         let mut made = Made::default();
         apply(catalog, self, &mut made).await.map_err(Stop::into_error)?;
@@ -139,10 +149,15 @@ impl Plan {
     }
 }
 
-/// The changes that were made, and those of calls whose response was lost. A call that is repeated counts
-/// once.
+/// The changes that were made, and those of calls that may have been made although they failed. A call that is
+/// repeated counts once.
 #[derive(Default)]
 struct Made {
+    /// The commits that the first attempt compared. Later attempts compare them again, because another sync
+    /// may have recorded its commit before the partitions of this one were changed.
+    compared: Option<Compared>,
+    /// The entry that was deleted in order to be created again.
+    recreated: Option<Box<TableInput>>,
     created: bool,
     changes: Vec<String>,
     partitions_created: BTreeSet<Vec<String>>,
@@ -161,6 +176,15 @@ impl Made {
             partitions_dropped: self.partitions_dropped.len(),
             attempts,
         }
+    }
+
+    /// Returns the number of changes.
+    fn len(&self) -> usize {
+        usize::from(self.created)
+            + self.changes.len()
+            + self.partitions_created.len()
+            + self.partitions_updated.len()
+            + self.partitions_dropped.len()
     }
 
     fn change(&mut self, differences: &[String]) {
@@ -224,20 +248,41 @@ fn given_up(error: CatalogError) -> Error {
     Error::new(kind, format!("{message}: {error}")).with_source(error)
 }
 
-async fn try_read(table: &Table, catalog: &dyn Catalog, options: &SyncOptions) -> Result<Reading, Stop> {
+/// Reads the catalog and the table. The commits that an `earlier` attempt compared are compared again.
+async fn try_read(
+    table: &Table,
+    catalog: &dyn Catalog,
+    options: &SyncOptions,
+    earlier: Option<Compared>,
+) -> Result<Reading, Stop> {
     let (database, name) = options.names(table)?;
     let found = catalog.table(&database, &name).await?;
     // The view is loaded after the catalog, so that it is at least as new.
-    let view = table.context().view().await?;
-    let definition = Definition::new(table, &view, options)?;
+    let mut view = table.context().view().await?;
+    let mut definition = Definition::new(table, &view, options)?;
     let ours = found.as_ref().filter(|found| definition.foreign(found).is_empty());
     let synced = ours.and_then(last_commit).filter(|_| options.incremental);
     let synced = synced.filter(|synced| definition.last_commit.is_some_and(|latest| *synced <= latest));
-    let partitions = match partitions::find(table, &view, synced).await? {
-        Partitions::Unpartitioned => PartitionState::default(),
-        partitions => state(table, catalog, options, &definition, found.as_ref(), partitions).await?,
+    let synced = match earlier {
+        None => synced,
+        Some(Compared::All) => None,
+        Some(Compared::Since(first)) => synced.map(|synced| synced.min(first)),
     };
-    Ok(Reading { definition, found, partitions, options: options.clone() })
+    let mut compared = partitions::find(table, &view, synced).await?;
+    let mut listed = None;
+    if let (Partitions::All(_), Some(_)) = (&compared, &found) {
+        listed = Some(catalog.partitions(&database, &name).await?);
+        // A partition that another sync has added to the listing is in this view.
+        view = table.context().view().await?;
+        definition = Definition::new(table, &view, options)?;
+        compared = partitions::find(table, &view, None).await?;
+    }
+    let scope = match (&compared, synced) {
+        (Partitions::Since { .. }, Some(synced)) => Compared::Since(synced),
+        _ => Compared::All,
+    };
+    let partitions = state(table, catalog, options, &definition, found.as_ref(), compared, listed).await?;
+    Ok(Reading { definition, found, partitions, compared: scope, options: options.clone() })
 }
 
 fn last_commit(found: &CatalogTable) -> Option<Instant> {
@@ -252,6 +297,7 @@ async fn state(
     definition: &Definition,
     found: Option<&CatalogTable>,
     partitions: Partitions,
+    listed: Option<Vec<Partition>>,
 ) -> Result<PartitionState, Stop> {
     let (present, dropped, all) = match partitions {
         Partitions::Unpartitioned => return Ok(PartitionState::default()),
@@ -273,13 +319,14 @@ async fn state(
     }
     let dropped: BTreeSet<_> =
         dropped.iter().map(|path| partitions::values(table, options, path)).collect::<Result<_>>()?;
-    let known = match found {
-        None => Vec::new(),
+    let known = match (found, listed) {
+        (_, Some(listed)) => listed,
+        (None, None) => Vec::new(),
         // The descriptions of all partitions are replaced.
-        Some(found) if all || !plan::changed_types(definition, found).is_empty() => {
+        (Some(found), None) if !plan::changed_types(definition, found).is_empty() => {
             catalog.partitions(&definition.database, &definition.table).await?
         }
-        Some(_) => {
+        (Some(_), None) => {
             let wanted: Vec<_> = by_values.keys().chain(&dropped).cloned().collect();
             known_partitions(catalog, definition, &wanted).await?
         }
@@ -307,19 +354,31 @@ async fn try_sync(
     options: &SyncOptions,
     made: &mut Made,
 ) -> Result<String, Stop> {
-    let reading = try_read(table, catalog, options).await?;
-    let plan = reading.plan()?;
+    let reading = try_read(table, catalog, options, made.compared).await?;
+    made.compared.get_or_insert(reading.compared);
+    let mut plan = reading.plan()?;
+    if let Some(recreated) = &made.recreated {
+        plan.keep(recreated);
+    }
     let name = plan.name();
     if plan.is_empty() {
         return Ok(name);
     }
     apply(catalog, &plan, made).await?;
     let found = catalog.table(&plan.database, &plan.table).await?;
-    let left = Reading { found, partitions: PartitionState::default(), ..reading }.plan()?;
-    if left.is_empty() {
-        return Ok(name);
-    }
-    let changed = format!("another writer changed {name} meanwhile: {left}");
+    // The service checks the version only when it updates the table.
+    let version = found.as_ref().and_then(|found| found.version_id.clone());
+    let is_checked = plan.change != TableChange::Keep || plan.description.is_some();
+    let changed = match is_checked || version == plan.version {
+        false => format!("another writer changed {name} meanwhile"),
+        true => {
+            let left = Reading { found, partitions: PartitionState::default(), ..reading }.plan()?;
+            if left.is_empty() {
+                return Ok(name);
+            }
+            format!("another writer changed {name} meanwhile: {left}")
+        }
+    };
     Err(Stop::Again(CatalogError::new(CatalogErrorKind::Conflict, "GetTable", changed)))
 }
 
@@ -334,6 +393,7 @@ async fn apply(catalog: &dyn Catalog, plan: &Plan, made: &mut Made) -> Result<()
             Some(input)
         }
         TableChange::Recreate(input) => {
+            made.recreated = Some(input.clone());
             catalog.delete_table(database, table).await?;
             Some(input)
         }

@@ -7,6 +7,7 @@ mod automatic;
 mod common;
 mod crawler;
 mod faults;
+mod interrupted;
 mod recorded;
 mod recording;
 mod redshift;

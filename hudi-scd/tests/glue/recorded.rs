@@ -174,6 +174,11 @@ async fn a_catalog_that_says_otherwise_about_nulls_in_lists_is_left_alone() {
     let table = recording.table(step).await.unwrap();
     let plan = glue::read(&table, &service.glue, &step.options().unwrap()).await.unwrap().plan().unwrap();
     assert!(plan.is_empty(), "{plan}");
+    // A stale part is removed nevertheless.
+    service.change(|table| table["Parameters"]["spark.sql.sources.schema.part.1"] = "stale".into());
+    let plan = glue::read(&table, &service.glue, &step.options().unwrap()).await.unwrap().plan().unwrap();
+    assert!(plan.to_string().contains("parameter spark.sql.sources.schema.part.1 is removed"), "{plan}");
+    assert!(!plan.to_string().contains("part.0"), "{plan}");
     // If there is another difference, the sync removes both.
     service.change(|table| {
         let name = "spark.sql.sources.schema.part.0";

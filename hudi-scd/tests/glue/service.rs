@@ -86,25 +86,30 @@ const CALLS: [&str; 14] = [
 ];
 
 impl Default for Service {
+    /// The pauses of the SDK's own retries are random, so that there are none unless a test is about them.
     fn default() -> Self {
+        Self::with_retries(RetryConfig::disabled())
+    }
+}
+
+impl Service {
+    fn with_retries(retries: RetryConfig) -> Self {
         let state: Arc<Mutex<State>> = Arc::default();
         let config = Config::builder()
             .behavior_version_latest()
             .region(Region::new("eu-west-1"))
             .endpoint_url("http://in-process/")
             .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
-            // The pauses of the SDK's own retries are random, but a run must be reproducible from its seed.
-            .retry_config(RetryConfig::disabled())
+            .retry_config(retries)
             .http_client(Connector(state.clone()));
         Self { glue: GlueCatalog::new(Client::from_conf(config.build())), state }
     }
-}
 
-impl Service {
     /// Fails about one call in four: it is throttled, in conflict, lost, or performed without a response.
-    /// Pages and batches are incomplete.
+    /// Pages and batches are incomplete. Every second seed has the SDK's own retries.
     pub(crate) fn with_faults(seed: u64) -> Self {
-        let service = Self::default();
+        let retries = if seed.is_multiple_of(2) { RetryConfig::disabled() } else { RetryConfig::standard() };
+        let service = Self::with_retries(retries);
         service.state().page = Some(2);
         service.state().faults = Some(fastrand::Rng::with_seed(seed));
         service

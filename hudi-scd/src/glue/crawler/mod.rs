@@ -177,8 +177,15 @@ pub async fn exclude(
         }
         attempts += 1;
         let added = add(&mut targets, &excludable);
-        match crawlers.update_targets(name, targets).await {
-            Ok(()) => report.added = added,
+        let result = crawlers.update_targets(name, targets).await;
+        // An update without a response may have been made. If not, it is repeated.
+        if result.as_ref().err().is_none_or(|error| error.kind() == CatalogErrorKind::Transient) {
+            report
+                .added
+                .extend(added.into_iter().filter(|new| !report.added.contains(new)).collect::<Vec<_>>());
+        }
+        match result {
+            Ok(()) => {}
             Err(error) if error.kind() == CatalogErrorKind::Refused => return Err(given_up(error, name)),
             Err(error) => {
                 last = error;
