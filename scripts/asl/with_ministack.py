@@ -29,6 +29,15 @@ class Interpreter:
                 name=name, definition=definition, roleArn="arn:aws:iam::123456789012:role/r")["stateMachineArn"]
         return self.client.start_execution(stateMachineArn=self.machines[name], input=json.dumps(given))["executionArn"]
 
+    def start_with(self, name, steps, given):
+        """Starts a machine that already has these outcomes of steps, as after a redrive."""
+        definition = json.loads((self.directory / f"{name}.json").read_text())
+        start = definition["States"]["Start"]
+        (start.get("Parameters") or start["Output"])["steps"] = steps
+        redriven = self.directory / f"{name}-redriven.json"
+        redriven.write_text(json.dumps(definition))
+        return self.start(redriven.stem, given)
+
     def end(self, execution):
         for _ in range(900):
             found = self.client.describe_execution(executionArn=execution)
@@ -83,6 +92,15 @@ def try_form(interpreter, suffix):
     again = interpreter.start(name, {**day, "schema": "other"})
     check(name, interpreter.end(again)["status"] == "SUCCEEDED", again)
     check(name, runs(interpreter, again)["right"] == [1], "a second execution is another one")
+
+    # The branch of `right`, which finished before the redrive, has the old outcome of `left` in its input.
+    old = {"stage": {"outcome": "finished"}, "left": {"outcome": "failed"}, "right": {"outcome": "finished"}}
+    redriven = interpreter.start_with(name, old, day)
+    found = interpreter.end(redriven)
+    output = json.loads(found["output"])
+    check(name, {step: result["outcome"] for step, result in output.items()}
+          == dict.fromkeys(["stage", "left", "right", "publish"], "finished"), output)
+    check(name, set(runs(interpreter, redriven)) == {"left", "publish"}, runs(interpreter, redriven))
 
     for given, text in [({}, "no day"), ({**day, "schema": "a; DROP"}, "letters"), ({**day, "schema": "a--b"}, "letters")]:
         found = interpreter.end(interpreter.start(name, given))

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::model::{Branch, State, StateMachine, States};
+use super::{
+    form::ROUND,
+    model::{Branch, State, StateMachine, States},
+};
 
 /// Maximum number of events in the history of an execution. The service fails an execution that exceeds it.
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
@@ -15,7 +18,8 @@ const RETRY: u64 = 3;
 const RETRIES: u64 = 1_000;
 
 /// Number of events in the history of an execution in the worst case: every step uses all its attempts, and
-/// every attempt runs until its timeout.
+/// every attempt runs until its timeout. A machine with `overlap = "queue"` first waits for other executions for
+/// as long as it can. Redrives are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {
@@ -37,11 +41,14 @@ pub(super) struct Polls {
 }
 
 impl Budget {
-    /// Counts the events of a machine whose steps poll this many times.
-    pub(super) fn of(machine: &StateMachine, polls: impl IntoIterator<Item = Polls>) -> Self {
+    /// Counts the events of a machine whose steps poll this many times, and whose guard waits for other
+    /// executions `rounds` times.
+    pub(super) fn of(machine: &StateMachine, polls: impl IntoIterator<Item = Polls>, rounds: u64) -> Self {
         let polls = polls.into_iter().map(|polls| (polls.label.clone(), polls)).collect();
+        let guard = machine.states.iter().filter(|(name, _)| ROUND.contains(&name.as_str()));
+        let round: u64 = guard.map(|(_, state)| events(state)).sum();
         // The start and the end of the execution.
-        Self { events: 2 + of_states(&machine.states, &polls) }
+        Self { events: 2 + of_states(&machine.states, &polls) + round * rounds }
     }
 
     /// Returns `true` if the history has room for these events and for retries of requests.
@@ -52,7 +59,7 @@ impl Budget {
     /// Describes the budget in one sentence.
     pub fn describe(self) -> String {
         format!(
-            "without retries of requests, the history has at most {} of {HISTORY} events, with every timeout and attempt \
+            "without retries of requests and without redrives, the history has at most {} of {HISTORY} events, with every timeout and attempt \
              used up; each retry adds {RETRY}, and there is room for {}",
             self.events,
             HISTORY.saturating_sub(self.events) / RETRY
@@ -123,7 +130,7 @@ mod tests {
             "Succeeded": {"Type": "Succeed"}}}"#;
         let machine = StateMachine::from_json(text).unwrap();
         let budget = |polls| {
-            Budget::of(&machine, [Polls { label: "a".to_owned(), attempts: 1, polls, cancels: 1 }]).events
+            Budget::of(&machine, [Polls { label: "a".to_owned(), attempts: 1, polls, cancels: 1 }], 0).events
         };
         assert_eq!(budget(2) - budget(1), 9);
         // A statement that runs for 24 hours and is polled every 30 seconds.

@@ -120,6 +120,91 @@ fn a_poll_interval_has_a_limit_and_never_delays_a_cancel() {
     }
 }
 
+/// Regression: after a redrive, a branch handed back the old outcomes of the other branches' steps, and the
+/// last branch replaced the new ones.
+#[test]
+fn a_branch_hands_back_only_the_outcomes_of_its_own_steps() {
+    let (_, pipeline) = pipelines().into_iter().find(|(name, _)| name == "sales").unwrap();
+    for (language, _) in LANGUAGES {
+        let machine = generated(&pipeline, Form::Lambda, language).machine;
+        let (name, parallel) = machine
+            .states
+            .iter()
+            .find_map(|(name, state)| match state {
+                State::Parallel(parallel) => Some((name, parallel)),
+                _ => None,
+            })
+            .unwrap();
+        let own = |number: usize| {
+            let end = &parallel.branches[number].states[&format!("Branch 1.2.{}: end", number + 1)];
+            serde_json::to_value(end).unwrap()
+        };
+        let joined = serde_json::to_value(&machine.states[&format!("{name}: joined")]).unwrap();
+        match language {
+            QueryLanguage::JsonPath => {
+                let step = |key: &str| serde_json::json!({format!("{key}.$"): format!("$.steps.{key}")});
+                assert_eq!(own(0)["Parameters"], step("dim_customer"));
+                assert_eq!(own(1)["Parameters"], step("dim_item"));
+                let steps = "States.JsonMerge($.steps, $.joined.steps, false)";
+                assert_eq!(joined["Parameters"]["steps.$"], steps);
+            }
+            QueryLanguage::Jsonata => {
+                let step = |key: &str| {
+                    format!(
+                        "{{% $merge([$states.input, {{'run': {{}}, 'own': {{'{key}': $states.input.steps.{key}}}}}]) %}}"
+                    )
+                };
+                assert_eq!(own(0)["Output"], step("dim_customer"));
+                assert_eq!(own(1)["Output"], step("dim_item"));
+                let steps = "'steps': $merge([$states.input[0].steps, $merge($states.input.own)])";
+                assert!(joined["Output"].as_str().unwrap().contains(steps), "{joined}");
+            }
+        }
+    }
+}
+
+/// Returns the machine of a pipeline with one statement.
+fn with_overlap(overlap: &str, language: QueryLanguage) -> Generated {
+    let text =
+        format!("name = \"p\"\noverlap = \"{overlap}\"\n[[steps]]\nname = \"s\"\nsql = \"SELECT 1\"\n");
+    generated(&Pipeline::from_toml(&text).unwrap(), Form::Lambda, language)
+}
+
+/// Regression: two redriven executions waited for each other.
+#[test]
+fn a_redriven_execution_waits_only_for_an_older_one() {
+    for overlap in ["refuse", "queue"] {
+        for (language, _) in LANGUAGES {
+            let states = with_overlap(overlap, language).machine.states;
+            assert_eq!(states["Alone"].successors(), ["Oldest execution", "s: ready"], "{overlap}");
+            let State::Choice(rules) = &states["Is oldest"] else { panic!() };
+            let next: Vec<_> = rules.choices.iter().map(|rule| rule.next.as_str()).collect();
+            assert_eq!(next[..3], ["Overlap", "s: ready", "Overlap"], "{overlap}");
+            let waits = Some("Wait for other executions");
+            match overlap {
+                "queue" => assert_eq!(rules.default.as_deref(), waits),
+                _ => {
+                    assert_eq!((next.last().copied(), rules.default.as_deref()), (waits, Some("Overlap")));
+                    let last = serde_json::to_string(rules.choices.last().unwrap()).unwrap();
+                    assert!(last.contains("redriven"), "{last}");
+                }
+            }
+        }
+    }
+}
+
+/// Regression: an execution waited for others without a limit, and the budget counted one pause.
+#[test]
+fn the_budget_has_all_pauses_in_which_an_execution_waits_for_others() {
+    for (language, _) in LANGUAGES {
+        let [queue, refuse] = ["queue", "refuse"].map(|overlap| with_overlap(overlap, language));
+        // Pauses of 60, 80, 100 seconds and so on, with 15 events for each.
+        let machine = queue.machine.to_json();
+        assert!(machine.contains("\"seconds\": 60") && machine.contains("2460"), "{machine}");
+        assert_eq!(queue.budget.events - refuse.budget.events, 120 * 15);
+    }
+}
+
 /// Regression: a failed step hid a later step whose statement could still run.
 #[test]
 fn an_execution_reports_an_unknown_outcome_before_a_failed_one() {

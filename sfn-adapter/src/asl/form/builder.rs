@@ -170,16 +170,21 @@ impl Builder {
         }
     }
 
-    /// Ends a branch. Its output is the data that [`parallel`](Self::parallel) joins.
+    /// Ends a branch that contains the steps with these keys. Its output is the data that
+    /// [`parallel`](Self::parallel) joins. The output has the results of these steps only, because the
+    /// results of the other steps may be those of an earlier redrive.
     ///
-    /// In JSONata the output is all of the data, because MiniStack ignores the output of a Parallel state.
-    pub(super) fn end_of_branch(self) -> Pass {
+    /// In JSONata the output also has all of the data, because MiniStack ignores the output of a Parallel
+    /// state.
+    pub(super) fn end_of_branch(self, keys: &[&str]) -> Pass {
+        let own = Shape::object(keys.iter().map(|key| (*key, Expr::data(format!("steps.{key}")).into())));
+        let pass = Pass { then: Then::end(), ..Pass::default() };
         match self.language {
             QueryLanguage::Jsonata => {
-                let output = Some(jsonata_field("$merge([$states.input, {'run': {}}])"));
-                Pass { output, then: Then::end(), ..Pass::default() }
+                let output = format!("$merge([$states.input, {{'run': {{}}, 'own': {}}}])", own.jsonata());
+                Pass { output: Some(jsonata_field(&output)), ..pass }
             }
-            QueryLanguage::JsonPath => self.succeed(),
+            QueryLanguage::JsonPath => Pass { parameters: Some(own.render(self.language)), ..pass },
         }
     }
 
@@ -198,26 +203,32 @@ impl Builder {
         let then = Then::next(&joined);
         let (parallel, pass) = match self.language {
             QueryLanguage::Jsonata => {
-                let output = "$merge([$states.input[0], {'steps': $merge($states.input.steps)}])";
+                let output = "$merge([$states.input[0], \
+                              {'steps': $merge([$states.input[0].steps, $merge($states.input.own)]), 'own': {}}])";
                 let output = Some(jsonata_field(output));
-                (Parallel { then, ..parallel }, Pass { output, ..Pass::default() })
+                (Parallel { then, ..parallel }, Pass { output, then: Then::next(next), ..Pass::default() })
             }
-            QueryLanguage::JsonPath => (
-                Parallel {
+            QueryLanguage::JsonPath => {
+                let parallel = Parallel {
                     result_selector: Some(json!({"steps.$": merged(0, count)})),
                     result_path: Some(json!("$.joined")),
                     then,
                     ..parallel
-                },
-                Pass {
-                    input_path: Some("$.joined.steps".to_owned()),
-                    result_path: Some(json!("$.steps")),
-                    ..Pass::default()
-                },
-            ),
+                };
+                let steps = Expr::Raw {
+                    jsonata: String::new(),
+                    json_path: "States.JsonMerge($.steps, $.joined.steps, false)".to_owned(),
+                };
+                let data = Shape::object([
+                    ("parameters", Expr::data("parameters").into()),
+                    ("steps", steps.into()),
+                    ("run", Shape::Value(json!({}))),
+                ]);
+                (parallel, self.replace(&data, next))
+            }
         };
         states.insert(name.to_owned(), State::Parallel(parallel));
-        states.insert(joined, State::Pass(Pass { then: Then::next(next), ..pass }));
+        states.insert(joined, State::Pass(pass));
     }
 }
 

@@ -15,11 +15,28 @@ use super::{
 use crate::asl::{
     expr::{Condition, Expr, QueryLanguage, Shape},
     graph::Order,
-    model::{Branch, Fail, Rest, State, StateMachine, States, Wait},
+    model::{Branch, Fail, Rest, State, StateMachine, States},
 };
 
-/// Pause in seconds of an execution that waits for other executions.
+/// First pause in seconds of an execution that waits for other executions.
 const QUEUE: u64 = 60;
+
+/// Time in seconds by which each further pause is longer.
+const LONGER: u64 = 20;
+
+/// Number of pauses after which an execution stops waiting for other executions. Together they last almost 42
+/// hours.
+pub(in crate::asl) const ROUNDS: u64 = 120;
+
+/// States of the guard that an execution visits again after each pause.
+pub(in crate::asl) const ROUND: [&str; 6] = [
+    "Alone",
+    "Is oldest",
+    "Oldest execution",
+    "Other executions",
+    "Wait for other executions",
+    "Wait longer for other executions",
+];
 
 /// Number of running executions that the guard lists. A longer list could exceed the maximum size of a
 /// state's data.
@@ -92,12 +109,17 @@ impl Machine<'_> {
             parameters.iter().map(|(name, _)| *name).filter(|name| template.is_in_sql(name)).collect();
         let first = self.required(&parameters);
         let after = if words.is_empty() { next } else { "Values" };
+        let is_guarded = self.is_guarded;
         let object = |parameters: Shape| {
-            Shape::object([
+            let mut members = vec![
                 ("parameters", parameters),
                 ("steps", Shape::Value(json!({}))),
                 ("run", Shape::Value(json!({}))),
-            ])
+            ];
+            if is_guarded {
+                members.push(("queue", Shape::object([pause()])));
+            }
+            Shape::object(members)
         };
         match self.builder.language {
             QueryLanguage::Jsonata => {
@@ -227,11 +249,7 @@ impl Machine<'_> {
         task.comment = Some("Newest first.".to_owned());
         self.add("Other executions", State::Task(Box::new(task)));
         let several = Condition::IsPresent("run.running.arns[1]".to_owned());
-        let redriven = Condition::All(vec![several.clone(), Condition::IsPresent("redriven".to_owned())]);
-        let rules = vec![
-            (redriven, "Wait for other executions".to_owned()),
-            (several, "Oldest execution".to_owned()),
-        ];
+        let rules = vec![(several, "Oldest execution".to_owned())];
         self.add("Alone", State::Choice(self.builder.choice(rules, first)));
         let oldest = Expr::Raw {
             jsonata: "$states.input.run.running.arns[-1]".to_owned(),
@@ -240,13 +258,23 @@ impl Machine<'_> {
         };
         self.put("Oldest execution", "run.oldest", &Shape::object([("arn", oldest.into())]), "Is oldest");
         let is_oldest = Condition::Equal(Expr::data("run.oldest.arn"), Expr::Context("Execution.Id"));
-        let queues = self.pipeline.overlap() == Overlap::Queue;
-        let otherwise = if queues { "Wait for other executions" } else { "Overlap" };
         // The last execution of a full list may not be the oldest. Every execution that reads a full list
         // fails, so the list gets shorter.
         let is_full = Condition::IsPresent(format!("run.running.arns[{}]", LISTED - 1));
-        let rules = vec![(is_full, "Overlap".to_owned()), (is_oldest, first.to_owned())];
-        self.add("Is oldest", State::Choice(self.builder.choice(rules, otherwise)));
+        let has_waited = Condition::AtLeast("queue.pause.seconds".to_owned(), QUEUE + ROUNDS * LONGER);
+        let waits = "Wait for other executions".to_owned();
+        let mut rules = vec![(is_full, "Overlap".to_owned()), (is_oldest, first.to_owned())];
+        rules.push((has_waited, "Overlap".to_owned()));
+        let otherwise = match self.pipeline.overlap() {
+            Overlap::Queue => waits.clone(),
+            // A redriven execution waits. The service lists it by the time of its redrive, so two executions
+            // never wait for each other.
+            _ => {
+                rules.push((Condition::IsPresent("queue.redriven".to_owned()), waits.clone()));
+                "Overlap".to_owned()
+            }
+        };
+        self.add("Is oldest", State::Choice(self.builder.choice(rules, &otherwise)));
         let cause = Expr::Concat(vec![
             Expr::text("another execution of this state machine is running: "),
             Expr::data("run.oldest.arn"),
@@ -254,12 +282,10 @@ impl Machine<'_> {
         ]);
         let failure = Shape::object([("error", Shape::text("SfnAdapter.Overlap")), ("cause", cause.into())]);
         self.put("Overlap", "failure", &failure, "Failed");
-        let wait = Wait {
-            seconds: Some(json!(QUEUE)),
-            then: crate::asl::model::Then::next("Other executions"),
-            ..Wait::default()
-        };
-        self.add("Wait for other executions", State::Wait(wait));
+        let longer = "Wait longer for other executions";
+        self.add(&waits, State::Wait(self.builder.wait("queue.pause.seconds", longer)));
+        let seconds = Expr::data("queue.pause.seconds").plus(Expr::Number(LONGER));
+        self.put(longer, "queue.pause", &Shape::object([("seconds", seconds.into())]), "Other executions");
     }
 
     /// Returns the name of the first state of an order. `place` numbers the parallel states.
@@ -290,7 +316,9 @@ impl Machine<'_> {
                     let place = format!("{place}.{}", number + 1);
                     let (mut states, end) = (States::new(), format!("Branch {place}: end"));
                     self.order(part, &place, &end, &mut states);
-                    states.insert(end, State::Pass(self.builder.end_of_branch()));
+                    let steps = part.steps();
+                    let keys: Vec<_> = steps.iter().map(|step| self.plan.steps[*step].key.as_str()).collect();
+                    states.insert(end, State::Pass(self.builder.end_of_branch(&keys)));
                     Branch { start_at: self.entry(part, &place), states, ..Branch::default() }
                 });
                 let names = order.steps().into_iter().map(|step| self.plan.steps[step].name.as_str());
@@ -380,9 +408,14 @@ impl Machine<'_> {
             ),
         ];
         self.add("Report", State::Task(Box::new(task)));
-        let redriven = Shape::object([("count", Shape::Expr(redrives()))]);
-        self.put("Resume", "redriven", &redriven, "Other executions");
+        let queue = Shape::object([pause(), ("redriven", Shape::Expr(redrives()))]);
+        self.put("Resume", "queue", &queue, "Other executions");
     }
+}
+
+/// Returns the first pause of an execution that waits for other executions, as a member of the data.
+fn pause() -> (&'static str, Shape) {
+    ("pause", Shape::Value(json!({"seconds": QUEUE})))
 }
 
 /// Number of redrives. Some interpreters lack it, and in JSONata an absent value fails the state.

@@ -20,6 +20,7 @@ mod task;
 use builder::Builder;
 use calls::Calls;
 pub(super) use calls::{Clock, Schedule};
+pub(super) use machine::ROUND;
 pub(super) use task::LIMITS as GLUE_LIMITS;
 
 use super::{
@@ -152,10 +153,11 @@ pub(super) fn generate_with_conditions(
         Form::Sdk => Box::new(sdk::Sdk::new(pipeline)),
     };
     let is_guarded = pipeline.overlap() != Overlap::Allow;
+    let rounds = if pipeline.overlap() == Overlap::Queue { machine::ROUNDS } else { 0 };
     let mut notes = plan.notes.clone();
     let candidate = |schedule: Schedule| {
         let machine = machine::machine(pipeline, &plan, builder, &*calls, schedule, is_guarded);
-        let budget = Budget::of(&machine, schedule.polls_of(&plan.timeouts()));
+        let budget = Budget::of(&machine, schedule.polls_of(&plan.timeouts()), rounds);
         (schedule, machine, budget)
     };
     let mut candidates = schedules(options).into_iter().map(candidate);

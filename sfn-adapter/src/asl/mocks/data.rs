@@ -112,8 +112,11 @@ pub(super) fn sample(name: &str) -> Value {
         "rest" => json!(""),
         "status" => json!("STARTED"),
         "outcome" => json!("finished"),
-        "steps" | "parameters" | "run" | "clock" | "defaults" | "input" | "values" => json!({}),
-        "redriven" => json!(true),
+        "steps" | "parameters" | "run" | "clock" | "defaults" | "input" | "own" | "queue" | "values" => {
+            json!({})
+        }
+        "redriven" => json!("1"),
+        "seconds" => json!(60),
         // The cause of a failed job run is its description.
         "Cause" => json!(job_run("FAILED").to_string()),
         _ => json!("text"),
