@@ -10,6 +10,8 @@ import uuid
 
 # Number of requests that do not cancel a statement. A state sends four of them.
 REFUSED_CANCELS = {"holds": float("inf"), "resists": 5}
+# Names of the error of an invocation that Lambda ended, one for each invocation that loses its reply.
+LOST = ["Lambda.Unknown", "Sandbox.Timedout", "Runtime.ExitError"]
 
 
 class Failure(Exception):
@@ -20,7 +22,7 @@ class Statements:
     def __init__(self, log, answer=None):
         self.log, self.answer = log, answer
         self.lock = threading.Lock()
-        self.ids, self.statements, self.lost, self.throttled = {}, {}, set(), {}
+        self.ids, self.statements, self.lost, self.throttled = {}, {}, {}, {}
 
     def handle(self, event):
         with self.lock:
@@ -48,9 +50,10 @@ class Statements:
             self.record(ran=text, step=identity["step"], execution=identity["execution"], attempt=identity["attempt"],
                         parameters=event.get("parameters"), batch=event.get("batch"))
         # MiniStack ignores an invocation that fails while a task waits for its token.
-        if name == "loses_reply" and key not in self.lost and "task_token" not in event:
-            self.lost.add(key)
-            raise Failure("Lambda.Unknown", "the invocation was lost")
+        if name == "loses_reply" and "task_token" not in event:
+            lost = self.lost[key] = self.lost.get(key, 0) + 1
+            if lost <= len(LOST):
+                raise Failure(LOST[lost - 1], "the invocation was lost")
         if event.get("task_token") and self.answer:
             self.answer(event["task_token"], lambda: self.end(self.ids[key]))
         return self.state(self.ids[key])

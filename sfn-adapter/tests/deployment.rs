@@ -135,6 +135,29 @@ fn every_template_has_alarms_and_logs_with_an_end() {
     }
 }
 
+fn namespace_of_stack() -> Value {
+    serde_json::json!({"Fn::Sub": "sfn-adapter/${AWS::StackName}"})
+}
+
+/// Regression: the alarms of a stack counted the metrics of all stacks in the account and region.
+#[test]
+fn every_stack_has_metrics_of_its_own() {
+    for text in [
+        include_str!("../deploy/template.json"),
+        include_str!("../deploy/machine.json"),
+        include_str!("../deploy/hudi.json"),
+        include_str!("../deploy/glue.json"),
+    ] {
+        assert!(!text.contains("\"Namespace\": \"sfn-adapter\""));
+        let template = parsed(text);
+        let functions = template["Resources"].as_object().unwrap().iter();
+        for (name, function) in functions.filter(|(_, found)| found["Type"] == "AWS::Serverless::Function") {
+            let variables = &function["Properties"]["Environment"]["Variables"];
+            assert_eq!(variables["METRICS_NAMESPACE"], namespace_of_stack(), "{name}");
+        }
+    }
+}
+
 #[test]
 fn every_alarm_counts_what_can_happen() {
     let handlers = [
@@ -149,7 +172,7 @@ fn every_alarm_counts_what_can_happen() {
             // An alarm over an expression has its metric in a list.
             let of_expression = &alarm["Metrics"][1]["MetricStat"]["Metric"];
             let alarm = if of_expression.is_object() { of_expression } else { alarm };
-            if alarm["Namespace"] == "sfn-adapter" {
+            if alarm["Namespace"] == namespace_of_stack() {
                 assert_eq!(alarm["Dimensions"][0]["Value"], handler, "{name}");
                 let metric = format!("`{}`", alarm["MetricName"].as_str().unwrap());
                 assert!(README.contains(&metric), "{name}: {metric}");
@@ -212,8 +235,9 @@ fn the_template_sets_every_variable_that_the_function_needs() {
     {
         assert!(variables[name]["Ref"].is_string(), "{name}");
     }
-    for reference in variables.as_object().unwrap().values().map(|variable| variable["Ref"].as_str().unwrap())
-    {
+    let of_stack = |name: &String| name == "METRICS_NAMESPACE";
+    let references = variables.as_object().unwrap().iter().filter(|(name, _)| !of_stack(name));
+    for reference in references.map(|(_, variable)| variable["Ref"].as_str().unwrap()) {
         assert!(
             reference.starts_with("AWS::") || template["Parameters"][reference].is_object(),
             "{reference}"

@@ -103,8 +103,9 @@ struct Message<'a> {
 impl<'a> Message<'a> {
     fn read(text: &'a str) -> Self {
         let text = without_error_id(text.trim());
+        let text = without_number(text, "statement ", " of the batch: ").unwrap_or(text);
         let text = without_driver(text).unwrap_or(text);
-        let text = without_number(text).unwrap_or(text);
+        let text = without_number(text, "Query #", " failed with ").unwrap_or(text);
         let (severity, rest) = severity(text);
         // A message may have several lines; the SQLSTATE follows the last one.
         let mut lines = rest.lines();
@@ -253,9 +254,10 @@ fn without_driver(text: &str) -> Option<&str> {
     code.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
 }
 
-/// Removes the prefix that the Data API adds for a statement in a batch: `Query #2 failed with `.
-fn without_number(text: &str) -> Option<&str> {
-    let (number, rest) = text.strip_prefix("Query #")?.split_once(" failed with ")?;
+/// Removes the prefix of a statement in a batch. The Data API adds `Query #2 failed with `, and the orchestrator
+/// and its Lambda handler add `statement 2 of the batch: `.
+fn without_number<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+    let (number, rest) = text.strip_prefix(begin)?.split_once(end)?;
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
 }
 
@@ -412,6 +414,8 @@ mod tests {
             ("could not complete because of conflict with concurrent transaction", SerializationConflict),
             ("ERROR: deadlock detected\n  Detail: Process 1 waits for AccessExclusiveLock.", Deadlock),
             ("Query #11 failed with ERROR: deadlock detected", Deadlock),
+            ("statement 2 of the batch: ERROR: deadlock detected", Deadlock),
+            ("statement two of the batch: ERROR: deadlock detected", Sql),
             ("ERROR: could not open relation with OID 108340", ConcurrentDdl),
             ("ERROR: table 108340 dropped by concurrent transaction", ConcurrentDdl),
             ("ERROR: canceling statement due to statement timeout", StatementTimeout),

@@ -459,7 +459,7 @@ impl Thread {
         if let Some(variable) = part.strip_prefix("$exists(").and_then(|rest| rest.strip_suffix(')')) {
             return Some(!matches!(self.fact(variable, &[])?, Fact::Absent));
         }
-        // A generated machine compares a cause only with the description of a job run.
+        // Only a job run that did not succeed raises this error here, and its cause is the run's description.
         if part.starts_with("$contains($string($states.input.run.caught.Cause), ") {
             return Some(self.caught == "States.TaskFailed");
         }

@@ -205,6 +205,52 @@ fn the_budget_has_all_pauses_in_which_an_execution_waits_for_others() {
     }
 }
 
+/// Returns all tasks whose state has a name that ends like this.
+fn tasks(machine: &sfn_adapter::asl::model::StateMachine, end: &str) -> Vec<Task> {
+    let mut found = Vec::new();
+    groups("", &machine.states, &mut |_, states| {
+        for (name, state) in states {
+            if let State::Task(task) = state
+                && name.ends_with(end)
+            {
+                found.push((**task).clone());
+            }
+        }
+    });
+    found
+}
+
+/// Regression: an invocation that Lambda ended was not repeated, because only older names of this error were
+/// listed.
+#[test]
+fn an_invocation_that_lambda_ended_is_repeated() {
+    for (name, generated) in all() {
+        for end in [": run", ": submit", ": status", ": cancel", ": upsert"] {
+            for task in tasks(&generated.machine, end) {
+                if task.resource.contains(":lambda:invoke") {
+                    let retried: BTreeSet<_> =
+                        task.retry.iter().flat_map(|retrier| &retrier.error_equals).collect();
+                    for error in ["Sandbox.Timedout", "Runtime.ExitError", "Lambda.Unknown"] {
+                        assert!(retried.contains(&error.to_owned()), "{name}{end}: {error}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Regression: in JSONata, the time of a statement included the retries of its submit.
+#[test]
+fn the_time_of_a_statement_begins_with_the_result_of_its_submit() {
+    let text = "name = \"p\"\n[[steps]]\nname = \"s\"\nsql = \"SELECT 1\"\n";
+    let states =
+        generated(&Pipeline::from_toml(text).unwrap(), Form::Sdk, QueryLanguage::Jsonata).machine.states;
+    let text = |state: &str| serde_json::to_string(&states[state]).unwrap();
+    assert!(!text("s: begin").contains("$millis()"));
+    assert!(text("s: submit").contains("'since': $millis()"), "{}", text("s: submit"));
+    assert!(text("s: status").contains("$millis() - $states.input.run.statement.since"));
+}
+
 /// Regression: a failed step hid a later step whose statement could still run.
 #[test]
 fn an_execution_reports_an_unknown_outcome_before_a_failed_one() {

@@ -19,6 +19,21 @@ use crate::asl::expr::{Condition, Expr, Shape};
 /// an equal submit again.
 const EVENT: u64 = 15 * 60;
 
+/// Errors with which the handler `callback` reports the end of a statement.
+const ABORTED: &str = "Statement.Aborted";
+const FAILED: &str = "Statement.Failed";
+
+/// Returns the condition that the handler's error reports a failure of one of these kinds. The text matters
+/// only for a failed statement.
+fn caught_with(step: &StepPlan, kinds: &[FailureKind]) -> Condition {
+    let is = |error| Condition::is("run.caught.Error", error);
+    let failed = Condition::All(vec![is(FAILED), texts("run.caught.Cause", kinds, step.is_batch())]);
+    match kinds.contains(&FailureKind::Aborted) {
+        true => Condition::Any(vec![is(ABORTED), failed]),
+        false => failed,
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Callbacks(Lambda);
 
@@ -41,7 +56,7 @@ impl Calls for Callbacks {
         for retrier in &mut call.retry {
             retrier.error_equals.retain(|error| error != "States.Timeout");
         }
-        Some(Callback { call, ended: vec!["Statement.Aborted", "Statement.Failed"] })
+        Some(Callback { call, ended: vec![ABORTED, FAILED], failed_with: caught_with })
     }
 
     fn status(&self, step: &StepPlan) -> Call {
@@ -56,8 +71,12 @@ impl Calls for Callbacks {
         self.0.error_text()
     }
 
-    fn failed_with(&self, kinds: &[FailureKind]) -> Condition {
-        Condition::Any(vec![self.0.failed_with(kinds), texts("run.caught.Cause", kinds)])
+    fn failed_with(&self, step: &StepPlan, kinds: &[FailureKind]) -> Condition {
+        self.0.failed_with(step, kinds)
+    }
+
+    fn invokes_function(&self) -> bool {
+        self.0.invokes_function()
     }
 
     fn notes(&self) -> Vec<String> {

@@ -29,21 +29,26 @@ pub(super) trait Calls {
     /// Cancels the statement.
     fn cancel(&self) -> Call;
 
-    /// Returns `true` if reading the error of a failed statement needs a separate request.
-    fn reads_error(&self) -> bool {
-        false
-    }
-
-    /// Reads the `error` of a failed statement.
-    fn error(&self) -> Call {
-        self.cancel()
+    /// Reads the `error` of a failed statement. `None` if [`status`](Self::status) returns it.
+    fn error(&self) -> Option<Call> {
+        None
     }
 
     /// Path of the database's message in the data.
     fn error_text(&self) -> &'static str;
 
-    /// Returns the condition that the statement failed with one of these kinds.
-    fn failed_with(&self, kinds: &[FailureKind]) -> Condition;
+    /// Returns the condition that the statement of a step failed with one of these kinds.
+    fn failed_with(&self, step: &StepPlan, kinds: &[FailureKind]) -> Condition;
+
+    /// Returns `true` if a request invokes a function. The cause of the function's error is then its reply.
+    fn invokes_function(&self) -> bool {
+        false
+    }
+
+    /// Returns the condition that an error with an ambiguous name proves that the statement is not running.
+    fn refused(&self) -> Option<Condition> {
+        None
+    }
 
     /// Settings that the deployment needs.
     fn notes(&self) -> Vec<String> {
@@ -60,6 +65,8 @@ pub(super) struct Callback {
     pub(super) call: Call,
     /// Errors that the event's handler uses to report the end of a statement.
     pub(super) ended: Vec<&'static str>,
+    /// Condition that the caught error reports a failure of one of these kinds.
+    pub(super) failed_with: fn(&StepPlan, &[FailureKind]) -> Condition,
 }
 
 /// Maximum pause after the timeout of a statement, in seconds. A failed cancel request is repeated after each
@@ -224,15 +231,22 @@ impl Schedule {
     /// JSONata, the poll itself counts them.
     pub(super) fn start(self, language: QueryLanguage, timeout: u64, waited: u64) -> Shape {
         let first = self.first_clock(timeout, waited);
-        let mut clock = self.constant(match language {
+        shape(self.constant(match language {
             QueryLanguage::JsonPath => first,
             QueryLanguage::Jsonata => Clock { waited, ..first },
-        });
-        // An interpreter without long polls responds at once, so the number of polls is no measure of time.
-        if self.held > 0 && language == QueryLanguage::Jsonata {
-            clock.push(("since", raw("$millis()".to_owned())));
+        }))
+    }
+
+    /// Adds, in JSONata, the time of the submit to the members that are kept of its result. An interpreter
+    /// without long polls responds at once, so the number of polls is no measure of time.
+    pub(super) fn submitted(self, language: QueryLanguage, keep: Shape) -> Shape {
+        match keep {
+            Shape::Object(mut members) if self.held > 0 && language == QueryLanguage::Jsonata => {
+                members.push(("since".to_owned(), raw("$millis()".to_owned()).into()));
+                Shape::Object(members)
+            }
+            other => other,
         }
-        shape(clock)
     }
 
     /// Returns the members of a clock that are the same in every execution.
@@ -253,11 +267,8 @@ impl Schedule {
         let (waited, more) = match held {
             0 => (format!("{clock}.waited + {clock}.wait"), String::new()),
             _ => (
-                format!("$floor(($millis() - {clock}.since) / 1000)"),
-                format!(
-                    ", 'held': {WAITED} < {timeout} ? $min([{held}, {timeout} - ({WAITED})]) : {held}, \
-                     'since': {clock}.since"
-                ),
+                "$floor(($millis() - $states.input.run.statement.since) / 1000)".to_owned(),
+                format!(", 'held': {WAITED} < {timeout} ? $min([{held}, {timeout} - ({WAITED})]) : {held}"),
             ),
         };
         let grown = match (self.grows(), held) {

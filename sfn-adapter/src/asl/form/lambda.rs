@@ -18,15 +18,18 @@ use crate::asl::{
     model::Retrier,
 };
 
-/// Errors of the invocation after which it is retried.
+/// Errors of the invocation after which it is retried. Lambda reports a function that it ended at its timeout
+/// as `Sandbox.Timedout`, and one whose process ended, for example for lack of memory, as `Runtime.ExitError`.
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html>
-const INVOCATION: [&str; 6] = [
+const INVOCATION: [&str; 8] = [
     "Lambda.AWSLambdaException",
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.SdkClientException",
     "Lambda.ServiceException",
     "Lambda.TooManyRequestsException",
     "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Sandbox.Timedout",
 ];
 
 /// Errors of the handler after which the same request may succeed. A repeated submit has the same token.
@@ -141,8 +144,12 @@ impl Calls for Lambda {
         "run.reply.cause"
     }
 
-    fn failed_with(&self, kinds: &[FailureKind]) -> Condition {
+    fn failed_with(&self, _: &StepPlan, kinds: &[FailureKind]) -> Condition {
         Condition::is_one_of("run.reply.failure", kinds.iter().map(|kind| kind.as_str()))
+    }
+
+    fn invokes_function(&self) -> bool {
+        true
     }
 
     fn not_submitted(&self) -> &'static [&'static str] {

@@ -16,6 +16,8 @@ mod plan;
 mod sdk;
 mod step;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use builder::Builder;
 use calls::Calls;

@@ -18,14 +18,17 @@ use crate::asl::{
 /// <https://docs.aws.amazon.com/redshift/latest/mgmt/data-api-calling-considerations-long-polling.html>
 pub(super) const LONG_POLL: u64 = 30;
 
+/// Error of a code without a class of its own.
+const UNNAMED: &str = "RedshiftData.RedshiftDataException";
+
 /// Errors after which the same request may succeed. Step Functions reports a code without a class of its own,
-/// such as the throttling code, as `RedshiftDataException`.
+/// such as the throttling code, as [`UNNAMED`].
 const TRANSIENT: [&str; 7] = [
     "RedshiftData.ActiveStatementsExceededException",
     "RedshiftData.ActiveWaitingRequestsExceededException",
     "RedshiftData.DatabaseConnectionException",
     "RedshiftData.InternalServerException",
-    "RedshiftData.RedshiftDataException",
+    UNNAMED,
     "RedshiftData.ThrottlingException",
     "States.Timeout",
 ];
@@ -92,7 +95,7 @@ impl Sdk {
 impl Calls for Sdk {
     fn submit(&self, step: &StepPlan) -> Call {
         let sql = || step.sqls.iter().map(|sql| Shape::Expr(sql.clone()));
-        let is_batch = step.execution_mode.is_some();
+        let is_batch = step.is_batch();
         let parameter = |(name, value): &(String, Expr)| {
             Shape::object([("Name", Shape::text(name)), ("Value", value.clone().into())])
         };
@@ -128,21 +131,25 @@ impl Calls for Sdk {
         request("cancelStatement", arguments, &["Status"], &["requested"])
     }
 
-    fn reads_error(&self) -> bool {
-        true
-    }
-
-    fn error(&self) -> Call {
+    fn error(&self) -> Option<Call> {
         let arguments = Shape::object([("Id", Expr::data("run.statement.id").into())]);
-        request("describeStatement", arguments, &["Error"], &["error"])
+        Some(request("describeStatement", arguments, &["Error"], &["error"]))
     }
 
     fn error_text(&self) -> &'static str {
         "run.failure.error"
     }
 
-    fn failed_with(&self, kinds: &[FailureKind]) -> Condition {
-        texts("run.failure.error", kinds)
+    fn failed_with(&self, step: &StepPlan, kinds: &[FailureKind]) -> Condition {
+        texts("run.failure.error", kinds, step.is_batch())
+    }
+
+    /// The service reports a denied request by a code without a class of its own.
+    fn refused(&self) -> Option<Condition> {
+        Some(Condition::All(vec![
+            Condition::is("run.caught.Error", UNNAMED),
+            Condition::Matches("run.caught.Cause".to_owned(), vec!["*not authorized to perform*".to_owned()]),
+        ]))
     }
 
     fn notes(&self) -> Vec<String> {
@@ -178,10 +185,15 @@ fn retries() -> Vec<Retrier> {
     vec![retrier(&TRANSIENT, 2, 20, 60)]
 }
 
+/// Beginnings of a message about a statement of a batch: the service's, and the handler's own.
+const OF_BATCH: [&str; 2] = ["Query #* failed with ", "statement * of the batch: "];
+
 /// Returns the condition that the text in the data is the message of a failure of one of these kinds.
-pub(super) fn texts(path: &str, kinds: &[FailureKind]) -> Condition {
+pub(super) fn texts(path: &str, kinds: &[FailureKind], is_batch: bool) -> Condition {
+    let begins = || std::iter::once("").chain(OF_BATCH.into_iter().filter(|_| is_batch));
     let matches = |kinds: &[FailureKind]| {
-        let patterns = kinds.iter().flat_map(|kind| patterns(*kind)).map(|pattern| (*pattern).to_owned());
+        let patterns = kinds.iter().flat_map(|kind| patterns(*kind));
+        let patterns = patterns.flat_map(|pattern| begins().map(move |begin| format!("{begin}{pattern}")));
         Condition::Matches(path.to_owned(), patterns.collect())
     };
     let others: Vec<FailureKind> =
@@ -243,6 +255,7 @@ fn patterns(kind: FailureKind) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::asl::matches;
 
     #[test]
     fn the_library_classifies_these_messages_in_the_same_way() {
@@ -258,7 +271,15 @@ mod tests {
                     text if text.ends_with(' ') => format!("{text}1"),
                     text => text.to_owned(),
                 };
-                assert_eq!(FailureKind::from_error_text(&text), kind, "{text}");
+                for begin in ["", "Query #2 failed with ", "statement 12 of the batch: "] {
+                    let text = format!("{begin}{text}");
+                    assert_eq!(FailureKind::from_error_text(&text), kind, "{text}");
+                    let Condition::Matches(_, patterns) = texts("e", &[kind], true) else { panic!() };
+                    assert!(patterns.iter().any(|pattern| matches(&text, pattern)), "{text}");
+                    let Condition::Matches(_, patterns) = texts("e", &[kind], false) else { panic!() };
+                    let is_known = patterns.iter().any(|pattern| matches(&text, pattern));
+                    assert_eq!(is_known, begin.is_empty(), "{text}");
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use redshift_orchestrator::FailureKind;
 use serde_json::json;
 
 use super::{
-    builder::Builder,
+    builder::{Builder, Call},
     calls::{Calls, Schedule},
     task::TaskPlan,
 };
@@ -86,9 +86,35 @@ impl StepPlan {
         is_redrivable || !self.blocked_by.is_empty()
     }
 
+    /// Returns `true` if the step runs several statements.
+    pub(super) fn is_batch(&self) -> bool {
+        self.execution_mode.is_some()
+    }
+
     pub(super) fn retries(&self, kind: FailureKind) -> bool {
         self.attempts > 1 && self.retried.contains(&kind)
     }
+
+    /// Returns the kinds of failure that the database reports and the step retries. `None` if there are none.
+    fn retried_ends(&self) -> Option<Vec<FailureKind>> {
+        let others = [FailureKind::NotSubmitted, FailureKind::TimedOut];
+        let kinds: Vec<_> = self.retried.iter().copied().filter(|kind| !others.contains(kind)).collect();
+        (self.attempts > 1 && !kinds.is_empty()).then_some(kinds)
+    }
+}
+
+/// A cause of a caught error that is not a sentence.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cause {
+    /// The reply of a function that failed.
+    Reply,
+    /// None, or an empty string, as after a timeout.
+    Absent,
+}
+
+/// Returns the name of the state that reads the cause of a caught error before this end.
+pub(super) fn why(end: &str) -> String {
+    format!("why {end}")
 }
 
 /// Writes the states of a step.
@@ -107,6 +133,48 @@ impl StepWriter<'_> {
             [("outcome", Shape::text("failed")), ("error", caught("Error")), ("cause", caught("Cause"))];
         let name = if step.retries(FailureKind::NotSubmitted) { "not submitted" } else { "refused" };
         self.put(step, states, name, &step.path(), &Shape::object(failed), exit);
+    }
+
+    /// Adds the states that make a sentence of the cause of a caught error. `end` follows them. `rules` come
+    /// first.
+    pub(super) fn explain(
+        &self,
+        step: &StepPlan,
+        states: &mut States,
+        end: &str,
+        causes: &[Cause],
+        mut rules: Vec<(Condition, String)>,
+    ) {
+        let path = || "run.caught.Cause".to_owned();
+        let caught = |cause: Expr| {
+            Shape::object([("Error", Expr::data("run.caught.Error").into()), ("Cause", cause.into())])
+        };
+        for cause in causes {
+            let (condition, state) = match cause {
+                Cause::Reply => {
+                    let (read, message) = (format!("read {end}"), format!("message of {end}"));
+                    let reply = Expr::Raw {
+                        jsonata: "$parse($states.input.run.caught.Cause)".to_owned(),
+                        json_path: "States.StringToJson($.run.caught.Cause)".to_owned(),
+                    };
+                    let body = Shape::object([("reply", reply.into())]);
+                    self.put(step, states, &read, "run.body", &body, &step.state(&message));
+                    let text = caught(Expr::data("run.body.reply.errorMessage"));
+                    self.put(step, states, &message, "run.caught", &text, &step.state(end));
+                    (Condition::Matches(path(), vec!["{*\"errorMessage\":*}".to_owned()]), read)
+                }
+                Cause::Absent => {
+                    let none = format!("no cause of {end}");
+                    let no_reason = caught(Expr::text("the service gives no reason"));
+                    self.put(step, states, &none, "run.caught", &no_reason, &step.state(end));
+                    let is_absent = Condition::IsPresent(path()).negated();
+                    (Condition::Any(vec![is_absent, Condition::is(path(), "")]), none)
+                }
+            };
+            rules.push((condition, step.state(&state)));
+        }
+        let choice = self.builder.choice(rules, &step.state(end));
+        states.insert(step.state(&why(end)), State::Choice(choice));
     }
 
     /// Adds the states of a step. `exit` follows them.
@@ -178,8 +246,15 @@ impl StepWriter<'_> {
     }
 
     fn submit(&self, step: &StepPlan, states: &mut States) {
-        let refused = self.builder.catch(self.calls.not_submitted(), &step.state("refused"));
-        let lost = self.builder.catch(&["States.ALL"], &step.state("submit lost"));
+        let invokes = self.calls.invokes_function();
+        let refused = if invokes { why("refused") } else { "refused".to_owned() };
+        let refused = self.builder.catch(self.calls.not_submitted(), &step.state(&refused));
+        let lost = self.builder.catch(&["States.ALL"], &step.state(&why("submit lost")));
+        if invokes {
+            self.explain(step, states, "refused", &[Cause::Reply], Vec::new());
+        }
+        let denied = self.calls.refused().map(|condition| (condition, step.state("refused")));
+        self.explain(step, states, "submit lost", self.causes(), denied.into_iter().collect());
         if let Some(callback) = self.calls.callback(step) {
             let mut task = self.builder.task(&callback.call, "run", &step.state("finished"));
             // The event may never arrive. The same submit then returns the statement that is already running.
@@ -195,9 +270,16 @@ impl StepWriter<'_> {
             self.put(step, states, "no event", "run.clock", &clock, &step.state("submit"));
         }
         let next = step.state(self.first_poll());
-        let mut task = self.builder.task(&self.calls.submit(step), "run.statement", &next);
+        let mut call = self.calls.submit(step);
+        call.keep = self.schedule.submitted(self.builder.language, call.keep);
+        let mut task = self.builder.task(&call, "run.statement", &next);
         task.catch = vec![refused, lost];
         states.insert(step.state("submit"), State::Task(Box::new(task)));
+    }
+
+    /// Returns the causes of a request without a known result that are not sentences.
+    fn causes(&self) -> &'static [Cause] {
+        if self.calls.invokes_function() { &[Cause::Reply, Cause::Absent] } else { &[Cause::Absent] }
     }
 
     fn poll(&self, step: &StepPlan, states: &mut States) {
@@ -210,12 +292,13 @@ impl StepWriter<'_> {
         let mut task = match is_jsonata {
             true => {
                 let run = self.schedule.counted(&call.keep.jsonata(), step.timeout);
-                let call = super::builder::Call { keep: Shape::Expr(raw(run)), ..call };
+                let call = Call { keep: Shape::Expr(raw(run)), ..call };
                 self.builder.task(&call, "run", &step.state("ended"))
             }
             false => self.builder.task(&call, "run.reply", &step.state("ended")),
         };
-        task.catch = vec![self.builder.catch(&["States.ALL"], &step.state("status lost"))];
+        task.catch = vec![self.builder.catch(&["States.ALL"], &step.state(&why("status lost")))];
+        self.explain(step, states, "status lost", self.causes(), Vec::new());
         states.insert(step.state("status"), State::Task(Box::new(task)));
         states.insert(step.state("ended"), State::Choice(self.ended(step)));
         if !is_jsonata {
@@ -271,32 +354,32 @@ impl StepWriter<'_> {
                 rules.push((running(), "wait on"));
             }
         }
-        let stopped = || status(&["FAILED", "ABORTED"]);
+        // A cancel without a known result may have taken effect.
+        let stopped = || {
+            Condition::Any(vec![
+                all(vec![status(&["FAILED", "ABORTED"]), is_cancelled()]),
+                all(vec![status(&["ABORTED"]), has_failed()]),
+            ])
+        };
         if step.retries(FailureKind::TimedOut) {
-            rules.push((all(vec![stopped(), is_cancelled(), may_retry()]), "pause"));
+            rules.push((all(vec![stopped(), may_retry()]), "pause"));
         }
-        rules.push((all(vec![stopped(), is_cancelled()]), "timed out"));
+        rules.push((stopped(), "timed out"));
         if step.retries(FailureKind::Aborted) {
             rules.push((all(vec![status(&["ABORTED"]), may_retry()]), "pause"));
         }
         rules.push((status(&["ABORTED"]), "aborted"));
-        if self.calls.reads_error() {
+        if self.calls.error().is_some() {
             rules.push((status(&["FAILED"]), "error"));
         } else {
-            if let Some(kind) = self.retried_text(step) {
+            if let Some(kinds) = step.retried_ends() {
+                let kind = self.calls.failed_with(step, &kinds);
                 rules.push((all(vec![status(&["FAILED"]), may_retry(), kind]), "pause"));
             }
             rules.push((status(&["FAILED"]), "failed"));
         }
         let rules = rules.into_iter().map(|(condition, name)| (condition, step.state(name))).collect();
         self.builder.choice(rules, &step.state("unknown status"))
-    }
-
-    /// Returns the condition that the statement failed in a way that is retried.
-    fn retried_text(&self, step: &StepPlan) -> Option<Condition> {
-        let others = [FailureKind::NotSubmitted, FailureKind::TimedOut];
-        let kinds: Vec<_> = step.retried.iter().copied().filter(|kind| !others.contains(kind)).collect();
-        (step.attempts > 1 && !kinds.is_empty()).then(|| self.calls.failed_with(&kinds))
     }
 
     fn cancel(&self, step: &StepPlan, states: &mut States) {
@@ -366,8 +449,8 @@ impl StepWriter<'_> {
         let caught = || failed(Expr::data("run.caught.Error"), Expr::data("run.caught.Cause")).to_vec();
         self.refused(step, exit, states);
         if let Some(callback) = self.calls.callback(step) {
-            if let Some(kind) = self.retried_text(step) {
-                let _ = callback;
+            if let Some(kinds) = step.retried_ends() {
+                let kind = (callback.failed_with)(step, &kinds);
                 let may_retry = Condition::Below("run.attempt".to_owned(), step.attempts);
                 let rules = vec![(Condition::All(vec![may_retry, kind]), step.state("pause"))];
                 let choice = self.builder.choice(rules, &step.state("failed by event"));
@@ -377,8 +460,8 @@ impl StepWriter<'_> {
                 end(states, "ended by event", with(outcome("failed"), caught(), false));
             }
         }
-        if self.calls.reads_error() {
-            self.read_error(step, states);
+        if let Some(call) = self.calls.error() {
+            self.read_error(step, &call, states);
         }
         let text = |parts: Vec<Expr>| Expr::Concat(parts);
         let error = |name: &str, cause: Expr| failed(Expr::text(name), cause).to_vec();
@@ -401,15 +484,14 @@ impl StepWriter<'_> {
             seconds(GRACE)
         );
         end(states, "not cancelled", unknown(of_statement(&not_cancelled), true));
-        let caught = Expr::data("run.caught.Cause");
-        let submit_lost = text(vec![Expr::text("the submit has no known result: "), caught.clone()]);
+        let caught =
+            [Expr::data("run.caught.Error"), Expr::text(": "), Expr::data("run.caught.Cause")].into_iter();
+        let submit_lost = [Expr::text("the submit has no known result: ")];
+        let submit_lost = text(submit_lost.into_iter().chain(caught.clone()).collect());
         end(states, "submit lost", unknown(submit_lost, false));
-        let status_lost = text(vec![
-            Expr::text("statement "),
-            id(),
-            Expr::text(" may still run; its status is not available: "),
-            caught,
-        ]);
+        let status_lost =
+            [Expr::text("statement "), id(), Expr::text(" may still run; its status is not available: ")];
+        let status_lost = text(status_lost.into_iter().chain(caught).collect());
         end(states, "status lost", unknown(status_lost, true));
         let status = text(vec![
             Expr::text("statement "),
@@ -421,12 +503,12 @@ impl StepWriter<'_> {
     }
 
     /// Reads the error of a failed statement. Only then does the service return this member.
-    fn read_error(&self, step: &StepPlan, states: &mut States) {
-        let (next, kind) = match self.retried_text(step) {
-            Some(kind) => ("retried", Some(kind)),
+    fn read_error(&self, step: &StepPlan, call: &Call, states: &mut States) {
+        let (next, kind) = match step.retried_ends() {
+            Some(kinds) => ("retried", Some(self.calls.failed_with(step, &kinds))),
             None => ("failed", None),
         };
-        let mut task = self.builder.task(&self.calls.error(), "run.failure", &step.state(next));
+        let mut task = self.builder.task(call, "run.failure", &step.state(next));
         task.catch = vec![self.builder.catch(&["States.ALL"], &step.state("error lost"))];
         states.insert(step.state("error"), State::Task(Box::new(task)));
         let lost = Shape::object([("error", Shape::text("the database's message is not available"))]);

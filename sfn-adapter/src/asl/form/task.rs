@@ -19,7 +19,7 @@ use super::{
     calls::payload,
     machine::token,
     problem,
-    step::{GRACE, StepPlan, StepWriter, retrier, seconds},
+    step::{Cause, GRACE, StepPlan, StepWriter, retrier, seconds, why},
 };
 use crate::asl::{
     cost::LONGEST_INVOCATION,
@@ -55,15 +55,18 @@ const INVOCATION: [&str; 5] = [
     "Lambda.TooManyRequestsException",
 ];
 
-/// Errors of the handler `hudi` after which the same event may succeed.
-const TRANSIENT: [&str; 7] = [
+/// Errors of the handler `hudi` after which the same event may succeed. The last three end a function that
+/// exceeds its timeout or its memory.
+const TRANSIENT: [&str; 9] = [
     "Hudi.Conflict",
     "Hudi.Deadline",
     "Hudi.Storage",
     "Hudi.Unknown",
-    "Lambda.Unknown",
     "SfnAdapter.Deadline",
     "SfnAdapter.Internal",
+    "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Sandbox.Timedout",
 ];
 
 /// Errors with which the handler `hudi` rejects an event. Each retry would fail in the same way.
@@ -250,8 +253,9 @@ impl StepWriter<'_> {
         let rules = vec![(described, step.state("read job"))];
         states.insert(
             step.state("caught"),
-            State::Choice(self.builder.choice(rules, &step.state("start lost"))),
+            State::Choice(self.builder.choice(rules, &step.state(&why("start lost")))),
         );
+        self.explain(step, states, "start lost", &[Cause::Absent], Vec::new());
         let read = Expr::Raw {
             jsonata: "$merge([$states.input.run.defaults, $parse($states.input.run.caught.Cause)])"
                 .to_owned(),
@@ -349,10 +353,12 @@ impl StepWriter<'_> {
         let late = if step.retries(FailureKind::TimedOut) { "late" } else { "timed out" };
         let caught = if step.retries(FailureKind::Task) { "caught" } else { "failed" };
         task.catch = vec![
-            self.builder.catch(&REFUSED, &step.state("refused")),
+            self.builder.catch(&REFUSED, &step.state(&why("refused"))),
             self.builder.catch(&["States.Timeout"], &step.state(late)),
-            self.builder.catch(&["States.ALL"], &step.state(caught)),
+            self.builder.catch(&["States.ALL"], &step.state(&why(caught))),
         ];
+        self.explain(step, states, "refused", &[Cause::Reply], Vec::new());
+        self.explain(step, states, caught, &[Cause::Reply], Vec::new());
         task.comment =
             Some("The table takes in each file once, so the invocation may be repeated.".to_owned());
         states.insert(step.state("upsert"), State::Task(Box::new(task)));

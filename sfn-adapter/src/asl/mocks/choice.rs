@@ -182,7 +182,7 @@ fn read<'a>(path: &str, data: &'a Value, context: &'a Value) -> Option<&'a Value
 }
 
 /// Returns `true` if a test of JSONPath is satisfied.
-fn holds(test: &Value, data: &Value, context: &Value) -> bool {
+pub(in crate::asl) fn holds(test: &Value, data: &Value, context: &Value) -> bool {
     if let Some(tests) = test.get("And").and_then(Value::as_array) {
         return tests.iter().all(|test| holds(test, data, context));
     }

@@ -1,6 +1,6 @@
 //! [`mocks`]: requests of the TestState API, one for each path through each state of a generated machine.
 
-mod choice;
+pub(super) mod choice;
 mod data;
 
 use redshift_orchestrator::{Pipeline, Result};
