@@ -460,7 +460,7 @@ impl Thread {
             return Some(!matches!(self.fact(variable, &[])?, Fact::Absent));
         }
         // Only a job run that did not succeed raises this error here, and its cause is the run's description.
-        if part.starts_with("$contains($string($states.input.run.caught.Cause), ") {
+        if part.starts_with("$contains('' & $states.input.run.caught.Cause, ") {
             return Some(self.caught == "States.TaskFailed");
         }
         for (operator, is_below) in [(" >= ", false), (" < ", true)] {

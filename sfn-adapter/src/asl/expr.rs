@@ -294,7 +294,8 @@ impl Condition {
             Self::Below(path, number) => format!("{} < {number}", data(path)),
             Self::Matches(path, patterns) => {
                 let patterns = joined(patterns.iter().map(|pattern| regex(pattern)), "|");
-                format!("$contains($string({}), /^({patterns})$/)", data(path))
+                // An absent member becomes an empty string, because no comparison may have no result.
+                format!("$contains('' & {}, /^({patterns})$/)", data(path))
             }
             Self::Equal(one, other) => format!("{} = {}", one.jsonata(), other.jsonata()),
             Self::All(all) => joined(all.iter().map(Self::jsonata_operand), " and "),
@@ -517,7 +518,7 @@ mod tests {
             ]})
         );
         let condition = Condition::Matches("e".to_owned(), vec!["ERROR: 1023*".to_owned()]);
-        assert_eq!(condition.jsonata(), r"$contains($string($states.input.e), /^(ERROR: 1023[\s\S]*)$/)");
+        assert_eq!(condition.jsonata(), r"$contains('' & $states.input.e, /^(ERROR: 1023[\s\S]*)$/)");
     }
 
     #[test]

@@ -279,7 +279,7 @@ impl StepWriter<'_> {
 
     /// Returns the causes of a request without a known result that are not sentences.
     fn causes(&self) -> &'static [Cause] {
-        if self.calls.invokes_function() { &[Cause::Reply, Cause::Absent] } else { &[Cause::Absent] }
+        if self.calls.invokes_function() { &[Cause::Absent, Cause::Reply] } else { &[Cause::Absent] }
     }
 
     fn poll(&self, step: &StepPlan, states: &mut States) {

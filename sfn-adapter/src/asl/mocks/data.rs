@@ -45,6 +45,7 @@ pub(super) fn base() -> Value {
     json!({
         "parameters": {},
         "steps": {},
+        "queue": { "pause": { "seconds": 60 } },
         "run": {
             "attempt": 1,
             "clock": { "wait": 5, "waited": 0 },
