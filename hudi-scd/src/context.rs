@@ -1,4 +1,4 @@
-//! [`Context`]: the parts of a table that the rooms of the engine receive.
+//! [`Context`]: the parts of a table that the other modules receive.
 //!
 //! ```text
 //! Table      a reference to a Context; its methods are in `table`

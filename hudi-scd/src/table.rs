@@ -1,4 +1,4 @@
-//! The methods of [`Table`]. Each delegates to the room of the engine that does its work.
+//! The methods of [`Table`]. Each delegates to the module that does its work.
 
 use std::sync::Arc;
 
