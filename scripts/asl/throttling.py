@@ -1,4 +1,4 @@
-"""A proxy for the Data API that refuses the requests it is told to, as the service does when there are too many."""
+"""A proxy for the Data API that throttles the requests it is told to throttle."""
 import contextlib
 import json
 import threading

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt};
 use async_trait::async_trait;
 use aws_sdk_glue::{
     Client,
-    config::{self, Config, retry::RetryConfig},
+    config::retry::RetryConfig,
     error::{ProvideErrorMetadata, SdkError},
     types::{
         DatabaseInput, ErrorDetail, Partition, PartitionError, PartitionInput, PartitionValueList, Table,
@@ -183,13 +183,17 @@ pub trait Catalog: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct GlueCatalog {
     pub(super) client: Client,
+    /// Sends each call once.
+    once: Client,
 }
 
 impl GlueCatalog {
     /// Calls the service through a client. Calls that read are retried as the client is configured. Calls that
     /// change the catalog are sent once: after a failure, the caller reads what has become of them.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        let once = client.config().to_builder().retry_config(RetryConfig::disabled());
+        let once = Client::from_conf(once.build());
+        Self { client, once }
     }
 }
 
@@ -223,9 +227,8 @@ impl Catalog for GlueCatalog {
     }
 
     async fn create_table(&self, database: &str, table: TableInput) -> Result<(), CatalogError> {
-        let call = self.client.create_table().database_name(database).table_input(table);
-        let sent = call.customize().config_override(once()).send().await;
-        sent.map(drop).map_err(|cause| failed("CreateTable", cause))
+        let call = self.once.create_table().database_name(database).table_input(table);
+        call.send().await.map(drop).map_err(|cause| failed("CreateTable", cause))
     }
 
     async fn update_table(
@@ -235,17 +238,14 @@ impl Catalog for GlueCatalog {
         version: Option<&str>,
         archive: bool,
     ) -> Result<(), CatalogError> {
-        let call =
-            self.client.update_table().database_name(database).table_input(table).skip_archive(!archive);
+        let call = self.once.update_table().database_name(database).table_input(table).skip_archive(!archive);
         let call = call.set_version_id(version.map(str::to_owned));
-        let sent = call.customize().config_override(once()).send().await;
-        sent.map(drop).map_err(|cause| failed("UpdateTable", cause))
+        call.send().await.map(drop).map_err(|cause| failed("UpdateTable", cause))
     }
 
     async fn delete_table(&self, database: &str, table: &str) -> Result<(), CatalogError> {
-        let call = self.client.delete_table().database_name(database).name(table);
-        let sent = call.customize().config_override(once()).send().await;
-        sent.map(drop).map_err(|cause| failed("DeleteTable", cause))
+        let call = self.once.delete_table().database_name(database).name(table);
+        call.send().await.map(drop).map_err(|cause| failed("DeleteTable", cause))
     }
 
     async fn partitions(&self, database: &str, table: &str) -> Result<Vec<Partition>, CatalogError> {
@@ -294,10 +294,9 @@ impl Catalog for GlueCatalog {
         table: &str,
         partitions: &[PartitionInput],
     ) -> Result<Vec<PartitionFailure>, CatalogError> {
-        let call = self.client.batch_create_partition().database_name(database).table_name(table);
+        let call = self.once.batch_create_partition().database_name(database).table_name(table);
         let call = call.set_partition_input_list(Some(partitions.to_vec()));
-        let reply = call.customize().config_override(once()).send().await;
-        let reply = reply.map_err(|cause| failed("BatchCreatePartition", cause))?;
+        let reply = call.send().await.map_err(|cause| failed("BatchCreatePartition", cause))?;
         Ok(failures(reply.errors))
     }
 
@@ -314,9 +313,8 @@ impl Catalog for GlueCatalog {
             entry.partition_input(partition.clone()).build().map_err(|cause| incomplete(CALL, cause))
         };
         let entries = partitions.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        let call = self.client.batch_update_partition().database_name(database).table_name(table);
-        let reply = call.set_entries(Some(entries)).customize().config_override(once()).send().await;
-        let reply = reply.map_err(|cause| failed(CALL, cause))?;
+        let call = self.once.batch_update_partition().database_name(database).table_name(table);
+        let reply = call.set_entries(Some(entries)).send().await.map_err(|cause| failed(CALL, cause))?;
         let failures = reply.errors.unwrap_or_default().into_iter();
         Ok(failures.map(|failed| failure(failed.partition_value_list, failed.error_detail)).collect())
     }
@@ -328,10 +326,9 @@ impl Catalog for GlueCatalog {
         values: &[Vec<String>],
     ) -> Result<Vec<PartitionFailure>, CatalogError> {
         const CALL: &str = "BatchDeletePartition";
-        let call = self.client.batch_delete_partition().database_name(database).table_name(table);
+        let call = self.once.batch_delete_partition().database_name(database).table_name(table);
         let call = call.set_partitions_to_delete(Some(lists(CALL, values)?));
-        let reply = call.customize().config_override(once()).send().await;
-        let reply = reply.map_err(|cause| failed(CALL, cause))?;
+        let reply = call.send().await.map_err(|cause| failed(CALL, cause))?;
         Ok(failures(reply.errors))
     }
 }
@@ -349,11 +346,6 @@ pub(super) fn next_page(
         return Err(CatalogError::new(CatalogErrorKind::Transient, call, message));
     }
     Ok(next)
-}
-
-/// Returns the configuration of a call that is sent once.
-fn once() -> config::Builder {
-    Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn lists(call: &'static str, values: &[Vec<String>]) -> Result<Vec<PartitionValueList>, CatalogError> {

@@ -65,9 +65,12 @@ impl Plan {
         format!("{}.{}", self.database, self.table)
     }
 
-    /// Adds the fields of a deleted entry that the table itself does not determine, if the plan creates it.
+    /// Adds the fields of a deleted entry that the table itself does not determine, if the plan creates an entry.
     pub(super) fn keep(&mut self, deleted: &TableInput) {
-        let TableChange::Create(created) = &mut self.change else { return };
+        let created = match &mut self.change {
+            TableChange::Keep => return,
+            TableChange::Create(input) | TableChange::Recreate(input) => input,
+        };
         for input in [Some(created), self.description.as_mut()].into_iter().flatten() {
             input.description = deleted.description.clone();
             input.owner = deleted.owner.clone();
@@ -145,7 +148,7 @@ pub struct Reading {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Compared {
     All,
-    /// Those after this one.
+    /// The commits after this one.
     Since(Instant),
 }
 
@@ -208,12 +211,11 @@ impl Reading {
             }
             plan.differences.extend(foreign.iter().cloned());
             if definition.needs_recreation(found) {
-                let mut input = definition.creation()?;
-                input.description = found.description.clone();
-                input.owner = found.owner.clone();
-                input.retention = found.retention;
+                let input = definition.creation()?;
                 plan.change = TableChange::Recreate(Box::new(input.clone()));
-                return Ok(created(plan, definition, partitions, input));
+                let mut plan = created(plan, definition, partitions, input);
+                plan.keep(&input_of(found)?);
+                return Ok(plan);
             }
         }
         let changed = changed_types(definition, found);
@@ -345,10 +347,7 @@ fn describe(
     }
     let parameters = input.parameters.get_or_insert_default();
     let mut wanted = definition.parameters.clone();
-    let kept = match options.spark_parameters {
-        true => spark::equal_but_for_nulls_in_lists(parameters, &wanted),
-        false => None,
-    };
+    let kept = spark::equal_but_for_nulls_in_lists(parameters, &wanted);
     if kept.is_some() {
         wanted.retain(|name, _| !spark::describes_schema(name));
     }

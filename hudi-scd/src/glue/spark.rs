@@ -50,8 +50,7 @@ pub(super) fn equal_but_for_nulls_in_lists(
     if found == new || plain(found) != plain(new) {
         return None;
     }
-    let parts: usize = known.get(&num_parts())?.parse().ok()?;
-    Some((0..parts).map(part).chain([num_parts()]).collect())
+    Some(parts(|name| known.get(name))?.chain([num_parts()]).collect())
 }
 
 /// Returns `true` for a parameter by which a table describes its schema.
@@ -67,10 +66,15 @@ fn num_parts() -> String {
     format!("{PREFIX}numParts")
 }
 
+/// Returns the names of the parts of a schema.
+fn parts<'a>(parameter: impl Fn(&str) -> Option<&'a String>) -> Option<impl Iterator<Item = String>> {
+    let count: usize = parameter(&num_parts())?.parse().ok()?;
+    Some((0..count).map(part))
+}
+
 /// Joins the parts of a schema.
 fn joined<'a>(parameter: impl Fn(&str) -> Option<&'a String>) -> Option<String> {
-    let parts: usize = parameter(&num_parts())?.parse().ok()?;
-    (0..parts).map(|n| parameter(&part(n)).map(String::as_str)).collect()
+    parts(&parameter)?.map(|name| parameter(&name).map(String::as_str)).collect()
 }
 
 /// Splits text every `length` UTF-16 units, which Java counts. Surrogate pairs are not split.

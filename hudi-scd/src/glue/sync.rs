@@ -357,8 +357,8 @@ async fn try_sync(
     let reading = try_read(table, catalog, options, made.compared).await?;
     made.compared.get_or_insert(reading.compared);
     let mut plan = reading.plan()?;
-    if let Some(recreated) = &made.recreated {
-        plan.keep(recreated);
+    if let (TableChange::Create(_), Some(deleted)) = (&plan.change, &made.recreated) {
+        plan.keep(deleted);
     }
     let name = plan.name();
     if plan.is_empty() {
