@@ -58,8 +58,8 @@ def plans(version, quick):
             if version == home:
                 yield name, {}, 4
         elif home in OLD:
-            # Hudi 0.15.0 upgrades these tables, 0.14.0 only version 5, and 1.x refuses them.
-            if version in (home, "0.15.0") or (version, home) == ("0.14.0", "0.12.2"):
+            # Hudi 0.15 upgrades these tables, 0.14.0 only version 5, and 1.x refuses them.
+            if version in (home, "0.15.0", "0.15.1") or (version, home) == ("0.14.0", "0.12.2"):
                 yield name, {}, 4
         elif version not in OLD:
             yield name, {}, 4
@@ -75,7 +75,7 @@ def upgrades(version, quick):
         if quick:
             if (name, version) in QUICK_UPGRADES:
                 yield name
-        elif version in (home, "0.14.0", "0.15.0", "1.0.2"):
+        elif version in (home, "0.14.0", "0.15.0", "0.15.1", "1.0.2"):
             yield name
 
 

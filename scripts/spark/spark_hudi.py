@@ -10,7 +10,7 @@ import os
 import pathlib
 import tempfile
 
-SPARK = {"0.9.0": "3.1", "0.10.0": "3.1", "0.12.2": "3.3", "0.14.0": "3.4", "0.15.0": "3.5", "1.0.2": "3.5", "1.2.0": "3.5"}
+SPARK = {"0.9.0": "3.1", "0.10.0": "3.1", "0.12.2": "3.3", "0.14.0": "3.4", "0.15.0": "3.5", "0.15.1": "3.5", "1.0.2": "3.5", "1.2.0": "3.5"}
 # The releases before 0.12 have one bundle for all of Spark 3, which needs two libraries beside it; the Scala of Spark 3.1 cannot
 # deserialize lambdas on Java 17.
 BUNDLES = {"0.9.0": "hudi-spark3-bundle_2.12", "0.10.0": "hudi-spark3-bundle_2.12"}
