@@ -52,6 +52,8 @@ def s3a(endpoint):
         "connection.ssl.enabled": "false",
         "impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
         "endpoint.region": "us-east-1",
+        # The default of Hadoop 3.4. The one of 3.3 deletes the markers of all parent folders after each write.
+        "directory.marker.retention": "keep",
     }
     return {f"spark.hadoop.fs.s3a.{name}": value for name, value in settings.items()}
 
