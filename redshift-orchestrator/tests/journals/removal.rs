@@ -18,8 +18,10 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
     path::Path,
 };
+use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
-    ClientToken, Description, ErrorKind, StatementId, Status, StepKey, TokioClock,
+    ClientToken, Clock, Description, ErrorKind, Orchestrator, Statement, StatementId, Status, StepKey,
+    TokioClock,
     journal::{
         Claim, Entry, Event, Journal, ObjectStoreJournal, Prune, Record, RecordedOutcome, RunBegun, RunEvent,
         RunOutcome, RunRecord, prune,
@@ -308,4 +310,26 @@ async fn a_removal_without_claims_deletes_nothing() {
     let error = journal.remove_runs(&[entry]).await.unwrap_err();
     assert_eq!(error.context("run"), Some("old-0"));
     assert_eq!(journal.entries("old-0").await.unwrap().len(), 1);
+}
+
+/// Regression: the service kept the number of its next object although another process had removed the run.
+/// Its next record began the run with this object, and the run could not be read again.
+#[tokio::test(start_paused = true)]
+async fn a_service_begins_a_run_anew_after_another_process_removed_it() {
+    let store = Arc::new(InMemory::new());
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    let service = Arc::new(journal(store.clone(), clock));
+    let executor = LocalExecutor::scripted(Script::new().starting_at(clock.now()));
+    let orchestrator = Orchestrator::new(executor).with_clock(clock).with_journal(service.clone());
+    let (february, march) = (StepKey::new("adhoc", "february"), StepKey::new("adhoc", "march"));
+    assert!(orchestrator.run(&february, Statement::sql("CALL load(2)")).await.unwrap().is_success());
+    sleep(Duration::from_hours(8 * 24)).await;
+    let week = Prune::before(clock.now() - Duration::from_hours(7 * 24));
+    assert_eq!(prune(&journal(store.clone(), clock), &week).await.unwrap().removed, ["adhoc"]);
+    assert!(orchestrator.run(&march, Statement::sql("CALL load(3)")).await.unwrap().is_success());
+    assert_eq!(service.entry(&february).await.unwrap(), None);
+    let next = journal(store.clone(), clock);
+    let keys: Vec<_> = next.entries("adhoc").await.unwrap().into_iter().map(|entry| entry.key).collect();
+    assert_eq!(keys, [march]);
+    assert_eq!(next.runs(10, None).await.unwrap().runs.len(), 1);
 }

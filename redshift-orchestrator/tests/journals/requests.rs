@@ -19,7 +19,7 @@ use object_store::{
 };
 use redshift_data_local::{LocalExecutor, Script};
 use redshift_orchestrator::{
-    Clock, Orchestrator, Pipeline, Run, StepKey, TokioClock,
+    Clock, Orchestrator, Pipeline, Run, Statement, StepKey, TokioClock,
     journal::{Claim, Journal, ObjectStoreJournal, Prune, RunBegun, RunEvent, RunOutcome, RunRecord, prune},
     pipeline::Step,
 };
@@ -180,6 +180,25 @@ async fn the_claim_of_an_attempt_costs_five_requests_and_leaves_nothing() {
         .await;
     // GET and PUT of the lease, LIST of the run, PUT and DELETE of the lease.
     assert_eq!((cost, objects().await), (5, before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_without_a_pipeline_costs_four_requests() {
+    let world = World::with_history(0).await;
+    let orchestrator = Orchestrator::new(LocalExecutor::scripted(Script::new()))
+        .with_clock(world.clock)
+        .with_journal(world.journal());
+    let run = async |step: &str| {
+        let key = StepKey::new("adhoc", step);
+        let (outcome, cost) = world.counted(orchestrator.run(&key, Statement::sql("SELECT 1"))).await;
+        assert!(outcome.unwrap().is_success());
+        cost
+    };
+    // LIST of the run, GET of its lease, and PUT of its entry in the list of runs; PUT of the intent, the id and
+    // the outcome.
+    assert_eq!(run("a").await, 6);
+    // HEAD of the last record, because `prune` may have removed the run.
+    assert_eq!((run("b").await, run("c").await), (4, 4));
 }
 
 #[tokio::test(start_paused = true)]

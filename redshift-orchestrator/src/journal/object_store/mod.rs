@@ -40,7 +40,9 @@ mod lease;
 /// * A record costs one `PUT`, which concurrent records share. A run also costs one `PUT` for its entry in
 ///   the list of runs and, for each of its leases, one `PUT` after each third of the [lease's
 ///   duration](Self::with_lease). Opening a run costs one `LIST` and one `GET` for each object of this run.
-///   This cost does not depend on the number of other runs.
+///   This cost does not depend on the number of other runs. If the process has not claimed the run, as with
+///   statements without a pipeline, each attempt costs one `HEAD` more, because [`prune`](super::prune) may have
+///   removed the run.
 /// * A [claim of an attempt](Claim::of_attempt) costs one `GET`, one `PUT` and the cost of opening the run,
 ///   and at its end one `PUT` and one `DELETE`. If the store denies the `DELETE`, the expired lease is left.
 /// * A page of the list of runs costs one `LIST`, and for each run on the page the cost of opening it and one
@@ -180,16 +182,36 @@ impl Inner {
             self.load(run)
         };
         let group = loaded.get_or_try_init(load).await?;
-        // The sink is locked, so no write of this process is in flight while the records are read and the
-        // next number is set.
-        let mut sink = group.sink.clone().lock_owned().await;
+        let mut sink = group.sink.lock().await;
         if !is_fresh {
-            let (index, next) = self.read_run(run).await?;
-            sink.next = next;
-            group.reset(index);
+            self.read_again(run, group, &mut sink).await?;
         }
         sink.is_admitted |= claim.attempt.is_none();
         Ok(())
+    }
+
+    /// Reads the records of a run again. The sink is locked, so no write of this process is in flight while
+    /// the records are read and the next number is set.
+    async fn read_again(&self, run: &str, group: &Group<Objects>, sink: &mut Objects) -> Result<()> {
+        let (index, next) = self.read_run(run).await?;
+        sink.next = next;
+        group.reset(index);
+        Ok(())
+    }
+
+    /// Reads the records of a run again if [`prune`](super::prune) has removed the run. If this process wrote
+    /// the record after the last one that it knows, the run would begin with a later object and would be
+    /// unreadable.
+    async fn forget_removed(&self, run: &str, group: &Group<Objects>) -> Result<()> {
+        let last = group.sink.lock().await.last();
+        let Some(last) = last else { return Ok(()) };
+        match self.store.head(&last).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::NotFound { .. }) => {
+                self.read_again(run, group, &mut *group.sink.lock().await).await
+            }
+            Err(error) => Err(failed("a record cannot be read", &last, error)),
+        }
     }
 
     /// Returns the cell of a run in memory, which is empty if the run is not loaded. Removes idle runs first
@@ -275,7 +297,12 @@ impl Inner {
     }
 
     async fn append(&self, run: &str, line: Line) -> Result<()> {
-        self.group(run).await?.append(line).await.map_err(|message| {
+        let group = self.group(run).await?;
+        let is_claimed = self.leases().contains_key(run);
+        if !is_claimed && !group.read(|index| is_of_unsettled(index, &line)) {
+            self.forget_removed(run, &group).await?;
+        }
+        group.append(line).await.map_err(|message| {
             Error::new(ErrorKind::Journal, message).with_context("journal", self.directory(run))
         })
     }
@@ -544,6 +571,15 @@ fn has_open(run: &str, loaded: &Loaded) -> bool {
     loaded.get().is_some_and(|group| group.read(|index| index.entries_in(run).any(is_open)))
 }
 
+/// Returns `true` if the line belongs to an attempt without an outcome. [`prune`](super::prune) keeps the run of
+/// such an attempt.
+fn is_of_unsettled(index: &Index, line: &Line) -> bool {
+    match line {
+        Line::Step(record) => index.entry(&record.key).is_some_and(|entry| entry.state.is_unsettled()),
+        Line::Run(_) => false,
+    }
+}
+
 /// A run in a marker object.
 #[derive(Serialize, Deserialize)]
 struct Removed {
@@ -635,6 +671,11 @@ impl Sink for Objects {
 }
 
 impl Objects {
+    /// Returns the path of the last object that this process knows.
+    fn last(&self) -> Option<Path> {
+        (self.next > 1).then(|| numbered(&self.directory, self.next - 1))
+    }
+
     /// Returns an error if another process is running the run. If this process wrote a record, the next
     /// record of that process would fail.
     async fn admit(&mut self) -> Result<(), String> {
