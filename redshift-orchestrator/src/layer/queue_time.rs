@@ -41,8 +41,10 @@ struct State {
     depth: usize,
     /// Time at which the request left its last queue, or was created.
     sent_at: Instant,
-    /// Time after which the request does not leave a queue.
+    /// Time after which the request does not leave a queue. The sender of the request can change it.
     expiry: Option<Expiry>,
+    /// The same for a request that a layer repeats. A layer does not know the sender's time, so both apply.
+    repetition_expiry: Option<Expiry>,
     /// `true` if the request expired in a queue.
     is_expired: bool,
 }
@@ -88,14 +90,26 @@ pub(crate) fn bounded<F: Future>(
     Queue::new().bounded(limit, send_deadline, request)
 }
 
-/// Waits for the response to `request`. The request is given up if it is in a queue at its `expiry`, or enters
-/// one later. An enclosing [`bounded`] also excludes its time in queues.
-pub(crate) async fn unless_queued_at<F: Future>(expiry: Expiry, request: F) -> Result<F::Output, GivenUp> {
+/// Waits for the response to `request`, which a layer may be repeating. The request is given up if it has
+/// expired already, if it is in a queue at its `expiry`, or if it enters one later. An enclosing [`bounded`]
+/// also excludes its time in queues, and the expiry of the enclosing request applies, too.
+pub(crate) async fn unless_expired<F: Future>(
+    expiry: Option<Expiry>,
+    request: F,
+) -> Result<F::Output, GivenUp> {
     let (queue, request) = observed(request);
-    let deadline = expiry.deadline;
-    queue.expire_at(expiry);
+    let deadline = expiry.as_ref().map(|expiry| expiry.deadline);
+    if let Some(expiry) = expiry {
+        queue.repetition_expires_at(expiry);
+    }
+    if queue.expires() {
+        return Err(GivenUp::NotSent);
+    }
     let queued_too_long = async {
-        sleep_until(deadline).await;
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => pending().await,
+        }
         queue.wait_until_queued().await;
     };
     tokio::select! {
@@ -147,7 +161,13 @@ impl Drop for InQueue {
 
 impl Queue {
     pub(crate) fn new() -> Arc<Self> {
-        let state = State { depth: 0, sent_at: Instant::now(), expiry: None, is_expired: false };
+        let state = State {
+            depth: 0,
+            sent_at: Instant::now(),
+            expiry: None,
+            repetition_expiry: None,
+            is_expired: false,
+        };
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
 
@@ -156,10 +176,20 @@ impl Queue {
         self.state().expiry = Some(expiry);
     }
 
+    /// Sets the time after which a repetition of the request does not leave a queue, unless an earlier time
+    /// is set.
+    fn repetition_expires_at(&self, expiry: Expiry) {
+        let mut state = self.state();
+        if state.repetition_expiry.as_ref().is_none_or(|earlier| expiry.at < earlier.at) {
+            state.repetition_expiry = Some(expiry);
+        }
+    }
+
     /// Returns `true` if the request has expired, and notifies the function that waits for its response.
     fn expires(&self) -> bool {
         let mut state = self.state();
-        state.is_expired = state.expiry.as_ref().is_some_and(Expiry::is_over);
+        let is_over = |expiry: &Option<Expiry>| expiry.as_ref().is_some_and(Expiry::is_over);
+        state.is_expired = is_over(&state.expiry) || is_over(&state.repetition_expiry);
         if state.is_expired {
             self.changed.notify_waiters();
         }
@@ -259,7 +289,36 @@ mod tests {
                 *clock.0.lock().unwrap() = expiry.at - 8 * 3_600 * SECOND + slept * 3_600 * SECOND;
             };
             assert_eq!(queue.bounded(60 * SECOND, None, queued(sleeping())).await, response);
-            assert_eq!(unless_queued_at(expiry.clone(), queued(sleeping())).await, response);
+            assert_eq!(unless_expired(Some(expiry.clone()), queued(sleeping())).await, response);
+        }
+    }
+
+    /// Regression: a layer that repeated the request replaced the expiry of its sender by a later one.
+    #[tokio::test(start_paused = true)]
+    async fn a_repeated_request_keeps_the_earlier_expiry() {
+        let hour = 3_600 * SECOND;
+        for (sender, layer, is_sent) in [(1, 8, false), (8, 1, false), (3, 8, true)] {
+            for is_queued in [true, false] {
+                let clock = Arc::new(WallClock::default());
+                let expiry = |hours| Expiry::after(clock.clone(), hours * hour);
+                let queue = Queue::new();
+                queue.expire_at(expiry(sender));
+                // The machine sleeps for two hours, either in a queue or before the request is repeated.
+                let sleeps = async { *clock.0.lock().unwrap() += 2 * hour };
+                let repeated = async {
+                    match is_queued {
+                        true => unless_expired(Some(expiry(layer)), queued(sleeps)).await,
+                        false => {
+                            let at = expiry(layer);
+                            sleeps.await;
+                            unless_expired(Some(at), async {}).await
+                        }
+                    }
+                };
+                let sent = queue.bounded(60 * SECOND, None, repeated).await;
+                let expected = if is_sent { Ok(()) } else { Err(GivenUp::NotSent) };
+                assert_eq!(sent, Ok(expected), "{sender} {layer} {is_queued}");
+            }
         }
     }
 

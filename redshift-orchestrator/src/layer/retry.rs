@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
-use super::queue_time::{Expiry, unless_queued_at};
+use super::queue_time::{Expiry, unless_expired};
 use crate::{
     Backoff, Clock, Column, Description, Error, ErrorKind, PageToken, Result, ResultPage, Statement,
     StatementExecutor, StatementFilter, StatementId, StatementPage, Submitted, SystemClock, WaitTime,
@@ -23,8 +23,10 @@ use crate::{
 /// A submit that may have taken effect is repeated only if the statement has a client token. Without a token,
 /// the error is returned, because a repetition could run the statement twice. The service forgets a token
 /// after 8 hours, so a repetition is not sent more than 7 hours and 45 minutes after the first such error,
-/// even if it is still in the queue of another layer or the machine slept meanwhile. If no repetition succeeds, the error after which the
-/// submit may have taken effect is returned, even if a later attempt was rejected.
+/// even if it is still in the queue of another layer or the machine slept meanwhile. If an
+/// [`Orchestrator`](crate::Orchestrator) sent the submit, its earlier limit applies, too. If no repetition
+/// succeeds, the error after which the submit may have taken effect is returned, even if a later attempt was
+/// rejected.
 ///
 /// If a cancel got no response and its repetition is rejected, the error is [`ErrorKind::Disconnected`],
 /// because the first cancel may have ended the statement.
@@ -99,30 +101,38 @@ impl<E> Retry<E> {
     }
 }
 
-/// First error after which a submit may have taken effect, and the time at which its client token may expire.
+/// First error after which a submit may have taken effect, and the expiry of the submit.
 struct FirstUncertain {
     clock: Arc<dyn Clock>,
-    first: Mutex<Option<(Error, Expiry)>>,
+    state: Mutex<UncertainState>,
+}
+
+#[derive(Default)]
+struct UncertainState {
+    /// The error, and the time at which the client token may expire.
+    first: Option<(Error, Expiry)>,
+    /// `true` if the submit was not sent because it expired. Its sender may have set an earlier expiry.
+    has_expired: bool,
 }
 
 impl FirstUncertain {
     fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, first: Mutex::default() }
+        Self { clock, state: Mutex::default() }
     }
 
-    /// Sends the submit. A repetition of an uncertain submit is not sent after its token may have expired.
+    /// Sends the submit, unless it has expired. A repetition of an uncertain submit is not sent after its
+    /// token may have expired.
     async fn submit<T>(&self, submit: impl Future<Output = Result<T>>) -> Result<T> {
         let expiry = self.expiry();
-        let response = match expiry.clone() {
-            None => submit.await,
-            Some(expiry) if expiry.is_over() => Err(token_expired()),
-            Some(expiry) => unless_queued_at(expiry, submit).await.unwrap_or_else(|_| Err(token_expired())),
-        };
+        let response = unless_expired(expiry.clone(), submit).await.unwrap_or_else(|_| {
+            self.lock().has_expired = true;
+            Err(Error::new(ErrorKind::NotSent, "the submit was not repeated before its client token expired"))
+        });
         if let (None, Err(error)) = (expiry, &response)
             && error.kind().may_have_taken_effect()
         {
             let expiry = Expiry::after(self.clock.clone(), TOKEN_WINDOW);
-            *self.lock() = Some((error.clone_with_messages(str::to_owned), expiry));
+            self.lock().first = Some((error.clone_with_messages(str::to_owned), expiry));
         }
         response
     }
@@ -130,7 +140,7 @@ impl FirstUncertain {
     /// Returns the error for the caller: the uncertain error, if there is one and the last error suggests
     /// that the submit had no effect.
     fn explain(self, last: Error) -> Error {
-        match self.first.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match self.state.into_inner().unwrap_or_else(PoisonError::into_inner).first {
             Some((uncertain, _)) if !last.kind().may_have_taken_effect() => {
                 uncertain.with_context("last_error", last.kind())
             }
@@ -139,20 +149,16 @@ impl FirstUncertain {
     }
 
     fn expiry(&self) -> Option<Expiry> {
-        self.lock().as_ref().map(|(_, expiry)| expiry.clone())
+        self.lock().first.as_ref().map(|(_, expiry)| expiry.clone())
     }
 
     fn has_expired(&self) -> bool {
-        self.expiry().is_some_and(|expiry| expiry.is_over())
+        self.lock().has_expired || self.expiry().is_some_and(|expiry| expiry.is_over())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Error, Expiry)>> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, UncertainState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn token_expired() -> Error {
-    Error::new(ErrorKind::NotSent, "the submit was not repeated before its client token expired")
 }
 
 #[async_trait]

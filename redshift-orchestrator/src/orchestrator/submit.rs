@@ -165,7 +165,7 @@ async fn send_and_record(
     let deadline = token.may_have_taken_effect.then_some(token.expires_at);
     let request =
         queue.clone().bounded(REQUEST_LIMIT, deadline, orchestrator.executor.submit(&statement, None));
-    let request = orchestrator.keep_intent(&key, &entry, token.expires_at, &queue, request);
+    let request = orchestrator.keep_intent(&key, &entry, token, &queue, request);
     let dropped_unsent = async {
         respond.closed().await;
         queue.wait_until_queued().await;
@@ -199,20 +199,27 @@ fn token_expired() -> Error {
 }
 
 impl Orchestrator {
-    /// Waits for the response to `request`. While the request is in a queue, its intent is recorded again each
-    /// time before the token could expire. If another process has continued the intent, it may have submitted the
-    /// statement with the same token; the journal then rejects the record, and the request is not sent.
+    /// Waits for the response to `request`. While a first submit is in a queue, its intent is recorded again
+    /// each time before the token could expire. If another process has continued the intent, it may have
+    /// submitted the statement with the same token; the journal then rejects the record, and the request is
+    /// not sent.
+    ///
+    /// If an earlier submit may have taken effect, the service may have remembered the token since then, and
+    /// the request keeps its expiry.
     async fn keep_intent<T>(
         &self,
         key: &StepKey,
         entry: &Entry,
-        token_expires_at: Instant,
+        token: TokenUse,
         queue: &Queue,
         request: impl Future<Output = T>,
     ) -> Result<T> {
+        if token.may_have_taken_effect {
+            return Ok(request.await);
+        }
         let mut request = pin!(request);
         let now = Instant::now();
-        let first = token_expires_at.checked_sub(RENEWAL_MARGIN).map_or(now, |at| at.max(now));
+        let first = token.expires_at.checked_sub(RENEWAL_MARGIN).map_or(now, |at| at.max(now));
         let mut renewals = interval_at(first, TOKEN_WINDOW - RENEWAL_MARGIN);
         loop {
             tokio::select! {

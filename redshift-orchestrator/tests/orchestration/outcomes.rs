@@ -18,7 +18,7 @@ use redshift_orchestrator::{
     StatementPage, Status, StepKey, Submitted, TokioClock, UnknownReason, WaitTime,
     jiff::{SignedDuration, Timestamp},
     journal::{EntryState, Event, Journal, MemoryJournal, Record, SettledOutcome},
-    layer::Limit,
+    layer::{Limit, Rate, Request, RequestRates, Retry},
     pipeline::{OnFailure, RetryPolicy, Step},
     wait::{Durations, Fixed, Learned},
 };
@@ -247,14 +247,18 @@ async fn the_intent_of_a_submit_in_a_queue_is_recorded_again_before_its_token_ex
     assert_eq!(world.service.effects().iter().filter(|effect| effect.sql == "CALL load()").count(), 1);
 }
 
-/// Clock that moves nine hours ahead of the runtime's clock at an instant, because the machine sleeps.
-#[derive(Debug)]
-struct Asleep(TokioClock, Instant);
+/// Clock that moves ahead of the runtime's clock at an instant, because the machine sleeps for some hours.
+#[derive(Clone, Copy, Debug)]
+struct Asleep {
+    clock: TokioClock,
+    at: Instant,
+    hours: i64,
+}
 
 impl Clock for Asleep {
     fn now(&self) -> Timestamp {
-        let slept = if Instant::now() < self.1 { 0 } else { 9 };
-        self.0.now() + SignedDuration::from_hours(slept)
+        let slept = if Instant::now() < self.at { 0 } else { self.hours };
+        self.clock.now() + SignedDuration::from_hours(slept)
     }
 }
 
@@ -271,7 +275,8 @@ async fn a_submit_is_not_repeated_if_its_token_expired_while_the_machine_slept()
         let times = sent.clone();
         let faulty = Faulty::new(world.service.clone(), faults)
             .with_on_submitted(move |_, _| times.lock().unwrap().push(Instant::now()));
-        let orchestrator = world.over(faulty).with_clock(Asleep(world.clock, falls_asleep));
+        let clock = Asleep { clock: world.clock, at: falls_asleep, hours: 9 };
+        let orchestrator = world.over(faulty).with_clock(clock);
         let outcome = orchestrator.run(&key(), statement()).await.unwrap();
         assert!(outcome.is_success(), "{outcome:?}");
         submits.insert(outcome.requests.submits);
@@ -279,6 +284,133 @@ async fn a_submit_is_not_repeated_if_its_token_expired_while_the_machine_slept()
         assert_eq!(late, 0, "asleep after {seconds} s");
     }
     assert!(submits.len() > 2, "{submits:?}");
+}
+
+/// Service whose responses to submits with a client token are lost.
+#[derive(Debug)]
+struct NoResponses {
+    service: LocalExecutor<Scripted>,
+    /// Times at which these submits took effect.
+    sent: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl NoResponses {
+    fn of(world: &World) -> (executor::Intercepted<Self>, Arc<Mutex<Vec<Instant>>>) {
+        let sent = Arc::<Mutex<Vec<Instant>>>::default();
+        (executor::Intercepted(Self { service: world.service.clone(), sent: sent.clone() }), sent)
+    }
+}
+
+#[async_trait]
+impl executor::Intercept for NoResponses {
+    fn inner(&self) -> &dyn StatementExecutor {
+        &self.service
+    }
+
+    async fn submit(&self, statement: &Statement, wait: Option<WaitTime>) -> Result<Submitted> {
+        let submitted = self.service.submit(statement, wait).await?;
+        if statement.client_token().is_none() {
+            return Ok(submitted);
+        }
+        self.sent.lock().unwrap().push(Instant::now());
+        Err(Error::new(ErrorKind::Disconnected, "no response"))
+    }
+}
+
+/// Sends at most one submit per second. Further submits wait in a queue.
+fn one_per_second<E: StatementExecutor>(executor: E) -> Rate<E> {
+    Rate::new(executor, RequestRates::default().with(Request::ExecuteStatement, 1))
+}
+
+/// Regression: a retry below the orchestrator replaced the expiry of the submit by a later one, and the
+/// statement could run twice.
+#[tokio::test(start_paused = true)]
+async fn a_retry_below_the_orchestrator_does_not_delay_the_expiry_of_a_submit() {
+    let mut sent_in_time = BTreeSet::new();
+    for tenths in 1..100 {
+        let world = World::new(Script::new());
+        // The intent is 7.5 hours old, so the token expires in 15 minutes.
+        world.die_at(0, true).await;
+        sleep(hours(6.5)).await;
+        let falls_asleep = Instant::now() + Duration::from_millis(100 * tenths);
+        let clock = Asleep { clock: world.clock, at: falls_asleep, hours: 1 };
+        let (service, sent) = NoResponses::of(&world);
+        let retry = Retry::new(Limit::new(one_per_second(service), 1)).with_clock(clock);
+        let outcome = world.over(retry).with_clock(clock).run(&key(), statement()).await.unwrap();
+        assert!(outcome.is_success(), "{outcome:?}");
+        let sent = sent.lock().unwrap();
+        let late = sent.iter().filter(|at| **at >= falls_asleep).count();
+        assert_eq!(late, 0, "asleep after {tenths} tenths of a second");
+        sent_in_time.insert(sent.len());
+    }
+    assert!(sent_in_time.len() > 2, "{sent_in_time:?}");
+}
+
+/// Regression: in the last minute before its token expired, a queued submit got a later expiry, although an
+/// earlier submit may have taken effect.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_submit_in_a_queue_keeps_its_expiry() {
+    for (falls_asleep, hours_asleep) in [(810, 1), (850, 1), (870, 1), (870, 0)] {
+        let long = local::ScriptedExecution::finished(Duration::from_secs(870));
+        let world = World::new(Script::new().on("CALL long()", long));
+        world.die_at(0, true).await;
+        let before = Duration::from_secs(25);
+        sleep(hours(6.5) - before).await;
+        let full = Limit::new(world.service.clone(), 1);
+        full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
+        sleep(before).await;
+        // The token expires in 900 seconds. The long statement ends after 845 seconds, and its permit is free
+        // after 875 seconds, when the layer describes the statement.
+        let at = Instant::now() + Duration::from_secs(falls_asleep);
+        let clock = Asleep { clock: world.clock, at, hours: hours_asleep };
+        let outcome = world.over(full).with_clock(clock).run(&key(), statement()).await.unwrap();
+        let is_sent = world.service.effects().iter().any(|effect| effect.sql == "CALL load()");
+        assert_eq!(
+            (is_sent, outcome.is_success()),
+            (hours_asleep == 0, is_sent),
+            "{falls_asleep}: {outcome:?}"
+        );
+    }
+}
+
+/// Clock of a machine that sleeps for seven hours, some time after the first response was lost.
+#[derive(Clone, Debug)]
+struct AsleepAfterLoss {
+    clock: TokioClock,
+    sent: Arc<Mutex<Vec<Instant>>>,
+    delay: Duration,
+}
+
+impl Clock for AsleepAfterLoss {
+    fn now(&self) -> Timestamp {
+        let first = self.sent.lock().unwrap().first().copied();
+        let is_later = first.is_some_and(|first| first + self.delay <= Instant::now());
+        self.clock.now() + SignedDuration::from_hours(if is_later { 7 } else { 0 })
+    }
+}
+
+/// The expiry of the orchestrator passes before that of the retry, which must then report that its first
+/// submit may have taken effect.
+#[tokio::test(start_paused = true)]
+async fn an_expired_repetition_of_an_uncertain_submit_is_looked_up_by_name() {
+    for tenths in 0..20 {
+        let world = World::new(
+            Script::new()
+                .on("CALL long()", local::ScriptedExecution::finished(hours(1.0)))
+                .otherwise(local::ScriptedExecution::finished(Duration::from_secs(60))),
+        );
+        let (service, sent) = NoResponses::of(&world);
+        let full = Limit::new(one_per_second(service), 1);
+        full.submit(&Statement::sql("CALL long()"), None).await.unwrap();
+        // The first submit waits for an hour.
+        let delay = Duration::from_millis(100 * tenths);
+        let clock = AsleepAfterLoss { clock: world.clock, sent, delay };
+        let retry = Retry::new(full).with_clock(clock.clone());
+        let outcome = world.over(retry).with_clock(clock).run(&key(), statement()).await.unwrap();
+        assert!(outcome.is_success(), "{tenths}: {outcome:?}");
+        let effects = world.service.effects();
+        assert_eq!(effects.iter().filter(|effect| effect.sql == "CALL load()").count(), 1, "{tenths}");
+    }
 }
 
 /// Regression: the time for retries was counted from the begin of the search.
