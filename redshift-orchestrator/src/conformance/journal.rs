@@ -368,6 +368,26 @@ scenarios! {
         let failed = prune(&journal, &ninety.with_failed(true)).await.expect("prune");
         assert_eq!(only_ours(failed).0, [name("active"), name("failed")], "also the run that is no longer active");
     }
+
+    /// A run that got another record since its entry was read is not removed, because the record may be the
+    /// intent of a statement without a pipeline, which does not claim its run.
+    async fn a_run_with_a_new_record_is_not_removed(fixture) {
+        let run = format!("changed{}", fixture.name_suffix());
+        let journal = open(fixture).await;
+        append(&journal, &run, "a", intent("t-a")).await;
+        append(&journal, &run, "a", Event::Ended(ended())).await;
+        let active = journal.claim(&Claim::new("", &run, at())).await.expect("claim");
+        let entry = async || journal.run_entry(&run).await.expect("run_entry").expect("the run has records");
+        let before = entry().await;
+        append(&journal, &run, "b", intent("t-b")).await;
+        assert_eq!(journal.remove_runs(&[before]).await.expect("remove_runs"), Vec::<String>::new());
+        assert_eq!(journal.entries(&run).await.expect("entries").len(), 2);
+        let now = entry().await;
+        assert_eq!(journal.remove_runs(&[now]).await.expect("remove_runs"), [run.as_str()]);
+        active.release().await;
+        drop(journal);
+        assert_eq!(open(fixture).await.entries(&run).await.expect("entries"), []);
+    }
 }
 
 async fn open<P: JournalFixture>(fixture: &P) -> P::Journal {

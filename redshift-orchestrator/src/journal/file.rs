@@ -351,8 +351,8 @@ impl Disk {
         }
     }
 
-    async fn remove(&mut self, runs: &[RunEntry]) -> Result<(), String> {
-        let names: BTreeSet<_> = runs.iter().map(|entry| entry.run.clone()).collect();
+    async fn remove(&mut self, runs: &[String]) -> Result<(), String> {
+        let names: BTreeSet<_> = runs.iter().cloned().collect();
         let before = self.steps.clone();
         let removed = self.blocking(move |written| {
             let removed = written.remove(&|run| names.contains(run), &before);
@@ -421,14 +421,18 @@ impl Journal for FileJournal {
         Ok(RunPage { runs: runs.into_iter().map(|entry| self.mark(entry)).collect(), next })
     }
 
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>> {
         if runs.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        // While the sink is locked, no run gets another record.
         let mut sink = self.group.sink().await.map_err(|message| self.failed(message))?;
-        sink.remove(runs).await.map_err(|message| self.failed(message))?;
-        self.group.change(|index| index.remove(runs));
-        Ok(())
+        let removed = self.group.read(|index| index.unchanged(runs));
+        if !removed.is_empty() {
+            sink.remove(&removed).await.map_err(|message| self.failed(message))?;
+            self.group.change(|index| index.remove(&removed));
+        }
+        Ok(removed)
     }
 }
 

@@ -80,12 +80,13 @@ impl Journal for MemoryJournal {
         }))
     }
 
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
-        self.with(|kept| {
-            kept.index.remove(runs);
-            kept.records.retain(|record| runs.iter().all(|entry| entry.run != record.key.run));
-        });
-        Ok(())
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>> {
+        Ok(self.with(|kept| {
+            let removed = kept.index.unchanged(runs);
+            kept.index.remove(&removed);
+            kept.records.retain(|record| !removed.contains(&record.key.run));
+            removed
+        }))
     }
 }
 

@@ -138,13 +138,17 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// If statements were run without a pipeline, their run has an empty pipeline name.
     async fn runs(&self, limit: usize, after: Option<&RunCursor>) -> Result<RunPage>;
 
-    /// Removes all records of these runs. Called by [`prune`], which selects the runs and claims them. A
-    /// journal on object storage rejects runs that the caller has not claimed.
+    /// Removes all records of these runs, and returns the names of the removed runs. Called by [`prune`],
+    /// which selects the runs and claims them. A journal on object storage rejects runs that the caller has
+    /// not claimed.
+    ///
+    /// A claim does not exclude statements without a pipeline. A run that got another record since its entry
+    /// was read is therefore not removed.
     ///
     /// If a process dies during the removal, each of the runs is afterwards complete, absent, or unreadable.
     /// The next call first finishes the interrupted removal, even if its `runs` is empty. Only runs that
     /// another process has claimed are left for a later call.
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()>;
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>>;
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -178,7 +182,7 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
         (**self).runs(limit, after).await
     }
 
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>> {
         (**self).remove_runs(runs).await
     }
 }
@@ -558,6 +562,9 @@ impl Index {
             self.runs.insert(run.to_owned(), RunEntry::first_seen(run, at));
             self.by_time.insert((at, run.to_owned()));
         }
+        if let Some(entry) = self.runs.get_mut(run) {
+            entry.records += 1;
+        }
         match line {
             Line::Step(record) => self.apply_step(record),
             Line::Run(record) => self.apply_run(record),
@@ -674,8 +681,15 @@ impl Index {
         self.by_time.range((Bound::Unbounded, end)).rev().filter_map(|(_, run)| self.runs.get(run))
     }
 
-    pub(crate) fn remove(&mut self, runs: &[RunEntry]) {
-        for RunEntry { run, .. } in runs {
+    /// Returns the names of those runs that got no other record since their entries were read.
+    pub(crate) fn unchanged(&self, runs: &[RunEntry]) -> Vec<String> {
+        let is_unchanged =
+            |entry: &&RunEntry| self.runs.get(&entry.run).is_some_and(|now| now.records == entry.records);
+        runs.iter().filter(is_unchanged).map(|entry| entry.run.clone()).collect()
+    }
+
+    pub(crate) fn remove(&mut self, runs: &[String]) {
+        for run in runs {
             if let Some(entry) = self.runs.remove(run) {
                 self.by_time.remove(&(entry.first_begun_at, entry.run));
             }

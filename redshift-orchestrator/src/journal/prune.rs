@@ -1,6 +1,6 @@
 //! [`prune`]: removes old runs from a journal.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -102,8 +102,9 @@ const CONCURRENCY: usize = 16;
 /// Removes old runs from a journal. A run is removed only if it finished and the journal contains the outcome
 /// of each of its statements. Other old runs are kept and returned in [`Pruned::kept`].
 ///
-/// Each run is claimed during its removal, so that no process can begin it. Runs that first began after the
-/// cutoff are not read.
+/// Each run is claimed during its removal, so that no process can begin or resume it. A statement without a
+/// pipeline needs no claim: if its intent is recorded before its run is removed, the run is kept. Runs that
+/// first began after the cutoff are not read.
 ///
 /// If the future is dropped or an error occurs, some runs may already be removed. The next call removes the
 /// others.
@@ -124,22 +125,24 @@ pub async fn prune(journal: &dyn Journal, prune: &Prune) -> Result<Pruned> {
         after = page.next;
         let looks = stream::iter(page.runs).map(|entry| look(journal, prune, entry)).buffered(CONCURRENCY);
         let looks: Vec<_> = looks.try_collect().await?;
-        let (mut removed, mut claims) = (Vec::new(), Vec::new());
+        let selected: Vec<_> = looks.iter().filter_map(Look::selected).cloned().collect();
+        let removed: BTreeSet<_> = match prune.dry_run || selected.is_empty() {
+            true => selected.into_iter().map(|entry| entry.run).collect(),
+            false => journal.remove_runs(&selected).await?.into_iter().collect(),
+        };
         for look in looks {
             match look {
                 Look::Keep(kept) => pruned.kept.push(kept),
                 Look::Remove(entry, claim) => {
-                    removed.push(*entry);
-                    claims.push(claim);
+                    drop(claim);
+                    match removed.contains(&entry.run) {
+                        true => pruned.removed.push(entry.run),
+                        false => pruned.kept.push(KeptRun { run: entry.run, reason: KeepReason::Recent }),
+                    }
                 }
                 Look::Gone => {}
             }
         }
-        if !prune.dry_run && !removed.is_empty() {
-            journal.remove_runs(&removed).await?;
-        }
-        drop(claims);
-        pruned.removed.extend(removed.into_iter().map(|entry| entry.run));
     }
     Ok(pruned)
 }
@@ -149,6 +152,15 @@ enum Look {
     /// The run to remove, with its claim. A dry run claims no runs.
     Remove(Box<RunEntry>, Option<ActiveRun>),
     Gone,
+}
+
+impl Look {
+    fn selected(&self) -> Option<&RunEntry> {
+        match self {
+            Self::Remove(entry, _) => Some(entry),
+            Self::Keep(_) | Self::Gone => None,
+        }
+    }
 }
 
 /// Decides whether a run is removed. Claims the run if it is.
@@ -166,9 +178,11 @@ async fn look(journal: &dyn Journal, prune: &Prune, entry: RunEntry) -> Result<L
             Err(error) => return Err(error),
         },
     };
-    // The run may have been resumed since it was listed, so it is read again after it was claimed.
-    let steps = journal.entries(&entry.run).await?;
+    // The run may have been resumed since it was listed, so it is read again after it was claimed. Its entry
+    // is read before its steps: a step that is recorded in between changes the entry, which then does not
+    // match when the run is removed.
     let now = journal.run_entry(&entry.run).await?;
+    let steps = journal.entries(&entry.run).await?;
     let now = now.map(|now| RunEntry { is_active: now.is_active && claim.is_none(), ..now });
     let look = match now.map(|now| (prune.keeps(&now, &steps), now)) {
         None => Look::Gone,

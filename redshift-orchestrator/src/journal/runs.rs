@@ -137,6 +137,8 @@ pub struct RunEntry {
     pub ended: Option<(Timestamp, RunOutcome)>,
     /// `true` if a process is running the run now.
     pub is_active: bool,
+    /// Number of the run's records.
+    pub(crate) records: u64,
 }
 
 impl RunEntry {
@@ -150,6 +152,7 @@ impl RunEntry {
             begun: RunBegun::default(),
             ended: None,
             is_active: false,
+            records: 0,
         }
     }
 

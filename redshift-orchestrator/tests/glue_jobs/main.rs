@@ -658,7 +658,7 @@ impl Journal for SlowJournal {
         self.0.runs(limit, after).await
     }
 
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>> {
         self.0.remove_runs(runs).await
     }
 }

@@ -18,9 +18,13 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use object_store::memory::InMemory;
 use redshift_orchestrator::{
-    Result,
+    ClientToken, Description, Result, StatementId, Status, StepKey,
     conformance::journal::{self, JournalFixture},
-    journal::{Event, FileJournal, Journal, MemoryJournal, ObjectStoreJournal, Record, RunEntry},
+    jiff::Timestamp,
+    journal::{
+        Entry, Event, FileJournal, Journal, KeepReason, MemoryJournal, ObjectStoreJournal, Prune, Record,
+        RecordedOutcome, RunEntry, prune,
+    },
 };
 
 use intercept::{Intercept, Intercepted};
@@ -112,6 +116,43 @@ async fn all_failures_of_a_journal_are_reported() {
         "runs_are_listed_newest_first_in_pages",
         "the_last_begin_record_of_a_run_applies",
         "prune_removes_old_finished_runs_only",
+        "a_run_with_a_new_record_is_not_removed",
     ];
     assert_eq!(names, expected);
+}
+
+/// Journal of a service that records an intent after `prune` has looked at the run.
+#[derive(Clone, Debug, Default)]
+struct Busy(Arc<MemoryJournal>);
+
+fn intent(step: &str) -> Record {
+    let (token, name) = (ClientToken::new(step).unwrap(), format!("r/{step}/1 {step}"));
+    Record::new(Timestamp::UNIX_EPOCH, StepKey::new("r", step), Event::Intent { token, name, target: None })
+}
+
+#[async_trait]
+impl Intercept for Busy {
+    fn inner(&self) -> &dyn Journal {
+        &self.0
+    }
+
+    async fn entries(&self, run: &str) -> Result<Vec<Entry>> {
+        let entries = self.0.entries(run).await;
+        self.0.append(intent("b")).await?;
+        entries
+    }
+}
+
+/// Regression: an intent that was recorded between the look of `prune` and the removal was removed.
+#[tokio::test]
+async fn prune_keeps_a_run_whose_next_intent_was_recorded_meanwhile() {
+    let journal = Busy::default();
+    let done = RecordedOutcome::from_description(&Description::new(StatementId::new("id"), Status::Finished));
+    journal.0.append(intent("a")).await.unwrap();
+    let ended = Record::new(Timestamp::UNIX_EPOCH, StepKey::new("r", "a"), Event::Ended(done));
+    journal.0.append(ended).await.unwrap();
+    let pruned = prune(&Intercepted(journal.clone()), &Prune::before(Timestamp::MAX)).await.unwrap();
+    assert_eq!((pruned.removed.len(), pruned.kept.len()), (0, 1));
+    assert_eq!((pruned.kept[0].run.as_str(), pruned.kept[0].reason), ("r", KeepReason::Recent));
+    assert_eq!(journal.0.entries("r").await.unwrap().len(), 2);
 }

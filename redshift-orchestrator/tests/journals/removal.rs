@@ -333,3 +333,37 @@ async fn a_service_begins_a_run_anew_after_another_process_removed_it() {
     assert_eq!(keys, [march]);
     assert_eq!(next.runs(10, None).await.unwrap().runs.len(), 1);
 }
+
+/// Regression: a service needs no claim, and its next intent could be deleted together with the run.
+#[tokio::test(start_paused = true)]
+async fn an_intent_of_another_process_keeps_a_run_that_was_selected_for_removal() {
+    let store = Arc::new(InMemory::new());
+    let clock = TokioClock::starting_at("2026-11-23T06:30:00Z".parse().unwrap());
+    let (service, pruning) = (journal(store.clone(), clock), journal(store.clone(), clock));
+    let record = |step: &str, event| Record::new(clock.now(), StepKey::new("old-0", step), event);
+    let intent = |step: &str| {
+        let (token, name) = (ClientToken::new(step).unwrap(), format!("old-0/{step}/1 {step}"));
+        record(step, Event::Intent { token, name, target: None })
+    };
+    let done = RecordedOutcome::from_description(&Description::new(StatementId::new("id"), Status::Finished));
+    service.append(intent("first")).await.unwrap();
+    service.append(record("first", Event::Ended(done.clone()))).await.unwrap();
+    let claim = Claim::new("", "old-0", clock.now());
+    let active = pruning.claim(&claim).await.unwrap();
+    let entry = pruning.run_entry("old-0").await.unwrap().unwrap();
+    service.append(intent("later")).await.unwrap();
+    assert!(pruning.remove_runs(&[entry]).await.unwrap().is_empty());
+    active.release().await;
+    service.append(record("later", Event::Ended(done))).await.unwrap();
+    assert_eq!(journal(store.clone(), clock).entries("old-0").await.unwrap().len(), 2);
+
+    // The claim reads the new record, and the run is removed. An intent that the service records afterwards
+    // begins the run anew.
+    let active = pruning.claim(&claim).await.unwrap();
+    let entry = pruning.run_entry("old-0").await.unwrap().unwrap();
+    assert_eq!(pruning.remove_runs(&[entry]).await.unwrap(), ["old-0"]);
+    active.release().await;
+    assert_eq!(store.list(None).count().await, 0);
+    service.append(intent("last")).await.unwrap();
+    assert_eq!(journal(store.clone(), clock).entries("old-0").await.unwrap().len(), 1);
+}

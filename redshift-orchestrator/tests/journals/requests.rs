@@ -194,8 +194,8 @@ async fn a_statement_without_a_pipeline_costs_four_requests() {
         assert!(outcome.unwrap().is_success());
         cost
     };
-    // LIST of the run, GET of its lease, and PUT of its entry in the list of runs; PUT of the intent, the id and
-    // the outcome.
+    // LIST of the run, GET of its lease, and PUT of its entry in the list of runs; PUT of the intent, the id
+    // and the outcome.
     assert_eq!(run("a").await, 6);
     // HEAD of the last record, because `prune` may have removed the run.
     assert_eq!((run("b").await, run("c").await), (4, 4));
@@ -228,7 +228,7 @@ async fn pruning_deletes_in_batches_and_leaves_recent_runs_unread() {
     let pruned = pruned.unwrap();
     assert_eq!((pruned.removed.len(), pruned.kept.len()), (old, 0));
     println!("{cost} requests for {old} runs");
-    // For each run: 4 to list it, 5 to claim it, 1 to list its objects. Deletes are shared by many runs.
+    // For each run: 4 to list it, 5 to claim it, 1 to seal it. Deletes are shared by many runs.
     assert!(cost < 11 * old, "{cost} requests for {old} runs");
     let (again, cost) = world.counted(async { prune(&world.journal(), &Prune::before(before)).await }).await;
     assert_eq!((again.unwrap().removed.len(), cost), (0, 2));

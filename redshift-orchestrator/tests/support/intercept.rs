@@ -70,7 +70,7 @@ impl<I: Intercept> Journal for Intercepted<I> {
         self.0.inner().runs(limit, after).await
     }
 
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>> {
         self.0.inner().remove_runs(runs).await
     }
 }

@@ -41,8 +41,8 @@ mod lease;
 ///   the list of runs and, for each of its leases, one `PUT` after each third of the [lease's
 ///   duration](Self::with_lease). Opening a run costs one `LIST` and one `GET` for each object of this run.
 ///   This cost does not depend on the number of other runs. If the process has not claimed the run, as with
-///   statements without a pipeline, each attempt costs one `HEAD` more, because [`prune`](super::prune) may have
-///   removed the run.
+///   statements without a pipeline, each attempt costs one `HEAD` more, because [`prune`](super::prune) may
+///   have removed the run.
 /// * A [claim of an attempt](Claim::of_attempt) costs one `GET`, one `PUT` and the cost of opening the run,
 ///   and at its end one `PUT` and one `DELETE`. If the store denies the `DELETE`, the expired lease is left.
 /// * A page of the list of runs costs one `LIST`, and for each run on the page the cost of opening it and one
@@ -54,6 +54,8 @@ mod lease;
 ///   for the lease and is rejected while another process holds the lease. If no process has claimed the run,
 ///   a process that reads the records and writes the next one takes the run over: the records of the other
 ///   process fail from then on, until it claims the run.
+/// * Before [`prune`](super::prune) removes a run, it puts an object without records behind the last one. A
+///   record that another process writes at this time either fails or keeps the run.
 /// * A run is removed from memory when it ends. Its records are read again when they are needed.
 /// * S3 limits a key to 1,024 bytes. A run's name of 200 ASCII characters fits, because each takes at most 3
 ///   bytes. Other characters take up to 12 bytes each, so only about 80 of them fit. A run with a longer name
@@ -250,6 +252,7 @@ impl Inner {
             lease: self.run_lease(run),
             clock: self.clock.clone(),
             is_admitted: false,
+            is_sealed: false,
         };
         Ok(Arc::new(Group::new(sink, index)))
     }
@@ -302,9 +305,12 @@ impl Inner {
         if !is_claimed && !group.read(|index| is_of_unsettled(index, &line)) {
             self.forget_removed(run, &group).await?;
         }
-        group.append(line).await.map_err(|message| {
-            Error::new(ErrorKind::Journal, message).with_context("journal", self.directory(run))
-        })
+        group.append(line).await.map_err(|message| self.refused(run, message))
+    }
+
+    /// Returns the error for a run that cannot be changed.
+    fn refused(&self, run: &str, message: String) -> Error {
+        Error::new(ErrorKind::Journal, message).with_context("journal", self.directory(run))
     }
 
     /// Locks the runs in memory. To prevent a deadlock, a caller must not hold the lock of the
@@ -349,16 +355,17 @@ impl Inner {
         self.prefix.clone().join("removing")
     }
 
-    /// Returns those runs of an interrupted removal whose first object has been deleted.
+    /// Returns those runs of an interrupted removal whose first object has been deleted, each with its other
+    /// objects.
     ///
     /// If a run still has its first object, its removal had not begun, or the run was started again after its
     /// removal. Such a run is not removed; the next [`prune`](super::prune) decides about it.
-    async fn begun_removals(&self, left: Vec<Removed>) -> Result<Vec<Removed>> {
+    async fn begun_removals(&self, left: Vec<Removed>) -> Result<Vec<(Removed, Vec<Path>)>> {
         let looks = stream::iter(left).map(|removed| async move {
             let directory = self.directory(&removed.run);
             let objects = self.objects(&directory).await?;
             if objects.first() != Some(&numbered(&directory, 1)) {
-                return Ok(Some(removed));
+                return Ok(Some((removed, objects)));
             }
             // If the run was started again, it has a new entry in the list, and the old entry is deleted.
             let (index, _) = self.records(&directory, objects).await?;
@@ -386,7 +393,7 @@ impl Inner {
         let all_held = claims.iter().all(Option::is_some);
         let (claims, held): (Vec<_>, Vec<_>) = claims.into_iter().flatten().unzip();
         let begun = self.begun_removals(held).await?;
-        self.remove(&begun).await?;
+        self.remove(begun).await?;
         if all_held {
             self.delete(vec![marker]).await?;
         }
@@ -394,28 +401,40 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes the objects of the runs. The caller must have claimed each of the runs.
+    /// Seals a run, which the caller has claimed: no process can add a record to it afterwards. Returns all
+    /// objects of the run except the first. Returns `None` if the run got another record since its entry was
+    /// read.
+    async fn seal(&self, entry: &RunEntry) -> Result<Option<Vec<Path>>> {
+        let group = self.group(&entry.run).await?;
+        let mut sink = group.sink().await.map_err(|message| self.refused(&entry.run, message))?;
+        if group.read(|index| index.unchanged(std::slice::from_ref(entry)).is_empty()) {
+            return Ok(None);
+        }
+        let sealed = sink.seal().await.map_err(|message| self.refused(&entry.run, message));
+        // The records in memory are no longer current.
+        self.runs().remove(&entry.run);
+        sealed
+    }
+
+    /// Deletes the objects of the runs. The caller must have claimed each of the runs. `runs` contains each
+    /// run with its objects, except the first.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Journal`] if the lease of a run has expired, because another process may then
     /// have started the run again.
-    async fn remove(&self, runs: &[Removed]) -> Result<()> {
-        for removed in runs {
+    async fn remove(&self, runs: Vec<(Removed, Vec<Path>)>) -> Result<()> {
+        let (runs, rest): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+        for removed in &runs {
             self.runs().remove(&removed.run);
         }
-        let directories: Vec<_> = runs.iter().map(|removed| self.directory(&removed.run)).collect();
         // The first object of each run is deleted first. A run without its first object cannot be read, so an
         // interrupted removal does not look like an unfinished run.
-        self.check_claims(runs).await?;
-        self.delete(directories.iter().map(|directory| numbered(directory, 1)).collect()).await?;
-        let rest: Vec<_> = stream::iter(directories)
-            .map(|directory| async move { self.objects(&directory).await })
-            .buffered(16)
-            .try_collect::<Vec<_>>()
-            .await?;
-        self.check_claims(runs).await?;
+        let firsts = runs.iter().map(|removed| numbered(&self.directory(&removed.run), 1));
+        self.check_claims(&runs).await?;
+        self.delete(firsts.collect()).await?;
+        self.check_claims(&runs).await?;
         // The leases are deleted, and must not be renewed or released afterwards.
-        for removed in runs {
+        for removed in &runs {
             let leases = self.leases().get(&removed.run).cloned();
             if let Some(leases) = leases {
                 leases.forget(&self.run_lease(&removed.run)).await;
@@ -530,7 +549,7 @@ impl Journal for ObjectStoreJournal {
         Ok(RunPage { runs: runs.into_iter().flatten().collect(), next })
     }
 
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>> {
         let inner = &self.0;
         let markers = inner.objects(&inner.removing()).await?;
         for marker in markers {
@@ -542,20 +561,26 @@ impl Journal for ObjectStoreJournal {
             })?;
             inner.resume_removal(marker, left).await?;
         }
-        if runs.is_empty() {
-            return Ok(());
+        let selected: Vec<_> = runs.iter().map(Removed::of).collect();
+        inner.check_claims(&selected).await?;
+        let seals = stream::iter(runs.to_vec()).map(|entry| async move {
+            Ok::<_, Error>(inner.seal(&entry).await?.map(|objects| (Removed::of(&entry), objects)))
+        });
+        let sealed: Vec<_> = seals.buffered(16).try_collect().await?;
+        let sealed: Vec<_> = sealed.into_iter().flatten().collect();
+        let removed: Vec<_> = sealed.iter().map(|(removed, _)| removed.run.clone()).collect();
+        if sealed.is_empty() {
+            return Ok(removed);
         }
-        let removed: Vec<_> = runs
-            .iter()
-            .map(|entry| Removed { run: entry.run.clone(), first_begun_at: entry.first_begun_at })
-            .collect();
         let marker = inner.removing().join(format!("{}.json", entropy()));
-        let text = serde_json::to_vec(&removed)
-            .map_err(|error| Error::new(ErrorKind::Journal, error.to_string()))?;
+        let marked: Vec<_> = sealed.iter().map(|(removed, _)| removed).collect();
+        let text =
+            serde_json::to_vec(&marked).map_err(|error| Error::new(ErrorKind::Journal, error.to_string()))?;
         let put = inner.store.put(&marker, text.into()).await;
         put.map_err(|error| failed("the removal cannot be recorded", &marker, error))?;
-        inner.remove(&removed).await?;
-        inner.delete(vec![marker]).await
+        inner.remove(sealed).await?;
+        inner.delete(vec![marker]).await?;
+        Ok(removed)
     }
 }
 
@@ -571,8 +596,8 @@ fn has_open(run: &str, loaded: &Loaded) -> bool {
     loaded.get().is_some_and(|group| group.read(|index| index.entries_in(run).any(is_open)))
 }
 
-/// Returns `true` if the line belongs to an attempt without an outcome. [`prune`](super::prune) keeps the run of
-/// such an attempt.
+/// Returns `true` if the line belongs to an attempt without an outcome. [`prune`](super::prune) keeps the run
+/// of such an attempt.
 fn is_of_unsettled(index: &Index, line: &Line) -> bool {
     match line {
         Line::Step(record) => index.entry(&record.key).is_some_and(|entry| entry.state.is_unsettled()),
@@ -585,6 +610,12 @@ fn is_of_unsettled(index: &Index, line: &Line) -> bool {
 struct Removed {
     run: String,
     first_begun_at: Timestamp,
+}
+
+impl Removed {
+    fn of(entry: &RunEntry) -> Self {
+        Self { run: entry.run.clone(), first_begun_at: entry.first_begun_at }
+    }
 }
 
 /// Returns the part of a list entry's path that contains the time. The number is smaller for later times, so
@@ -632,11 +663,16 @@ struct Objects {
     /// `true` if this process has claimed the run, or if no other process held its lease when this process
     /// wrote its first record.
     is_admitted: bool,
+    /// `true` if this process has sealed the run.
+    is_sealed: bool,
 }
 
 #[async_trait]
 impl Sink for Objects {
     async fn write(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
+        if self.is_sealed {
+            return Err("the run is being removed from the journal; repeat the call".to_owned());
+        }
         self.admit().await?;
         if self.next == 1 {
             let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -647,19 +683,12 @@ impl Sink for Objects {
             let listed = self.put(&place, &Bytes::from_static(b"{}"), PutMode::Overwrite).await;
             listed.map_err(|error| format!("the run could not be listed: {error}"))?;
         }
-        let mut body = Vec::new();
-        Head::new(Some(self.writer.clone())).write(&mut body).map_err(|error| error.to_string())?;
-        body.extend_from_slice(&lines);
-        let body = Bytes::from(body);
-        match self.put(&numbered(&self.directory, self.next), &body, PutMode::Create).await {
-            Ok(()) => {
+        match self.put_next(&lines).await? {
+            true => {
                 self.next += 1;
                 Ok(())
             }
-            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                Err("another process has resumed this run and writes its records".to_owned())
-            }
-            Err(error) => Err(format!("the record could not be written: {error}")),
+            false => Err("another process has resumed this run and writes its records".to_owned()),
         }
     }
 
@@ -688,6 +717,27 @@ impl Objects {
         }
         self.is_admitted = true;
         Ok(())
+    }
+
+    /// Puts the next object without records, so that neither this process nor another one can put an object
+    /// with this number. Returns the paths of all objects except the first. Returns `None` if another process
+    /// has put an object with this number.
+    async fn seal(&mut self) -> Result<Option<Vec<Path>>, String> {
+        self.is_sealed = self.put_next(&[]).await?;
+        let numbers = 2..=self.next;
+        Ok(self.is_sealed.then(|| numbers.map(|number| numbered(&self.directory, number)).collect()))
+    }
+
+    /// Puts the next object. Returns `false` if another process has put an object with this number.
+    async fn put_next(&self, lines: &[u8]) -> Result<bool, String> {
+        let mut body = Vec::new();
+        Head::new(Some(self.writer.clone())).write(&mut body).map_err(|error| error.to_string())?;
+        body.extend_from_slice(lines);
+        match self.put(&numbered(&self.directory, self.next), &body.into(), PutMode::Create).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(false),
+            Err(error) => Err(format!("the record could not be written: {error}")),
+        }
     }
 
     /// Puts an object. Repeats the put if the response is lost. Repeating [`PutMode::Create`] is safe,

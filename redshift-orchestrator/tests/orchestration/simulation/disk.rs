@@ -175,7 +175,7 @@ impl Journal for DiskJournal {
         self.index.runs(limit, after).await
     }
 
-    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<()> {
+    async fn remove_runs(&self, runs: &[RunEntry]) -> Result<Vec<String>> {
         self.index.remove_runs(runs).await
     }
 }
