@@ -349,6 +349,41 @@ CALL as_its_owner()
 SELECT COUNT(*), MAX(message) FROM employee_error_log
 --> 3 | handled
 
+CREATE OR REPLACE PROCEDURE leaves_early(n INT) AS $$
+DECLARE i INT := 0;
+BEGIN
+    FOR i IN 1..3 LOOP
+        BEGIN
+            CONTINUE WHEN i = n;
+            IF n = 0 THEN RETURN; END IF;
+            EXIT WHEN i = 2;
+        EXCEPTION WHEN OTHERS THEN
+            INSERT INTO employee_error_log VALUES ('never');
+        END;
+    END LOOP;
+EXCEPTION WHEN OTHERS THEN
+    INSERT INTO employee_error_log VALUES ('never');
+END;
+$$ LANGUAGE plpgsql
+--> ok
+
+CREATE OR REPLACE PROCEDURE leaves_early_and_fails(n INT) AS $$
+BEGIN
+    CALL leaves_early(n);
+    CALL update_employee_sp();
+END;
+$$ LANGUAGE plpgsql
+--> ok
+
+CALL leaves_early_and_fails(0)
+--> fails: column "invalid" does not exist
+
+CALL leaves_early_and_fails(1)
+--> fails: column "invalid" does not exist
+
+SELECT COUNT(*), MAX(message) FROM employee_error_log
+--> 5 | handled
+
 CREATE PROCEDURE goes_on() NONATOMIC AS $$ BEGIN PERFORM 1; EXCEPTION CONTINUE_HANDLER WHEN OTHERS THEN NULL; END $$ LANGUAGE plpgsql
 --> refused: CONTINUE_HANDLER
 

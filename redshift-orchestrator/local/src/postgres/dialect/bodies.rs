@@ -1,7 +1,11 @@
 //! Translates the bodies of procedures: their exception handlers, and the SQL strings that they assemble and
 //! execute.
 
-use std::{borrow::Cow, collections::BTreeSet, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::{
     Context, Reader, identifiers,
@@ -108,10 +112,13 @@ fn begins(body: Reader<'_, '_>, at: usize) -> bool {
 }
 
 /// A block, or a statement that is closed by `END`, such as `IF`, `LOOP` or `CASE`.
-struct Frame {
+struct Frame<'a> {
     begin: usize,
+    label: Option<&'a str>,
     /// Positions of `EXCEPTION` and of the first token after `WHEN OTHERS THEN`.
     handler: Option<(usize, usize)>,
+    /// Positions of the statements before the handler that leave the frame.
+    exits: Vec<usize>,
 }
 
 /// First words of statements that need a transaction. A handler without such a statement, for example one
@@ -127,17 +134,29 @@ const SQL: [&str; 14] = [
 /// exception is rethrown. PostgreSQL rolls back only the block and then continues after it. The edits add the
 /// `ROLLBACK`, `COMMIT` and `RAISE`. The `ROLLBACK` and `COMMIT` are skipped at run time if an enclosing
 /// block has a handler, because PostgreSQL does not allow them there.
+///
+/// To recognize an enclosing handler, the library counts the active blocks that have one. A statement that
+/// leaves such a block before its end, for example `RETURN`, first lowers the number.
 fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
     let (mut edits, mut frames, library) = (Vec::new(), Vec::<Frame>::new(), body.library);
-    let mut at = 0;
-    while at < body.tokens.len() {
+    let (mut left, mut label) = (BTreeMap::new(), None);
+    for at in 0..body.tokens.len() {
         let behind_end =
             || matches!(body.last(0..at), Some(Token::Word(word)) if word.eq_ignore_ascii_case("END"));
         if is(body, at, &["BEGIN"])
             || is(body, at, &["LOOP", "CASE"]) && !behind_end()
             || is(body, at, &["IF"]) && begins(body, at)
         {
-            frames.push(Frame { begin: at, handler: None });
+            let is_labelled = is(body, at, &["BEGIN", "LOOP"]);
+            let label = if is_labelled { label.take() } else { None };
+            frames.push(Frame { begin: at, label, handler: None, exits: Vec::new() });
+        } else if let Some(name) = label_at(body, at) {
+            label = Some(name);
+        } else if let Some(exit) = Exit::at(body, at) {
+            let first = exit.first_left(body, &frames).unwrap_or(frames.len());
+            for frame in frames[first..].iter_mut().filter(|frame| frame.handler.is_none()) {
+                frame.exits.push(at);
+            }
         } else if is(body, at, &["EXCEPTION"]) && begins(body, at) {
             let then = (at..body.tokens.len()).find(|at| is(body, *at, &["THEN"]));
             if let (Some(frame), Some(then)) = (frames.last_mut(), then)
@@ -146,7 +165,7 @@ fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
                 frame.handler = Some((at, then + 1));
             }
         } else if is(body, at, &["END"])
-            && let Some(Frame { begin, handler: Some((exception, first)) }) = frames.pop()
+            && let Some(Frame { begin, handler: Some((exception, first)), exits, .. }) = frames.pop()
         {
             let acts = (first..at).any(|at| is(body, at, &SQL) && begins(body, at));
             let own = transactions == Transactions::Own && acts;
@@ -157,13 +176,88 @@ fn handlers(body: Reader<'_, '_>, transactions: Transactions) -> Vec<Edit> {
             if transactions == Transactions::Own {
                 edits.push(Edit::before(begin + 1, format!(" PERFORM {library}.handled(1);")));
                 edits.push(Edit::before(exception, format!("PERFORM {library}.handled(-1); ")));
+                for exit in exits {
+                    *left.entry(exit).or_insert(0) += 1;
+                }
             }
             edits.push(Edit::before(first, unless_around("ROLLBACK")));
             edits.push(Edit::before(at, format!("{}RAISE; ", unless_around("COMMIT").trim_start())));
         }
-        at += 1;
+    }
+    for (at, count) in left {
+        let lower = format!("PERFORM {library}.handled(-{count}); ");
+        edits.extend(Exit::at(body, at).into_iter().flat_map(|exit| exit.after(body, at, &lower)));
     }
     edits
+}
+
+/// Returns the label `<<label>>` that begins at this position.
+fn label_at<'a>(body: Reader<'a, '_>, at: usize) -> Option<&'a str> {
+    let symbol = |at: usize, symbol| body.tokens.get(at) == Some(&Token::Symbol(symbol));
+    if !(symbol(at, "<") && symbol(at + 1, "<") && begins(body, at)) {
+        return None;
+    }
+    name(body, body.next(at + 2, body.tokens.len())?)
+}
+
+/// Returns the name at this position, without its quotes.
+fn name<'a>(body: Reader<'a, '_>, at: usize) -> Option<&'a str> {
+    match body.tokens.get(at)? {
+        Token::Word(word) => Some(word),
+        Token::Quoted(quoted) => quoted.strip_prefix('"')?.strip_suffix('"'),
+        _ => None,
+    }
+}
+
+/// `RETURN`, or `EXIT` or `CONTINUE` with `[label] [WHEN condition]`.
+struct Exit<'a> {
+    is_return: bool,
+    label: Option<&'a str>,
+    /// Position of the condition.
+    condition: Option<usize>,
+    /// Position of the semicolon.
+    end: usize,
+}
+
+impl<'a> Exit<'a> {
+    /// Returns the statement that begins at this position.
+    fn at(body: Reader<'a, '_>, at: usize) -> Option<Self> {
+        if !is(body, at, &["RETURN", "EXIT", "CONTINUE"]) || !begins(body, at) {
+            return None;
+        }
+        let end = body.statement_end(at, body.tokens.len());
+        let is_return = is(body, at, &["RETURN"]);
+        let mut next = body.next(at + 1, end).filter(|_| !is_return);
+        let label = next.filter(|next| !is(body, *next, &["WHEN"])).and_then(|next| name(body, next));
+        if label.is_some() {
+            next = next.and_then(|label| body.next(label + 1, end));
+        }
+        let condition = next.filter(|next| is(body, *next, &["WHEN"])).map(|when| when + 1);
+        // Anything else is no such statement, for example a column named `exit` after `THEN`.
+        (next.is_none() || condition.is_some()).then_some(Self { is_return, label, condition, end })
+    }
+
+    /// Returns the index of the outermost frame that the statement leaves, or the loop that it continues.
+    fn first_left(&self, body: Reader<'_, '_>, frames: &[Frame<'_>]) -> Option<usize> {
+        match self.label {
+            _ if self.is_return => Some(0),
+            Some(label) => frames
+                .iter()
+                .rposition(|frame| frame.label.is_some_and(|other| other.eq_ignore_ascii_case(label))),
+            None => frames.iter().rposition(|frame| is(body, frame.begin, &["LOOP"])),
+        }
+    }
+
+    /// Returns the edits that run another statement before this one, which begins at `at`.
+    fn after(&self, body: Reader<'_, '_>, at: usize, statement: &str) -> Vec<Edit> {
+        let Some(condition) = self.condition else { return vec![Edit::before(at, statement.to_owned())] };
+        // `EXIT label WHEN condition` becomes `IF condition THEN statement EXIT label; END IF`.
+        let exit: String = body.tokens[at..condition - 1].iter().map(|token| token.text()).collect();
+        vec![
+            Edit { place: at..condition, text: "IF".to_owned() },
+            Edit::before(self.end, format!(" THEN {statement}{}; END IF", exit.trim_end())),
+        ]
+    }
 }
 
 /// Returns the error text for a handler of a condition other than `OTHERS`, which is the only one that

@@ -426,6 +426,52 @@ fn an_exception_handler_commits_and_raises_again() {
     assert_translated(&function, &function);
 }
 
+/// Regression: a block that was left before its end still counted as a block with a handler. A later handler
+/// of the same call therefore lost its work.
+#[test]
+fn a_statement_that_leaves_a_block_with_a_handler_lowers_the_number_of_handlers() {
+    let handler = "EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; END;";
+    let begun = "PERFORM lib.handled(1);";
+    let ended = "PERFORM lib.handled(-1);";
+    let rethrown = "EXCEPTION WHEN OTHERS THEN RAISE INFO 'x'; RAISE; END;";
+    for (redshift, postgres) in [
+        (
+            format!("BEGIN IF n = 0 THEN RETURN; END IF; PERFORM 1; {handler}"),
+            format!("BEGIN {begun} IF n = 0 THEN {ended} RETURN; END IF; PERFORM 1; {ended} {rethrown}"),
+        ),
+        // A condition is evaluated once. The loop outside the block is not left.
+        (
+            format!("BEGIN LOOP BEGIN CONTINUE WHEN f(n) IS NULL; EXIT; {handler} END LOOP; RETURN; END;"),
+            format!(
+                "BEGIN LOOP BEGIN {begun} IF f(n) IS NULL THEN {ended} CONTINUE; END IF; {ended} EXIT; {ended} {rethrown} END LOOP; RETURN; END;"
+            ),
+        ),
+        // A label selects the blocks that are left. A loop inside the block leaves none.
+        (
+            format!(
+                "BEGIN <<a>> FOR i IN 1..2 LOOP BEGIN BEGIN EXIT A WHEN i = 2; WHILE n > 0 LOOP EXIT WHEN n = 1; END LOOP; RETURN; {handler} {handler} END LOOP a; {handler}"
+            ),
+            format!(
+                "BEGIN {begun} <<a>> FOR i IN 1..2 LOOP BEGIN {begun} BEGIN {begun} IF i = 2 THEN PERFORM lib.handled(-2); EXIT A; END IF; WHILE n > 0 LOOP EXIT WHEN n = 1; END LOOP; PERFORM lib.handled(-3); RETURN; {ended} {rethrown} {ended} {rethrown} END LOOP a; {ended} {rethrown}"
+            ),
+        ),
+        (
+            format!("<<\"B\">> DECLARE n INT := CASE WHEN x THEN 1 END; BEGIN BEGIN EXIT b; {handler} END;"),
+            format!(
+                "<<\"b\">> DECLARE n INT := CASE WHEN x THEN 1 END; BEGIN BEGIN {begun} {ended} EXIT b; {ended} {rethrown} END;"
+            ),
+        ),
+        // The handler itself no longer counts.
+        (
+            "BEGIN PERFORM 1; EXCEPTION WHEN OTHERS THEN RETURN; END;".to_owned(),
+            format!("BEGIN {begun} PERFORM 1; {ended} EXCEPTION WHEN OTHERS THEN RETURN; RAISE; END;"),
+        ),
+    ] {
+        let procedure = |body: &str| format!("CREATE PROCEDURE p() AS $$ {body} $$ LANGUAGE plpgsql");
+        assert_translated(&procedure(&redshift), &procedure(&postgres));
+    }
+}
+
 #[test]
 fn sql_that_a_procedure_executes_is_translated() {
     for (redshift, postgres) in [
