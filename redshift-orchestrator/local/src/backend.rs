@@ -125,6 +125,16 @@ impl Signals {
 }
 
 impl Job<'_> {
+    /// Reports a sub-statement that has ended and is not committed. Its result cannot be read yet.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn report_uncommitted(&self, index: usize, part: &Part) {
+        if self.statement.execution_mode().is_some() {
+            let mut part = part.clone();
+            part.remove_result();
+            (self.report)(Report::Part(index, part));
+        }
+    }
+
     /// Returns `true` if a cancel has been accepted.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.signals.is_cancelled.load(Ordering::Acquire)

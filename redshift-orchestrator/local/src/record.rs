@@ -40,6 +40,12 @@ impl Part {
     pub(crate) fn new(status: Status) -> Self {
         Self { status, error: None, duration: None, rows: None, size: None, has_result_set: false }
     }
+
+    /// Removes the result. The number of rows is kept.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn remove_result(&mut self) {
+        (self.has_result_set, self.size) = (false, None);
+    }
 }
 
 /// The outcome of a statement.

@@ -94,10 +94,14 @@ impl Postgres {
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             let started = Instant::now();
             match self.run_sql(session, job, sql).await {
-                SqlEnd::Finished(part, result) => (parts[index], results[index]) = (part, result),
+                SqlEnd::Finished(part, result) => {
+                    job.report_uncommitted(index, &part);
+                    (parts[index], results[index]) = (part, result);
+                }
                 SqlEnd::Failed(Failure::Lost) => return Err(lost()),
                 SqlEnd::Failed(failure) if mode == Some(ExecutionMode::AutoCommit) && !is_abort(&failure) => {
                     parts[index] = failed_part(&failure, started.elapsed());
+                    job.report_uncommitted(index, &parts[index]);
                 }
                 SqlEnd::Failed(failure) => {
                     // The server closes the connection after a fatal error, which the client may not have

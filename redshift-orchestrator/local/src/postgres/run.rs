@@ -145,6 +145,9 @@ impl Postgres {
                 )));
             }
             Ownership::Ours { attempt, outside, cancelled, ended } => {
+                // The records contain the parts that were committed. Work of other parts that this process
+                // reported as finished was rolled back.
+                parts.fill(Part::new(Status::Submitted));
                 for (index, part) in ended {
                     if let Some(slot) = parts.get_mut(index) {
                         *slot = part;
@@ -178,6 +181,9 @@ impl Postgres {
         }
         let started = link.query_typed(&format!("SELECT pg_backend_pid(), {AS_IN_THE_SERVICE}"), &[]).await;
         let pid = started.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i32>(0).ok()));
+        for (index, part) in parts.iter().enumerate() {
+            (job.report)(Report::Part(index, part.clone()));
+        }
         (job.report)(Report::Started(pid.map(i64::from)));
         match (session, held) {
             (None, _) => {}
@@ -214,6 +220,7 @@ impl Postgres {
             (job.report)(Report::Part(index, Part::new(Status::Started)));
             match self.run_sql(link, job, sql).await {
                 SqlEnd::Finished(part, result) => {
+                    job.report_uncommitted(index, &part);
                     parts[index] = part;
                     results.push(result);
                 }
@@ -550,9 +557,7 @@ pub(super) fn fail(
     duration: Duration,
 ) -> StatementOutcome {
     if mode == Some(ExecutionMode::Transaction) {
-        for earlier in &mut parts[..index] {
-            (earlier.has_result_set, earlier.size) = (false, None);
-        }
+        parts[..index].iter_mut().for_each(Part::remove_result);
     }
     if is_abort(failure) {
         for part in &mut parts[index..] {

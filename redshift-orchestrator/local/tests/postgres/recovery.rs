@@ -1,8 +1,16 @@
 //! Recovery of statements after a process, a connection or the server dies.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use redshift_orchestrator::{ClientToken, ExecutionMode, Field, Statement, StatementExecutor, Status};
+use redshift_data_local::LocalExecutor;
+use redshift_orchestrator::{
+    ClientToken, Description, ExecutionMode, Field, Statement, StatementExecutor, Status, WaitTime,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 
 use crate::harness::{Database, ended, rows, run};
 
@@ -42,6 +50,66 @@ async fn an_accepted_statement_runs_after_a_restart() {
     assert_eq!(ended(&service, &waiting).await.status, Status::Finished);
     assert_eq!(ended(&service, &running).await.status, Status::Finished);
     assert_eq!((database.effects("running").await, database.effects("waiting").await), (1, 1));
+}
+
+/// Forwards connections to the server of a database, until they are cut.
+struct Proxy {
+    url: String,
+    cut: Arc<Notify>,
+}
+
+impl Proxy {
+    async fn to(database: &Database) -> Self {
+        let (user, place) = database.url.rsplit_once('@').unwrap();
+        let (server, name) = place.split_once('/').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{user}@{}/{name}", listener.local_addr().unwrap());
+        let (server, cut) = (server.to_owned(), Arc::new(Notify::new()));
+        let until_cut = cut.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = TcpStream::connect(&server).await.unwrap();
+                let cut = until_cut.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        () = cut.notified() => {}
+                    }
+                });
+            }
+        });
+        Self { url, cut }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_repeated_transaction_batch_begins_with_its_first_statement() {
+    let database = Database::new("repeated_batch").await;
+    let proxy = Proxy::to(&database).await;
+    let service = LocalExecutor::postgres(&proxy.url).start().await.unwrap();
+    database.client.batch_execute("CREATE TABLE pause AS SELECT 0::float8 AS seconds").await.unwrap();
+    let batch = Statement::batch([
+        "INSERT INTO effects SELECT 'a' FROM pause, pg_sleep(pause.seconds)",
+        "SELECT pg_sleep(600)",
+    ]);
+    let id = service.submit(&batch, None).await.unwrap().id;
+    let first = id.sub_statement(1);
+    assert_eq!(service.describe(&first, Some(WaitTime::MAX)).await.unwrap().status, Status::Finished);
+    // The process loses its connection, and the first attempt is rolled back. The second attempt waits in the
+    // first statement.
+    database.client.batch_execute("UPDATE pause SET seconds = 600").await.unwrap();
+    let pid = service.describe(&id, None).await.unwrap().redshift_pid.unwrap();
+    proxy.cut.notify_waiters();
+    database.client.batch_execute(&format!("SELECT pg_terminate_backend({pid})")).await.unwrap();
+    database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'INSERT%' AND datname = current_database()").await;
+    let statuses = |description: Description| {
+        description.sub_statements.iter().map(|sub| sub.status.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(service.describe(&id, None).await.unwrap()), ["STARTED", "SUBMITTED"]);
+    assert!(service.cancel(&id).await.unwrap());
+    assert_eq!(statuses(ended(&service, &id).await), ["ABORTED", "ABORTED"]);
+    assert_eq!(database.effects("a").await, 0);
 }
 
 #[tokio::test]

@@ -326,6 +326,36 @@ async fn a_cancel_interrupts_running_statements_and_removes_queued_ones() {
     assert_eq!((database.effects("ran").await, database.effects("waited").await), (0, 0));
 }
 
+/// Regression: the first statement was reported as started until the whole batch ended, and a wait for it
+/// lasted as long.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server: scripts/test"]
+async fn a_running_transaction_batch_reports_the_statements_that_have_ended() {
+    let database = Database::new("running_batch").await;
+    let service = database.start().await;
+    let session = Statement::sql("SELECT 1").with_session_keep_alive(Duration::from_secs(3600));
+    let session = service.submit(&session, Some(WaitTime::MAX)).await.unwrap().session_id.unwrap();
+    let batch = Statement::batch(["SELECT 1 AS a", "SELECT pg_sleep(600)", "SELECT 1"]);
+    let in_session = batch.clone().in_session(session.clone());
+    let cases = [(batch, None), (in_session.clone(), None), (in_session, Some("BEGIN"))];
+    for (batch, before) in cases {
+        if let Some(sql) = before {
+            let begin = Statement::sql(sql).in_session(session.clone());
+            assert_eq!(run(&service, &begin).await.error, None);
+        }
+        let id = service.submit(&batch, None).await.unwrap().id;
+        let first = service.describe(&id.sub_statement(1), Some(WaitTime::MAX)).await.unwrap();
+        assert_eq!((first.status, first.result_rows), (Status::Finished, Some(1)));
+        assert!(!first.has_result_set, "the result is available after the commit");
+        database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+        let running = service.describe(&id, None).await.unwrap();
+        let statuses: Vec<_> = running.sub_statements.iter().map(|sub| sub.status.as_str()).collect();
+        assert_eq!((running.status, statuses), (Status::Started, vec!["FINISHED", "STARTED", "SUBMITTED"]));
+        assert!(service.cancel(&id).await.unwrap());
+        assert_eq!(ended(&service, &id).await.status, Status::Aborted);
+    }
+}
+
 /// Regression: the statements that had ended before the cancel were reported as aborted, unlike after a
 /// failure.
 #[tokio::test]
