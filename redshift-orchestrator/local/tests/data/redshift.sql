@@ -186,6 +186,15 @@ ALTER SCHEMA mystore QUOTA UNLIMITED
 GRANT SELECT ON ALL TABLES IN SCHEMA mystore TO PUBLIC
 --> ok
 
+GRANT SELECT ON mystore.sales TO ROLE pg_monitor, ROLE pg_signal_backend
+--> ok
+
+REVOKE SELECT ON mystore.sales FROM ROLE pg_monitor, ROLE pg_signal_backend
+--> ok
+
+ALTER DEFAULT PRIVILEGES IN SCHEMA mystore GRANT SELECT ON TABLES TO ROLE pg_monitor
+--> ok
+
 COMMENT ON TABLE mystore.sales IS 'sales'
 --> ok
 
@@ -258,6 +267,9 @@ CREATE PROCEDURE mystore.p5(n IN DECIMAL, "a day" IN DATE, total OUT BIGINT, not
 --> ok
 
 GRANT EXECUTE ON PROCEDURE mystore.p5(DECIMAL(12, 2), DATE) TO PUBLIC
+--> ok
+
+GRANT EXECUTE ON PROCEDURE mystore.p5(DECIMAL(12, 2), DATE) TO ROLE pg_monitor
 --> ok
 
 ALTER PROCEDURE mystore.p5(n DECIMAL, "a day" IN DATE) RENAME TO "P six"

@@ -4,6 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use super::{
     Piece, Reader, block, quoted,
+    statements::without_role,
     tables::{raw, type_name},
 };
 use redshift_orchestrator::sql::Token;
@@ -48,7 +49,7 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
                 at = comma + 1;
             }
             _ => {
-                terms.push(quoted(&raw(reader, behind..end)));
+                terms.push(quoted(&without_role(reader, behind..end)));
                 break;
             }
         }

@@ -5,7 +5,8 @@ use std::{borrow::Cow, ops::Range};
 use super::{
     Context, Piece, Reader,
     bodies::{self, Transactions},
-    refusal, signatures, tables,
+    names, refusal, signatures,
+    tables::{self, raw},
 };
 use redshift_orchestrator::sql::Token;
 
@@ -55,6 +56,10 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
             let quotas = (next..end).any(|at| quota(reader, at, end).is_some());
             Ok(quotas.then_some((Cow::Borrowed(tables::NOTHING), end)))
         }
+        "ALTER" if reader.words(next, end, &["DEFAULT", "PRIVILEGES"]).is_some() => {
+            let verb = (next..end).find(|at| names::is(reader.tokens[*at], &["GRANT", "REVOKE"]));
+            Ok(verb.and_then(|verb| grant(reader, part, verb)))
+        }
         "DROP" => signatures::translate(reader, part),
         "ALTER" => match signatures::translate(reader, part.clone())? {
             Some(piece) => Ok(Some(piece)),
@@ -63,13 +68,10 @@ pub(super) fn translate<'a>(reader: Reader<'a, '_>, part: Range<usize>) -> Resul
         "REFRESH" => Ok(without(reader, begin, end, |at| {
             reader.words(at, end, &["RESTRICT"]).or_else(|| reader.words(at, end, &["CASCADE"]))
         })),
-        "GRANT" | "REVOKE" => {
-            if let Some(piece) = signatures::translate(reader, part)? {
-                return Ok(Some(piece));
-            }
-            let role = |at| reader.words(at, end, &["ROLE"]).filter(|_| at == next || at == next + 1);
-            Ok(without(reader, begin, end, role))
-        }
+        "GRANT" | "REVOKE" => match signatures::translate(reader, part.clone())? {
+            Some(piece) => Ok(Some(piece)),
+            None => Ok(grant(reader, part, begin)),
+        },
         "VACUUM" => vacuum(reader, next, end),
         "ANALYZE" | "ANALYSE" => analyze(reader, begin, next, end),
         "SET" | "RESET" | "SHOW" => Ok(setting(reader, begin, next, end)),
@@ -109,6 +111,46 @@ fn without<'a>(
     let (at, behind) = (begin + 1..end).filter(is_word).find_map(|at| drop(at).map(|behind| (at, behind)))?;
     let kept = reader.tokens[begin..at].iter().chain(&reader.tokens[behind..end]);
     Some((Cow::Owned(kept.map(|token| token.text()).collect()), end))
+}
+
+/// Translates a `GRANT` or `REVOKE` that begins at `verb`.
+fn grant<'a>(reader: Reader<'a, '_>, part: Range<usize>, verb: usize) -> Option<Piece<'a>> {
+    let end = reader.statement_end(part.start, part.end);
+    let text = without_role(reader, verb..end);
+    (text != raw(reader, verb..end)).then(|| (Cow::Owned(raw(reader, part.start..verb) + &text), end))
+}
+
+/// Returns the text of a `GRANT` or `REVOKE`, or of its end, without the keyword `ROLE`. PostgreSQL does not
+/// allow the keyword before the name of a role.
+pub(super) fn without_role(reader: Reader<'_, '_>, part: Range<usize>) -> String {
+    let (mut text, mut before, mut depth) = (String::new(), None, 0_usize);
+    for at in part.clone() {
+        let token = reader.tokens[at];
+        match token {
+            Token::Symbol("(") => depth += 1,
+            Token::Symbol(")") => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let begins_name = before.is_some_and(|before| {
+            before == Token::Symbol(",") || names::is(before, &["GRANT", "REVOKE", "FOR", "TO", "FROM"])
+        });
+        let is_keyword = depth == 0
+            && begins_name
+            && names::is(token, &["ROLE"])
+            && reader.next(at + 1, part.end).is_some_and(|next| match reader.tokens[next] {
+                // A role can have the name `role`.
+                word @ Token::Word(_) => !names::is(word, &["TO", "FROM", "WITH", "CASCADE", "RESTRICT"]),
+                Token::Quoted(_) => true,
+                _ => false,
+            });
+        if !is_keyword {
+            text.push_str(token.text());
+        }
+        if !matches!(token, Token::Blank(_)) {
+            before = Some(token);
+        }
+    }
+    text
 }
 
 /// Translates `VACUUM [FULL | SORT ONLY | DELETE ONLY | REINDEX | RECLUSTER] [table] [TO n PERCENT] [BOOST]`.

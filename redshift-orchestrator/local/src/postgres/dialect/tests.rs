@@ -93,6 +93,16 @@ fn functions_of_redshift_are_translated() {
         ),
         ("REFRESH MATERIALIZED VIEW v RESTRICT", "REFRESH MATERIALIZED VIEW v"),
         ("GRANT ROLE r TO u; REVOKE ROLE r FROM u", "GRANT r TO u; REVOKE r FROM u"),
+        ("GRANT ROLE a, ROLE b TO ROLE c, ROLE role, u", "GRANT a, b TO c, role, u"),
+        ("REVOKE ADMIN OPTION FOR ROLE a FROM ROLE \"b\"", "REVOKE ADMIN OPTION FOR a FROM \"b\""),
+        (
+            "GRANT SELECT (role), UPDATE (a, role) ON role, t TO ROLE r, GROUP g; REVOKE ALL ON t FROM ROLE r CASCADE",
+            "GRANT SELECT (role), UPDATE (a, role) ON role, t TO r, GROUP g; REVOKE ALL ON t FROM r CASCADE",
+        ),
+        (
+            "ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA s GRANT SELECT ON TABLES TO ROLE r",
+            "ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA s GRANT SELECT ON TABLES TO r",
+        ),
         ("CREATE USER u PASSWORD DISABLE", "CREATE USER u"),
     ] {
         assert_translated(redshift, postgres);
@@ -114,6 +124,10 @@ fn sql_that_is_not_specific_to_redshift_is_unchanged() {
         "SELECT * FROM t qualify WHERE a > 0",
         "SELECT exclude, ignore FROM t ORDER BY a NULLS LAST",
         "GRANT SELECT ON role TO u",
+        "GRANT SELECT ON t, role TO role, u",
+        "GRANT EXECUTE ON FUNCTION f(a INT, role INT) TO role WITH GRANT OPTION",
+        "GRANT role TO u",
+        "REVOKE ALL ON t FROM role CASCADE",
         "SET search_path TO mystore",
         "ALTER TABLE t ADD CONSTRAINT c UNIQUE (a)",
     ] {
@@ -265,8 +279,8 @@ fn a_procedure_is_found_by_its_input_parameters() {
             "DO 'BEGIN EXECUTE ''DROP PROCEDURE IF EXISTS'' || '' s.p('' || lib.signature(''s.p'', ARRAY[''a  VARCHAR(9)'']::text[]) || '')'' || '','' || '' q('' || lib.signature(''q'', ARRAY[]::text[]) || '')'' || ''''; END'",
         ),
         (
-            "GRANT EXECUTE ON PROCEDURE p(DOUBLE PRECISION) TO u; SELECT 1",
-            "DO 'BEGIN EXECUTE ''GRANT EXECUTE ON PROCEDURE'' || '' p('' || lib.signature(''p'', ARRAY[''DOUBLE PRECISION'']::text[]) || '')'' || '' TO u''; END'; SELECT 1",
+            "GRANT EXECUTE ON PROCEDURE p(DOUBLE PRECISION) TO ROLE r, u; SELECT 1",
+            "DO 'BEGIN EXECUTE ''GRANT EXECUTE ON PROCEDURE'' || '' p('' || lib.signature(''p'', ARRAY[''DOUBLE PRECISION'']::text[]) || '')'' || '' TO r, u''; END'; SELECT 1",
         ),
         ("DROP PROCEDURE p", "DROP PROCEDURE p"),
     ] {
