@@ -93,6 +93,7 @@ impl Members {
                 broken.one_of("status", &self.status, &["AVAILABLE", "BUSY", "CLOSED"]);
                 broken.range("maxResults", self.max_results, 0..=100);
             }
+            // The model of botocore 1.43 still required the database.
             O::ListDatabases => broken.range("maxResults", self.max_results, 0..=1000),
             O::ListSchemas | O::ListTables | O::DescribeTable => {
                 broken.required("database", &self.database);
@@ -345,6 +346,29 @@ mod tests {
         let session = r#", "SessionId": "5a3b1c9e-0747-4bf4-b142-e8883122f766""#;
         assert_eq!(place(session), "accepted");
         assert!(place(&format!(r#"{session}, "WorkgroupName": "dwh""#)).contains("SessionId can't"));
+    }
+
+    #[test]
+    fn required_members_follow_the_model() {
+        use Operation as O;
+        for operation in O::ALL {
+            let required = match operation {
+                O::ExecuteStatement => "sql",
+                O::BatchExecuteStatement => "sqls",
+                O::DescribeStatement | O::CancelStatement => "id",
+                O::GetStatementResult | O::GetStatementResultV2 => "id",
+                O::ListSchemas | O::ListTables | O::DescribeTable => "database",
+                O::ListDatabases | O::ListSessions | O::ListStatements => "",
+            };
+            let response = refused(operation, r#"{"ClusterIdentifier": "dwh"}"#);
+            match required {
+                "" => assert_eq!(response, "accepted", "{operation:?}"),
+                _ => assert!(
+                    response.contains(&format!("1 validation error detected: Value null at '{required}'")),
+                    "{operation:?}: {response}"
+                ),
+            }
+        }
     }
 
     #[test]
