@@ -13,8 +13,14 @@ use crate::{Result, StepKey};
 /// Journal in memory, shared by its clones. Intended for tests, and the default journal of an orchestrator.
 ///
 /// The contents are lost when the process ends. A restarted process that resumes a run by its name derives
-/// the same client tokens, so the service does not run a statement twice within 8 hours. After 8 hours,
-/// finished steps would run again.
+/// the same client tokens and writes new intents:
+///
+/// * Up to 5 minutes after the submit of a statement, the process continues the statement.
+/// * Up to 8 hours after the submit, the service returns the statement and runs nothing. A statement that is
+///   older than its intent may belong to another pipeline, so the call returns
+///   [`ErrorKind::IdentityConflict`](crate::ErrorKind::IdentityConflict), and the outcome is unknown until an
+///   operator [settles](crate::Orchestrator::settle) the attempt.
+/// * After 8 hours, the statement would run again.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryJournal(Arc<Mutex<Contents>>);
 

@@ -65,7 +65,8 @@ pub enum ErrorKind {
     Definition,
     /// The service returned a statement of another caller: the statement was created before the intent of
     /// this attempt, or runs in another database. The attempt is recorded as unknown, never as finished. Use
-    /// another name for the run, or set a scope on the orchestrator.
+    /// another name for the run, or set a scope on the orchestrator. If the journal with the first intent was
+    /// lost, it is the statement of this attempt: settle the attempt.
     IdentityConflict,
     /// The journal contains an entry for this attempt that belongs to another pipeline, scope or target, or
     /// to a Glue job; nothing was submitted. Use another name for the run, or a separate journal for each

@@ -169,6 +169,30 @@ async fn a_statement_that_was_created_before_the_intent_is_an_error_and_never_a_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_statement_whose_journal_was_lost_is_continued_for_5_minutes_and_then_unknown() {
+    for (minutes, is_continued) in [(4, true), (6, false)] {
+        let epoch = "2026-11-23T06:30:00Z".parse().unwrap();
+        let service = LocalExecutor::scripted(Script::new().starting_at(epoch));
+        let clock = redshift_orchestrator::TokioClock::starting_at(epoch);
+        let process = || Orchestrator::new(service.clone()).with_clock(clock);
+        let (key, statement) = (StepKey::new("r", "s"), Statement::sql("CALL load()"));
+        assert!(process().run(&key, statement.clone()).await.unwrap().is_success());
+        tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
+        match process().run(&key, statement).await {
+            Ok(outcome) => assert!(is_continued && outcome.is_success(), "{minutes}: {outcome:?}"),
+            Err(error) => {
+                assert_eq!((error.kind(), is_continued), (ErrorKind::IdentityConflict, false), "{error}");
+                assert!(
+                    error.to_string().contains("if the journal with the first intent was lost"),
+                    "{error}"
+                );
+            }
+        }
+        assert_eq!(service.effects().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_statement_in_another_database_is_an_error_of_its_own_kind() {
     for is_silent in [false, true] {
         let inner = service();
