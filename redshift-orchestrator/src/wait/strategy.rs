@@ -48,7 +48,7 @@ impl NextPoll {
     }
 }
 
-/// WaitProgress of the wait for one statement.
+/// Progress of the wait for one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitProgress {
