@@ -38,7 +38,8 @@ impl Cancellation {
     }
 
     /// Ends the writes of all tables that use this cancellation. They fail with
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), unless their commit has already completed.
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), unless their commit has already completed, or
+    /// with [`ErrorKind::Unknown`](crate::ErrorKind::Unknown) if the storage does not report whether it has.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
     }

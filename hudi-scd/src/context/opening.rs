@@ -34,19 +34,13 @@ impl Context {
         let (properties, _) = definition.properties()?;
         let layout = Layout::new(root);
         let bytes = properties.to_bytes(options.clock.now());
-        let created = storage::create(store.as_ref(), &layout.properties()?, bytes).await;
-        match created {
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                Err(Error::new(ErrorKind::AlreadyExists, "there is already a table")
-                    .with_context("path", layout.root()))
-            }
-            Err(error) => Err(error),
-            Ok(()) => {
-                keep_own(store.as_ref(), &layout, definition.own(&properties), &options).await?;
-                let (_, folder) = self::properties(store.as_ref(), &layout).await?;
-                Ok(Self::of(store, layout, properties, folder, options))
-            }
+        if !storage::create_if_absent(store.as_ref(), &layout.properties()?, bytes).await? {
+            return Err(Error::new(ErrorKind::AlreadyExists, "there is already a table")
+                .with_context("path", layout.root()));
         }
+        keep_own(store.as_ref(), &layout, definition.own(&properties), &options).await?;
+        let (_, folder) = self::properties(store.as_ref(), &layout).await?;
+        Ok(Self::of(store, layout, properties, folder, options))
     }
 
     /// Opens a table.

@@ -17,7 +17,10 @@ use crate::{
     layout::AUXILIARY_FOLDER,
     lock::{HeldLock, LeaseWatch},
     snapshot::{Changes, View},
-    storage::{self, fence::Stop},
+    storage::{
+        self,
+        fence::{InFlight, Stop},
+    },
     timeline::{Instant, Timeline},
 };
 
@@ -239,6 +242,12 @@ impl Turn<'_> {
             done = &mut work => done,
             () = fence.quiet() => Err(stop.error()),
         }
+    }
+
+    /// Counts a change of several calls as in flight, so that [`Turn::run`] drops the work only after all of
+    /// them.
+    pub(crate) fn hold(&self) -> InFlight {
+        self.context.fence.hold()
     }
 
     /// Deletes files of the table, and the checksums that Hadoop may have written next to them. Before each

@@ -395,11 +395,8 @@ async fn carry_out(
         instants_rollback: vec![dead],
     };
     let completed = layout.instant_file(instant, Action::Rollback, State::Completed)?;
-    match storage::create(context.store(), &completed, metadata.encode()).await {
-        // Another writer has found the plan and finished it.
-        Err(error) if error.kind() == ErrorKind::Conflict => {}
-        created => created?,
-    }
+    // Another writer may have found the plan and finished it.
+    storage::create_if_absent(context.store(), &completed, metadata.encode()).await?;
     Ok(Some(metadata.total_files_deleted.unsigned_abs().into()))
 }
 

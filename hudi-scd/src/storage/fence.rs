@@ -131,8 +131,13 @@ impl Fence {
 
     fn enter(self: &Arc<Self>) -> object_store::Result<InFlight> {
         self.check()?;
+        Ok(self.hold())
+    }
+
+    /// Counts a change as in flight until [`InFlight::done`]. It may consist of several calls.
+    pub(crate) fn hold(self: &Arc<Self>) -> InFlight {
         self.in_flight.send_modify(|changes| *changes += 1);
-        Ok(InFlight { fence: self.clone(), is_done: false })
+        InFlight { fence: self.clone(), is_done: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,13 +146,14 @@ impl Fence {
 }
 
 /// A change that is in flight.
-struct InFlight {
+#[must_use]
+pub(crate) struct InFlight {
     fence: Arc<Fence>,
     is_done: bool,
 }
 
 impl InFlight {
-    fn done(mut self) {
+    pub(crate) fn done(mut self) {
         self.is_done = true;
     }
 }

@@ -178,8 +178,31 @@ impl Write for PartWriter {
 
 /// Writes a file that must not exist yet. If it exists, returns an [`ErrorKind::Conflict`].
 pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: impl Into<PutPayload>) -> Result<()> {
+    put_new(store, path, bytes).await.map_err(|cause| failed("create", path, cause))
+}
+
+/// Writes a file if it does not exist yet. Returns `false` if it exists.
+pub(crate) async fn create_if_absent(
+    store: &dyn ObjectStore,
+    path: &Path,
+    bytes: impl Into<PutPayload>,
+) -> Result<bool> {
+    match put_new(store, path, bytes).await {
+        Ok(()) => Ok(true),
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            Ok(false)
+        }
+        Err(cause) => Err(failed("create", path, cause)),
+    }
+}
+
+async fn put_new(
+    store: &dyn ObjectStore,
+    path: &Path,
+    bytes: impl Into<PutPayload>,
+) -> object_store::Result<()> {
     let options = PutOptions::from(PutMode::Create);
-    store.put_opts(path, bytes.into(), options).await.map(drop).map_err(|cause| failed("create", path, cause))
+    store.put_opts(path, bytes.into(), options).await.map(drop)
 }
 
 /// Creates a marker as a copy of `like`, the commit's request file, because only the marker's name matters.

@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
-use object_store::{ObjectStore, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use parquet::basic::Compression;
 use tokio::time::Instant as Stopwatch;
 
@@ -37,7 +37,7 @@ use crate::{
     properties::java_date,
     recover::{heartbeat::Heartbeat, markers},
     snapshot::{Changes, Opened},
-    storage,
+    storage::{self, fence::Stop},
     timeline::{Action, CommitMetadata, Instant, State, WriteStat, avro::RequestedReplace},
 };
 
@@ -135,12 +135,13 @@ impl Commit<'_> {
         metadata.partition_to_replace_file_ids = replaced;
         let inflight = state_file(State::Inflight)?;
         storage::write(store, &inflight, metadata.to_json()?).await?;
-        turn.verify().await?;
-        // The commit becomes visible here.
         let completed = state_file(State::Completed)?;
-        if let Err(error) = storage::copy(store, &inflight, &completed).await {
-            look_up(store, instant, &inflight, &completed, error).await?;
-        }
+        turn.verify().await?;
+        // A write that is stopped from here on still determines the outcome.
+        let completing = turn.hold();
+        let outcome = complete(store, instant, &inflight, &completed).await;
+        completing.done();
+        outcome?;
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         operation.has_files(files, bytes);
         heartbeat.stop().await;
@@ -281,28 +282,29 @@ async fn write_file(
     Ok((stat.with_runtime(milliseconds, created), written))
 }
 
-/// Determines the outcome of a commit whose last request failed. An error other than [`ErrorKind::Unknown`]
-/// means that the commit did not complete, and will not.
+/// Completes a commit, which makes it visible. An error other than [`ErrorKind::Unknown`] means that the
+/// commit did not complete, and will not.
 ///
-/// The request may have taken effect. It may also take effect later, until its source, the inflight file, is
-/// deleted.
-async fn look_up(
+/// A request that failed may have taken effect. It may also take effect later, until its source, the inflight
+/// file, is deleted.
+async fn complete(
     store: &dyn ObjectStore,
     instant: Instant,
     inflight: &Path,
     completed: &Path,
-    failed: Error,
 ) -> Result<()> {
+    let Err(cause) = store.copy(inflight, completed).await else { return Ok(()) };
+    let was_sent = Stop::of(&cause).is_none();
+    let failed = storage::failed("copy", inflight, cause);
+    if !was_sent {
+        return Err(failed);
+    }
     let unknown = |cause: Error| {
         Error::new(ErrorKind::Unknown { instant }, "the storage does not report whether the commit completed")
             .with_context("instant", instant)
             .with_context("hint", "`Table::settle` determines the outcome")
             .with_source(cause)
     };
-    // A request that the fence refused was not sent.
-    if matches!(failed.kind(), ErrorKind::Conflict | ErrorKind::Cancelled) {
-        return Err(failed);
-    }
     let is_completed = async || Ok(storage::written_at(store, completed).await.map_err(unknown)?.is_some());
     if is_completed().await? {
         return Ok(());

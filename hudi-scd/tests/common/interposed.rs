@@ -43,6 +43,16 @@ pub trait Interposer: Clone + fmt::Debug + Send + Sync + 'static {
         self.call(inner.get_opts(location, options)).await
     }
 
+    async fn copy(
+        &self,
+        inner: &dyn ObjectStore,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> Result<()> {
+        self.call(inner.copy_opts(from, to, options)).await
+    }
+
     async fn folders(&self, inner: &dyn ObjectStore, prefix: Option<&Path>) -> Result<ListResult> {
         self.call(inner.list_with_delimiter(prefix)).await
     }
@@ -111,6 +121,6 @@ impl<I: Interposer> ObjectStore for Interposed<I> {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.interposer.call(self.inner.copy_opts(from, to, options)).await
+        self.interposer.copy(&self.inner, from, to, options).await
     }
 }

@@ -2,20 +2,31 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use hudi_scd::{Cancellation, ErrorKind, Query, RetentionPolicy, Table, TableDefinition, TableOptions};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
-use tokio::{sync::watch, time::Instant};
+use rstest::rstest;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
-use crate::common::{batch, lines, memory, schema, ticking};
+use crate::common::{
+    batch,
+    interposed::{Interposed, Interposer},
+    lines, memory, schema, ticking,
+};
 
 /// A store that records calls, and calls a function before each of them.
 #[derive(Clone)]
@@ -342,4 +353,113 @@ async fn what_a_dead_writer_left_is_deleted_under_a_verified_lease() {
         }
     }
     assert!(deletions > 10, "{deletions}");
+}
+
+/// The failure of the request that completes a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// The response is lost, and the caller cancels the write.
+    Cancelled,
+    /// The response is lost, and so is the lease, which cannot be renewed in the meantime.
+    LeaseLost,
+    /// The client lost the response and repeated the request, which conflicts with the first one.
+    Status409,
+    Status412,
+}
+
+/// A storage in which the request that completes a commit fails.
+#[derive(Clone, Debug)]
+struct FailsToComplete {
+    failure: Failure,
+    takes_effect: bool,
+    cancellation: Cancellation,
+    is_lock_out_of_reach: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Interposer for FailsToComplete {
+    /// Lets other tasks run before the response.
+    async fn call<T: Send>(&self, call: BoxFuture<'_, Result<T>>) -> Result<T> {
+        sleep(Duration::from_millis(1)).await;
+        call.await
+    }
+
+    async fn put(
+        &self,
+        inner: &dyn ObjectStore,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        if is_lock(path.as_ref()) && self.is_lock_out_of_reach.load(Ordering::SeqCst) {
+            return Err(Error::Generic { store: "test", source: "503".into() });
+        }
+        self.call(inner.put_opts(path, payload, options)).await
+    }
+
+    async fn copy(
+        &self,
+        inner: &dyn ObjectStore,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> Result<()> {
+        if to.extension() != Some("commit") {
+            return self.call(inner.copy_opts(from, to, options)).await;
+        }
+        if self.takes_effect {
+            inner.copy_opts(from, to, options).await?;
+        }
+        let (path, source) = (to.to_string(), "the service".into());
+        match self.failure {
+            Failure::Cancelled => self.cancellation.cancel(),
+            Failure::LeaseLost => {
+                self.is_lock_out_of_reach.store(true, Ordering::SeqCst);
+                sleep(Duration::from_secs(400)).await;
+            }
+            Failure::Status409 => return Err(Error::AlreadyExists { path, source }),
+            Failure::Status412 => return Err(Error::Precondition { path, source }),
+        }
+        Err(Error::Generic { store: "test", source: "the connection was reset".into() })
+    }
+}
+
+/// A bulk insert that is repeated stores its rows twice. If the commit has completed, or may still complete,
+/// the write must not report that nothing of it is visible.
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_last_request_failed_is_looked_up_even_if_the_write_is_stopped(
+    #[values(Failure::Cancelled, Failure::LeaseLost, Failure::Status409, Failure::Status412)]
+    failure: Failure,
+    #[values(true, false)] takes_effect: bool,
+) {
+    let begun = Instant::now();
+    let store = table(begun).await;
+    let cancellation = Cancellation::new();
+    let is_lock_out_of_reach = Arc::default();
+    let fails =
+        FailsToComplete { failure, takes_effect, cancellation: cancellation.clone(), is_lock_out_of_reach };
+    let unsteady = Interposed::over(store.clone(), fails);
+    let options = options(begun, 2).with_cancellation(cancellation);
+    let table = Table::open_with(unsteady, "t".into(), options).await.unwrap();
+    let written = table.upsert(&[rows(7)]).await;
+    let seen = read(&store, begun).await;
+    assert_eq!(seen, if takes_effect { NEW } else { OLD });
+    match written {
+        Ok(report) => assert!(takes_effect && report.instant.is_some(), "{report}"),
+        Err(error) => {
+            assert!(!takes_effect, "{error:?}");
+            // A stopped write cannot prevent that the request takes effect later.
+            let is_stopped = matches!(failure, Failure::Cancelled | Failure::LeaseLost);
+            match error.kind() {
+                ErrorKind::Unknown { instant } if is_stopped => {
+                    let next =
+                        Table::open_with(store.clone(), "t".into(), self::options(begun, 3)).await.unwrap();
+                    assert!(!next.settle(instant).await.unwrap());
+                }
+                kind => assert!(kind == ErrorKind::Conflict && !is_stopped, "{error:?}"),
+            }
+        }
+    }
+    assert_eq!(read(&store, begun).await, seen);
 }
