@@ -125,6 +125,8 @@ impl Table {
 pub(crate) struct Context {
     /// The storage behind the fence.
     store: Arc<dyn ObjectStore>,
+    /// The same storage without the fence.
+    unfenced: Arc<dyn ObjectStore>,
     fence: Arc<Fence>,
     layout: Layout,
     properties: TableProperties,
@@ -203,7 +205,8 @@ impl Context {
                 .map(|copy| RangeCopies::new(CountedRangeCopy::over(copy), fence.clone())),
             local_folder,
             lock,
-            store: Fenced::over(store, fence.clone()),
+            store: Fenced::over(store.clone(), fence.clone()),
+            unfenced: store,
             fence,
             layout,
             properties,
@@ -300,6 +303,17 @@ impl Context {
     /// Returns a reference to the storage that a task can keep.
     pub(crate) fn shared_store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// Returns the storage without the fence, for heartbeats: they change nothing, so that a stopped write
+    /// need not wait for one that is in flight.
+    pub(crate) fn unfenced_store(&self) -> &Arc<dyn ObjectStore> {
+        &self.unfenced
+    }
+
+    /// Returns the fence in front of the storage.
+    pub(crate) fn fence(&self) -> &Arc<Fence> {
+        &self.fence
     }
 
     /// Returns `true` for a table on a local disk.

@@ -26,16 +26,16 @@ pub enum ErrorKind {
     OutsideRetention,
     /// A file of the table violates its format. The error names the file.
     Corrupt,
-    /// Another writer holds the table's lock, or took over the table. Nothing of this write is visible. Run
-    /// it again.
+    /// Another writer holds the table's lock, or took over the table, or may do so because this writer was
+    /// suspended. Nothing of this write is visible. Run it again.
     Conflict,
     /// The storage failed. Nothing of this write is visible, and the next writer removes its files. Run it
     /// again.
     Storage,
     /// The caller cancelled the write. Nothing of it is visible, and the next writer removes its files.
     Cancelled,
-    /// The storage failed while the commit was being completed, and no response says whether it was. Call
-    /// `Table::settle` before you repeat the write, because its rows may be visible.
+    /// The storage failed, or the writer was suspended, while the commit was being completed, and no response
+    /// says whether it was. Call `Table::settle` before you repeat the write, because its rows may be visible.
     Unknown {
         /// The commit.
         instant: Instant,

@@ -15,7 +15,7 @@ use crate::{
     Result,
     cancellation::{Cancellation, Writing},
     layout::AUXILIARY_FOLDER,
-    lock::{HeldLock, LeaseWatch},
+    lock::HeldLock,
     snapshot::{Changes, View},
     storage::{
         self,
@@ -51,8 +51,7 @@ impl Context {
             lock.settled().await;
         }
         let held = held?;
-        let watch = held.as_ref().and_then(|held| held.watch());
-        self.fence.arm(watch.clone());
+        self.fence.arm(held.as_ref().and_then(|held| held.watch()));
         let stored = match Stored::read(self).await {
             Ok(stored) => stored,
             Err(error) => {
@@ -64,7 +63,6 @@ impl Context {
         let (metadata, view) = (Mutex::new(Metadata::Unchecked), Mutex::default());
         Ok(Turn {
             held,
-            watch,
             context: self,
             stored,
             metadata,
@@ -118,7 +116,6 @@ impl Context {
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     held: Option<Box<dyn HeldLock>>,
-    watch: Option<Arc<dyn LeaseWatch>>,
     context: &'a Context,
     stored: Stored,
     metadata: Mutex<Metadata>,
@@ -219,21 +216,16 @@ impl Turn<'_> {
         self.tombstone_files.get_or_try_init(list).await.cloned()
     }
 
-    /// Runs the work of this turn until the lease is lost or the caller cancels it. Work that is stopped
-    /// sends nothing further. It is dropped after the changes in flight have taken effect or failed.
+    /// Runs the work of this turn until the lease is lost, the heartbeat of its commit expires, or the caller
+    /// cancels it. Work that is stopped sends nothing further. It is dropped after the changes in flight have
+    /// taken effect or failed.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let fence = &self.context.fence;
-        let lost = async {
-            match &self.watch {
-                Some(watch) => watch.lost().await,
-                None => std::future::pending().await,
-            }
-        };
         let mut work = std::pin::pin!(work);
         let stop = tokio::select! {
             biased;
             done = &mut work => return done,
-            () = lost => Stop::Lost,
+            stop = fence.over() => stop,
             () = cancelled(self.context.options.cancellation.as_ref()) => Stop::Cancelled,
         };
         fence.stop(stop);

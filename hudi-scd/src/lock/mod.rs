@@ -13,6 +13,7 @@
 
 mod file;
 mod storage;
+mod term;
 mod wait;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use crate::Result;
 
 pub use file::FileLock;
 pub use storage::{LeaseTimes, StorageLock};
+pub(crate) use term::{End, Term};
 
 /// A lock that only one writer of a table can hold at a time.
 ///

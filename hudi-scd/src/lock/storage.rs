@@ -12,12 +12,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{HeldLock, LeaseWatch, TableLock, wait::Waits};
-use crate::{
-    Error, ErrorKind, Result,
-    operation::also_counted,
-    timeline::{Clock, SystemClock},
-};
+use super::{End, HeldLock, LeaseWatch, TableLock, Term, wait::Waits};
+use crate::{Error, ErrorKind, Result, operation::also_counted, timeline::Clock};
 
 /// The times of a lease. The defaults are those of Hudi's `StorageBasedLockProvider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +37,14 @@ impl Default for LeaseTimes {
             clock_drift: Duration::from_millis(500),
             pause: Duration::from_secs(1),
         }
+    }
+}
+
+impl LeaseTimes {
+    /// Returns the end of a lease whose renewal starts now. It is earlier than the time in the file, because
+    /// a request that is sent at the last moment must take effect before another writer takes over.
+    fn end_from_now(&self) -> End {
+        End::after(self.validity.saturating_sub(self.heartbeat.min(self.validity / 4)))
     }
 }
 
@@ -148,54 +152,6 @@ struct LockFile {
 struct Known {
     file: LockFile,
     version: UpdateVersion,
-}
-
-/// The remaining time of a lease, as its holder knows it.
-#[derive(Debug)]
-struct Term {
-    /// `None` after another writer has taken over.
-    end: watch::Sender<Option<End>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct End {
-    at: Instant,
-    /// The end by the system's clock, which continues while the machine is suspended.
-    by_clock: Timestamp,
-}
-
-impl End {
-    /// Returns the end of a lease whose renewal starts now. It is earlier than the time in the file, because
-    /// a request that is sent at the last moment must take effect before another writer takes over.
-    fn from_now(times: &LeaseTimes) -> Self {
-        let lasts = times.validity.saturating_sub(times.heartbeat.min(times.validity / 4));
-        let now = SystemClock.now();
-        Self { at: Instant::now() + lasts, by_clock: now.checked_add(lasts).unwrap_or(Timestamp::MAX) }
-    }
-}
-
-#[async_trait]
-impl LeaseWatch for Term {
-    fn remaining(&self) -> Duration {
-        let Some(end) = *self.end.borrow() else { return Duration::ZERO };
-        let by_clock = Duration::try_from(end.by_clock.duration_since(SystemClock.now()));
-        end.at.saturating_duration_since(Instant::now()).min(by_clock.unwrap_or(Duration::ZERO))
-    }
-
-    async fn lost(&self) {
-        let mut moved = self.end.subscribe();
-        loop {
-            let left = self.remaining();
-            if left.is_zero() {
-                return;
-            }
-            tokio::select! {
-                () = sleep(left) => {}
-                // The sender lives as long as `self`.
-                _ = moved.changed() => {}
-            }
-        }
-    }
 }
 
 /// Result of a conditional put.
@@ -321,7 +277,7 @@ impl Lease {
         let (give, take) = oneshot::channel();
         let (lease, unsettled) = (self.clone(), self.shared.unsettled());
         let attempt = async move {
-            let end = End::from_now(&lease.times);
+            let end = lease.times.end_from_now();
             let attempted = match lease.try_acquire().await {
                 Ok(acquired) => Ok(acquired.map(|known| HeldLease::new(lease.clone(), known, end))),
                 Err(error) => {
@@ -457,7 +413,7 @@ struct HeldLease {
 impl HeldLease {
     fn new(lease: Lease, known: Known, end: End) -> Self {
         let known = Arc::new(Mutex::new(Some(known)));
-        let term = Arc::new(Term { end: watch::Sender::new(Some(end)) });
+        let term = Arc::new(Term::new(end));
         let heartbeat =
             tokio::spawn(also_counted(beat(lease.clone(), Arc::clone(&known), Arc::clone(&term))));
         Self { lease, known, term, heartbeat, is_abandoned: false }
@@ -484,16 +440,16 @@ async fn beat(lease: Lease, known: Arc<Mutex<Option<Known>>>, term: Arc<Term>) {
 /// Extends the lease. Success proves that no other writer has held the lock since the last renewal.
 async fn renew(lease: &Lease, known: &mut Option<Known>, term: &Term) -> Result<()> {
     if let Some(current) = known.as_ref() {
-        let end = End::from_now(&lease.times);
+        let end = lease.times.end_from_now();
         match lease.put(Some(current), false).await? {
             Put::Done(renewed) => {
                 *known = Some(renewed);
-                term.end.send_replace(Some(end));
+                term.extend(end);
                 return Ok(());
             }
             Put::Overtaken => {
                 *known = None;
-                term.end.send_replace(None);
+                term.end();
             }
         }
     }

@@ -1,19 +1,16 @@
-//! [`Fence`]: stops the changes of a write that lost its lease, or that its caller cancelled.
+//! [`Fence`]: stops the changes of a write that lost its lease, whose heartbeat expired, or that its caller
+//! cancelled.
 //!
 //! ```text
 //! write -> Fenced store -> storage
-//!             |  refuses a change once the lease is over or the write is stopped,
+//!             |  refuses a change once the lease or the heartbeat is over or the write is stopped,
 //!             |  and counts it while it is in flight
 //! ```
 //!
 //! A stopped write sends no further changes and waits for those in flight. The lock is released after the
 //! last of them has ended.
 
-use std::{
-    fmt,
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +30,8 @@ use crate::{Error, ErrorKind, lock::LeaseWatch, range_copy::RangeCopy};
 pub(crate) enum Stop {
     /// The lease expired, or another writer took over the table.
     Lost,
+    /// The heartbeat expired, so that Hudi's writers may roll back the write although it holds the lock.
+    Silent,
     /// The caller cancelled the write.
     Cancelled,
 }
@@ -40,7 +39,7 @@ pub(crate) enum Stop {
 impl Stop {
     pub(crate) fn kind(self) -> ErrorKind {
         match self {
-            Self::Lost => ErrorKind::Conflict,
+            Self::Lost | Self::Silent => ErrorKind::Conflict,
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -60,6 +59,7 @@ impl Stop {
     fn message(self) -> &'static str {
         match self {
             Self::Lost => "the lock of the table was lost, and the write stopped",
+            Self::Silent => "the heartbeat of the write expired, and the write stopped",
             Self::Cancelled => "the write was cancelled",
         }
     }
@@ -80,7 +80,7 @@ impl std::error::Error for Stop {}
 /// The state that a table's handle shares with its store.
 #[derive(Debug)]
 pub(crate) struct Fence {
-    state: Mutex<State>,
+    state: watch::Sender<State>,
     /// Number of changes that were sent and have no response yet.
     in_flight: watch::Sender<usize>,
 }
@@ -88,6 +88,8 @@ pub(crate) struct Fence {
 #[derive(Debug, Default)]
 struct State {
     lease: Option<Arc<dyn LeaseWatch>>,
+    /// The heartbeat of the pending commit, if there is one.
+    heartbeat: Option<Arc<dyn LeaseWatch>>,
     stopped: Option<Stop>,
     /// `true` if a change was dropped before its response.
     is_doubtful: bool,
@@ -95,22 +97,45 @@ struct State {
 
 impl Fence {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), in_flight: watch::Sender::new(0) })
+        Arc::new(Self { state: watch::Sender::default(), in_flight: watch::Sender::new(0) })
     }
 
-    /// Starts a turn under a lease. Without a lease, only [`Fence::stop`] ends the turn.
+    /// Starts a turn under a lease. Without a lease, the turn is ended by [`Fence::stop`] or a heartbeat.
     pub(crate) fn arm(&self, lease: Option<Arc<dyn LeaseWatch>>) {
-        *self.state() = State { lease, ..State::default() };
+        self.state.send_replace(State { lease, ..State::default() });
     }
 
     /// Ends a turn. Returns `true` if one of its changes may still take effect.
     pub(crate) fn disarm(&self) -> bool {
-        std::mem::take(&mut *self.state()).is_doubtful
+        self.state.send_replace(State::default()).is_doubtful
+    }
+
+    /// Sets the heartbeat of the turn's commit. Without one, Hudi's writers have nothing to roll back.
+    pub(crate) fn set_heartbeat(&self, heartbeat: Option<Arc<dyn LeaseWatch>>) {
+        self.state.send_modify(|state| state.heartbeat = heartbeat);
     }
 
     /// Refuses all further changes.
     pub(crate) fn stop(&self, stop: Stop) {
-        self.state().stopped.get_or_insert(stop);
+        self.state.send_modify(|state| _ = state.stopped.get_or_insert(stop));
+    }
+
+    /// Waits until the lease or the heartbeat of the turn is over.
+    pub(crate) async fn over(&self) -> Stop {
+        let mut state = self.state.subscribe();
+        loop {
+            let (lease, heartbeat) = {
+                let state = state.borrow_and_update();
+                (state.lease.clone(), state.heartbeat.clone())
+            };
+            tokio::select! {
+                biased;
+                () = lost(lease) => return Stop::Lost,
+                () = lost(heartbeat) => return Stop::Silent,
+                // The sender lives as long as `self`.
+                _ = state.changed() => {}
+            }
+        }
     }
 
     /// Waits until no change is in flight.
@@ -120,11 +145,14 @@ impl Fence {
     }
 
     fn check(&self) -> object_store::Result<()> {
-        let state = self.state();
-        let is_over = || state.lease.as_ref().is_some_and(|lease| lease.remaining().is_zero());
+        let state = self.state.borrow();
+        let is_over = |watch: &Option<Arc<dyn LeaseWatch>>| {
+            watch.as_ref().is_some_and(|watch| watch.remaining().is_zero())
+        };
         match state.stopped {
             Some(stop) => Err(stop.refusal()),
-            None if is_over() => Err(Stop::Lost.refusal()),
+            None if is_over(&state.lease) => Err(Stop::Lost.refusal()),
+            None if is_over(&state.heartbeat) => Err(Stop::Silent.refusal()),
             None => Ok(()),
         }
     }
@@ -139,9 +167,13 @@ impl Fence {
         self.in_flight.send_modify(|changes| *changes += 1);
         InFlight { fence: self.clone(), is_done: false }
     }
+}
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits until the watched lease or heartbeat is over. Waits forever if there is none.
+async fn lost(watched: Option<Arc<dyn LeaseWatch>>) {
+    match watched {
+        Some(watched) => watched.lost().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -161,7 +193,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.is_done {
-            self.fence.state().is_doubtful = true;
+            self.fence.state.send_modify(|state| state.is_doubtful = true);
         }
         self.fence.in_flight.send_modify(|changes| *changes -= 1);
     }

@@ -33,7 +33,7 @@ use crate::{
     index::record_key_encoding,
     maintain::metadata_table,
     operation::{Operation, Phase},
-    recover::repair,
+    recover::{heartbeat::Heartbeat, repair},
     schema,
     snapshot::View,
 };
@@ -150,14 +150,15 @@ async fn commit_changes(
     Box::pin(record_key_encoding(context, turn, &view)).await?;
     Box::pin(metadata_table::drop_once(context, turn, &view)).await?;
     report.metadata_table_dropped = turn.dropped();
-    let instant = context.mint(view.timeline.newest())?;
-    operation.has_instant(instant);
     let schema = changes.schema.clone();
     let codec = Box::pin(codec::of_commit(context, &view, &changes.files)).await?;
-    let packed = pack::pack(context, &view, changes, context.ids(instant));
     let avro = schema::continued(context.avro_of(&view), &schema, context.name())?;
+    let heartbeat = Heartbeat::start(context, view.timeline.newest()).await?;
+    let instant = heartbeat.instant();
+    operation.has_instant(instant);
+    let packed = pack::pack(context, &view, changes, context.ids(instant));
     drop(view);
-    let commit = Commit { context, turn, instant, operation_type, avro, codec, replaced, beside };
+    let commit = Commit { context, turn, heartbeat, operation_type, avro, codec, replaced, beside };
     Box::pin(commit.run(schema, packed, report, operation)).await?;
     operation.enter(Phase::Clean);
     Box::pin(upkeep::clean_after_commit(context, turn, report)).await;

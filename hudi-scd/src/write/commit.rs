@@ -45,7 +45,8 @@ use crate::{
 pub(crate) struct Commit<'a> {
     pub(crate) context: &'a Context,
     pub(crate) turn: &'a Turn<'a>,
-    pub(crate) instant: Instant,
+    /// The heartbeat of its instant.
+    pub(crate) heartbeat: Heartbeat,
     pub(crate) operation_type: OperationType,
     /// The data columns.
     pub(crate) avro: String,
@@ -66,7 +67,8 @@ impl Commit<'_> {
         report: &mut CommitReport,
         operation: &Operation,
     ) -> Result<()> {
-        let Self { context, turn, instant, operation_type, avro, codec, replaced, beside } = self;
+        let Self { context, turn, heartbeat, operation_type, avro, codec, replaced, beside } = self;
+        let instant = heartbeat.instant();
         let Beside { hidden, taken } = beside;
         let Packed { tasks, deleted } = packed;
         let (layout, store) = (context.layout(), context.store());
@@ -96,7 +98,6 @@ impl Commit<'_> {
         };
         let request = state_file(State::Requested)?;
         operation.enter(Phase::Commit);
-        let heartbeat = Heartbeat::start(context, instant).await?;
         storage::create(store, &request, requested).await?;
         storage::create(store, &state_file(State::Inflight)?, metadata(planned(&tasks)).to_json()?).await?;
 
@@ -142,6 +143,9 @@ impl Commit<'_> {
         let outcome = complete(store, instant, &inflight, &completed).await;
         completing.done();
         outcome?;
+        if heartbeat.has_expired() {
+            return Err(unknown(instant, "the commit completed after its heartbeat had expired"));
+        }
         (report.instant, report.files, report.bytes) = (Some(instant), files, bytes);
         operation.has_files(files, bytes);
         heartbeat.stop().await;
@@ -300,10 +304,7 @@ async fn complete(
         return Err(failed);
     }
     let unknown = |cause: Error| {
-        Error::new(ErrorKind::Unknown { instant }, "the storage does not report whether the commit completed")
-            .with_context("instant", instant)
-            .with_context("hint", "`Table::settle` determines the outcome")
-            .with_source(cause)
+        unknown(instant, "the storage does not report whether the commit completed").with_source(cause)
     };
     let is_completed = async || Ok(storage::written_at(store, completed).await.map_err(unknown)?.is_some());
     if is_completed().await? {
@@ -314,6 +315,12 @@ async fn complete(
     }
     storage::delete(store, inflight).await.map_err(unknown)?;
     if is_completed().await? { Ok(()) } else { Err(failed) }
+}
+
+fn unknown(instant: Instant, message: &str) -> Error {
+    Error::new(ErrorKind::Unknown { instant }, message)
+        .with_context("instant", instant)
+        .with_context("hint", "`Table::settle` determines the outcome")
 }
 
 /// Converts the error for a missing file of an unfinished commit.

@@ -204,12 +204,17 @@ async fn a_writer_that_lost_its_lease_sends_no_further_change() {
                 calls[sent..].iter().filter(|(kind, path)| *kind != Kind::Read && !is_lock(path)).collect();
             assert!(later.is_empty(), "asleep at {:?}, then {later:?}", calls[call]);
             if let Err(error) = &written {
-                assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                // The request that completes the commit took effect after the heartbeat had expired.
+                let is_last = calls[call].1.ends_with(".commit");
+                let is_unknown = matches!(error.kind(), ErrorKind::Unknown { .. });
+                assert!(error.kind() == ErrorKind::Conflict || is_last && is_unknown, "{error}");
                 stopped += 1;
             }
         }
         let rows = read(&store, begun).await;
-        assert_eq!(rows, if written.is_ok() { NEW } else { OLD }, "call {call}");
+        let is_visible =
+            written.as_ref().map_or_else(|error| matches!(error.kind(), ErrorKind::Unknown { .. }), |_| true);
+        assert_eq!(rows, if is_visible { NEW } else { OLD }, "call {call}");
         if is_over && sent <= call {
             break;
         }

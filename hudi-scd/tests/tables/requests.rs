@@ -9,7 +9,7 @@ use hudi_scd::{
     Codec, Query, Table, TableDefinition, TableOptions,
     scd::{Scd2, Scd2Table},
 };
-use object_store::{ObjectMeta, ObjectStore, path::Path};
+use object_store::{ObjectMeta, ObjectStore, PutOptions, PutPayload, PutResult, path::Path};
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
@@ -118,6 +118,42 @@ async fn an_upsert_on_a_warm_handle_costs_what_it_changes(
         assert_eq!(report.upkeep_failed, [""; 0]);
     }
     assert_eq!(table.validate().await.unwrap(), []);
+}
+
+/// A storage in which writing a base file takes an hour.
+#[derive(Clone, Debug)]
+struct Slow;
+
+#[async_trait]
+impl Interposer for Slow {
+    async fn put(
+        &self,
+        inner: &dyn ObjectStore,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        if path.extension() == Some("parquet") {
+            sleep(Duration::from_secs(3_600)).await;
+        }
+        inner.put_opts(path, payload, options).await
+    }
+}
+
+/// While a write takes its time, it renews its lock and its heartbeat.
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_writing_costs_300_requests() {
+    let lake = Lake::new(4).await;
+    let store = Interposed::over(lake.meter.store(), Slow);
+    let table = Table::open_with(store, "t".into(), lake.options.clone()).await.unwrap();
+    table.upsert(&[lake.rows(0..1, 1)]).await.unwrap();
+    lake.meter.lap();
+    assert_eq!(table.upsert(&[lake.rows(0..1, 2)]).await.unwrap().files, 1);
+    let requests = lake.meter.lap();
+    let of = |folder: &str| requests.0.iter().filter(|request| request.path.contains(folder)).count();
+    // The first heartbeat and its deletion, and the acquisition, the check and the release of the lock.
+    assert!(of(".heartbeat") <= 3_600 / 20 + 2 && of(".locks") <= 3_600 / 30 + 3, "{requests}");
+    assert!(requests.0.len() <= 16 + 5 + 300, "{requests}");
 }
 
 /// Deletes also write a file of deleted keys, and each later write reads these files of the retained commits.
