@@ -27,7 +27,7 @@ mod turn;
 use std::{
     collections::HashSet,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use arrow::datatypes::{FieldRef, SchemaRef};
@@ -140,6 +140,8 @@ pub(crate) struct Context {
     known: tokio::sync::Mutex<Known>,
     /// The newest instant that this handle created, until its turn ends.
     minted: Mutex<Option<Instant>>,
+    /// Instants before the active timeline that the archive has shown to be commits.
+    archived: Mutex<HashSet<Instant>>,
     footers: Arc<FooterCache>,
     /// The form of new keys, if this handle had to decide it.
     key_encoding: OnceCell<KeyEncoding>,
@@ -216,6 +218,7 @@ impl Context {
             random: Mutex::new(random),
             known: tokio::sync::Mutex::default(),
             minted: Mutex::default(),
+            archived: Mutex::default(),
             footers: Arc::default(),
             key_encoding: OnceCell::new(),
             key_encoding_recorded: OnceCell::new(),
@@ -374,6 +377,11 @@ impl Context {
         let path = self.layout.entry_file(entry, entry.state)?;
         let bytes = storage::read(self.store(), &path).await?;
         Ok((path, bytes))
+    }
+
+    /// Returns instants before the active timeline that the archive has shown to be commits.
+    pub(crate) fn archived(&self) -> MutexGuard<'_, HashSet<Instant>> {
+        self.archived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the entries of the archive, file by file.

@@ -10,6 +10,7 @@ use arrow::{array::RecordBatch, compute::concat_batches};
 use object_store::path::Path;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
+use super::{discard, divide};
 use crate::{
     Error, ErrorKind, Result,
     concurrent::blocking,
@@ -35,15 +36,12 @@ pub(crate) async fn write(context: &Context, instant: Instant, rows: RecordBatch
 }
 
 /// Reads the hidden rows of the latest commit. Returns `None` if there never were any. Deletes the files of
-/// writes that were undone, because a file from before the active timeline counts as committed.
+/// writes that were undone.
 pub(crate) async fn read(context: &Context, turn: &Turn<'_>, view: &View) -> Result<Option<RecordBatch>> {
-    let (committed, undone): (Vec<_>, Vec<_>) = files(turn.tombstone_files().await?.into_iter())
-        .partition(|(instant, _)| view.timeline.is_committed(*instant));
-    if !undone.is_empty() {
-        turn.verify().await?;
-        storage::delete_all(context.store(), undone.into_iter().map(|(_, path)| path).collect()).await?;
-    }
-    let Some((_, path)) = committed.into_iter().max() else { return Ok(None) };
+    let listed = turn.tombstone_files().await?;
+    let (mut committed, undone) = divide(listed, layout::hidden_rows_of, &view.timeline);
+    discard(context, turn, undone).await?;
+    let Some((_, path)) = committed.pop() else { return Ok(None) };
     let bytes = storage::read(context.store(), &path).await?;
     let corrupt = move |cause| {
         Error::new(ErrorKind::Corrupt, "the file of hidden rows is broken")

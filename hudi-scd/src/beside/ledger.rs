@@ -31,6 +31,7 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
+use super::{File, archive::Archive, discard, divide};
 use crate::{
     Error, ErrorKind, Result, SourceFile,
     concurrent::blocking,
@@ -39,7 +40,7 @@ use crate::{
     snapshot::View,
     source_file::{DIGEST, FileDigest},
     storage,
-    timeline::{Action, CommitMetadata, Instant, archive::ArchivedEntry},
+    timeline::{Action, CommitMetadata, Instant},
 };
 
 /// The files that a table took in, as sorted digests.
@@ -131,10 +132,7 @@ pub(crate) async fn read(context: &Context, turn: Option<&Turn<'_>>, view: &View
             listed.objects.into_iter().map(|file| file.location).collect()
         }
     };
-    let files = listed.into_iter().filter_map(|path| Some((layout::ledger_of(path.filename()?)?, path)));
-    let (mut committed, mut past): (Vec<_>, Vec<_>) =
-        files.partition(|(instant, _)| view.timeline.is_committed(*instant));
-    committed.sort_unstable();
+    let (mut committed, mut past) = divide(listed, layout::ledger_of, &view.timeline);
     let mut archive = Archive::of(context, view);
     let found = loop {
         match committed.last() {
@@ -144,11 +142,7 @@ pub(crate) async fn read(context: &Context, turn: Option<&Turn<'_>>, view: &View
     };
     if let Some(turn) = turn {
         past.extend(obsolete(committed, view));
-        if !past.is_empty() {
-            turn.verify().await?;
-            let past = past.into_iter().map(|(_, path)| path).collect();
-            storage::delete_all(context.store(), past).await?;
-        }
+        discard(context, turn, past).await?;
     }
     let since = found.as_ref().map(|(instant, _)| *instant);
     let mut later = archive.taken_in(since).await?;
@@ -170,63 +164,9 @@ async fn decode(context: &Context, path: Path) -> Result<Ledger> {
     blocking(move || Ledger::decode(bytes).map_err(corrupt)).await
 }
 
-/// The commits before the active timeline. They are read only for a ledger that is older than the active
-/// timeline, which is rare, because this crate archives a commit with a ledger only after later ones.
-struct Archive<'a> {
-    context: &'a Context,
-    /// The first commit of the active timeline.
-    first: Option<Instant>,
-    entries: Option<Vec<ArchivedEntry>>,
-}
-
-impl<'a> Archive<'a> {
-    fn of(context: &'a Context, view: &View) -> Self {
-        let first = view.timeline.completed_commits().next().map(|entry| entry.instant);
-        let is_empty = !view.timeline.has_folder(&context.properties().archive_folder);
-        Self { context, first, entries: is_empty.then(Vec::new) }
-    }
-
-    async fn completed(&mut self) -> Result<impl Iterator<Item = (&str, &ArchivedEntry)>> {
-        if self.entries.is_none() {
-            self.entries = Some(self.context.archived_entries().await?);
-        }
-        let entries = self.entries.iter().flatten();
-        let completed = entries.filter(|entry| entry.action_state.as_deref() == Some("COMPLETED"));
-        Ok(completed.filter_map(|entry| Some((entry.commit_time.as_deref()?, entry))))
-    }
-
-    /// Returns `true` if the commit of a ledger has completed. An instant before the active timeline may also
-    /// belong to a dead writer that another engine rolled back, so the archive is consulted.
-    async fn is_committed(&mut self, instant: Instant) -> Result<bool> {
-        if self.first.is_none_or(|first| instant >= first) {
-            return Ok(true);
-        }
-        let text = instant.to_string();
-        Ok(self.completed().await?.any(|(time, _)| time == text))
-    }
-
-    /// Returns the files that archived commits after an instant took in, according to their metadata.
-    async fn taken_in(&mut self, since: Option<Instant>) -> Result<Vec<SourceFile>> {
-        let Some(first) = self.first.filter(|first| since.is_none_or(|since| since < *first)) else {
-            return Ok(Vec::new());
-        };
-        let (first, since) = (first.to_string(), since.map(|since| since.to_string()));
-        let mut files = Vec::new();
-        for (time, entry) in self.completed().await? {
-            let metadata =
-                entry.hoodie_commit_metadata.as_ref().and_then(|commit| commit.extra_metadata.as_ref());
-            let text = metadata.and_then(|metadata| metadata.get(SourceFile::METADATA));
-            if let (Some(text), true) = (text, time < first.as_str() && Some(time) > since.as_deref()) {
-                files.extend(SourceFile::parse(text).map_err(|error| error.with_context("commit", time))?);
-            }
-        }
-        Ok(files)
-    }
-}
-
 /// Returns the ledgers before the one that was valid at the beginning of the active timeline, or at an older
 /// savepoint.
-fn obsolete(mut committed: Vec<(Instant, Path)>, view: &View) -> Vec<(Instant, Path)> {
+fn obsolete(mut committed: Vec<File>, view: &View) -> Vec<File> {
     let first = view.timeline.completed_commits().next().map(|entry| entry.instant);
     let savepoint = view.timeline.completed(Action::Savepoint).map(|entry| entry.instant);
     let Some(horizon) = first.into_iter().chain(savepoint).min() else { return Vec::new() };

@@ -1,13 +1,27 @@
 //! The content of a commit in addition to its rows: deleted keys, hidden rows, and the files that it took in.
 //! Each is a file in `.hoodie/.aux/tombstones` that counts if the commit has completed.
+//!
+//! A writer that dies before its commit completes leaves files that do not count. Another engine that rolls
+//! back the write does not know them, so the next writer deletes them: once the active timeline begins after
+//! an instant, it no longer shows that there was no such commit.
 
+mod archive;
 pub(crate) mod hidden;
 pub(crate) mod ledger;
 pub(crate) mod tombstones;
 
 use arrow::array::RecordBatch;
+use object_store::path::Path;
 
 use self::ledger::Taken;
+use crate::{
+    Result,
+    context::{Context, Turn},
+    layout,
+    snapshot::View,
+    storage,
+    timeline::{Instant, Timeline},
+};
 
 /// Content of a commit in addition to its rows.
 #[derive(Default)]
@@ -23,4 +37,46 @@ impl Beside {
     pub(crate) fn is_empty(&self) -> bool {
         self.hidden.is_none() && self.taken.is_none()
     }
+}
+
+/// A file beside a commit, and the instant of that commit.
+type File = (Instant, Path);
+
+/// Divides the files of one kind into those of commits, oldest first, and the others. An instant before the
+/// active timeline counts as that of a commit.
+fn divide(
+    listed: Vec<Path>,
+    instant_of: fn(&str) -> Option<Instant>,
+    timeline: &Timeline,
+) -> (Vec<File>, Vec<File>) {
+    let files = listed.into_iter().filter_map(|path| Some((instant_of(path.filename()?)?, path)));
+    let (mut committed, others): (Vec<_>, Vec<_>) =
+        files.partition(|(instant, _)| timeline.is_committed(*instant));
+    committed.sort_unstable();
+    (committed, others)
+}
+
+/// Deletes files that do not count.
+async fn discard(context: &Context, turn: &Turn<'_>, files: Vec<File>) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    turn.verify().await?;
+    storage::delete_all(context.store(), files.into_iter().map(|(_, path)| path).collect()).await.map(drop)
+}
+
+/// Returns the files of all kinds that are older than an instant and belong to neither a commit nor a pending
+/// write.
+pub(crate) async fn strays_before(
+    turn: &Turn<'_>,
+    view: &View,
+    first: Instant,
+) -> Result<impl Iterator<Item = Path>> {
+    let instant_of = |name: &str| {
+        let other = || layout::hidden_rows_of(name).or_else(|| layout::ledger_of(name));
+        layout::tombstones_of(name).or_else(other)
+    };
+    let (_, others) = divide(turn.tombstone_files().await?, instant_of, &view.timeline);
+    let is_stray = move |instant: Instant| instant < first && !view.is_pending(instant);
+    Ok(others.into_iter().filter(move |(instant, _)| is_stray(*instant)).map(|(_, path)| path))
 }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
-use super::hidden;
+use super::{archive::Archive, discard, divide, hidden};
 use crate::{
     Error, ErrorKind, Result,
     concurrent::{blocking, ordered},
@@ -175,12 +175,19 @@ impl<'a> Tombstones<'a> {
 }
 
 impl Latest {
-    /// Reads all tombstone files that count. The ordering values have this type.
+    /// Reads all tombstone files that count, and deletes those of writes that were undone. The ordering values
+    /// have this type.
     async fn read(context: &Context, turn: &Turn<'_>, view: &View, ordering: &DataType) -> Result<Self> {
-        let counts = |instant: Instant| {
-            view.timeline.is_committed(instant) && view.earliest.is_none_or(|earliest| instant >= earliest)
-        };
-        let files = tombstones(turn.tombstone_files().await?).filter(|(instant, _)| counts(*instant));
+        let listed = turn.tombstone_files().await?;
+        let (committed, mut undone) = divide(listed, layout::tombstones_of, &view.timeline);
+        let is_retained = |instant: Instant| view.earliest.is_none_or(|earliest| instant >= earliest);
+        let (mut archive, mut files) = (Archive::of(context, view), Vec::new());
+        for file in committed.into_iter().filter(|(instant, _)| is_retained(*instant)) {
+            let counting = if archive.is_committed(file.0).await? { &mut files } else { &mut undone };
+            counting.push(file);
+        }
+        discard(context, turn, undone).await?;
+        let files = files.into_iter();
         let files = files.map(|(_, path)| async move {
             let bytes = storage::read(context.store(), &path).await?;
             Ok((path, bytes))

@@ -6,7 +6,7 @@ use object_store::ObjectStoreExt;
 use hudi_format::retention::{CommitView, PartitionView, RetentionPolicy, TimelineView, plan};
 
 use crate::{
-    Result,
+    Result, beside,
     context::{Context, Turn},
     layout,
     maintain::metadata_table,
@@ -66,7 +66,7 @@ pub(crate) async fn archive_now(context: &Context, turn: &Turn<'_>) -> Result<Op
     // The log of a metadata table is valid only while its instants are on the active timeline.
     metadata_table::drop_once(context, turn, &view).await?;
     storage::create(context.store(), &folder.join(file.as_str()), archive::encode(&entries)).await?;
-    if let Err(error) = remove_archived(context, &view, &actions).await {
+    if let Err(error) = remove_archived(context, turn, &view, &actions).await {
         turn.forget_view().await;
         return Err(error);
     }
@@ -79,8 +79,13 @@ pub(crate) async fn archive_now(context: &Context, turn: &Turn<'_>) -> Result<Op
 
 /// Deletes the files of archived actions. Before that, deletes the files that would otherwise become
 /// visible.
-async fn remove_archived(context: &Context, view: &View, actions: &[TimelineEntry]) -> Result<()> {
-    remove_strays(context, view, actions).await?;
+async fn remove_archived(
+    context: &Context,
+    turn: &Turn<'_>,
+    view: &View,
+    actions: &[TimelineEntry],
+) -> Result<()> {
+    remove_strays(context, turn, view, actions).await?;
     // Without its completed file, an action looks unfinished, so that file is deleted after the others. A
     // commit must not be removed before an older one, because the files between them would count as
     // uncommitted. Commits are therefore removed one by one.
@@ -105,19 +110,25 @@ async fn remove_archived(context: &Context, view: &View, actions: &[TimelineEntr
     Ok(())
 }
 
-/// Deletes files without a commit that are older than the remaining timeline. A file from before the
-/// beginning of the timeline counts as committed, so the files of a writer that continued after it was
-/// rolled back would become visible.
-async fn remove_strays(context: &Context, view: &View, archived: &[TimelineEntry]) -> Result<()> {
+/// Deletes files without a commit that are older than the remaining timeline: base files, and files
+/// [beside](crate::beside) a commit. A file from before the beginning of the timeline counts as committed, so
+/// the files of a writer that continued after it was rolled back would become visible, and so would the
+/// tombstones of a writer that another engine rolled back.
+async fn remove_strays(
+    context: &Context,
+    turn: &Turn<'_>,
+    view: &View,
+    archived: &[TimelineEntry],
+) -> Result<()> {
     let stays = |entry: &&TimelineEntry| !archived.contains(entry);
     let Some(first) = view.timeline.completed_commits().find(stays) else { return Ok(()) };
-    let is_pending = |instant: Instant| {
-        view.timeline.entries().iter().any(|entry| entry.instant == instant && entry.is_pending())
-    };
     let strays = view.pending.iter().filter(|file| file.name.instant < first.instant);
-    let strays = strays.filter(|file| !is_pending(file.name.instant));
+    let strays = strays.filter(|file| !view.is_pending(file.name.instant));
     let paths = strays.map(|stray| layout::in_partition(&stray.partition, &stray.name.to_string()));
-    context.delete_files(view, paths.collect()).await.map(drop)
+    let mut paths: Vec<_> = paths.collect();
+    let beside = beside::strays_before(turn, view, first.instant).await?;
+    paths.extend(beside.map(|path| context.layout().relative(&path).to_owned()));
+    context.delete_files(view, paths).await.map(drop)
 }
 
 /// Returns the number of newest commits that the policy keeps readable.

@@ -32,7 +32,7 @@ use crate::{
     operation::also_counted,
     snapshot::View,
     storage::{self, fence::Fence},
-    timeline::{Instant, TimelineEntry},
+    timeline::Instant,
 };
 
 /// The time between two heartbeats. Hudi's default is a minute (`hoodie.client.heartbeat.interval_in_ms`).
@@ -157,16 +157,13 @@ pub(crate) async fn sweep(context: &Context, view: &View) -> Result<()> {
     if !view.timeline.has_folder(layout::HEARTBEAT_FOLDER) {
         return Ok(());
     }
-    let is_pending = |instant: Instant| {
-        view.timeline.entries().iter().filter(|entry| entry.instant == instant).any(TimelineEntry::is_pending)
-    };
     let (mut dead, mut by_age) = (Vec::new(), Vec::new());
     for object in storage::list_folder(context.store(), &context.layout().heartbeat_folder()?).await?.objects
     {
         let Some(name) = object.location.filename() else { continue };
         let checked = layout::checked_file(name);
         let Ok(instant) = checked.as_deref().unwrap_or(name).parse() else { continue };
-        if is_pending(instant) {
+        if view.is_pending(instant) {
             continue;
         }
         if checked.is_none() && object.size == UNDER_LOCK.len() as u64 {

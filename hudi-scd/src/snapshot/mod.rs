@@ -379,6 +379,11 @@ impl View {
         .with_context("value", "BUCKET"))
     }
 
+    /// Returns `true` if an action with this instant is pending.
+    pub(crate) fn is_pending(&self, instant: Instant) -> bool {
+        self.timeline.entries().iter().any(|entry| entry.instant == instant && entry.is_pending())
+    }
+
     /// Rejects an instant before the retained window. The error names the beginning of the window.
     pub(crate) fn check_retained(&self, instant: Instant) -> Result<()> {
         match self.earliest {

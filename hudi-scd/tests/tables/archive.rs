@@ -1,12 +1,26 @@
 //! The active timeline stays short, and removed actions are in the archive.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
 use hudi_scd::{
     FnClock, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
     timeline::archive::{self, ArchiveLimits},
 };
-use object_store::ObjectStoreExt;
+use object_store::{
+    CopyOptions, Error, ObjectStore, ObjectStoreExt, PutOptions, PutPayload, PutResult, path::Path,
+};
+use rstest::rstest;
 
-use crate::common::{self, mortal::Mortal};
+use crate::common::{
+    self,
+    interposed::{Interposed, Interposer},
+    mortal::Mortal,
+};
 
 const LIMITS: ArchiveLimits = ArchiveLimits { keep_min: 6, keep_max: 8 };
 
@@ -146,4 +160,117 @@ async fn an_archival_that_dies_at_any_call_is_done_again() {
 fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
     lines
+}
+
+/// A process that dies when it is about to complete a commit.
+#[derive(Clone, Debug, Default)]
+struct DiesBeforeItsCommit(Arc<AtomicBool>);
+
+impl DiesBeforeItsCommit {
+    fn check(&self) -> object_store::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(Error::Generic { store: "test", source: "the process died".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Interposer for DiesBeforeItsCommit {
+    async fn call<T: Send>(
+        &self,
+        call: futures::future::BoxFuture<'_, object_store::Result<T>>,
+    ) -> object_store::Result<T> {
+        self.check()?;
+        call.await
+    }
+
+    async fn put(
+        &self,
+        inner: &dyn ObjectStore,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        self.check()?;
+        inner.put_opts(path, payload, options).await
+    }
+
+    async fn copy(
+        &self,
+        inner: &dyn ObjectStore,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.0.fetch_or(to.extension() == Some("commit"), Ordering::SeqCst);
+        self.check()?;
+        inner.copy_opts(from, to, options).await
+    }
+}
+
+/// The engine that archives the commits around a write that was undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ArchivedBy {
+    Nobody,
+    Us,
+    /// Spark does not know the tombstones, and leaves them.
+    Spark,
+}
+
+/// A delete dies after it has written its tombstones, and Spark rolls it back, without knowing that file. The
+/// delete must not count, even if the timeline begins after it. A late row would then be lost.
+#[rstest]
+#[tokio::test]
+async fn the_tombstones_of_an_undone_delete_never_count(
+    #[values(ArchivedBy::Nobody, ArchivedBy::Us, ArchivedBy::Spark)] archived_by: ArchivedBy,
+) {
+    let schema = common::schema("id bigint, at bigint, _hoodie_is_deleted boolean");
+    let change = |id: i64, at: i64, is_deleted: bool| {
+        let change = format!(r#"{{"id": {id}, "at": {at}, "_hoodie_is_deleted": {is_deleted}}}"#);
+        common::batch(&schema, &change)
+    };
+    let store = common::memory();
+    let options = common::repeatable().without_lock().without_automatic_clean().with_archive_limits(LIMITS);
+    let definition = TableDefinition::new("t", schema.clone(), ["id"]).with_ordering_field("at");
+    let table = Table::create_with(store.clone(), "t".into(), definition, options.clone()).await.unwrap();
+    table.upsert(&[change(1, 0, false)]).await.unwrap();
+    // This delete counts, before and after its archival.
+    assert_eq!(table.upsert(&[change(66, 100, true)]).await.unwrap().remembered, 1);
+
+    let mortal = Interposed::over(store.clone(), DiesBeforeItsCommit::default());
+    let dying = Table::open_with(mortal, "t".into(), options.clone()).await.unwrap();
+    dying.upsert(&[change(77, 100, true)]).await.unwrap_err();
+    let timeline = table.timeline().await.unwrap();
+    let undone = timeline.entries().iter().find(|entry| entry.is_pending()).unwrap().instant;
+    let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+    let of_delete = listed.into_iter().map(|found| found.location);
+    let of_delete: Vec<_> = of_delete.filter(|path| path.as_ref().contains(undone.as_str())).collect();
+    let tombstones = Path::from(format!("t/.hoodie/.aux/tombstones/{undone}.tombstones"));
+    assert!(of_delete.contains(&tombstones));
+    let content = store.get(&tombstones).await.unwrap().bytes().await.unwrap();
+    for path in of_delete.iter().filter(|path| **path != tombstones) {
+        store.delete(path).await.unwrap();
+    }
+
+    if archived_by != ArchivedBy::Nobody {
+        for at in 1..=20 {
+            table.upsert(&[change(1, at, false)]).await.unwrap();
+        }
+        let first = table.timeline().await.unwrap().completed_commits().next().unwrap().instant;
+        assert!(first > undone, "the timeline begins later now");
+        let is_left = store.head(&tombstones).await.is_ok();
+        assert!(!is_left, "an archival of this crate deletes files that would count after it");
+        if archived_by == ArchivedBy::Spark {
+            store.put(&tombstones, content.into()).await.unwrap();
+        }
+    }
+    let table = Table::open_with(store.clone(), "t".into(), options).await.unwrap();
+    let report = table.upsert(&[change(66, 50, false), change(77, 50, false)]).await.unwrap();
+    assert_eq!((report.late, report.inserted), (1, 1), "{report}");
+    assert!(store.head(&tombstones).await.is_err(), "a later archival cannot make it count");
+    // Its own archived commits are known by now.
+    let report = table.upsert(&[change(66, 60, false)]).await.unwrap();
+    assert_eq!(report.late, 1, "{report}");
+    assert_eq!(table.validate().await.unwrap(), []);
 }
