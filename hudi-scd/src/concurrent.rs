@@ -26,6 +26,42 @@ where
     stream::iter(futures).buffered(width.max(1)).try_collect().await
 }
 
+/// Awaits futures that change the storage, `width` of them at a time. Returns the results in the order of the
+/// futures, or the first error.
+///
+/// After an error, no further future begins, and `stop` is called, so that those that have begun end early.
+/// They are awaited: if they were dropped, their requests in flight could still take effect.
+pub(crate) async fn ordered_changes<T, F>(
+    width: usize,
+    futures: impl IntoIterator<Item = F>,
+    stop: impl Fn() + Sync,
+) -> Result<Vec<T>>
+where
+    F: Future<Output = Result<T>>,
+{
+    let (failed, stop) = (&Mutex::new(None), &stop);
+    let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let noted = |future: F| async move {
+        if lock().is_some() {
+            return None;
+        }
+        match future.await {
+            Ok(done) => Some(done),
+            Err(error) => {
+                lock().get_or_insert(error);
+                stop();
+                None
+            }
+        }
+    };
+    let futures: Vec<_> = futures.into_iter().map(noted).collect();
+    let done: Vec<_> = stream::iter(futures).buffered(width.max(1)).collect().await;
+    match lock().take() {
+        Some(error) => Err(error),
+        None => Ok(done.into_iter().flatten().collect()),
+    }
+}
+
 /// Runs CPU-bound work or local disk access on a blocking thread.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,

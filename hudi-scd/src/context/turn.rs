@@ -236,6 +236,11 @@ impl Turn<'_> {
         }
     }
 
+    /// Refuses all further changes of the turn, because a part of it has failed.
+    pub(crate) fn fail(&self) {
+        self.context.fence.stop(Stop::Failed);
+    }
+
     /// Counts a change of several calls as in flight, so that [`Turn::run`] drops the work only after all of
     /// them.
     pub(crate) fn hold(&self) -> InFlight {
@@ -286,18 +291,30 @@ impl Turn<'_> {
         if !is_cancelled(self.context) {
             self.context.outlast_second().await;
         }
-        self.context.fence.disarm();
-        release(self.held.take()).await;
+        release(self.disarmed()).await;
+    }
+
+    /// Ends the protection by the fence. Returns the lock if it may be released. If a change was dropped and
+    /// may still take effect, the lease is left to expire by itself.
+    fn disarmed(&mut self) -> Option<Box<dyn HeldLock>> {
+        let held = self.held.take();
+        if !self.context.fence.disarm() {
+            return held;
+        }
+        if let Some(held) = held {
+            let path = self.context.root();
+            tracing::warn!(%path, "a change may still take effect, so the lock is kept until its lease expires");
+            held.abandon();
+        }
+        None
     }
 }
 
-/// If the future of a turn is dropped while a change may still take effect, the lease is left to expire by
-/// itself.
+/// The future of a turn may be dropped while a change is in flight.
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        if self.context.fence.disarm() {
-            held.abandon();
+        if self.held.is_some() {
+            drop(self.disarmed());
         }
     }
 }

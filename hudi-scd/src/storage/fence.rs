@@ -7,8 +7,8 @@
 //!             |  and counts it while it is in flight
 //! ```
 //!
-//! A stopped write sends no further changes and waits for those in flight. The lock is released after the
-//! last of them has ended.
+//! A write that was stopped, or one of whose files failed, sends no further changes and waits for those in
+//! flight. The lock is released after the last of them has ended.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -34,6 +34,8 @@ pub(crate) enum Stop {
     Silent,
     /// The caller cancelled the write.
     Cancelled,
+    /// A part of the write failed, and with it the whole write.
+    Failed,
 }
 
 impl Stop {
@@ -41,6 +43,7 @@ impl Stop {
         match self {
             Self::Lost | Self::Silent => ErrorKind::Conflict,
             Self::Cancelled => ErrorKind::Cancelled,
+            Self::Failed => ErrorKind::Storage,
         }
     }
 
@@ -61,6 +64,7 @@ impl Stop {
             Self::Lost => "the lock of the table was lost, and the write stopped",
             Self::Silent => "the heartbeat of the write expired, and the write stopped",
             Self::Cancelled => "the write was cancelled",
+            Self::Failed => "another part of the write failed",
         }
     }
 

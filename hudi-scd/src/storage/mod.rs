@@ -2,7 +2,15 @@
 
 pub(crate) mod fence;
 
-use std::{collections::HashSet, io::Write};
+use std::{
+    collections::HashSet,
+    future::ready,
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -242,29 +250,30 @@ pub(crate) async fn written_at(store: &dyn ObjectStore, path: &Path) -> Result<O
 
 /// Deletes a file. Returns `true` if it existed, or if the storage does not report this.
 pub(crate) async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<bool> {
-    match store.delete(path).await {
-        Ok(()) => Ok(true),
-        Err(object_store::Error::NotFound { .. }) => Ok(false),
-        Err(cause) => Err(failed("delete", path, cause)),
-    }
+    Ok(!delete_all(store, vec![path.clone()]).await?.is_empty())
 }
 
 /// Deletes files in order, with up to 1,000 per request on S3. Returns those that existed, or all if the
-/// storage does not report this.
+/// storage does not report this. After an error, no further request is sent, and those in flight are awaited.
 pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<HashSet<Path>> {
     let mut deleted = HashSet::with_capacity(paths.len());
     let Some(first) = paths.first().cloned() else { return Ok(deleted) };
-    let mut results = store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let stop = has_failed.clone();
+    let paths = stream::iter(paths).take_while(move |_| ready(!stop.load(Ordering::Relaxed)));
+    let mut results = store.delete_stream(paths.map(Ok).boxed());
+    let mut outcome = Ok(());
     while let Some(result) = results.next().await {
         match result {
-            Ok(path) => {
-                deleted.insert(path);
-            }
+            Ok(path) => _ = deleted.insert(path),
             Err(object_store::Error::NotFound { .. }) => {}
-            Err(cause) => return Err(failed("delete", &first, cause)),
+            Err(cause) => {
+                has_failed.store(true, Ordering::Relaxed);
+                outcome = outcome.and(Err(failed("delete", &first, cause)));
+            }
         }
     }
-    Ok(deleted)
+    outcome.map(|()| deleted)
 }
 
 #[cfg(test)]

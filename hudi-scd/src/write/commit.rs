@@ -29,7 +29,7 @@ use crate::{
     Error, ErrorKind, Result,
     base_file::Footer,
     beside::{Beside, hidden},
-    concurrent::{blocking, ordered},
+    concurrent::{blocking, ordered_changes},
     context::{Context, Turn},
     layout::{self, BaseFileName},
     operation::{Operation, Phase},
@@ -112,7 +112,7 @@ impl Commit<'_> {
         let opened = opened.collect();
         let files =
             tasks.into_iter().enumerate().map(|(number, task)| write_file(context, &files, number, task));
-        let written = ordered(context.calls_at_a_time(), files).await?;
+        let written = ordered_changes(context.calls_at_a_time(), files, || turn.fail()).await?;
         deleted.write(context, instant).await?;
         if let Some(rows) = hidden {
             hidden::write(context, instant, rows).await?;

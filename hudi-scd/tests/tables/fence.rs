@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -467,4 +467,114 @@ async fn a_commit_whose_last_request_failed_is_looked_up_even_if_the_write_is_st
         }
     }
     assert_eq!(read(&store, begun).await, seen);
+}
+
+/// A storage in which one call fails. The calls of the lock are not counted.
+#[derive(Clone, Debug)]
+struct Stumbles {
+    calls_left: Arc<AtomicI64>,
+    takes_effect: bool,
+}
+
+#[async_trait]
+impl Interposer for Stumbles {
+    async fn call<T: Send>(&self, call: BoxFuture<'_, Result<T>>) -> Result<T> {
+        if self.calls_left.fetch_sub(1, Ordering::SeqCst) != 0 {
+            return call.await;
+        }
+        if self.takes_effect {
+            call.await?;
+        }
+        Err(Error::Generic { store: "test", source: "the connection was reset".into() })
+    }
+
+    async fn put(
+        &self,
+        inner: &dyn ObjectStore,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let put = inner.put_opts(path, payload, options);
+        if is_lock(path.as_ref()) { put.await } else { self.call(put).await }
+    }
+}
+
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_releases_the_lock(#[values(true, false)] takes_effect: bool) {
+    let mut failed = 0;
+    for calls in 0.. {
+        let begun = Instant::now();
+        let store = table(begun).await;
+        let calls_left = Arc::new(AtomicI64::new(calls));
+        let stumbles = Stumbles { calls_left: calls_left.clone(), takes_effect };
+        let unsteady = Interposed::over(store.clone(), stumbles);
+        let written = async {
+            let table = Table::open_with(unsteady, "t".into(), options(begun, 2)).await?;
+            table.upsert(&[rows(7)]).await
+        };
+        let written = written.await;
+        failed += u32::from(written.is_err());
+        assert!(is_released(&store).await, "call {calls}: {written:?}");
+        if calls_left.load(Ordering::SeqCst) >= 0 {
+            break;
+        }
+    }
+    assert!(failed > 10, "{failed}");
+}
+
+/// A storage that refuses the base file of one partition, while it still stores the others.
+#[derive(Clone, Debug, Default)]
+struct RefusesOne {
+    sent: Arc<AtomicI64>,
+    ended: Arc<AtomicI64>,
+}
+
+#[async_trait]
+impl Interposer for RefusesOne {
+    async fn put(
+        &self,
+        inner: &dyn ObjectStore,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        if path.extension() == Some("parquet") {
+            if path.as_ref().contains("id=0") {
+                sleep(Duration::from_secs(5)).await;
+                return Err(Error::Generic { store: "test", source: "the bucket is full".into() });
+            }
+            self.sent.fetch_add(1, Ordering::SeqCst);
+            sleep(Duration::from_secs(10)).await;
+            self.ended.fetch_add(1, Ordering::SeqCst);
+        }
+        inner.put_opts(path, payload, options).await
+    }
+}
+
+/// Several files are written at the same time. If one of them fails, the lock is released only after the
+/// requests for the others have ended.
+#[tokio::test(start_paused = true)]
+async fn a_write_of_which_one_file_fails_awaits_its_other_requests() {
+    let begun = Instant::now();
+    let store = memory();
+    let row = |id: i64| format!("{{\"id\":{id},\"at\":1}}");
+    let rows = batch(&schema("id bigint, at bigint"), &(0..8).map(row).collect::<Vec<_>>().join("\n"));
+    let definition = TableDefinition::new("t", rows.schema(), ["id"])
+        .with_ordering_field("at")
+        .with_partition_fields(["id"]);
+    let refuses = RefusesOne::default();
+    let unsteady = Interposed::over(store.clone(), refuses.clone());
+    let table = Table::create_with(unsteady, "t".into(), definition, options(begun, 1)).await.unwrap();
+    let error = table.upsert(std::slice::from_ref(&rows)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage);
+    assert!(format!("{error:?}").contains("the bucket is full"), "{error:?}");
+    assert_eq!(refuses.sent.load(Ordering::SeqCst), 7);
+    assert_eq!(refuses.ended.load(Ordering::SeqCst), 7);
+    assert!(is_released(&store).await);
+    let next = Table::open_with(store.clone(), "t".into(), options(begun, 2)).await.unwrap();
+    assert_eq!(next.upsert(&[rows]).await.unwrap().inserted, 8);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(next.validate().await.unwrap(), []);
 }
