@@ -33,14 +33,18 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct RangeCopies {
     inner: Arc<dyn RangeCopy>,
-    /// One of the constants below.
+    /// One of the constants below. It only increases.
     support: AtomicU8,
 }
 
 impl RangeCopies {
     const UNKNOWN: u8 = 0;
-    const WORKS: u8 = 1;
-    const REFUSED: u8 = 2;
+    /// The service accepts the request. It may ignore the range.
+    const ACCEPTED: u8 = 1;
+    /// A file with copies has the right size.
+    const WORKS: u8 = 2;
+    /// The service has no such request, or ignores the range.
+    const REFUSED: u8 = 3;
 
     pub(crate) fn new(inner: Arc<dyn RangeCopy>, fence: Arc<Fence>) -> Self {
         let inner = Arc::new(FencedRangeCopy::over(inner, fence));
@@ -62,21 +66,27 @@ impl RangeCopies {
         self.support.load(Ordering::Relaxed) == Self::REFUSED
     }
 
+    fn are_accepted(&self) -> bool {
+        self.support.load(Ordering::Relaxed) >= Self::ACCEPTED
+    }
+
     fn are_known_to_work(&self) -> bool {
         self.support.load(Ordering::Relaxed) == Self::WORKS
     }
 
-    fn refuse(&self) {
-        self.support.store(Self::REFUSED, Ordering::Relaxed);
+    /// Records the check of a complete file with copies.
+    fn note_check(&self, is_right: bool) {
+        let support = if is_right { Self::WORKS } else { Self::REFUSED };
+        self.support.fetch_max(support, Ordering::Relaxed);
     }
 
     /// Records the result of a copy. Returns `true` if the service has no such request.
     fn note<T>(&self, copied: &object_store::Result<T>) -> bool {
         use object_store::Error::{NotImplemented, NotSupported};
         match copied {
-            Ok(_) => self.support.store(Self::WORKS, Ordering::Relaxed),
+            Ok(_) => _ = self.support.fetch_max(Self::ACCEPTED, Ordering::Relaxed),
             Err(error @ (NotImplemented { .. } | NotSupported { .. })) => {
-                if self.support.swap(Self::REFUSED, Ordering::Relaxed) != Self::REFUSED {
+                if self.support.fetch_max(Self::REFUSED, Ordering::Relaxed) != Self::REFUSED {
                     tracing::warn!(%error, "the storage copies no ranges; files are sent as a whole");
                 }
                 return true;

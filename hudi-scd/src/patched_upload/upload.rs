@@ -107,8 +107,8 @@ struct Upload<'a> {
     stored: Vec<PartId>,
     sent: u64,
     copied: u64,
-    /// `true` if the first copy of the handle is among the parts.
-    is_first: bool,
+    /// `true` if a part was copied before a check had shown that copies work.
+    is_unproven: bool,
 }
 
 impl<'a> Upload<'a> {
@@ -124,7 +124,7 @@ impl<'a> Upload<'a> {
             stored: Vec::new(),
             sent: 0,
             copied: 0,
-            is_first: false,
+            is_unproven: false,
         }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Upload<'a> {
         let (copies, path, from, number) = (self.copies, self.path, self.from, self.next);
         let copied = range.clone();
         let copying = async move { copies.inner.copy_part(path, &id, number, from, copied).await };
-        let copying = match copies.are_known_to_work() {
+        let copying = match copies.are_accepted() {
             true => copying.boxed(),
             // The first copy shows if the service supports the request. If it does not, the part is sent.
             false => {
@@ -175,10 +175,10 @@ impl<'a> Upload<'a> {
                 if copies.note(&copied) {
                     return self.send_stored(range).await;
                 }
-                self.is_first = true;
                 ready(copied).boxed()
             }
         };
+        self.is_unproven |= !copies.are_known_to_work();
         self.copied += range.end - range.start;
         self.put(copying).await
     }
@@ -243,17 +243,18 @@ impl<'a> Upload<'a> {
         completed.map(drop).map_err(|cause| self.failed(cause))
     }
 
-    /// Checks the size of the first file with copies, because a service may ignore the range of a copy.
+    /// Checks the size of a file with copies, because a service may ignore the range of a copy. After the
+    /// first such file has the right size, no further one is checked.
     async fn check(&mut self, bytes: u64) -> Result<()> {
-        if !self.is_first {
+        if !self.is_unproven {
             return Ok(());
         }
         let found = self.store.head(self.path).await;
         let found = found.map_err(|cause| storage::failed("look for", self.path, cause))?.size;
+        self.copies.note_check(found == bytes);
         if found == bytes {
             return Ok(());
         }
-        self.copies.refuse();
         Err(Error::new(
             ErrorKind::Storage,
             "the storage copied different bytes than requested: repeat the write, which sends them, and set \

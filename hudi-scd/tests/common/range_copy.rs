@@ -4,7 +4,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -44,17 +47,23 @@ pub struct Copying {
     service: Service,
     uploads: Arc<Mutex<HashMap<MultipartId, BTreeMap<usize, Bytes>>>>,
     requests: Arc<Mutex<Vec<PartRequest>>>,
+    completion_fails: Arc<AtomicBool>,
 }
 
 impl Copying {
     pub fn over(store: Arc<dyn ObjectStore>, min_part: u64, service: Service) -> Self {
-        let (uploads, requests) = Default::default();
-        Self { store, min_part, service, uploads, requests }
+        let (uploads, requests, completion_fails) = Default::default();
+        Self { store, min_part, service, uploads, requests, completion_fails }
     }
 
     /// Returns the requests since the last call.
     pub fn lap(&self) -> Vec<PartRequest> {
         std::mem::take(&mut lock(&self.requests))
+    }
+
+    /// Makes the next completion of an upload fail.
+    pub fn fail_next_completion(&self) {
+        self.completion_fails.store(true, Ordering::Relaxed);
     }
 
     /// Returns the number of uploads that were neither completed nor aborted.
@@ -112,6 +121,9 @@ impl MultipartStore for Copying {
         parts: Vec<PartId>,
     ) -> Result<PutResult> {
         self.note(PartRequest::Complete).await?;
+        if self.completion_fails.swap(false, Ordering::Relaxed) {
+            return Err(failed("InternalError"));
+        }
         let upload = lock(&self.uploads).get(id).cloned().ok_or_else(|| failed("NoSuchUpload"))?;
         let named: Vec<String> = parts.into_iter().map(|part| part.content_id).collect();
         let stored: Vec<String> = upload.keys().map(ToString::to_string).collect();

@@ -293,3 +293,26 @@ async fn a_service_that_ignores_ranges_is_not_used() {
     assert_eq!(table.upsert(&[change]).await.unwrap().bytes_copied, 0);
     assert_eq!(table.validate().await.unwrap(), []);
 }
+
+/// The first file with copies cannot be completed, so that its size shows nothing. The next one is checked in
+/// its place, and no commit contains wrong bytes.
+#[tokio::test]
+async fn a_service_that_ignores_ranges_is_noticed_even_after_a_failed_file() {
+    let store = common::memory();
+    let first = mixed(&(0..2_000).collect::<Vec<_>>(), 0, [false; 3]);
+    let copying = Copying::over(store.clone(), 1_000, Service::IgnoresRange);
+    let options = common::repeatable().with_range_copy(Arc::new(copying.clone()));
+    let table = create(&store, &first, options).await;
+    table.upsert(&[first]).await.unwrap();
+    copying.lap();
+    copying.fail_next_completion();
+    for (at, is_checked) in [(1, false), (2, true)] {
+        let error = table.upsert(&[mixed(&[7], at, [true; 3])]).await.unwrap_err();
+        assert_eq!(error.message().contains("without_range_copy"), is_checked, "{error}");
+        let copied = copying.lap().iter().any(|request| matches!(request, PartRequest::Copy(_)));
+        assert!(copied, "attempt {at}");
+    }
+    let report = table.upsert(&[mixed(&[7], 3, [true; 3])]).await.unwrap();
+    assert_eq!((report.updated, report.bytes_copied), (1, 0));
+    assert_eq!(table.validate().await.unwrap(), []);
+}
