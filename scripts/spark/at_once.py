@@ -2,6 +2,9 @@
 
 Local disks have no lock that hudi-scd and Hudi share (on S3 it is StorageBasedLockProvider's). Here the check takes
 Hudi's file lock for each of our writes, as a `TableLock` of a service that embeds the library would.
+
+Each new key belongs to one writer, and the row that all of them update is stored before. The check does not show that
+a key is stored once if several writers insert it at the same time: Hudi compares file groups, and stores it twice.
 """
 
 import concurrent.futures

@@ -309,6 +309,22 @@ async fn a_write_shows_hudis_writers_that_it_is_alive_as_long_as_it_is_pending()
     assert_eq!(writer.await.unwrap().inserted, 1);
 }
 
+/// Hudi's conflict detection compares file groups. If two writers insert a key at the same time, as two bulk
+/// inserts do here, both succeed.
+#[tokio::test]
+async fn a_key_that_two_writers_inserted_is_reported() {
+    let store = memory();
+    let begun = Instant::now();
+    let table = create(&store, begun).await;
+    for at in 1..3 {
+        table.bulk_insert(&[rows(&[row(1, at), row(2 + at, at)])]).await.unwrap();
+    }
+    let findings = table.validate().await.unwrap();
+    let found: Vec<_> = findings.iter().map(|finding| finding.invariant).collect();
+    assert_eq!(found, [hudi_scd::Invariant::DuplicateKey]);
+    assert!(findings[0].detail.starts_with("1 is also in"), "{}", findings[0]);
+}
+
 /// A storage in which base files take minutes, and every heartbeat but the first hangs for a time.
 #[derive(Clone, Debug)]
 struct HangingHeartbeats(Duration, Arc<AtomicI64>);
