@@ -25,7 +25,7 @@ mod stored;
 mod turn;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -61,10 +61,7 @@ use crate::{
         self,
         fence::{Fence, Fenced},
     },
-    timeline::{
-        Instant, Timeline, TimelineEntry,
-        archive::{self, ArchivedEntry},
-    },
+    timeline::{Instant, Timeline, TimelineEntry, archive::ArchivedEntry, archived},
 };
 
 /// See [`Context::calls_at_a_time`].
@@ -210,7 +207,7 @@ impl Context {
             store: Fenced::over(store.clone(), fence.clone()),
             unfenced: store,
             fence,
-            layout,
+            layout: layout.with_archive(properties.archive_folder.clone()),
             properties,
             admitted: tokio::sync::Semaphore::new(admitted(&options)),
             options,
@@ -386,21 +383,18 @@ impl Context {
 
     /// Returns the entries of the archive, file by file.
     pub(crate) async fn archived_entries(&self) -> Result<Vec<ArchivedEntry>> {
-        if self.version().has_timeline_folder() {
-            let archived = crate::timeline::history::load(self.store(), &self.layout).await?;
-            return Ok(archived.into_iter().map(|action| action.to_entry()).collect());
-        }
-        let folder = self.layout.archive_folder(&self.properties.archive_folder)?;
-        let mut found = Vec::new();
-        for object in storage::list_folder(self.store(), &folder).await?.objects {
-            if object.location.filename().and_then(archive::file_number).is_none() {
-                continue;
-            }
-            let bytes = storage::read(self.store(), &object.location).await?;
-            let entries = archive::decode(&bytes);
-            found.extend(entries.map_err(|error| error.with_context("file", &object.location))?);
-        }
-        Ok(found)
+        archived::entries(self.store(), &self.layout).await
+    }
+
+    /// Returns the instants whose commits have completed.
+    pub(crate) async fn committed(
+        &self,
+        view: &View,
+        instants: impl Iterator<Item = Instant> + Clone,
+    ) -> Result<BTreeSet<Instant>> {
+        let mut timeline = view.timeline.clone();
+        archived::add_commits(self.store(), &self.layout, &mut timeline, instants.clone()).await?;
+        Ok(instants.filter(|instant| timeline.is_committed(*instant)).collect())
     }
 
     /// Returns the file groups and their versions, ordered by partition and id.

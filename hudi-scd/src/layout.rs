@@ -13,11 +13,17 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) struct Layout {
     root: Path,
     timeline: TimelineLayout,
+    /// The folder of the archive of layout 1, below [`META_FOLDER`].
+    archive: String,
 }
 
 impl Layout {
     pub(crate) fn new(root: Path) -> Self {
-        Self { root, timeline: TimelineLayout::Flat }
+        Self { root, timeline: TimelineLayout::Flat, archive: String::new() }
+    }
+
+    pub(crate) fn with_archive(self, archive: String) -> Self {
+        Self { archive, ..self }
     }
 
     pub(crate) fn with_timeline(self, timeline: TimelineLayout) -> Self {
@@ -118,9 +124,17 @@ impl Layout {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}"))
     }
 
-    /// Returns the folder of the archive. Its name is a property of the table.
-    pub(crate) fn archive_folder(&self, name: &str) -> Result<Path> {
-        self.resolve(&format!("{META_FOLDER}/{name}"))
+    /// Returns the name of the folder of the archive, in the folder of the timeline.
+    pub(crate) fn archive_name(&self) -> &str {
+        match &self.timeline {
+            TimelineLayout::Flat => &self.archive,
+            TimelineLayout::Folder { history, .. } => history,
+        }
+    }
+
+    /// Returns the folder of the archive of layout 1. Its name is a property of the table.
+    pub(crate) fn archive_folder(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{}", self.archive))
     }
 
     /// Returns the folder of a write's markers.

@@ -1,5 +1,6 @@
 //! The timeline: the actions on a table, with their times and states.
 
+pub(crate) mod archived;
 pub(crate) mod history;
 
 use object_store::ObjectStore;

@@ -4,7 +4,7 @@
 mod stored;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -25,7 +25,7 @@ use crate::{
     schema::META_COLUMNS,
     snapshot::View,
     storage,
-    timeline::Timeline,
+    timeline::{Instant, Timeline},
 };
 
 /// An invariant of a table.
@@ -148,8 +148,13 @@ async fn findings(context: &Context) -> Result<Vec<Finding>> {
         }
     });
     let checked = ordered(context.options().parallelism, checks).await?;
+    let unsure = checked.iter().flat_map(|(_, checked)| checked.unsure.keys().copied());
+    let committed = context.committed(&view, unsure).await?;
     let mut places: HashMap<String, String> = HashMap::new();
     for (path, checked) in checked {
+        if let Some((_, detail)) = checked.unsure.iter().find(|(instant, _)| !committed.contains(instant)) {
+            findings.push(finding(Invariant::CommitTime, &path, detail));
+        }
         if let Some(said) = said.get(&path)
             && checked.readable
             && said.rows != checked.keys.len() as u64
@@ -256,6 +261,8 @@ struct Checked {
     readable: bool,
     keys: Vec<String>,
     findings: Vec<Finding>,
+    /// Commit times that only the archive can confirm, each with the text of a finding.
+    unsure: BTreeMap<Instant, String>,
 }
 
 impl Checked {
@@ -434,13 +441,15 @@ impl FileCheck<'_> {
             if names.value(row) != name && !self.is_older_name(names.value(row), file.as_ref()) {
                 self.tell(Invariant::FileName, format!("{} has {}", keys.value(row), names.value(row)));
             }
-            let written = times.value(row).parse();
-            let sound = written.as_ref().is_ok_and(|written| {
-                self.timeline.is_committed(*written)
-                    && file.as_ref().is_none_or(|file| *written <= file.instant)
-            });
-            if !sound {
-                self.tell(Invariant::CommitTime, format!("{} has {}", keys.value(row), times.value(row)));
+            let written: Option<Instant> = times.value(row).parse().ok();
+            let written = written.filter(|written| file.as_ref().is_none_or(|file| *written <= file.instant));
+            let detail = || format!("{} has {}", keys.value(row), times.value(row));
+            match written {
+                Some(written) if self.timeline.is_committed(written) => {}
+                Some(written) if self.timeline.lacks(written) => {
+                    self.checked.unsure.entry(written).or_insert_with(detail);
+                }
+                _ => self.tell(Invariant::CommitTime, detail()),
             }
         }
         Ok(())

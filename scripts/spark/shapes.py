@@ -288,3 +288,28 @@ for end, hudi, version in [("0.9", "0.9.0", None), ("0.12", "0.12.2", None), ("0
         add(f"{prefix}clustered-{end}", hudi, f"Hudi {hudi}, clusterings, a savepoint, a commit rolled back", version, schema=FLAT, options={**PAYLOAD, **CLUSTERED}, steps=CLUSTER_STEPS)
         add(f"{prefix}shared-{end}", hudi, f"Hudi {hudi}, writers with a shared lock, of which two died", version, schema=FLAT, options={**PAYLOAD, **SHARED}, steps=SHARED_STEPS)
     add(f"{prefix}restored-{end}", hudi, f"Hudi {hudi}, restored to a savepoint", version, schema=FLAT, options={**PAYLOAD}, steps=RESTORE_STEPS)
+
+
+# Tables that hudi-scd reads, and some of which it does not write on.
+HOLE = {
+    "hoodie.archive.beyond.savepoint": "true",
+    "hoodie.keep.min.commits": "4",
+    "hoodie.keep.max.commits": "5",
+    "hoodie.cleaner.commits.retained": "3",
+    "hoodie.metadata.enable": "false",
+}
+
+
+IN_REGIONS = {"partition": "region", "hive_style": True}
+add(
+    "read-hole-0.15",
+    "0.15.0",
+    "Hudi 0.15.0, with commits archived beyond a savepoint",
+    **IN_REGIONS,
+    options={**PAYLOAD, **HOLE},
+    steps=[
+        of([few(1, region="r1")]),
+        {"call": savepoint, "operation": "savepoint"},
+        *[of([few(key, region=f"r{key}")]) for key in range(2, 11)],
+    ],
+)

@@ -20,7 +20,7 @@ pub(super) struct Archive<'a> {
 impl<'a> Archive<'a> {
     pub(super) fn of(context: &'a Context, view: &View) -> Self {
         let first = view.timeline.completed_commits().next().map(|entry| entry.instant);
-        let is_empty = !view.timeline.has_folder(&context.properties().archive_folder);
+        let is_empty = !view.timeline.has_folder(context.layout().archive_name());
         Self { context, first, entries: is_empty.then(Vec::new) }
     }
 

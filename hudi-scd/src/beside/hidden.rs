@@ -39,7 +39,7 @@ pub(crate) async fn write(context: &Context, instant: Instant, rows: RecordBatch
 /// writes that were undone.
 pub(crate) async fn read(context: &Context, turn: &Turn<'_>, view: &View) -> Result<Option<RecordBatch>> {
     let listed = turn.tombstone_files().await?;
-    let (mut committed, undone) = divide(listed, layout::hidden_rows_of, &view.timeline);
+    let (mut committed, undone) = divide(context, view, listed, layout::hidden_rows_of).await?;
     discard(context, turn, undone).await?;
     let Some((_, path)) = committed.pop() else { return Ok(None) };
     let bytes = storage::read(context.store(), &path).await?;

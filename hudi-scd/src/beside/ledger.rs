@@ -132,7 +132,7 @@ pub(crate) async fn read(context: &Context, turn: Option<&Turn<'_>>, view: &View
             listed.objects.into_iter().map(|file| file.location).collect()
         }
     };
-    let (mut committed, mut past) = divide(listed, layout::ledger_of, &view.timeline);
+    let (mut committed, mut past) = divide(context, view, listed, layout::ledger_of).await?;
     let mut archive = Archive::of(context, view);
     let found = loop {
         match committed.last() {

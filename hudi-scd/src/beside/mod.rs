@@ -20,7 +20,7 @@ use crate::{
     layout,
     snapshot::View,
     storage,
-    timeline::{Instant, Timeline},
+    timeline::Instant,
 };
 
 /// Content of a commit in addition to its rows.
@@ -44,16 +44,19 @@ type File = (Instant, Path);
 
 /// Divides the files of one kind into those of commits, oldest first, and the others. An instant before the
 /// active timeline counts as that of a commit.
-fn divide(
+async fn divide(
+    context: &Context,
+    view: &View,
     listed: Vec<Path>,
     instant_of: fn(&str) -> Option<Instant>,
-    timeline: &Timeline,
-) -> (Vec<File>, Vec<File>) {
+) -> Result<(Vec<File>, Vec<File>)> {
     let files = listed.into_iter().filter_map(|path| Some((instant_of(path.filename()?)?, path)));
+    let files: Vec<File> = files.collect();
+    let commits = context.committed(view, files.iter().map(|(instant, _)| *instant)).await?;
     let (mut committed, others): (Vec<_>, Vec<_>) =
-        files.partition(|(instant, _)| timeline.is_committed(*instant));
+        files.into_iter().partition(|(instant, _)| commits.contains(instant));
     committed.sort_unstable();
-    (committed, others)
+    Ok((committed, others))
 }
 
 /// Deletes files that do not count.
@@ -68,6 +71,7 @@ async fn discard(context: &Context, turn: &Turn<'_>, files: Vec<File>) -> Result
 /// Returns the files of all kinds that are older than an instant and belong to neither a commit nor a pending
 /// write.
 pub(crate) async fn strays_before(
+    context: &Context,
     turn: &Turn<'_>,
     view: &View,
     first: Instant,
@@ -76,7 +80,7 @@ pub(crate) async fn strays_before(
         let other = || layout::hidden_rows_of(name).or_else(|| layout::ledger_of(name));
         layout::tombstones_of(name).or_else(other)
     };
-    let (_, others) = divide(turn.tombstone_files().await?, instant_of, &view.timeline);
+    let (_, others) = divide(context, view, turn.tombstone_files().await?, instant_of).await?;
     let is_stray = move |instant: Instant| instant < first && !view.is_pending(instant);
     Ok(others.into_iter().filter(move |(instant, _)| is_stray(*instant)).map(|(_, path)| path))
 }

@@ -179,7 +179,7 @@ impl Latest {
     /// have this type.
     async fn read(context: &Context, turn: &Turn<'_>, view: &View, ordering: &DataType) -> Result<Self> {
         let listed = turn.tombstone_files().await?;
-        let (committed, mut undone) = divide(listed, layout::tombstones_of, &view.timeline);
+        let (committed, mut undone) = divide(context, view, listed, layout::tombstones_of).await?;
         let is_retained = |instant: Instant| view.earliest.is_none_or(|earliest| instant >= earliest);
         let (mut archive, mut files) = (Archive::of(context, view), Vec::new());
         for file in committed.into_iter().filter(|(instant, _)| is_retained(*instant)) {

@@ -57,7 +57,7 @@ pub(crate) async fn archive_now(context: &Context, turn: &Turn<'_>) -> Result<Op
     for action in &actions {
         entries_of(context, action, &mut entries).await?;
     }
-    let folder = context.layout().archive_folder(&context.properties().archive_folder)?;
+    let folder = context.layout().archive_folder()?;
     let listed = storage::list_folder(context.store(), &folder).await?;
     let numbers =
         listed.objects.iter().filter_map(|object| archive::file_number(object.location.filename()?));
@@ -126,7 +126,7 @@ async fn remove_strays(
     let strays = strays.filter(|file| !view.is_pending(file.name.instant));
     let paths = strays.map(|stray| layout::in_partition(&stray.partition, &stray.name.to_string()));
     let mut paths: Vec<_> = paths.collect();
-    let beside = beside::strays_before(turn, view, first.instant).await?;
+    let beside = beside::strays_before(context, turn, view, first.instant).await?;
     paths.extend(beside.map(|path| context.layout().relative(&path).to_owned()));
     context.delete_files(view, paths).await.map(drop)
 }

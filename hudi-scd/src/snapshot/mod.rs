@@ -20,7 +20,8 @@ use crate::{
     properties::TableVersion,
     schema, storage,
     timeline::{
-        Action, CommitMetadata, Instant, State, Timeline, TimelineEntry, avro::CleanMetadata, history,
+        Action, CommitMetadata, Instant, State, Timeline, TimelineEntry, archived, avro::CleanMetadata,
+        history,
     },
 };
 
@@ -145,6 +146,7 @@ impl View {
         }
         let mut written = None;
         if let Some(known) = known {
+            timeline = timeline.with_archived_of(&known.timeline);
             if known.timeline.entries() == timeline.entries() {
                 return Ok(Arc::new(Self { timeline, ..Arc::unwrap_or_clone(known) }));
             }
@@ -182,17 +184,20 @@ impl View {
         table: &Layout,
         version: TableVersion,
         reach: Reach,
-        timeline: Timeline,
+        mut timeline: Timeline,
         known: Option<&Written>,
     ) -> Result<Self> {
         let files = list_files(store, table, reach).await?;
-        let timeline = with_archived(store, table, timeline, &files).await?;
         let written = Written::load(store, table, reach.width, &timeline, known).await?;
         let cleans = Cleans::load(store, table, &timeline).await?;
         let mut listed =
             Listed { checksums: timeline.checksums().iter().cloned().collect(), ..Listed::default() };
         for file in files {
             listed.add(table.relative(&file.path), file.bytes, &timeline, &written)?;
+        }
+        let unknown = listed.pending.iter().map(|(file, _)| file.name.instant);
+        if archived::add_commits(store, table, &mut timeline, unknown).await? {
+            listed.add_pending(&timeline, &written);
         }
         let Listed { mut groups, pending, partitions, checksums, .. } = listed;
         let replaced = written.replaced();
@@ -204,7 +209,7 @@ impl View {
         let missing = written.missing(&groups);
         let mut view = Self {
             groups: Arc::new(groups.into_iter().map(|(key, group)| (key, Arc::new(group))).collect()),
-            pending: Arc::new(pending),
+            pending: Arc::new(pending.into_iter().map(|(file, _)| file).collect()),
             partitions: Arc::new(partitions),
             checksums: Arc::new(checksums),
             schema: latest_schema(&written)?,
@@ -401,7 +406,8 @@ impl View {
 #[derive(Default)]
 struct Listed {
     groups: BTreeMap<GroupKey, FileGroup>,
-    pending: Vec<PendingFile>,
+    /// Files that belong to no completed commit, with their sizes.
+    pending: Vec<(PendingFile, u64)>,
     partitions: BTreeSet<String>,
     checksums: BTreeSet<String>,
     /// The paths of partitions with file groups. Their file groups share these paths.
@@ -423,16 +429,36 @@ impl Listed {
         } else if layout::is_local_checksum(file) {
             self.checksums.insert(path.to_owned());
         }
-        let Some(name) = BaseFileName::parse(file) else { return Ok(()) };
+        if let Some(name) = BaseFileName::parse(file) {
+            self.add_base_file(partition, (file, name), bytes, timeline, written);
+        }
+        Ok(())
+    }
+
+    /// Adds the pending files again, with more commits on the timeline.
+    fn add_pending(&mut self, timeline: &Timeline, written: &Written) {
+        for (PendingFile { partition, name }, bytes) in std::mem::take(&mut self.pending) {
+            self.add_base_file(&partition, (&name.to_string(), name), bytes, timeline, written);
+        }
+    }
+
+    fn add_base_file(
+        &mut self,
+        partition: &str,
+        (file, name): (&str, BaseFileName),
+        bytes: u64,
+        timeline: &Timeline,
+        written: &Written,
+    ) {
         if !timeline.is_committed(name.instant) {
-            self.pending.push(PendingFile { partition: partition.to_owned(), name });
-            return Ok(());
+            self.pending.push((PendingFile { partition: partition.to_owned(), name }, bytes));
+            return;
         }
         let key = (self.shared(partition), Arc::from(name.file_id.as_str()));
         let recorded = written.file(name.instant, &key);
         if recorded.is_some_and(|recorded| **recorded != *file) {
-            self.pending.push(PendingFile { partition: partition.to_owned(), name });
-            return Ok(());
+            self.pending.push((PendingFile { partition: partition.to_owned(), name }, bytes));
+            return;
         }
         let version = FileVersion {
             instant: name.instant,
@@ -446,7 +472,6 @@ impl Listed {
             replaced_at: None,
         });
         group.versions.push(version);
-        Ok(())
     }
 
     /// Returns the shared path of a partition.
@@ -473,26 +498,6 @@ async fn check_not_upgraded(store: &dyn ObjectStore, table: &Layout) -> Result<(
     Err(Error::new(ErrorKind::Conflict, "another writer has upgraded the table to a later version")
         .with_context("path", table.root())
         .with_context("hint", "open the table again"))
-}
-
-/// Adds the archive of layout 2 to the timeline if base files belong to instants that the timeline does not
-/// contain.
-async fn with_archived(
-    store: &dyn ObjectStore,
-    table: &Layout,
-    mut timeline: Timeline,
-    files: &[ListedFile],
-) -> Result<Timeline> {
-    let unknown = |file: &ListedFile| {
-        file.path.filename().and_then(BaseFileName::parse).is_some_and(|name| timeline.lacks(name.instant))
-    };
-    if table.history_folder()?.is_some() && files.iter().any(unknown) {
-        let archived = history::load(store, table).await?;
-        timeline.add_archived(
-            archived.into_iter().filter(|entry| entry.writes_rows()).map(|entry| entry.instant),
-        );
-    }
-    Ok(timeline)
 }
 
 /// A listed file, without the tag and the time that a storage reports.

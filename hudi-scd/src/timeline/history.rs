@@ -32,10 +32,6 @@ pub(crate) struct Archived {
 }
 
 impl Archived {
-    pub(crate) fn writes_rows(&self) -> bool {
-        self.action.is_some_and(Action::writes_rows)
-    }
-
     /// Converts the action to an entry of the other archive.
     pub(crate) fn to_entry(self) -> ArchivedEntry {
         let mut entry = ArchivedEntry::default();

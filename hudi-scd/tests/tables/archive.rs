@@ -8,8 +8,11 @@ use std::sync::{
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use hudi_scd::{
-    FnClock, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
-    timeline::archive::{self, ArchiveLimits},
+    FnClock, Invariant, Query, RetentionPolicy, Table, TableDefinition, TableOptions,
+    timeline::{
+        Action, Instant, State,
+        archive::{self, ArchiveLimits, ArchivedEntry},
+    },
 };
 use object_store::{
     CopyOptions, Error, ObjectStore, ObjectStoreExt, PutOptions, PutPayload, PutResult, path::Path,
@@ -155,6 +158,85 @@ async fn an_archival_that_dies_at_any_call_is_done_again() {
             break;
         }
     }
+}
+
+/// Moves commits to the archive, whatever is on the timeline before them.
+async fn archive_commits(store: &dyn ObjectStore, commits: &[Instant]) {
+    let mut entries = Vec::new();
+    for commit in commits {
+        let names = ["commit.requested", "inflight", "commit"].map(|end| format!("{commit}.{end}"));
+        for (state, name) in State::ALL.into_iter().zip(names) {
+            let file = Path::from(format!("t/.hoodie/{name}"));
+            let content = store.get(&file).await.unwrap().bytes().await.unwrap();
+            entries.push(ArchivedEntry::read(*commit, Action::Commit, state, &content, *commit).unwrap());
+            store.delete(&file).await.unwrap();
+        }
+    }
+    let file = Path::from(format!("t/.hoodie/archived/{}", archive::file_name(1)));
+    store.put(&file, archive::encode(&entries).into()).await.unwrap();
+}
+
+/// With `hoodie.archive.beyond.savepoint`, Hudi's archiver leaves out commits with a savepoint and archives
+/// later ones. The files of those are newer than the first commit of the timeline.
+#[tokio::test]
+async fn commits_that_were_archived_beyond_a_savepoint_stay_committed() {
+    let schema = common::schema("id bigint, p string, at bigint");
+    let row = |id: i64, at: i64| common::batch(&schema, &format!(r#"{{"id":{id},"p":"p{id}","at":{at}}}"#));
+    let store = common::memory();
+    let definition = TableDefinition::new("t", schema.clone(), ["id"])
+        .with_ordering_field("at")
+        .with_partition_fields(["p"]);
+    let table =
+        Table::create_with(store.clone(), "t".into(), definition, common::repeatable()).await.unwrap();
+    let mut commits = Vec::new();
+    let mut expected = Vec::new();
+    for id in 0..5 {
+        let report = table.upsert(&[row(id, 1), row(id + 10, 9)]).await.unwrap();
+        commits.push(report.instant.unwrap());
+        expected.extend(common::lines(&[row(id, 1), row(id + 10, 9)]));
+        if id == 2 {
+            commits.push(table.delete(&[row(11, 9)]).await.unwrap().instant.unwrap());
+        }
+    }
+    table.savepoint(commits[0], "test", "").await.unwrap();
+    let expected = sorted(expected.into_iter().filter(|line| !line.contains(r#""id":11,"#)).collect());
+    let read = async |table: &Table| common::lines(&table.read(Query::snapshot()).await.unwrap());
+    assert_eq!(read(&table).await, expected);
+    archive_commits(store.as_ref(), &[commits[1], commits[2], commits[3]]).await;
+    // A dead writer of the same time left a file.
+    let files = table.file_groups().await.unwrap();
+    let file = files.iter().find(|group| &*group.partition == "p=p2").unwrap();
+    let file = format!("t/p=p2/{}", file.versions[0].file);
+    let never = format!("{}5", &commits[1].as_str()[..16]);
+    let stray = Path::from(format!("t/p=p2/stray-0_0-1-1_{never}.parquet"));
+    store.copy(&Path::from(file), &stray).await.unwrap();
+
+    assert_eq!(read(&table).await, expected, "a handle from before");
+    let table = Table::open_with(store.clone(), "t".into(), common::repeatable()).await.unwrap();
+    assert_eq!(read(&table).await, expected);
+    let found = table.validate().await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].invariant, Invariant::StrayFile);
+    // The key was deleted later than this.
+    assert_eq!(table.upsert(&[row(11, 2)]).await.unwrap().instant, None);
+    assert_eq!(read(&table).await, expected);
+
+    // When the savepoint is gone, its commit is archived too.
+    table.delete_savepoint(commits[0]).await.unwrap();
+    let limits = ArchiveLimits { keep_min: 1, keep_max: 1 };
+    let options =
+        common::repeatable().with_retention(RetentionPolicy::FileVersions(1)).with_archive_limits(limits);
+    let table = Table::open_with(store.clone(), "t".into(), options).await.unwrap();
+    table.upsert(&[row(2, 2)]).await.unwrap();
+    table.archive().await.unwrap();
+    let first = table.timeline().await.unwrap().completed_commits().next().unwrap().instant;
+    assert!(first > commits[3], "{first}");
+    let mut expected = expected;
+    expected.retain(|line| !line.contains(r#""id":2,"#));
+    expected.extend(common::lines(&[row(2, 2)]));
+    assert_eq!(read(&table).await, sorted(expected));
+    assert_eq!(table.validate().await.unwrap(), []);
+    assert!(store.head(&stray).await.is_err(), "the dead writer's file is removed");
 }
 
 fn sorted(mut lines: Vec<String>) -> Vec<String> {

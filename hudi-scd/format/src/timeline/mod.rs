@@ -53,7 +53,7 @@ pub struct Timeline {
     entries: Vec<TimelineEntry>,
     /// The paths of the checksums that Hadoop's local file system writes next to the files.
     checksums: Vec<String>,
-    /// Archived instants that are newer than the first active one.
+    /// Archived commits that are newer than the first active one.
     archived: BTreeSet<Instant>,
     /// The names of the folders next to the timeline's files.
     folders: BTreeSet<String>,
@@ -121,20 +121,29 @@ impl Timeline {
         self.completed_commits().filter_map(|entry| Some((entry.instant, entry.completed_at?)))
     }
 
-    /// Returns `true` if the active timeline does not contain an instant but begins before it. In that case
-    /// only the archive says whether the commit completed.
+    /// Returns `true` if the active timeline begins before an instant and ends after it, but does not contain
+    /// it. In that case only the archive says whether the commit completed.
     pub fn lacks(&self, instant: Instant) -> bool {
         let first = self.completed_commits().next();
         first.is_some_and(|first| instant > first.instant)
+            && self.newest().is_some_and(|newest| instant < newest)
             && !self.entries.iter().any(|entry| entry.instant == instant && entry.action.writes_rows())
     }
 
-    /// Adds archived instants that are newer than active ones. They exist because a slow commit completes
-    /// after faster ones.
+    /// Adds archived commits that are newer than active ones. They exist for two reasons: Hudi's archiver can
+    /// leave out commits with a savepoint (`hoodie.archive.beyond.savepoint`), and in layout 2 a slow commit
+    /// completes after faster ones.
     pub fn add_archived(&mut self, archived: impl IntoIterator<Item = Instant>) {
         let lacking: BTreeSet<Instant> =
             archived.into_iter().filter(|instant| self.lacks(*instant)).collect();
         self.archived.extend(lacking);
+    }
+
+    /// Adds the archived commits of an earlier state of this timeline.
+    #[must_use]
+    pub fn with_archived_of(mut self, earlier: &Self) -> Self {
+        self.add_archived(earlier.archived.iter().copied());
+        self
     }
 
     /// Adds the paths of the checksums that Hadoop's local file system writes next to the files.
@@ -262,6 +271,25 @@ mod tests {
         timeline.add_archived([instant(1), instant(3), instant(7)]);
         assert!(timeline.is_committed(instant(3)), "archived before a slower commit completed");
         assert!(!timeline.is_committed(instant(7)), "pending");
+    }
+
+    #[test]
+    fn the_archive_says_which_commits_completed_in_a_hole_behind_a_savepoint() {
+        let names = [
+            "20260101000000001.commit",
+            "20260101000000001.savepoint",
+            "20260101000000006.commit",
+            "20260101000000008.commit",
+        ];
+        let instant = |digit: u8| format!("2026010100000000{digit}").parse::<Instant>().unwrap();
+        let mut timeline = timeline(&names);
+        assert!(timeline.lacks(instant(3)) && timeline.lacks(instant(4)) && timeline.lacks(instant(7)));
+        assert!(!timeline.lacks(instant(6)) && !timeline.lacks(instant(9)), "active, or too new");
+        timeline.add_archived([instant(3), instant(9)]);
+        let committed = [3, 4, 7, 9].map(|digit| timeline.is_committed(instant(digit)));
+        assert_eq!(committed, [true, false, false, false]);
+        let later = self::timeline(&names[2..]).with_archived_of(&timeline);
+        assert!(later.is_committed(instant(3)), "older than the timeline");
     }
 
     #[test]
