@@ -6,12 +6,13 @@
 //! {min}_{max}_{level}.parquet     instantTime, completionTime, action, metadata, plan, version
 //! ```
 //!
-//! When small files are merged, a new manifest is written. A reader uses the newest manifest, or the previous
-//! one if files of the newest are missing.
+//! Each archival writes a new manifest and then replaces `_version_`: it deletes the file, and writes it
+//! again. A reader that finds no number there uses the manifest with the highest number. The files of the last
+//! three manifests are kept, so a reader that finds a file missing was slow, and begins again.
 
 use arrow::array::{Array, AsArray};
 use bytes::Bytes;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, path::Path};
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 use serde::Deserialize;
 
@@ -58,9 +59,29 @@ struct File {
 /// Reads the archived actions of a table, oldest first. Empty if it has no archive of this kind.
 pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<Archived>> {
     let Some(folder) = table.history_folder()? else { return Ok(Vec::new()) };
-    let version = folder.clone().join(VERSION);
-    let Some(bytes) = storage::read_if_exists(store, &version).await? else { return Ok(Vec::new()) };
-    let number = parse_version(&bytes).map_err(|error| error.with_context("file", &version))?;
+    let Some(number) = newest_manifest(store, &folder).await? else { return Ok(Vec::new()) };
+    match load_manifest(store, &folder, number).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => match newest_manifest(store, &folder).await? {
+            Some(newer) if newer != number => load_manifest(store, &folder, newer).await,
+            _ => Err(error),
+        },
+        loaded => loaded,
+    }
+}
+
+/// Returns the number of the newest manifest. Returns `None` if there is no manifest.
+async fn newest_manifest(store: &dyn ObjectStore, folder: &Path) -> Result<Option<u64>> {
+    let version = storage::read_if_exists(store, &folder.clone().join(VERSION)).await?;
+    if let Some(number) = version.and_then(|bytes| parse_version(&bytes)) {
+        return Ok(Some(number));
+    }
+    let listed = storage::list_folder(store, folder).await?;
+    let numbers = listed.objects.iter().filter_map(|object| manifest_number(object.location.filename()?));
+    Ok(numbers.max())
+}
+
+/// Reads the archived actions that a manifest lists, oldest first.
+async fn load_manifest(store: &dyn ObjectStore, folder: &Path, number: u64) -> Result<Vec<Archived>> {
     let manifest = folder.clone().join(format!("{MANIFEST}{number}"));
     let bytes = storage::read(store, &manifest).await?;
     let files = parse_manifest(&bytes).map_err(|error| error.with_context("file", &manifest))?;
@@ -75,10 +96,14 @@ pub(crate) async fn load(store: &dyn ObjectStore, table: &Layout) -> Result<Vec<
     Ok(entries)
 }
 
-/// Parses the number of the newest manifest.
-pub(crate) fn parse_version(bytes: &[u8]) -> Result<u64> {
-    let number = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
-    number.ok_or_else(|| corrupt("the version of the archived timeline is not a number"))
+/// Parses the number of the newest manifest. Returns `None` if the file is empty or broken.
+pub(crate) fn parse_version(bytes: &[u8]) -> Option<u64> {
+    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+/// Returns the number of the manifest with this name. Returns `None` for other names.
+fn manifest_number(name: &str) -> Option<u64> {
+    name.strip_prefix(MANIFEST)?.parse().ok()
 }
 
 /// Parses the names of a manifest's files.
@@ -143,8 +168,9 @@ mod tests {
         for broken in [&b""[..], b"3", br#"{"files":[{"fileName":"../x"}]}"#, br#"{"files":[{}]}"#] {
             assert_eq!(parse_manifest(broken).unwrap_err().kind(), ErrorKind::Corrupt);
         }
-        assert_eq!(parse_version(b"12\n").unwrap(), 12);
-        assert_eq!(parse_version(b"").unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(parse_version(b"12\n"), Some(12));
+        assert_eq!((parse_version(b""), parse_version(b"1\0")), (None, None));
+        assert_eq!((manifest_number("manifest_12"), manifest_number("manifest_x")), (Some(12), None));
         assert_eq!(decode(Bytes::from_static(b"PAR1")).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

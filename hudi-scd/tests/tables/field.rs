@@ -307,9 +307,55 @@ async fn the_archive_tells_which_commits_completed_before_a_slower_one() {
         std::fs::write(timeline.join(name), "").unwrap();
     }
     assert_eq!(count().await, 2 * before, "the archive has one of them");
-    std::fs::write(timeline.join("history/_version_"), "2").unwrap();
+
+    // Hudi deletes the file before it writes it again.
+    let version = timeline.join("history/_version_");
+    std::fs::write(timeline.join("history/manifest_0"), r#"{"files":[]}"#).unwrap();
+    for broken in ["", "garbled"] {
+        std::fs::write(&version, broken).unwrap();
+        assert_eq!(count().await, 2 * before, "the manifest with the highest number counts");
+    }
+    std::fs::remove_file(&version).unwrap();
+    assert_eq!(count().await, 2 * before);
+    std::fs::write(&version, "2").unwrap();
     let error = open(&golden).await.read(Query::snapshot()).await.unwrap_err();
     assert!(error.context("file").unwrap().ends_with("history/manifest_2"), "{error}");
+}
+
+/// Replaces the version of the archive after its first read.
+#[derive(Clone, Debug, Default)]
+struct Archival(Arc<AtomicUsize>);
+
+#[async_trait::async_trait]
+impl common::interposed::Interposer for Archival {
+    async fn get(
+        &self,
+        inner: &dyn ObjectStore,
+        location: &Path,
+        options: object_store::GetOptions,
+    ) -> object_store::Result<object_store::GetResult> {
+        let found = inner.get_opts(location, options).await;
+        if location.filename() == Some("_version_") && self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            inner.put(location, "1".into()).await?;
+        }
+        found
+    }
+}
+
+/// A reader that is so slow that the files of its manifest are deleted begins again.
+#[tokio::test]
+async fn a_read_of_an_archive_that_was_replaced_meanwhile_begins_again() {
+    let golden = Golden::unpack("v8-archived-1.0");
+    let store = in_memory(&golden, true).await.0;
+    let table = Table::open(store.clone(), "table".into()).await.unwrap();
+    let archived = table.archived_entries().await.unwrap();
+    let version = Path::from("table/.hoodie/timeline/history/_version_");
+    let newest = store.get(&version).await.unwrap().bytes().await.unwrap();
+    assert_eq!(newest, "1");
+    store.put(&version, "0".into()).await.unwrap();
+    let slow = common::interposed::Interposed::over(store, Archival::default());
+    let table = Table::open(slow, "table".into()).await.unwrap();
+    assert_eq!(table.archived_entries().await.unwrap(), archived);
 }
 
 #[tokio::test]
