@@ -189,8 +189,10 @@ impl std::fmt::Display for BaseFileName {
 
 /// Returns `true` for the name of a log file, which belongs to merge-on-read. A log of change data capture,
 /// `.{file id}_{instant}.log.1_{token}.cdc`, contains copies of changed rows and is not part of any snapshot.
+/// Neither is [its checksum](is_local_checksum).
 pub fn is_log_file(name: &str) -> bool {
-    name.starts_with('.') && name.contains(".log.") && !name.ends_with(".cdc")
+    let is_other = name.ends_with(".cdc") || is_local_checksum(name);
+    name.starts_with('.') && name.contains(".log.") && !is_other
 }
 
 /// Returns the path of the base file, relative to the root, for the path of a marker relative to the folder
@@ -255,6 +257,16 @@ mod tests {
         ] {
             assert_eq!(parse_timed_file_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn logs_of_changes_and_checksums_are_not_log_files() {
+        let log = ".a500d299-865f-44ad-b540-24db40f98230-0_20261123042633497.log.1_0-154-173";
+        assert!(is_log_file(log));
+        for other in [format!("{log}.cdc"), local_checksum(log), local_checksum(&format!("{log}.cdc"))] {
+            assert!(!is_log_file(&other), "{other}");
+        }
+        assert!(!is_log_file("a500d299-865f-44ad-b540-24db40f98230-0_0-154-173_20261123042633497.parquet"));
     }
 
     #[test]
