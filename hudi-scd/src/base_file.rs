@@ -736,29 +736,19 @@ fn selection(positions: &[u64]) -> RowSelection {
 }
 
 /// Converts a batch of a base file to the table's schema: first its meta columns, unchanged, then the data
-/// columns in the schema's order and types. A column is null if the file is older than the column.
+/// columns in the schema's order and types. A column is null if the file is older than the column, and left
+/// out if the table dropped it.
 pub(crate) fn conform_stored(batch: &RecordBatch, data: &SchemaRef, path: &Path) -> Result<RecordBatch> {
     let named = |error: Error| error.with_context("file", path);
-    let is_meta = |field: &FieldRef| schema::is_meta_column(field.name());
+    let rows = schema::conform_stored(batch, data).map_err(named)?;
     let stored = batch.schema();
-    let project = |keep: &dyn Fn(&FieldRef) -> bool| {
-        let indices: Vec<usize> =
-            (0..stored.fields().len()).filter(|index| keep(&stored.fields()[*index])).collect();
-        batch.project(&indices).map_err(|cause| {
-            Error::new(ErrorKind::Corrupt, "a base file has incompatible columns").with_source(cause)
-        })
-    };
-    let meta = project(&is_meta).map_err(named)?;
-    let known = |field: &FieldRef| data.field_with_name(field.name()).is_ok();
-    let rows = schema::conform(&project(&known).map_err(named)?, data).map_err(named)?;
-    let fields: Vec<FieldRef> = meta
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| Arc::new(Field::new(field.name(), field.data_type().clone(), true)))
-        .chain(data.fields().iter().cloned())
-        .collect();
-    let columns = meta.columns().iter().chain(rows.columns()).cloned().collect();
+    let meta = stored.fields().iter().zip(batch.columns());
+    let meta = meta.filter(|(field, _)| schema::is_meta_column(field.name()));
+    let meta = meta.map(|(field, column)| {
+        (Arc::new(Field::new(field.name(), field.data_type().clone(), true)), column.clone())
+    });
+    let data = data.fields().iter().cloned().zip(rows.columns().iter().cloned());
+    let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = meta.chain(data).unzip();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(|cause| {
         named(Error::new(ErrorKind::Corrupt, "a base file does not fit the table").with_source(cause))

@@ -298,6 +298,16 @@ HOLE = {
     "hoodie.cleaner.commits.retained": "3",
     "hoodie.metadata.enable": "false",
 }
+INNER = "struct<a:int{}>"
+NEST = "id bigint, region string, place {0}, items array<{0}>, props map<string,{0}>, upd bigint"
+WHOLE = NEST.format(INNER.format(",b:string"))
+LESS = NEST.format(INNER.format(""))
+DROPS = {"hoodie.datasource.write.schema.allow.auto.evolution.column.drop": "true"}
+
+
+def nest(key, version=0, **more):
+    inner = {"a": key + version, **more}
+    return {"id": key, "region": f"r{key % 2}", "place": inner, "items": [inner, inner], "props": {"k": inner}, "upd": version * 100 + key}
 
 
 IN_REGIONS = {"partition": "region", "hive_style": True}
@@ -312,4 +322,13 @@ add(
         {"call": savepoint, "operation": "savepoint"},
         *[of([few(key, region=f"r{key}")]) for key in range(2, 11)],
     ],
+)
+add(
+    "read-unnested-0.15",
+    "0.15.0",
+    "Hudi 0.15.0, with a field dropped in a struct, in structs of a list and of a map",
+    **IN_REGIONS,
+    schema=LESS,
+    options={**PAYLOAD, **DROPS},
+    steps=[of([nest(key, b="x") for key in (1, 2, 3)], schema=WHOLE), of([nest(2, 1), nest(4, 1)], schema=LESS)],
 )

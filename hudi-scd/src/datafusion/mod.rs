@@ -30,6 +30,7 @@
 mod files;
 mod history;
 mod prune;
+mod stored;
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use object_store::{ObjectMeta, memory::InMemory};
 
-use self::files::Files;
+use self::{files::Files, stored::Stored};
 use crate::{
     Result,
     context::Table,
@@ -195,6 +196,7 @@ impl HudiTable {
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(Stored)))
             .build();
         Ok(DataSourceExec::from_data_source(scan))
     }

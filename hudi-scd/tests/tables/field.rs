@@ -127,6 +127,23 @@ async fn commits_that_spark_archived_beyond_a_savepoint_are_read() {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
+/// Some files of these tables are older than a change of their columns. The first rows are in such a file.
+#[rstest]
+#[case::a_nested_field_was_dropped("read-unnested-0.15")]
+#[tokio::test]
+async fn files_that_are_older_than_the_schema_are_read_and_written_on(#[case] name: &str) {
+    let golden = Golden::unpack(name);
+    let table = open(&golden).await;
+    let mut rows = expected(&golden.path("expected.jsonl"));
+    assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()), rows);
+    assert_eq!(table.validate().await.unwrap(), []);
+    let first = common::batch(&common::schema("id bigint"), r#"{"id":1}"#);
+    assert_eq!(table.delete(&[first]).await.unwrap().deleted, 1);
+    rows.retain(|row| !row.contains(r#""id":1,"#));
+    assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()), rows);
+    assert_eq!(table.validate().await.unwrap(), []);
+}
+
 /// On a local disk, Hadoop writes a checksum next to each file, the logs of changes included. The golden
 /// tables are stored without them.
 #[tokio::test]

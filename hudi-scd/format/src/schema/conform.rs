@@ -1,4 +1,4 @@
-//! Converts a batch to the schema of a table.
+//! Converts a batch, or rows of a base file, to the schema of a table.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{
     evolve::{holds, incompatible, map_value},
     invalid, join,
 };
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 const EXACT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
@@ -33,115 +33,154 @@ const EXACT: CastOptions<'static> =
 /// cannot be converted without loss, or contains a null that the schema does not allow. The error names the
 /// column.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    if batch.schema_ref().fields() == schema.fields() {
-        return batch.clone().with_schema(schema.clone()).map_err(impossible);
-    }
-    let columns =
-        conform_columns(batch.schema_ref().fields(), batch.columns(), schema.fields(), batch.num_rows(), "")?;
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(impossible)
+    Origin::Batch.conform(batch, schema)
 }
 
-fn conform_columns(
-    have: &Fields,
-    columns: &[ArrayRef],
-    want: &Fields,
-    rows: usize,
-    path: &str,
-) -> Result<Vec<ArrayRef>> {
-    if let Some(extra) = have.iter().find(|field| want.find(field.name()).is_none()) {
-        return Err(invalid("batch has a column that the table lacks")
-            .with_context("column", join(path, extra.name())));
-    }
-    want.iter()
-        .map(|field| {
-            let path = join(path, field.name());
-            let column = match have.find(field.name()) {
-                Some((index, _)) => conform_array(&columns[index], field.data_type(), &path)?,
-                None => new_null_array(field.data_type(), rows),
-            };
-            if !field.is_nullable() && column.logical_null_count() > 0 {
-                return Err(
-                    invalid("column has a null where the table allows none").with_context("column", path)
-                );
-            }
-            Ok(column)
-        })
-        .collect()
+/// Converts rows of a base file to `schema`. A base file may be older than the schema: columns and nested
+/// fields that were dropped later are left out.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a column has another type in the file.
+/// Otherwise as [`conform`].
+pub fn conform_stored(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    Origin::BaseFile.conform(rows, schema)
 }
 
-fn conform_array(array: &ArrayRef, want: &DataType, path: &str) -> Result<ArrayRef> {
-    if array.data_type() == want {
-        return Ok(array.clone());
+/// The origin of rows. It determines how they may differ from the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Batch,
+    BaseFile,
+}
+
+impl Origin {
+    fn conform(self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+        let (have, rows) = (batch.schema_ref().fields(), batch.num_rows());
+        if have == schema.fields() {
+            return batch.clone().with_schema(schema.clone()).map_err(impossible);
+        }
+        let columns = self.columns(have, batch.columns(), schema.fields(), rows, "")?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(impossible)
     }
-    if *array.data_type() == DataType::Null {
-        return Ok(new_null_array(want, array.len()));
-    }
-    match (array.data_type(), want) {
-        (DataType::Struct(have), DataType::Struct(fields)) => {
-            let array = array.as_struct();
-            let columns = conform_columns(have, array.columns(), fields, array.len(), path);
-            let columns = columns?;
-            StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len())
-                .map(|array| Arc::new(array) as ArrayRef)
-                .map_err(impossible)
+
+    fn columns(
+        self,
+        have: &Fields,
+        columns: &[ArrayRef],
+        want: &Fields,
+        rows: usize,
+        path: &str,
+    ) -> Result<Vec<ArrayRef>> {
+        let extra = have.iter().find(|field| want.find(field.name()).is_none());
+        if let (Self::Batch, Some(extra)) = (self, extra) {
+            return Err(invalid("batch has a column that the table lacks")
+                .with_context("column", join(path, extra.name())));
         }
-        (DataType::List(_), DataType::List(item)) => {
-            let array = array.as_list::<i32>();
-            list(array, item, path)
-        }
-        (DataType::LargeList(have) | DataType::FixedSizeList(have, _), DataType::List(item)) => {
-            let plain = cast_with_options(array, &DataType::List(have.clone()), &EXACT);
-            let plain = plain.map_err(|e| unfit(array.data_type(), want, path).with_source(e))?;
-            list(plain.as_list::<i32>(), item, path)
-        }
-        (DataType::Map(..), DataType::Map(entries, ordered)) => {
-            let array = array.as_map();
-            let (DataType::Struct(fields), Some(value_type)) = (entries.data_type(), map_value(want)) else {
-                return Err(unfit(array.data_type(), want, path));
-            };
-            let keys = conform_array(array.keys(), &DataType::Utf8, &join(path, super::KEY))?;
-            let values = conform_array(array.values(), value_type, &join(path, super::VALUE))?;
-            let pairs = StructArray::try_new(fields.clone(), vec![keys, values], None);
-            pairs
-                .and_then(|pairs| {
-                    MapArray::try_new(
-                        entries.clone(),
-                        array.offsets().clone(),
-                        pairs,
-                        array.nulls().cloned(),
-                        *ordered,
-                    )
-                })
-                .map(|map| Arc::new(map) as ArrayRef)
-                .map_err(impossible)
-        }
-        (have, want) => {
-            let value_type = canonical_type(have, path)?;
-            if !holds(want, &value_type) {
-                return Err(unfit(have, want, path));
-            }
-            let out = match (have, want) {
-                // Both types count from the same epoch. A cast would look up UTC in the time zone database.
-                (DataType::Timestamp(_, None), DataType::Timestamp(unit, Some(_))) => {
-                    cast_with_options(array, &DataType::Timestamp(*unit, None), &EXACT)
-                        .and_then(|plain| plain.to_data().into_builder().data_type(want.clone()).build())
-                        .map(make_array)
+        want.iter()
+            .map(|field| {
+                let path = join(path, field.name());
+                let column = match have.find(field.name()) {
+                    Some((index, _)) => self.array(&columns[index], field.data_type(), &path)?,
+                    None => new_null_array(field.data_type(), rows),
+                };
+                if !field.is_nullable() && column.logical_null_count() > 0 {
+                    return Err(
+                        invalid("column has a null where the table allows none").with_context("column", path)
+                    );
                 }
-                _ => cast_with_options(array, want, &EXACT),
-            };
-            let out = out.map_err(|e| unfit(have, want, path).with_source(e))?;
-            whole_micros(array, &out, path)?;
-            Ok(out)
+                Ok(column)
+            })
+            .collect()
+    }
+
+    fn array(self, array: &ArrayRef, want: &DataType, path: &str) -> Result<ArrayRef> {
+        if array.data_type() == want {
+            return Ok(array.clone());
+        }
+        if *array.data_type() == DataType::Null {
+            return Ok(new_null_array(want, array.len()));
+        }
+        match (array.data_type(), want) {
+            (DataType::Struct(have), DataType::Struct(fields)) => {
+                let array = array.as_struct();
+                let columns = self.columns(have, array.columns(), fields, array.len(), path)?;
+                StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len())
+                    .map(|array| Arc::new(array) as ArrayRef)
+                    .map_err(impossible)
+            }
+            (DataType::List(_), DataType::List(item)) => self.list(array.as_list(), item, path),
+            (DataType::LargeList(have) | DataType::FixedSizeList(have, _), DataType::List(item)) => {
+                let plain = cast_with_options(array, &DataType::List(have.clone()), &EXACT);
+                let plain = plain.map_err(|e| self.unfit(array.data_type(), want, path).with_source(e))?;
+                self.list(plain.as_list(), item, path)
+            }
+            (DataType::Map(..), DataType::Map(entries, ordered)) => {
+                let array = array.as_map();
+                let (DataType::Struct(fields), Some(value_type)) = (entries.data_type(), map_value(want))
+                else {
+                    return Err(self.unfit(array.data_type(), want, path));
+                };
+                let keys = self.array(array.keys(), &DataType::Utf8, &join(path, super::KEY))?;
+                let values = self.array(array.values(), value_type, &join(path, super::VALUE))?;
+                let pairs = StructArray::try_new(fields.clone(), vec![keys, values], None);
+                pairs
+                    .and_then(|pairs| {
+                        MapArray::try_new(
+                            entries.clone(),
+                            array.offsets().clone(),
+                            pairs,
+                            array.nulls().cloned(),
+                            *ordered,
+                        )
+                    })
+                    .map(|map| Arc::new(map) as ArrayRef)
+                    .map_err(impossible)
+            }
+            (have, want) => self.leaf(array, have, want, path),
         }
     }
-}
 
-fn list(array: &ListArray, item: &FieldRef, path: &str) -> Result<ArrayRef> {
-    let values = conform_array(array.values(), item.data_type(), &join(path, super::ELEMENT))?;
-    ListArray::try_new(item.clone(), array.offsets().clone(), values, array.nulls().cloned())
-        .map(|list| Arc::new(list) as ArrayRef)
-        .map_err(impossible)
+    fn list(self, array: &ListArray, item: &FieldRef, path: &str) -> Result<ArrayRef> {
+        let values = self.array(array.values(), item.data_type(), &join(path, super::ELEMENT))?;
+        ListArray::try_new(item.clone(), array.offsets().clone(), values, array.nulls().cloned())
+            .map(|list| Arc::new(list) as ArrayRef)
+            .map_err(impossible)
+    }
+
+    /// Converts values that are not nested to a type that can represent all of them.
+    fn leaf(self, array: &ArrayRef, have: &DataType, want: &DataType, path: &str) -> Result<ArrayRef> {
+        let value_type = canonical_type(have, path)?;
+        if !holds(want, &value_type) {
+            return Err(self.unfit(have, want, path));
+        }
+        let out = match (have, want) {
+            // Both types count from the same epoch. A cast would look up UTC in the time zone database.
+            (DataType::Timestamp(_, None), DataType::Timestamp(unit, Some(_))) => {
+                cast_with_options(array, &DataType::Timestamp(*unit, None), &EXACT)
+                    .and_then(|plain| plain.to_data().into_builder().data_type(want.clone()).build())
+                    .map(make_array)
+            }
+            _ => cast_with_options(array, want, &EXACT),
+        };
+        let out = out.map_err(|e| self.unfit(have, want, path).with_source(e))?;
+        whole_micros(array, &out, path)?;
+        Ok(out)
+    }
+
+    fn unfit(self, have: &DataType, want: &DataType, path: &str) -> Error {
+        match self {
+            Self::Batch => incompatible(want, have, path),
+            Self::BaseFile => {
+                let message =
+                    "a column has a type in a base file that cannot be converted to the table's type";
+                Error::new(ErrorKind::Unsupported, message)
+                    .with_context("column", path)
+                    .with_context("table", want)
+                    .with_context("base file", have)
+            }
+        }
+    }
 }
 
 /// Rejects integers that lost precision in a floating-point column.
@@ -154,7 +193,7 @@ pub fn check_exact(given: &RecordBatch, conformed: &RecordBatch) -> Result<()> {
         if !given.data_type().is_integer() || !kept.data_type().is_floating() {
             continue;
         }
-        let nearest = || unfit(given.data_type(), kept.data_type(), field.name());
+        let nearest = || incompatible(kept.data_type(), given.data_type(), field.name());
         // The largest 64-bit integers are rounded up beyond the range, and become null when they are cast
         // back.
         let back = cast(kept, given.data_type()).map_err(|e| nearest().with_source(e))?;
@@ -242,10 +281,6 @@ fn whole_micros(nanos: &ArrayRef, micros: &ArrayRef, path: &str) -> Result<()> {
     }
 }
 
-fn unfit(have: &DataType, want: &DataType, path: &str) -> Error {
-    incompatible(want, have, path)
-}
-
 fn impossible(e: arrow::error::ArrowError) -> Error {
     invalid("batch does not fit the schema of the table").with_source(e)
 }
@@ -253,11 +288,12 @@ fn impossible(e: arrow::error::ArrowError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{canonical, reconcile};
+    use crate::schema::{canonical, list_of, map_of, reconcile};
     use arrow::array::{
         DictionaryArray, Int8Array, Int32Array, Int64Array, LargeListArray, MapBuilder, StringArray,
         StringBuilder, TimestampNanosecondArray, TimestampSecondArray,
     };
+    use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::{Field, Int32Type, Schema};
 
     fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -305,6 +341,44 @@ mod tests {
         assert_eq!(out.column(3).as_primitive::<TimestampMicrosecondType>().values(), &[1, 2]);
         assert_eq!(reconcile(&schema, &all.schema()).unwrap(), schema);
         assert_eq!(conform(&out, &schema).unwrap(), out);
+    }
+
+    #[test]
+    fn leaves_out_what_the_table_dropped_at_any_depth() {
+        let inner = |fields: &[&str]| {
+            let int = |name: &&str| Field::new(*name, DataType::Int32, true);
+            DataType::Struct(fields.iter().map(int).collect())
+        };
+        let place = |data_type: DataType| {
+            Arc::new(Schema::new(vec![
+                Field::new("s", data_type.clone(), true),
+                Field::new("l", list_of(data_type.clone()), true),
+                Field::new("m", map_of(data_type, true), true),
+            ]))
+        };
+        let values = |fields: &[&str]| -> ArrayRef {
+            let DataType::Struct(fields) = inner(fields) else { unreachable!() };
+            let columns = fields.iter().map(|_| Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef);
+            Arc::new(StructArray::new(fields.clone(), columns.collect(), None))
+        };
+        let rows = |fields: &[&str]| {
+            let schema = place(inner(fields));
+            let offsets = OffsetBuffer::from_lengths([2, 0]);
+            let DataType::List(item) = schema.field(1).data_type() else { unreachable!() };
+            let list = ListArray::new(item.clone(), offsets.clone(), values(fields), None);
+            let DataType::Map(entries, _) = schema.field(2).data_type() else { unreachable!() };
+            let DataType::Struct(pair) = entries.data_type() else { unreachable!() };
+            let keys = Arc::new(StringArray::from(vec!["a", "b"]));
+            let pairs = StructArray::new(pair.clone(), vec![keys, values(fields)], None);
+            let map = MapArray::new(entries.clone(), offsets, pairs, None, false);
+            RecordBatch::try_new(schema, vec![values(fields), Arc::new(list), Arc::new(map)]).unwrap()
+        };
+        let (stored, table) = (rows(&["a", "b"]), rows(&["b"]));
+        assert_eq!(conform_stored(&stored, &table.schema()).unwrap(), table);
+        let only = Arc::new(table.schema().project(&[0]).unwrap());
+        assert_eq!(conform_stored(&stored, &only).unwrap(), table.project(&[0]).unwrap());
+        let error = conform(&stored, &table.schema()).unwrap_err();
+        assert_eq!(error.context("column"), Some("s.a"));
     }
 
     #[test]

@@ -41,8 +41,7 @@ use crate::{Error, ErrorKind, Result};
 
 pub use avro::decimal_bytes;
 pub use avro::{from_avro, sanitize_name, to_avro};
-pub use conform::conform;
-pub use conform::{check_exact, check_required};
+pub use conform::{check_exact, check_required, conform, conform_stored};
 pub use continued::{continued, with_meta_columns as avro_with_meta_columns};
 pub use docs::DOC;
 pub use docs::doc;
