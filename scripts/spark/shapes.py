@@ -298,11 +298,27 @@ HOLE = {
     "hoodie.cleaner.commits.retained": "3",
     "hoodie.metadata.enable": "false",
 }
+PROMOTED = "id bigint, region string, {}, upd bigint"
+NUMBERS = PROMOTED.format("n int, m bigint, f float, g double")
+TEXTS = PROMOTED.format("n string, m string, f string, g string")
 INNER = "struct<a:int{}>"
 NEST = "id bigint, region string, place {0}, items array<{0}>, props map<string,{0}>, upd bigint"
 WHOLE = NEST.format(INNER.format(",b:string"))
 LESS = NEST.format(INNER.format(""))
 DROPS = {"hoodie.datasource.write.schema.allow.auto.evolution.column.drop": "true"}
+
+
+def numbers(key):
+    """Returns a row of numbers whose text differs between languages."""
+    return {
+        "id": key,
+        "region": f"r{key % 4}",
+        "n": [0, -7, 2**31 - 1, None][key % 4],
+        "m": [1, -(2**40), 2**63 - 1, None][key % 4],
+        "f": [0.1, 1e7, 3.4e38, None, 1e-4, 16777216.0, 0.33, 100.0][key % 8],
+        "g": [0.1, 1e21, 2e-3, None, 1.7976931348623157e308, 123456789.125, 5e-324, 1e7][key % 8],
+        "upd": key,
+    }
 
 
 def nest(key, version=0, **more):
@@ -321,6 +337,18 @@ add(
         of([few(1, region="r1")]),
         {"call": savepoint, "operation": "savepoint"},
         *[of([few(key, region=f"r{key}")]) for key in range(2, 11)],
+    ],
+)
+add(
+    "read-promoted-0.15",
+    "0.15.0",
+    "Hudi 0.15.0, numbers that became text",
+    **IN_REGIONS,
+    schema=TEXTS,
+    options=PAYLOAD,
+    steps=[
+        of(map(numbers, range(8)), schema=NUMBERS),
+        of([{"id": 20, "region": "r20", "n": "twenty", "m": "x", "f": "y", "g": "z", "upd": 20}], schema=TEXTS),
     ],
 )
 add(

@@ -28,7 +28,8 @@ use arrow::{
     datatypes::Schema,
 };
 
-use self::text::{as_text, has_text, invalid};
+pub(crate) use self::text::as_text;
+use self::text::{has_text, invalid};
 pub use self::{
     encoding::KeyEncoding,
     escape::is_escaped,

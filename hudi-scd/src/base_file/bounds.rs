@@ -8,6 +8,8 @@ use super::OpenFile;
 impl OpenFile {
     /// Returns the minimum and the maximum of a column in each row group, excluding nulls, with this type.
     /// Returns `None` if they are unknown. A group without statistics has null bounds.
+    ///
+    /// A column of numbers that was promoted to text has no bounds, because `10` is less than `9` as text.
     pub(crate) fn bounds(&self, name: &str, data_type: &DataType) -> Option<(ArrayRef, ArrayRef)> {
         let metadata = self.footer().metadata();
         let [leaf] = *self.leaves(name) else { return None };
@@ -16,7 +18,7 @@ impl OpenFile {
         let is_certain = groups().all(|group| {
             group.column(leaf).statistics().is_none_or(|statistics| !statistics.is_min_max_deprecated())
         });
-        if !is_certain {
+        if !is_certain || self.field(name)?.data_type().is_numeric() != data_type.is_numeric() {
             return None;
         }
         let schema = metadata.file_metadata().schema_descr();

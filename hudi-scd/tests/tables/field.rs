@@ -9,7 +9,7 @@ use std::{
 };
 
 use hudi_scd::{
-    ErrorKind, Invariant, KeyChange, MetadataTable, Query, RetentionPolicy, Table, TableOptions,
+    ErrorKind, Invariant, KeyChange, MetadataTable, Predicate, Query, RetentionPolicy, Table, TableOptions,
     timeline::{Action, CommitMetadata, archive::ArchiveLimits},
 };
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
@@ -129,6 +129,7 @@ async fn commits_that_spark_archived_beyond_a_savepoint_are_read() {
 
 /// Some files of these tables are older than a change of their columns. The first rows are in such a file.
 #[rstest]
+#[case::numbers_became_text("read-promoted-0.15")]
 #[case::a_nested_field_was_dropped("read-unnested-0.15")]
 #[tokio::test]
 async fn files_that_are_older_than_the_schema_are_read_and_written_on(#[case] name: &str) {
@@ -142,6 +143,24 @@ async fn files_that_are_older_than_the_schema_are_read_and_written_on(#[case] na
     rows.retain(|row| !row.contains(r#""id":1,"#));
     assert_eq!(lines(&table.read(Query::snapshot()).await.unwrap()), rows);
     assert_eq!(table.validate().await.unwrap(), []);
+}
+
+/// As text, 10 is less than 9, and in the statistics of the file it is greater.
+#[tokio::test]
+async fn statistics_of_numbers_that_became_text_exclude_nothing() {
+    let golden = Golden::unpack("read-promoted-0.15");
+    let table = open(&golden).await;
+    let all = table.read(Query::snapshot().with_columns(["id", "m"])).await.unwrap();
+    let text = |row: &String| {
+        serde_json::from_str::<serde_json::Value>(row).unwrap()["m"].as_str().map(str::to_owned)
+    };
+    for value in ["1", "-1099511627776", "9223372036854775807", "5"] {
+        let query = Query::snapshot().with_columns(["id", "m"]);
+        let found = table.read(query.with_predicate(Predicate::at_most("m", value))).await.unwrap();
+        let mut rows = lines(&all);
+        rows.retain(|row| text(row).is_some_and(|text| *text <= *value));
+        assert_eq!(lines(&found), rows, "{value}");
+    }
 }
 
 /// On a local disk, Hadoop writes a checksum next to each file, the logs of changes included. The golden

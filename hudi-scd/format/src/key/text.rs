@@ -10,7 +10,7 @@ use super::java;
 use crate::{Error, ErrorKind, Result};
 
 /// Formats a column's values as Java does.
-pub(super) fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
+pub(crate) fn as_text(column: &ArrayRef, name: &str) -> Result<StringArray> {
     let failed = |cause| {
         invalid("a key column cannot be written as text").with_context("column", name).with_source(cause)
     };

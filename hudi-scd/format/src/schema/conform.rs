@@ -20,7 +20,7 @@ use super::{
     evolve::{holds, incompatible, map_value},
     invalid, join,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, key};
 
 const EXACT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
@@ -37,7 +37,9 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 }
 
 /// Converts rows of a base file to `schema`. A base file may be older than the schema: columns and nested
-/// fields that were dropped later are left out.
+/// fields that were dropped later are left out, and values of columns that Hudi promoted later are converted.
+/// In addition to the wider types of [`conform`], Hudi 0.14.1 and later promote numbers to text, and text and
+/// bytes to each other.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a column has another type in the file.
@@ -137,6 +139,9 @@ impl Origin {
                     .map(|map| Arc::new(map) as ArrayRef)
                     .map_err(impossible)
             }
+            (have, want) if self == Self::BaseFile && is_stored_form(have, want) => {
+                self.read_form(array, want, path)
+            }
             (have, want) => self.leaf(array, have, want, path),
         }
     }
@@ -168,6 +173,15 @@ impl Origin {
         Ok(out)
     }
 
+    /// Converts values from their [stored form](is_stored_form). Numbers become text as in Java's `toString`.
+    fn read_form(self, array: &ArrayRef, want: &DataType, path: &str) -> Result<ArrayRef> {
+        if array.data_type().is_numeric() && *want == DataType::Utf8 {
+            return Ok(Arc::new(key::as_text(array, path)?));
+        }
+        cast_with_options(array, want, &EXACT)
+            .map_err(|e| self.unfit(array.data_type(), want, path).with_source(e))
+    }
+
     fn unfit(self, have: &DataType, want: &DataType, path: &str) -> Error {
         match self {
             Self::Batch => incompatible(want, have, path),
@@ -181,6 +195,15 @@ impl Origin {
             }
         }
     }
+}
+
+/// Returns `true` if base files may have this type for values of a column that would not fit it in a batch.
+fn is_stored_form(have: &DataType, want: &DataType) -> bool {
+    use DataType as T;
+    matches!(
+        (have, want),
+        (T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Binary, T::Utf8) | (T::Utf8, T::Binary)
+    )
 }
 
 /// Rejects integers that lost precision in a floating-point column.
@@ -290,8 +313,9 @@ mod tests {
     use super::*;
     use crate::schema::{canonical, list_of, map_of, reconcile};
     use arrow::array::{
-        DictionaryArray, Int8Array, Int32Array, Int64Array, LargeListArray, MapBuilder, StringArray,
-        StringBuilder, TimestampNanosecondArray, TimestampSecondArray,
+        BinaryArray, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array,
+        LargeListArray, MapBuilder, StringArray, StringBuilder, TimestampNanosecondArray,
+        TimestampSecondArray,
     };
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::{Field, Int32Type, Schema};
@@ -379,6 +403,36 @@ mod tests {
         assert_eq!(conform_stored(&stored, &only).unwrap(), table.project(&[0]).unwrap());
         let error = conform(&stored, &table.schema()).unwrap_err();
         assert_eq!(error.context("column"), Some("s.a"));
+    }
+
+    #[test]
+    fn reads_values_of_promoted_columns_as_java_writes_them() {
+        let promoted = |values: ArrayRef, want: DataType| {
+            let schema = Arc::new(Schema::new(vec![Field::new("c", list_of(want), true)]));
+            let item = Arc::new(Field::new(super::super::ELEMENT, values.data_type().clone(), true));
+            let list = ListArray::new(item, OffsetBuffer::from_lengths([values.len()]), values, None);
+            let stored = batch(vec![("c", Arc::new(list))]);
+            conform(&stored, &schema).unwrap_err();
+            Ok::<_, Error>(conform_stored(&stored, &schema)?.column(0).as_list::<i32>().values().clone())
+        };
+        let text = |texts: Vec<Option<&str>>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
+        let numbers = promoted(Arc::new(Int32Array::from(vec![Some(-7), None])), DataType::Utf8).unwrap();
+        assert_eq!(&numbers, &text(vec![Some("-7"), None]));
+        let numbers = promoted(Arc::new(Int64Array::from(vec![1 << 40])), DataType::Utf8).unwrap();
+        assert_eq!(&numbers, &text(vec![Some("1099511627776")]));
+        let numbers = promoted(Arc::new(Float32Array::from(vec![0.1, 1e7])), DataType::Utf8).unwrap();
+        assert_eq!(&numbers, &text(vec![Some("0.1"), Some("1.0E7")]));
+        let numbers = promoted(Arc::new(Float64Array::from(vec![1.5, 1e-4])), DataType::Utf8).unwrap();
+        assert_eq!(&numbers, &text(vec![Some("1.5"), Some("1.0E-4")]));
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"caf\xc3\xa9"[..]]));
+        assert_eq!(&promoted(bytes.clone(), DataType::Utf8).unwrap(), &text(vec![Some("café")]));
+        assert_eq!(&promoted(text(vec![Some("café")]), DataType::Binary).unwrap(), &bytes);
+        let broken = promoted(Arc::new(BinaryArray::from(vec![&b"\xff"[..]])), DataType::Utf8);
+        assert_eq!(broken.unwrap_err().kind(), ErrorKind::Unsupported);
+        let date = batch(vec![("c", Arc::new(Int32Array::from(vec![1])))]);
+        let dates = Arc::new(Schema::new(vec![Field::new("c", DataType::Date32, true)]));
+        let error = conform_stored(&date, &dates).unwrap_err();
+        assert_eq!((error.kind(), error.context("column")), (ErrorKind::Unsupported, Some("c")));
     }
 
     #[test]
