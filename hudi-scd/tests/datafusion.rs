@@ -58,6 +58,7 @@ async fn gives_the_rows_of_spark_s_tables_as_our_reader_does(
         "customer-0.15",
         "deletes-0.15",
         "read-hole-0.15",
+        "read-metafile-0.15",
         "read-promoted-0.15",
         "read-unnested-0.15",
         "rolledback-0.15"

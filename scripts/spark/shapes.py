@@ -360,3 +360,10 @@ add(
     options={**PAYLOAD, **DROPS},
     steps=[of([nest(key, b="x") for key in (1, 2, 3)], schema=WHOLE), of([nest(2, 1), nest(4, 1)], schema=LESS)],
 )
+add(
+    "read-metafile-0.15",
+    "0.15.0",
+    "Hudi 0.15.0, with the metadata of partitions in the format of base files",
+    **IN_REGIONS,
+    options={**PAYLOAD, "hoodie.partition.metafile.use.base.format": "true"},
+)

@@ -60,6 +60,12 @@ impl TimelineLayout {
     }
 }
 
+/// Returns `true` for the name of the file that marks a directory as a partition. With
+/// `hoodie.partition.metafile.use.base.format`, it has the format of base files.
+pub fn is_partition_metadata(name: &str) -> bool {
+    name.strip_prefix(PARTITION_METADATA).is_some_and(|end| matches!(end, "" | BASE_FILE_EXTENSION))
+}
+
 /// Returns the path, relative to the root, of a file in a partition. An unpartitioned table has the single
 /// partition `""`.
 pub fn in_partition(partition: &str, name: &str) -> String {
@@ -267,6 +273,19 @@ mod tests {
             assert!(!is_log_file(&other), "{other}");
         }
         assert!(!is_log_file("a500d299-865f-44ad-b540-24db40f98230-0_0-154-173_20261123042633497.parquet"));
+    }
+
+    #[test]
+    fn partition_metadata_may_have_the_format_of_base_files() {
+        for (name, is) in [
+            (".hoodie_partition_metadata", true),
+            (".hoodie_partition_metadata.parquet", true),
+            (".hoodie_partition_metadata.crc", false),
+            ("hoodie_partition_metadata", false),
+        ] {
+            assert_eq!(is_partition_metadata(name), is, "{name}");
+            assert_eq!(BaseFileName::parse(name), None);
+        }
     }
 
     #[test]

@@ -421,10 +421,6 @@ impl TableProperties {
         must_be(TYPE, "only copy-on-write tables are supported", &["COPY_ON_WRITE"])?;
         must_be(BASE_FORMAT, "only Parquet base files are supported", &["PARQUET", ""])?;
         must_be(BOOTSTRAP, "bootstrapped tables are not supported", &[""])?;
-        if flag(METAFILE_FORMAT, false)? {
-            let message = "partition metadata in base file format is not supported";
-            return Err(refused(ErrorKind::Unsupported, message, METAFILE_FORMAT, "true"));
-        }
         let has_meta_columns = flag(META_FIELDS, true)?;
         let drops_partition_columns = flag(DROP_PARTITION_COLUMNS, false)?;
 
@@ -448,6 +444,9 @@ impl TableProperties {
         };
         if flag(CHANGE_DATA_CAPTURE, false)? {
             only_reads("change data capture is not supported", CHANGE_DATA_CAPTURE);
+        }
+        if flag(METAFILE_FORMAT, false)? {
+            only_reads("partition metadata in base file format is not supported", METAFILE_FORMAT);
         }
         if !has_meta_columns {
             only_reads("tables without Hudi's meta columns can be read here, but not written", META_FIELDS);
@@ -680,7 +679,6 @@ hoodie.table.version=6
             ("hoodie.table.version=8", LAYOUT_VERSION),
             ("hoodie.table.complex.keygenerator.encoding=BOTH", KEY_ENCODING),
             ("hoodie.table.base.file.format=ORC", BASE_FORMAT),
-            ("hoodie.partition.metafile.use.base.format=true", METAFILE_FORMAT),
         ] {
             let error = with(line).unwrap_err();
             assert_eq!(
@@ -761,6 +759,7 @@ hoodie.table.version=6
             ),
             ("hoodie.record.merge.mode=CUSTOM".to_owned(), MERGE_MODE),
             ("hoodie.table.cdc.enabled=true".to_owned(), CHANGE_DATA_CAPTURE),
+            ("hoodie.partition.metafile.use.base.format=true".to_owned(), METAFILE_FORMAT),
             ("hoodie.populate.meta.fields=false".to_owned(), META_FIELDS),
             ("hoodie.datasource.write.drop.partition.columns=true".to_owned(), DROP_PARTITION_COLUMNS),
             ("hoodie.table.precombine.field=a,b".to_owned(), ORDERING),

@@ -424,7 +424,7 @@ impl Listed {
             )
             .with_context("file", path));
         }
-        if file == layout::PARTITION_METADATA {
+        if layout::is_partition_metadata(file) {
             self.partitions.insert(partition.to_owned());
         } else if layout::is_local_checksum(file) {
             self.checksums.insert(path.to_owned());

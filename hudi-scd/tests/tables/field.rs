@@ -77,11 +77,13 @@ async fn reads_what_spark_reads(
     assert_eq!(found, []);
 }
 
-/// The properties do not say how these tables are written. Readers do not need to know it.
+/// The properties do not say how these tables are written, or this crate does not write them so. Readers do
+/// not need to know it.
 #[rstest]
 #[case::forms_of_folders("read-custom-0.15", "hoodie.table.partition.fields")]
 #[case::date_pattern("read-timebased-0.9", "hoodie.keygen.timebased.output.dateformat")]
 #[case::change_data_capture("read-cdc-0.15", "hoodie.table.cdc.enabled")]
+#[case::partition_metadata("read-metafile-0.15", "hoodie.partition.metafile.use.base.format")]
 #[tokio::test]
 async fn tables_of_unknown_keys_or_folders_are_read_and_not_written(
     #[case] name: &str,
