@@ -119,6 +119,11 @@ impl Layout {
         }
     }
 
+    /// Returns the folder of the index of a bootstrap.
+    pub(crate) fn bootstrap_folder(&self) -> Result<Path> {
+        self.resolve(&format!("{META_FOLDER}/{BOOTSTRAP_FOLDER}"))
+    }
+
     /// Returns the folder that contains the markers of all writes.
     pub(crate) fn temp_folder(&self) -> Result<Path> {
         self.resolve(&format!("{META_FOLDER}/{TEMP_FOLDER}"))

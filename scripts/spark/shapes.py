@@ -326,6 +326,28 @@ def nest(key, version=0, **more):
     return {"id": key, "region": f"r{key % 2}", "place": inner, "items": [inner, inner], "props": {"k": inner}, "upd": version * 100 + key}
 
 
+def bootstrap(maker, shape, table):
+    """Makes the table from Parquet files, whole rows of which become its own."""
+    import pathlib
+    import shutil
+
+    source = pathlib.Path("/tmp/raw")
+    rows = maker.spark.createDataFrame([(key, f"name {key}", "ns"[key % 2], key) for key in range(1, 7)], shape["schema"])
+    rows.coalesce(1).write.mode("overwrite").parquet(str(source / "all"))
+    options = {
+        **maker.options(shape, {}),
+        "hoodie.datasource.write.operation": "bootstrap",
+        "hoodie.bootstrap.base.path": str(source),
+        "hoodie.bootstrap.mode.selector": "org.apache.hudi.client.bootstrap.selector.FullRecordBootstrapModeSelector",
+        "hoodie.bootstrap.full.input.provider": "org.apache.hudi.bootstrap.SparkParquetBootstrapDataProvider",
+        "hoodie.bootstrap.keygen.class": "org.apache.hudi.keygen.SimpleKeyGenerator",
+        "hoodie.datasource.write.keygenerator.class": "org.apache.hudi.keygen.SimpleKeyGenerator",
+        "hoodie.bootstrap.parallelism": "1",
+    }
+    maker.spark.createDataFrame([], rows.schema).write.format("hudi").options(**options).mode("overwrite").save(table)
+    shutil.rmtree(source)
+
+
 IN_REGIONS = {"partition": "region", "hive_style": True}
 add(
     "read-hole-0.15",
@@ -366,4 +388,16 @@ add(
     "Hudi 0.15.0, with the metadata of partitions in the format of base files",
     **IN_REGIONS,
     options={**PAYLOAD, "hoodie.partition.metafile.use.base.format": "true"},
+)
+add(
+    "read-bootstrap-0.15",
+    "0.15.0",
+    "Hudi 0.15.0, made from Parquet files by a bootstrap of whole rows",
+    **IN_REGIONS,
+    schema="id bigint, name string, region string, upd bigint",
+    options=PAYLOAD,
+    steps=[
+        {"call": bootstrap, "operation": "bootstrap"},
+        of([{"id": 1, "name": "new", "region": "s", "upd": 100}, {"id": 7, "name": "name 7", "region": "s", "upd": 7}]),
+    ],
 )

@@ -21,6 +21,9 @@ pub const META_FOLDER: &str = ".hoodie";
 pub const TEMP_FOLDER: &str = ".temp";
 /// The folder in [`META_FOLDER`] that engines use for their own files.
 pub const AUXILIARY_FOLDER: &str = ".aux";
+/// The folder in [`META_FOLDER`] for the index of a bootstrap that left the data columns in the files that it
+/// made the table from.
+pub const BOOTSTRAP_FOLDER: &str = ".aux/.bootstrap";
 /// The folder in [`META_FOLDER`] where this crate stores the keys that a commit deleted, hidden rows, and
 /// ledgers. Other engines ignore it.
 pub const TOMBSTONE_FOLDER: &str = ".aux/tombstones";

@@ -60,7 +60,8 @@ const PAYLOAD_CLASS: &str = "hoodie.compaction.payload.class";
 const MERGE_MODE: &str = "hoodie.record.merge.mode";
 const MERGE_STRATEGY: &str = "hoodie.record.merge.strategy.id";
 const CREATE_SCHEMA: &str = "hoodie.table.create.schema";
-const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
+/// The property that contains the folder of the Parquet files that a bootstrap made a table from.
+pub const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
 
 const PACKAGE: &str = "org.apache.hudi.common.model.";
 /// The merge strategy that 1.x writes for event-time ordering.
@@ -364,6 +365,11 @@ impl TableProperties {
         metadata_partitions(&self.raw)
     }
 
+    /// Returns the folder of the files that a bootstrap made the table from, if there was a bootstrap.
+    pub fn bootstrapped_from(&self) -> Option<&str> {
+        self.raw.get(BOOTSTRAP).map(|folder| folder.trim()).filter(|folder| !folder.is_empty())
+    }
+
     /// Returns the name of the database, or an empty text for a table without a database.
     pub fn database(&self) -> &str {
         self.raw.get(DATABASE).map_or("", |name| name.trim())
@@ -420,7 +426,6 @@ impl TableProperties {
         };
         must_be(TYPE, "only copy-on-write tables are supported", &["COPY_ON_WRITE"])?;
         must_be(BASE_FORMAT, "only Parquet base files are supported", &["PARQUET", ""])?;
-        must_be(BOOTSTRAP, "bootstrapped tables are not supported", &[""])?;
         let has_meta_columns = flag(META_FIELDS, true)?;
         let drops_partition_columns = flag(DROP_PARTITION_COLUMNS, false)?;
 
@@ -444,6 +449,9 @@ impl TableProperties {
         };
         if flag(CHANGE_DATA_CAPTURE, false)? {
             only_reads("change data capture is not supported", CHANGE_DATA_CAPTURE);
+        }
+        if !text(BOOTSTRAP).is_empty() {
+            only_reads("bootstrapped tables are not supported", BOOTSTRAP);
         }
         if flag(METAFILE_FORMAT, false)? {
             only_reads("partition metadata in base file format is not supported", METAFILE_FORMAT);
@@ -760,6 +768,7 @@ hoodie.table.version=6
             ("hoodie.record.merge.mode=CUSTOM".to_owned(), MERGE_MODE),
             ("hoodie.table.cdc.enabled=true".to_owned(), CHANGE_DATA_CAPTURE),
             ("hoodie.partition.metafile.use.base.format=true".to_owned(), METAFILE_FORMAT),
+            ("hoodie.bootstrap.base.path=s3://lake/raw".to_owned(), BOOTSTRAP),
             ("hoodie.populate.meta.fields=false".to_owned(), META_FIELDS),
             ("hoodie.datasource.write.drop.partition.columns=true".to_owned(), DROP_PARTITION_COLUMNS),
             ("hoodie.table.precombine.field=a,b".to_owned(), ORDERING),

@@ -15,13 +15,16 @@ use crate::{
     Error, ErrorKind, Result,
     definition::TableDefinition,
     layout::{Layout, META_FOLDER},
-    properties::TableProperties,
-    storage,
+    properties::{BOOTSTRAP, TableProperties},
+    storage, timeline,
 };
 
 /// Number of retries, one per second: `READ_RETRIES` in Hudi's `HoodieTableConfig`.
 const RETRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
+/// The instant of a bootstrap that wrote only the meta columns: `METADATA_BOOTSTRAP_INSTANT_TS` in Hudi's
+/// `HoodieTimeline`.
+const METADATA_BOOTSTRAP: &str = "00000000000001";
 
 impl Context {
     /// Creates a table, and opens it.
@@ -53,8 +56,31 @@ impl Context {
             properties.infer_partition_style(folders.filter(|name| *name != META_FOLDER));
         }
         let layout = layout.with_timeline(properties.timeline_layout.clone());
+        check_bootstrap(store.as_ref(), &layout, &properties).await?;
         Ok(Self::of(store, layout, properties, folder, options))
     }
+}
+
+/// Rejects a table whose bootstrap wrote only the meta columns (`METADATA_ONLY`). The data columns are in the
+/// files that the table was made from. A bootstrap that wrote whole rows (`FULL_RECORD`) sets the same
+/// property, but has neither the commit nor the index.
+async fn check_bootstrap(
+    store: &dyn ObjectStore,
+    layout: &Layout,
+    properties: &TableProperties,
+) -> Result<()> {
+    let Some(folder) = properties.bootstrapped_from() else { return Ok(()) };
+    let timeline = timeline::load(store, layout).await?;
+    let has_commit = timeline.entries().iter().any(|entry| entry.instant.as_str() == METADATA_BOOTSTRAP);
+    let index = storage::list_below(store, &layout.bootstrap_folder()?).await?;
+    // File systems may have markers for the folders of the index, which Hudi creates with every table.
+    if !has_commit && !index.iter().any(|file| file.location.extension() == Some("hfile")) {
+        return Ok(());
+    }
+    let message = "tables whose bootstrap wrote only the meta columns are not supported";
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .with_context("property", BOOTSTRAP)
+        .with_context("value", folder))
 }
 
 /// Stores a second copy of a new table's own properties, in a location where other engines do not write.

@@ -84,6 +84,7 @@ async fn reads_what_spark_reads(
 #[case::date_pattern("read-timebased-0.9", "hoodie.keygen.timebased.output.dateformat")]
 #[case::change_data_capture("read-cdc-0.15", "hoodie.table.cdc.enabled")]
 #[case::partition_metadata("read-metafile-0.15", "hoodie.partition.metafile.use.base.format")]
+#[case::bootstrap("read-bootstrap-0.15", BOOTSTRAP)]
 #[tokio::test]
 async fn tables_of_unknown_keys_or_folders_are_read_and_not_written(
     #[case] name: &str,
@@ -102,6 +103,21 @@ async fn tables_of_unknown_keys_or_folders_are_read_and_not_written(
         expect_refusal(refused, property);
     }
     assert_eq!(without_locks(walk(&golden.path("table"))), before);
+}
+
+const BOOTSTRAP: &str = "hoodie.bootstrap.base.path";
+
+/// The base files of such a bootstrap have only the meta columns. It leaves an index, and its commit until that
+/// is archived.
+#[tokio::test]
+async fn a_bootstrap_that_wrote_only_the_meta_columns_is_refused() {
+    for file in [".aux/.bootstrap/.partitions/p_1-0-1_00000000000001.hfile", "00000000000001.commit"] {
+        let golden = Golden::unpack("read-bootstrap-0.15");
+        let file = golden.path("table/.hoodie").join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+        expect_refusal(Table::open(golden.store(), "table".into()).await.map(drop), BOOTSTRAP);
+    }
 }
 
 /// Spark's read of this table lacks the rows of the commits that were archived beyond the savepoint. They
