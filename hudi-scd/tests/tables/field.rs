@@ -272,6 +272,87 @@ async fn tables_whose_files_lack_columns_are_read_and_not_written(
     assert_eq!(without_locks(walk(&golden.path("table"))), before);
 }
 
+/// Rows with the types that Avro writers of Hudi use and that have no own type in a table of ours.
+fn file_of_other_types() -> Vec<u8> {
+    use parquet::{
+        data_type::{ByteArray, ByteArrayType, FixedLenByteArrayType, Int32Type, Int64Type},
+        file::writer::SerializedFileWriter,
+        schema::parser::parse_message_type,
+    };
+    let meta = hudi_scd::schema::META_COLUMNS.map(|name| format!("optional binary {name} (UTF8);"));
+    let schema = format!(
+        "message r {{ {} optional int64 id; optional binary tier (ENUM); optional fixed_len_byte_array(2) code;
+        optional int32 opens (TIME_MILLIS); optional int64 closes (TIME_MICROS); optional int64 at; }}",
+        meta.join(" ")
+    );
+    let schema = Arc::new(parse_message_type(&schema).unwrap());
+    let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut at = 0;
+    while let Some(mut column) = group.next_column().unwrap() {
+        let levels = Some(&[1, 1][..]);
+        let texts = ["gold", "silver"].map(ByteArray::from);
+        let written = match at {
+            0..=4 | 6 => column.typed::<ByteArrayType>().write_batch(&texts, levels, None),
+            7 => {
+                let codes = [b"ab", b"cd"].map(|code| ByteArray::from(&code[..]).into());
+                column.typed::<FixedLenByteArrayType>().write_batch(&codes, levels, None)
+            }
+            8 => column.typed::<Int32Type>().write_batch(&[28_800_000, 0], levels, None),
+            9 => column.typed::<Int64Type>().write_batch(&[64_800_000_000, 0], levels, None),
+            _ => column.typed::<Int64Type>().write_batch(&[1, 2], levels, None),
+        };
+        assert_eq!(written.unwrap(), 2);
+        column.close().unwrap();
+        at += 1;
+    }
+    group.close().unwrap();
+    file.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn enums_fixed_bytes_and_times_of_day_are_read_and_not_written() {
+    let store = common::memory();
+    let schema = common::schema("id bigint, at bigint");
+    let definition = hudi_scd::TableDefinition::new("t", schema.clone(), ["id"]).with_ordering_field("at");
+    let table = Table::create(store.clone(), "t".into(), definition).await.unwrap();
+    let rows = common::batch(&schema, "{\"id\":1,\"at\":1}\n{\"id\":2,\"at\":2}");
+    let commit = table.upsert(&[rows]).await.unwrap().instant.unwrap();
+    let file = table.file_groups().await.unwrap()[0].versions[0].file.clone();
+    store.put(&Path::from(format!("t/{file}")), file_of_other_types().into()).await.unwrap();
+    let path = Path::from(format!("t/.hoodie/{commit}.commit"));
+    let mut metadata: serde_json::Value =
+        serde_json::from_slice(&store.get(&path).await.unwrap().bytes().await.unwrap()).unwrap();
+    metadata["extraMetadata"]["schema"] = r#"{"type":"record","name":"r","fields":[
+        {"name":"id","type":"long"},
+        {"name":"tier","type":["null",{"type":"enum","name":"tier","symbols":["gold","silver"]}],"default":null},
+        {"name":"code","type":{"type":"fixed","name":"code","size":2}},
+        {"name":"opens","type":{"type":"int","logicalType":"time-millis"}},
+        {"name":"closes","type":{"type":"long","logicalType":"time-micros"}},
+        {"name":"at","type":"long"}]}"#
+        .into();
+    store.put(&path, metadata.to_string().into()).await.unwrap();
+
+    let table = Table::open(store, "t".into()).await.unwrap();
+    let rows = table.read(Query::snapshot()).await.unwrap();
+    assert_eq!(
+        lines(&rows),
+        [
+            r#"{"at":1,"closes":64800000000,"code":"YWI=","id":1,"opens":28800000,"tier":"gold"}"#,
+            r#"{"at":2,"closes":0,"code":"Y2Q=","id":2,"opens":0,"tier":"silver"}"#,
+        ]
+    );
+    let gold = Query::snapshot().with_columns(["id"]).with_predicate(Predicate::equal("tier", "gold"));
+    assert_eq!(lines(&table.read(gold).await.unwrap()), [r#"{"id":1}"#]);
+    for refused in [table.upsert(&rows).await.map(drop), table.delete(&rows).await.map(drop)] {
+        let error = refused.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.context("column"), error.context("type")),
+            (ErrorKind::Unsupported, Some("tier"), Some("enum"))
+        );
+    }
+}
+
 #[rstest]
 #[tokio::test]
 async fn later_versions_are_read_and_not_written(

@@ -157,16 +157,37 @@ fn not_canonical(data_type: &DataType, name: &str) -> Error {
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] if the text is not the schema of a record; [`ErrorKind::Unsupported`] for types
-/// that this crate cannot store: unions of several types, enums, times of day, fixed bytes that are not
-/// decimals, recursive records. The error names the column.
+/// that this crate cannot read: unions of several types, recursive records. The error names the column.
 pub fn from_avro(text: &str) -> Result<SchemaRef> {
+    parse(text).map(|(schema, _)| schema)
+}
+
+/// Rejects a schema with a type that this crate reads, but does not write: enums, times of day, and fixed
+/// bytes that are not decimals. [`from_avro`] returns text, numbers and bytes for them, and base files of
+/// other writers store them in types of their own.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`], naming the column; also as [`from_avro`].
+pub fn check_writable(text: &str) -> Result<()> {
+    match parse(text)?.1 {
+        None => Ok(()),
+        Some((column, kind)) => {
+            let message = "columns of this type can be read here, but not written";
+            let hint = "the table can be read here; write it with the engine that created it";
+            Err(unsupported(message, &column, kind).with_context("hint", hint))
+        }
+    }
+}
+
+/// Parses a schema. Also returns its first column with a type that is only read.
+fn parse(text: &str) -> Result<(SchemaRef, Option<(String, String)>)> {
     let value: Value = serde_json::from_str(text)
         .map_err(|e| Error::new(ErrorKind::Corrupt, "schema is not JSON").with_source(e))?;
-    let mut reader = Reader { named: HashMap::new() };
+    let mut reader = Reader { named: HashMap::new(), only_read: None };
     match reader.read(&value, "", "")? {
         (DataType::Struct(fields), _) => {
             let metadata = said(&value).map(doc).unwrap_or_default();
-            Ok(Arc::new(Schema::new_with_metadata(fields, metadata)))
+            Ok((Arc::new(Schema::new_with_metadata(fields, metadata)), reader.only_read))
         }
         _ => Err(Error::new(ErrorKind::Corrupt, "schema is not a record")),
     }
@@ -177,9 +198,11 @@ fn said(value: &Value) -> Option<&str> {
     value.get("doc").and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// The named types seen so far, because a later column may refer to them.
 struct Reader {
+    /// The named types seen so far, because a later column may refer to them.
     named: HashMap<String, DataType>,
+    /// The first column with a type that is only read, and the name of the type.
+    only_read: Option<(String, String)>,
 }
 
 impl Reader {
@@ -289,14 +312,32 @@ impl Reader {
                 ("long", Some("local-timestamp-micros")) => {
                     Ok(DataType::Timestamp(TimeUnit::Microsecond, None))
                 }
-                (_, Some(logical @ ("time-millis" | "time-micros"))) => {
-                    Err(unsupported("column is a time of day", path, logical))
-                }
+                ("int", Some(logical @ "time-millis")) => Ok(self.only_read(DataType::Int32, path, logical)),
+                ("long", Some(logical @ "time-micros")) => Ok(self.only_read(DataType::Int64, path, logical)),
                 _ => self.by_name(kind, namespace, path),
             },
-            "fixed" | "enum" => Err(unsupported("column has an unsupported type", path, kind)),
+            "enum" | "fixed" => {
+                let size =
+                    object.get("size").and_then(Value::as_i64).and_then(|size| i32::try_from(size).ok());
+                let data_type = match (kind, size.filter(|size| *size > 0)) {
+                    ("enum", _) => DataType::Utf8,
+                    (_, Some(size)) => DataType::FixedSizeBinary(size),
+                    (_, None) => return Err(corrupt("schema has fixed bytes without a size", path)),
+                };
+                let data_type = self.only_read(data_type, path, kind);
+                if let Some(name) = text("name") {
+                    self.named
+                        .insert(full_name(name, text("namespace").unwrap_or(namespace)), data_type.clone());
+                }
+                Ok(data_type)
+            }
             _ => self.by_name(kind, namespace, path),
         }
+    }
+
+    fn only_read(&mut self, data_type: DataType, path: &str, kind: &str) -> DataType {
+        self.only_read.get_or_insert_with(|| (path.to_owned(), kind.to_owned()));
+        data_type
     }
 }
 
@@ -405,6 +446,45 @@ mod tests {
     }
 
     #[rstest::rstest]
+    #[case(r#"{"type":"enum","name":"e","symbols":["A","B"]}"#, "enum", DataType::Utf8)]
+    #[case(r#"{"type":"fixed","name":"f","size":16}"#, "fixed", DataType::FixedSizeBinary(16))]
+    #[case(r#"{"type":"int","logicalType":"time-millis"}"#, "time-millis", DataType::Int32)]
+    #[case(r#"{"type":"long","logicalType":"time-micros"}"#, "time-micros", DataType::Int64)]
+    fn types_of_other_writers_are_read_and_not_written(
+        #[case] avro: &str,
+        #[case] kind: &str,
+        #[case] data_type: DataType,
+    ) {
+        let inside = format!(
+            r#"{{"type":"record","name":"r","namespace":"n","fields":[{{"name":"id","type":"long"}},
+            {{"name":"s","type":{{"type":"record","name":"s","fields":[{{"name":"c","type":["null",{avro}]}}]}}}}]}}"#
+        );
+        let schema = from_avro(&inside).unwrap();
+        let DataType::Struct(fields) = schema.field(1).data_type() else { panic!("{schema}") };
+        assert_eq!((fields[0].data_type(), fields[0].is_nullable()), (&data_type, true));
+        canonical(&schema).unwrap();
+        let error = check_writable(&inside).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.context("column"), error.context("type")),
+            (ErrorKind::Unsupported, Some("s.c"), Some(kind))
+        );
+        check_writable(r#"{"type":"record","name":"r","fields":[{"name":"id","type":"long"}]}"#).unwrap();
+    }
+
+    #[test]
+    fn reads_references_to_enums_and_fixed_bytes() {
+        let schema = from_avro(
+            r#"{"type":"record","name":"r","namespace":"a.b","fields":[
+                {"name":"x","type":{"type":"enum","name":"tier","symbols":["A"]}},{"name":"y","type":"tier"},
+                {"name":"z","type":{"type":"fixed","name":"id","size":2}},{"name":"w","type":"a.b.id"}]}"#,
+        )
+        .unwrap();
+        let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        let fixed = DataType::FixedSizeBinary(2);
+        assert_eq!(types, [DataType::Utf8, DataType::Utf8, fixed.clone(), fixed]);
+    }
+
+    #[rstest::rstest]
     #[case(
         r#"{"type":"record","name":"r","fields":[{"name":"u","type":["null","int","string"]}]}"#,
         ErrorKind::Unsupported
@@ -413,7 +493,10 @@ mod tests {
         r#"{"type":"record","name":"r","fields":[{"name":"u","type":["null","r"]}]}"#,
         ErrorKind::Unsupported
     )]
-    #[case(r#"{"type":"record","name":"r","fields":[{"name":"u","type":{"type":"int","logicalType":"time-millis"}}]}"#, ErrorKind::Unsupported)]
+    #[case(
+        r#"{"type":"record","name":"r","fields":[{"name":"u","type":{"type":"fixed","name":"f","size":-1}}]}"#,
+        ErrorKind::Corrupt
+    )]
     #[case(r#"{"type":"record","name":"r","fields":[{"name":"u"}]}"#, ErrorKind::Corrupt)]
     #[case(r#""int""#, ErrorKind::Corrupt)]
     #[case("[1]", ErrorKind::Corrupt)]

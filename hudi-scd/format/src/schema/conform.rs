@@ -39,7 +39,7 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 /// Converts rows of a base file to `schema`. A base file may be older than the schema: columns and nested
 /// fields that were dropped later are left out, and values of columns that Hudi promoted later are converted.
 /// In addition to the wider types of [`conform`], Hudi 0.14.1 and later promote numbers to text, and text and
-/// bytes to each other.
+/// bytes to each other. Times of day become numbers, and enums are stored as bytes.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a column has another type in the file.
@@ -202,7 +202,10 @@ fn is_stored_form(have: &DataType, want: &DataType) -> bool {
     use DataType as T;
     matches!(
         (have, want),
-        (T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Binary, T::Utf8) | (T::Utf8, T::Binary)
+        (T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Binary, T::Utf8)
+            | (T::Utf8, T::Binary)
+            | (T::Time32(TimeUnit::Millisecond), T::Int32)
+            | (T::Time64(TimeUnit::Microsecond), T::Int64)
     )
 }
 
@@ -313,9 +316,9 @@ mod tests {
     use super::*;
     use crate::schema::{canonical, list_of, map_of, reconcile};
     use arrow::array::{
-        BinaryArray, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array,
-        LargeListArray, MapBuilder, StringArray, StringBuilder, TimestampNanosecondArray,
-        TimestampSecondArray,
+        BinaryArray, DictionaryArray, FixedSizeBinaryArray, Float32Array, Float64Array, Int8Array,
+        Int32Array, Int64Array, LargeListArray, MapBuilder, StringArray, StringBuilder,
+        Time32MillisecondArray, Time64MicrosecondArray, TimestampNanosecondArray, TimestampSecondArray,
     };
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::{Field, Int32Type, Schema};
@@ -433,6 +436,24 @@ mod tests {
         let dates = Arc::new(Schema::new(vec![Field::new("c", DataType::Date32, true)]));
         let error = conform_stored(&date, &dates).unwrap_err();
         assert_eq!((error.kind(), error.context("column")), (ErrorKind::Unsupported, Some("c")));
+    }
+
+    #[test]
+    fn reads_times_of_day_as_numbers() {
+        let stored = batch(vec![
+            ("a", Arc::new(Time32MillisecondArray::from(vec![Some(1500), None]))),
+            ("b", Arc::new(Time64MicrosecondArray::from(vec![1_500_000, 0]))),
+            ("c", Arc::new(FixedSizeBinaryArray::try_from_iter([b"ab", b"cd"].into_iter()).unwrap())),
+        ]);
+        let types = [DataType::Int32, DataType::Int64, DataType::Binary];
+        let fields = ["a", "b", "c"].into_iter().zip(types);
+        let fields = fields.map(|(name, data_type)| Field::new(name, data_type, true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let out = conform_stored(&stored, &schema).unwrap();
+        assert_eq!(out.column(0).as_ref(), &Int32Array::from(vec![Some(1500), None]));
+        assert_eq!(out.column(1).as_ref(), &Int64Array::from(vec![1_500_000, 0]));
+        assert_eq!(out.column(2).as_ref(), &BinaryArray::from(vec![&b"ab"[..], b"cd"]));
+        conform(&stored, &schema).unwrap_err();
     }
 
     #[test]

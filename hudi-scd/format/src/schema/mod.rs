@@ -23,6 +23,10 @@
 //! interpret stored milliseconds as microseconds. Hudi up to 1.0 does not know the type without a zone
 //! (`local-timestamp-micros`), and reads of it fail or return a number.
 //!
+//! Tables of other writers may also contain enums, fixed bytes and times of day. These are read as text, as
+//! bytes, and as numbers: the milliseconds or microseconds since midnight. Such tables are not written
+//! ([`check_writable`]).
+//!
 //! This crate accepts lists that contain nulls. Spark refuses to write such a list unless
 //! `parquet.avro.write-old-list-structure` is false. With Hudi 0.x, it also refuses to rewrite a file with
 //! two lists of decimals or structs, even if it wrote the file itself.
@@ -40,7 +44,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 use crate::{Error, ErrorKind, Result};
 
 pub use avro::decimal_bytes;
-pub use avro::{from_avro, sanitize_name, to_avro};
+pub use avro::{check_writable, from_avro, sanitize_name, to_avro};
 pub use conform::{check_exact, check_required, conform, conform_stored};
 pub use continued::{continued, with_meta_columns as avro_with_meta_columns};
 pub use docs::DOC;

@@ -72,6 +72,9 @@ impl Incoming {
         intent: Intent,
     ) -> Result<Self> {
         context.properties().check_writable()?;
+        if let Some(avro) = context.avro_of(view) {
+            schema::check_writable(avro)?;
+        }
         let schema = match context.schema_of(view) {
             Ok(schema) => Some(schema),
             Err(error)
