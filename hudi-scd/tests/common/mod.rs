@@ -16,6 +16,7 @@ pub mod operations;
 pub mod range_copy;
 pub mod s3;
 pub mod sleepy;
+pub mod slow_files;
 pub mod unreliable;
 
 use std::{

@@ -9,7 +9,7 @@ use hudi_scd::{
     Codec, Query, Table, TableDefinition, TableOptions,
     scd::{Scd2, Scd2Table},
 };
-use object_store::{ObjectMeta, ObjectStore, PutOptions, PutPayload, PutResult, path::Path};
+use object_store::{ObjectMeta, ObjectStore, path::Path};
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
@@ -18,6 +18,7 @@ use crate::common::{
     interposed::{Interposed, Interposer},
     meter::{Kind, Meter, Requests},
     s3::S3,
+    slow_files::SlowFiles,
 };
 
 const DDL: &str = "id bigint, part bigint, name string, at bigint";
@@ -120,31 +121,11 @@ async fn an_upsert_on_a_warm_handle_costs_what_it_changes(
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// A storage in which writing a base file takes an hour.
-#[derive(Clone, Debug)]
-struct Slow;
-
-#[async_trait]
-impl Interposer for Slow {
-    async fn put(
-        &self,
-        inner: &dyn ObjectStore,
-        path: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        if path.extension() == Some("parquet") {
-            sleep(Duration::from_secs(3_600)).await;
-        }
-        inner.put_opts(path, payload, options).await
-    }
-}
-
 /// While a write takes its time, it renews its lock and its heartbeat.
 #[tokio::test(start_paused = true)]
 async fn an_hour_of_writing_costs_300_requests() {
     let lake = Lake::new(4).await;
-    let store = Interposed::over(lake.meter.store(), Slow);
+    let store = SlowFiles::over(lake.meter.store(), Duration::from_secs(3_600));
     let table = Table::open_with(store, "t".into(), lake.options.clone()).await.unwrap();
     table.upsert(&[lake.rows(0..1, 1)]).await.unwrap();
     lake.meter.lap();

@@ -28,6 +28,7 @@ use crate::common::{
     s3::S3,
     schema,
     sleepy::Sleepy,
+    slow_files::SlowFiles,
     ticking,
 };
 
@@ -255,26 +256,6 @@ async fn heartbeats_of_dead_writers_are_deleted() {
     assert_eq!(table.validate().await.unwrap(), []);
 }
 
-/// A storage in which writing a base file takes ten minutes.
-#[derive(Clone, Debug)]
-struct SlowFiles;
-
-#[async_trait]
-impl Interposer for SlowFiles {
-    async fn put(
-        &self,
-        inner: &dyn ObjectStore,
-        location: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        if location.extension() == Some("parquet") {
-            tokio::time::sleep(Duration::from_secs(600)).await;
-        }
-        inner.put_opts(location, payload, options).await
-    }
-}
-
 /// Under optimistic concurrency control, Hudi's writers roll back pending writes that had no heartbeat in the
 /// last two minutes.
 #[tokio::test(start_paused = true)]
@@ -282,7 +263,7 @@ async fn a_write_shows_hudis_writers_that_it_is_alive_as_long_as_it_is_pending()
     let begun = Instant::now();
     let store = S3::new().store();
     create(&store, begun).await;
-    let slow = Interposed::over(store.clone(), SlowFiles);
+    let slow = SlowFiles::over(store.clone(), Duration::from_secs(600));
     let writer = tokio::spawn(async move {
         let table = Table::open_with(slow, "t".into(), options(begun, 2)).await.unwrap();
         table.upsert(&[rows(&[row(1, 1)])]).await.unwrap()
@@ -325,7 +306,7 @@ async fn a_key_that_two_writers_inserted_is_reported() {
     assert!(findings[0].detail.starts_with("1 is also in"), "{}", findings[0]);
 }
 
-/// A storage in which base files take minutes, and every heartbeat but the first hangs for a time.
+/// A storage in which every heartbeat but the first hangs for a time.
 #[derive(Clone, Debug)]
 struct HangingHeartbeats(Duration, Arc<AtomicI64>);
 
@@ -339,9 +320,6 @@ impl Interposer for HangingHeartbeats {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         let Self(hang, beats) = self;
-        if location.extension() == Some("parquet") {
-            tokio::time::sleep(Duration::from_secs(200)).await;
-        }
         if location.as_ref().contains("/.heartbeat/") && beats.fetch_add(1, Ordering::SeqCst) > 0 {
             tokio::time::sleep(*hang).await;
         }
@@ -359,7 +337,7 @@ async fn a_write_whose_heartbeats_hang_for_too_long_stops_although_it_holds_the_
     let store = S3::new().store();
     create(&store, begun).await;
     let hanging = HangingHeartbeats(Duration::from_secs(hang), Arc::default());
-    let table = Interposed::over(store.clone(), hanging);
+    let table = Interposed::over(SlowFiles::over(store.clone(), Duration::from_secs(200)), hanging);
     let table = Table::open_with(table, "t".into(), options(begun, 2)).await.unwrap();
     let written = table.upsert(&[rows(&[row(1, 1)])]).await;
     let timeline = table.timeline().await.unwrap();
