@@ -4,7 +4,7 @@ use crate::{
     Result, SourceFile,
     context::Context,
     snapshot::View,
-    timeline::{Instant, archive::ArchivedEntry},
+    timeline::{Instant, archive::ArchivedEntry, archived},
 };
 
 /// The commits before the active timeline. The archive is read only if a file beside them counts that is older
@@ -29,7 +29,7 @@ impl<'a> Archive<'a> {
             self.entries = Some(self.context.archived_entries().await?);
         }
         let entries = self.entries.iter().flatten();
-        let completed = entries.filter(|entry| entry.action_state.as_deref() == Some("COMPLETED"));
+        let completed = entries.filter(|entry| archived::is_completed(entry));
         Ok(completed.filter_map(|entry| Some((entry.commit_time.as_deref()?, entry))))
     }
 

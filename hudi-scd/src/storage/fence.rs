@@ -173,7 +173,7 @@ impl Fence {
     }
 }
 
-/// Waits until the watched lease or heartbeat is over. Waits forever if there is none.
+/// Waits until a lease or heartbeat is over. Without one, waits forever.
 async fn lost(watched: Option<Arc<dyn LeaseWatch>>) {
     match watched {
         Some(watched) => watched.lost().await,

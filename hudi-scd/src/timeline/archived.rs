@@ -43,9 +43,13 @@ pub(crate) async fn add_commits(
     Ok(may_be)
 }
 
+/// Returns `true` for the entry of an action that completed.
+pub(crate) fn is_completed(entry: &ArchivedEntry) -> bool {
+    entry.action_state.as_deref() == Some(State::Completed.as_str())
+}
+
 /// Returns the instant of an archived commit that completed. Returns `None` for other actions and states.
 fn completed_commit(entry: &ArchivedEntry) -> Option<Instant> {
     let writes_rows = entry.action_type.as_deref().and_then(Action::parse).is_some_and(Action::writes_rows);
-    let is_completed = entry.action_state.as_deref() == Some(State::Completed.as_str());
-    entry.commit_time.as_ref().filter(|_| writes_rows && is_completed)?.parse().ok()
+    entry.commit_time.as_ref().filter(|_| writes_rows && is_completed(entry))?.parse().ok()
 }
