@@ -1,5 +1,8 @@
 """The tables that `make_tables.py` makes: their writers' options and what is written, step by step."""
 
+import pathlib
+import shutil
+
 DAYS = ["2024-01-03", "2024-02-29", "1969-12-31"]
 ODD = ["north sea", "süd/über", "a=b", "100%", "", None]
 
@@ -328,10 +331,7 @@ def nest(key, version=0, **more):
 
 def bootstrap(maker, shape, table):
     """Makes the table from Parquet files, whole rows of which become its own."""
-    import pathlib
-    import shutil
-
-    source = pathlib.Path("/tmp/raw")
+    source = pathlib.Path(table).parent / "raw"
     rows = maker.spark.createDataFrame([(key, f"name {key}", "ns"[key % 2], key) for key in range(1, 7)], shape["schema"])
     rows.coalesce(1).write.mode("overwrite").parquet(str(source / "all"))
     options = {
