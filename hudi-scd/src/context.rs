@@ -301,6 +301,7 @@ impl Context {
     }
 
     /// Returns a reference to the storage that a task can keep.
+    #[cfg(feature = "datafusion")]
     pub(crate) fn shared_store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }
